@@ -1,0 +1,103 @@
+"""`SASEBlock`: six squeeze and excitation operations wired as the paper's graph.
+
+SASE: A Searching Architecture for Squeeze and Excitation Operations, arXiv 2411.08333; formula in `genotype.py`.
+Deviations: the authors' release is the default definition (its block adds x, its FC has no sigmoid, its L4 is a sum);
+the text's readings are operations and a genotype of their own. Gates are computed in float32 for half-precision
+inputs, finite wherever the true value is.
+"""
+
+import torch
+from timm.layers import make_divisible
+from torch import Tensor, nn
+
+from sase_attn.genotype import EDGES, Genotype
+from sase_attn.ops import Excite, create_op, functional
+from sase_attn.ops.layers import BatchNorm2d, Mixer
+
+
+class SASEBlock(nn.Module):
+    """Gates a map by the sum of a channel mask and a spatial mask: y = x·(A_c + A_s)/2 (+ x if `residual`).
+
+    Takes (B, C, H, W) of any floating type and any H, W ≥ 1; returns the same shape, type and memory format. Put it
+    after the last norm of a residual branch, before the shortcut is added: it is an `attn_layer` for timm.
+
+    Args:
+        channels: C.
+        genotype: a `Genotype`, the name of a published one, or an inline string.
+        rd_ratio: width of FC excitations relative to C.
+        rd_channels: that width itself; overrides `rd_ratio`.
+        rd_divisor: round that width to a multiple, as timm does; 1 keeps the release's max(1, ⌊C·rd_ratio⌋).
+        size: reference (H, W) of operations with weights per position (7×7 where None).
+        act_layer: accepted because hosts such as timm's EfficientNet pass their own activation to every attention.
+            It has no effect: the genotype fixes all activations.
+
+    Raises:
+        UnknownNameError: the genotype is unknown; the nearest names are given.
+        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        genotype: str | Genotype = "sase",
+        rd_ratio: float = 1 / 16,
+        rd_channels: int | None = None,
+        rd_divisor: int = 1,
+        size: int | tuple[int, int] | None = None,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(genotype, str):
+            genotype = Genotype.parse(genotype)
+        if rd_channels is None and rd_divisor != 1:
+            rd_channels = make_divisible(channels * rd_ratio, rd_divisor, round_limit=0.0)
+        if rd_channels is not None:
+            rd_ratio = rd_channels / channels
+        self.channels = channels
+        self.genotype = genotype
+        self.residual = float(genotype.residual)
+
+        def op(edge: str) -> nn.Module:
+            name = getattr(genotype, edge)
+            return create_op(EDGES[edge], name, channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+
+        # In the order of the release's state dict.
+        self.channel_squeeze = op("channel_squeeze")
+        self.channel_excite = op("channel_excite")
+        self.channel_gate = op("channel_gate")
+        self.spatial_squeeze_gated = op("spatial_squeeze_gated")
+        self.spatial_squeeze_input = op("spatial_squeeze_input")
+        self.spatial_excite = op("spatial_excite")
+        self.fuse = Mixer(device=device, dtype=dtype)
+        self.norm = BatchNorm2d(1, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        squeezed = self.channel_squeeze(x)
+        gated = x * self.channel_gate(squeezed)
+        fused = self.fuse(self.spatial_squeeze_gated(gated), self.spatial_squeeze_input(x))
+        spatial = self.spatial_excite(torch.relu(self.norm(fused)))
+        gate = (0.5 * self.channel_excite(squeezed) + self.residual) + 0.5 * spatial
+        return (x * gate).to(x.dtype)
+
+    def zero_gates(self) -> float:
+        """Start as a constant gain, which is returned: zero the last layers of both output excitations.
+
+        With that gain divided out (see `sase_attn.attach`), a network's output is what it was without the block; every
+        other parameter receives gradients from the second optimiser step on.
+
+        Raises:
+            TypeError: an output excitation is a user's and does not define `zero_gate()`.
+        """
+        gain = self.residual
+        for edge in ("channel_excite", "spatial_excite"):
+            excite = getattr(self, edge)
+            if not isinstance(excite, Excite):
+                raise TypeError(f"{edge} {type(excite).__name__} must derive from sase_attn.ops.Excite to start constant")
+            gain += 0.5 * excite.zero_gate()
+        return gain
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, genotype={str(self.genotype)!r}"

@@ -1,0 +1,152 @@
+"""Channel excitations, (B, C, 1, 1) → (B, C, 1, 1): the gate of each channel (SASE, arXiv 2411.08333).
+
+The first seven are the operations of the authors' release in the paper's order; those after them are other readings
+of the text. No layer has a bias. Deviation from the release: the FC's width is max(1, ⌊C·rd_ratio⌋), which never is 0.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.ops.layers import Filter
+from sase_attn.ops.op import Excite, reduced_channels, zero_
+
+
+class FC(Excite):
+    """Two fully connected layers C → C/16 → C with a ReLU between; no sigmoid: the gate is unbounded."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int | tuple[int, int] | None = None,
+        rd_ratio: float = 1 / 16,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+        hidden = reduced_channels(channels, rd_ratio)
+        self.fc1 = Filter(hidden, channels, 1, 1, device=device, dtype=dtype)
+        self.fc2 = Filter(channels, hidden, 1, 1, device=device, dtype=dtype)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.fc2(torch.relu(self.fc1(z)))
+
+    def zero_gate(self) -> float:
+        self.fc1.make_alive()
+        zero_(self.fc2.weight)
+        return 0.0
+
+
+class FCSigmoid(FC):
+    """`fc` followed by a sigmoid: the text bounds every gate to 0 … 1."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.fc2(torch.relu(self.fc1(z))))
+
+    def zero_gate(self) -> float:
+        super().zero_gate()
+        return 0.5
+
+
+class Conv1d(Excite):
+    """Base: `depth` convolutions of `kernel_size` taps over the channel axis, ReLU between, sigmoid at the end."""
+
+    kernel_size: ClassVar[int]
+    depth: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int | tuple[int, int] | None = None,
+        rd_ratio: float = 1 / 16,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+        first, *rest = (Filter(1, 1, self.kernel_size, device=device, dtype=dtype) for _ in range(self.depth))
+        self.first = first
+        self.rest = nn.ModuleList(rest)
+
+    def forward(self, z: Tensor) -> Tensor:
+        y = self.first(z.flatten(1)[:, None])
+        for layer in self.rest:
+            y = layer(torch.relu(y))
+        return torch.sigmoid(y)[:, 0, :, None, None]
+
+    def zero_gate(self) -> float:
+        layers = [self.first, *self.rest]
+        for layer in layers[:-1]:
+            layer.make_alive()
+        zero_(layers[-1].weight)
+        return 0.5
+
+
+class Conv1dK3(Conv1d):
+    """Convolution of 3 taps along C, sigmoid."""
+
+    kernel_size = 3
+
+
+class Conv1dK5(Conv1d):
+    """Convolution of 5 taps along C, sigmoid."""
+
+    kernel_size = 5
+
+
+class Conv1dK7(Conv1d):
+    """Convolution of 7 taps along C, sigmoid."""
+
+    kernel_size = 7
+
+
+class Conv1dK3x2(Conv1d):
+    """Two convolutions of 3 taps along C with a ReLU between, sigmoid."""
+
+    kernel_size = 3
+    depth = 2
+
+
+class Conv1dK3x3(Conv1d):
+    """Three convolutions of 3 taps along C with ReLUs between, sigmoid."""
+
+    kernel_size = 3
+    depth = 3
+
+
+class ChannelAffine(Excite):
+    """sigmoid(α·z + β) with α, β per channel, from (1, 0)."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int | tuple[int, int] | None = None,
+        rd_ratio: float = 1 / 16,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+        self.alpha = nn.Parameter(torch.ones(channels, 1, 1, device=device, dtype=dtype))
+        self.beta = nn.Parameter(torch.zeros(channels, 1, 1, device=device, dtype=dtype))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.sigmoid(self.alpha.to(z.dtype) * z + self.beta.to(z.dtype))
+
+    def zero_gate(self) -> float:
+        zero_(self.alpha, self.beta)
+        return 0.5
+
+
+CHANNEL_EXCITE: dict[str, type[nn.Module]] = {
+    "fc": FC,
+    "conv1d_k3": Conv1dK3,
+    "conv1d_k5": Conv1dK5,
+    "conv1d_k7": Conv1dK7,
+    "conv1d_k3_x2": Conv1dK3x2,
+    "conv1d_k3_x3": Conv1dK3x3,
+    "affine": ChannelAffine,
+    "fc_sigmoid": FCSigmoid,
+}

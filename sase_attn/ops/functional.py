@@ -1,0 +1,65 @@
+"""Functions shared by the operations; leaves for `torch.fx`, so call them as `functional.conv(...)`."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sase_attn import statistics
+
+
+@torch.fx.wrap
+def check_input(x: Tensor, channels: int) -> Tensor:
+    """`x`, if it is a batch of maps (B, channels, H, W); otherwise ValueError."""
+    if x.dim() != 4 or x.shape[1] != channels:
+        raise ValueError(f"expected an input of shape (B, {channels}, H, W), got {tuple(x.shape)}")
+    return x
+
+
+@torch.fx.wrap
+def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
+    """1-D or 2-D convolution without bias, by the rank of `weight`, in x's type under autocast too.
+
+    Gates work on float32 statistics whose range half precision lacks, hence neither the weights' type nor autocast's.
+    """
+    weight = weight.to(x.dtype)
+    if not torch.jit.is_scripting() and torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
+    return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
+
+
+@torch.fx.wrap
+def resize_like(weight: Tensor, x: Tensor) -> Tensor:
+    """A (1, h, w) parameter resized bilinearly to the H, W of `x`, in its type; unchanged where the sizes agree."""
+    size = [x.shape[2], x.shape[3]]
+    return F.interpolate(statistics.upcast(weight)[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+@torch.fx.wrap
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """Batch normalisation in x's type that also accepts one value per channel in training.
+
+    Such a value is its own mean, so that the result is `bias`; running statistics, which it cannot inform, stay.
+    """
+    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
+    if training and x.numel() == x.shape[1]:
+        return (x - x) * weight[None, :, None, None] + bias[None, :, None, None]
+    # Copies where the network is stored in another type than it computes in; the same tensors otherwise.
+    new_mean, new_var = running_mean.to(x.dtype), running_var.to(x.dtype)
+    y = F.batch_norm(x, new_mean, new_var, weight, bias, training, momentum, eps)
+    if training:
+        batches.add_(1)
+        if running_mean.dtype != x.dtype:
+            running_mean.copy_(new_mean)
+            running_var.copy_(new_var)
+    return y

@@ -1,0 +1,75 @@
+"""Building blocks of the operations.
+
+Weights are plain parameters rather than `nn.Conv2d`, because hosts such as timm's ResNet re-initialise every
+`nn.Conv2d` they find after construction.
+"""
+
+import math
+
+import torch
+from timm.layers import register_notrace_module
+from torch import Tensor, nn
+
+from sase_attn.ops import functional
+
+
+class Mixer(nn.Module):
+    """Weighted sum of two statistics: the paper's 2→1 convolution, without bias, before its ReLU.
+
+    Starts at (0.5, 0.5): random weights give a ReLU that is zero everywhere, for good, in almost half of all draws.
+    """
+
+    def __init__(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((1, 2, 1, 1), 0.5, device=device, dtype=dtype))
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        weight = self.weight.to(first.dtype)
+        return weight[:, :1] * first + weight[:, 1:] * second
+
+
+class Filter(nn.Module):
+    """Convolution without bias that keeps the size; `shape` is that of its weight, (out, in, k) or (out, in, kh, kw)."""
+
+    def __init__(
+        self, *shape: int, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.padding = [k // 2 for k in shape[2:]]
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weight as torch's own convolutions do."""
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv(x, self.weight, self.padding)
+
+    def make_alive(self) -> None:
+        """Make the first half of the outputs (one of one) non-negative combinations, so that a ReLU passes them."""
+        with torch.no_grad():
+            self.weight[: (len(self.weight) + 1) // 2].abs_()
+
+
+@register_notrace_module
+class BatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` in the input's type that accepts one value per channel in training (batch of one, 1×1 map)."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    momentum: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.num_batches_tracked,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+        )

@@ -1,0 +1,123 @@
+"""Spatial excitations, (B, 1, H, W) → (B, 1, H, W): the gate of each position (SASE, arXiv 2411.08333).
+
+The operations of the authors' release in the paper's order. Every one ends in a sigmoid, no layer has a bias.
+Deviation from the release: `affine` takes any H, W.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.ops import functional
+from sase_attn.ops.layers import Filter
+from sase_attn.ops.op import Excite, reference_size, zero_
+
+
+class Conv2d(Excite):
+    """Base: convolutions of the given `kernels` one after the other, ReLU between if `relu`, sigmoid at the end."""
+
+    kernels: ClassVar[tuple[tuple[int, int], ...]]
+    relu: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int | tuple[int, int] | None = None,
+        rd_ratio: float = 1 / 16,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+        first, *rest = (Filter(1, 1, *kernel, device=device, dtype=dtype) for kernel in self.kernels)
+        self.first = first
+        self.rest = nn.ModuleList(rest)
+        self.between = nn.ReLU() if self.relu else nn.Identity()
+
+    def forward(self, m: Tensor) -> Tensor:
+        y = self.first(m)
+        for layer in self.rest:
+            y = layer(self.between(y))
+        return torch.sigmoid(y)
+
+    def zero_gate(self) -> float:
+        layers = [self.first, *self.rest]
+        for layer in layers[:-1]:
+            layer.make_alive()
+        zero_(layers[-1].weight)
+        return 0.5
+
+
+class Conv2dK3(Conv2d):
+    """3×3 convolution, sigmoid."""
+
+    kernels = ((3, 3),)
+
+
+class Conv2dK5(Conv2d):
+    """5×5 convolution, sigmoid."""
+
+    kernels = ((5, 5),)
+
+
+class Conv2dK7(Conv2d):
+    """7×7 convolution, sigmoid."""
+
+    kernels = ((7, 7),)
+
+
+class Conv2dK3x2(Conv2d):
+    """Two 3×3 convolutions with a ReLU between, sigmoid."""
+
+    kernels = ((3, 3), (3, 3))
+
+
+class SepK3(Conv2d):
+    """1×3 then 3×1 convolution, sigmoid."""
+
+    kernels = ((1, 3), (3, 1))
+    relu = False
+
+
+class SepK5(Conv2d):
+    """1×5 then 5×1 convolution, sigmoid."""
+
+    kernels = ((1, 5), (5, 1))
+    relu = False
+
+
+class SpatialAffine(Excite):
+    """sigmoid(α·m + β) with α, β per position (kept at `size`), from (1, 0)."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int | tuple[int, int] | None = None,
+        rd_ratio: float = 1 / 16,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+        shape = (1, *reference_size(size))
+        self.alpha = nn.Parameter(torch.ones(shape, device=device, dtype=dtype))
+        self.beta = nn.Parameter(torch.zeros(shape, device=device, dtype=dtype))
+
+    def forward(self, m: Tensor) -> Tensor:
+        return torch.sigmoid(functional.resize_like(self.alpha, m) * m + functional.resize_like(self.beta, m))
+
+    def zero_gate(self) -> float:
+        zero_(self.alpha, self.beta)
+        return 0.5
+
+
+SPATIAL_EXCITE: dict[str, type[nn.Module]] = {
+    "conv2d_k3": Conv2dK3,
+    "conv2d_k5": Conv2dK5,
+    "conv2d_k7": Conv2dK7,
+    "conv2d_k3_x2": Conv2dK3x2,
+    "sep_k3": SepK3,
+    "sep_k5": SepK5,
+    "affine": SpatialAffine,
+}

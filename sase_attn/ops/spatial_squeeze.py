@@ -1,0 +1,149 @@
+"""Spatial squeezes, (B, C, H, W) → (B, 1, H, W): one number a position (SASE, arXiv 2411.08333).
+
+The first seven are the operations of the authors' release in the paper's order; those after them are other readings
+of the text. float16 and bfloat16 inputs give float32. Deviations from the release: nothing is NaN or infinite at zero,
+constant or single-channel maps, in the gradient either; mixing weights start at (0.5, 0.5); operations take any H, W.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.ops import functional, reductions
+from sase_attn.ops.gsop import SecondOrder
+from sase_attn.ops.op import Op, reference_size
+
+
+class SpatialGAP(reductions.GAP):
+    """Mean over C."""
+
+    axes = (1,)
+
+
+class SpatialGSoP(Op):
+    """Second-order pooling: covariance over C of the 8×8 averaged positions, divided by 63, resized to H, W."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int | tuple[int, int] | None = None,
+        rd_ratio: float = 1 / 16,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+        self.second_order = SecondOrder(64, 64, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x, 63)
+
+    def pool(self, x: Tensor, divisor: int) -> Tensor:
+        """The operation with a covariance divided by `divisor`."""
+        positions = statistics.adaptive_mean(statistics.adaptive_mean(x, -1, 8), -2, 8).flatten(2).transpose(1, 2)
+        pooled = self.second_order(positions, divisor).reshape(-1, 1, 8, 8)
+        return statistics.adaptive_mean(statistics.adaptive_mean(pooled, -1, x.shape[3]), -2, x.shape[2])
+
+
+class SpatialGSoPSample(SpatialGSoP):
+    """`gsop` with the covariance divided by the number of samples C, as covariances usually are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x, self.channels)
+
+
+class SpatialL2Norm(Op):
+    """Layer norm of each channel over H, W with affine per position (kept at `size`), then L2 over C."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int | tuple[int, int] | None = None,
+        rd_ratio: float = 1 / 16,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+        shape = reference_size(size)
+        self.weight = nn.Parameter(torch.ones(shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(shape, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        standardised = statistics.standardise(x, [2, 3])
+        weight = functional.resize_like(self.weight[None], standardised)
+        bias = functional.resize_like(self.bias[None], standardised)
+        return statistics.l2(standardised * weight + bias, [1])
+
+
+class SpatialL2NormChannel(Op):
+    """The text's reading of `l2norm`: standardise over C at each position, affine per channel, then L2 over C."""
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        size: int | tuple[int, int] | None = None,
+        rd_ratio: float = 1 / 16,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+        self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        standardised = statistics.standardise(x, [1])
+        weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
+        return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], [1])
+
+
+class SpatialL4(reductions.L4):
+    """L4 norm (Σ x⁴)^¼ over C."""
+
+    axes = (1,)
+
+
+class SpatialGAPGMP(reductions.GAPGMP):
+    """ReLU(w₀·mean + w₁·maximum) over C."""
+
+    axes = (1,)
+
+
+class SpatialGAPSTD(reductions.GAPSTD):
+    """ReLU(w₀·mean + w₁·unbiased standard deviation) over C."""
+
+    axes = (1,)
+
+
+class SpatialGAPSkew(reductions.GAPSkew):
+    """ReLU(w₀·mean + w₁·third central moment) over C; the moment is not divided by σ³."""
+
+    axes = (1,)
+
+
+class SpatialL4Mean(reductions.L4Mean):
+    """(mean x⁴)^¼ over C: the text's reading of L4."""
+
+    axes = (1,)
+
+
+class SpatialGAPSkewness(reductions.GAPSkewness):
+    """`gap_skew` with the moment divided by (σ² + 1e-5)^1.5: skewness as statistics defines it."""
+
+    axes = (1,)
+
+
+SPATIAL_SQUEEZE: dict[str, type[nn.Module]] = {
+    "gap": SpatialGAP,
+    "gsop": SpatialGSoP,
+    "l2norm": SpatialL2Norm,
+    "l4": SpatialL4,
+    "gap_gmp": SpatialGAPGMP,
+    "gap_std": SpatialGAPSTD,
+    "gap_skew": SpatialGAPSkew,
+    "l4_mean": SpatialL4Mean,
+    "gap_skewness": SpatialGAPSkewness,
+    "l2norm_channel": SpatialL2NormChannel,
+    "gsop_sample": SpatialGSoPSample,
+}
