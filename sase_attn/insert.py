@@ -1,0 +1,140 @@
+"""Put attention into a network that exists, by the names of its modules: `attach`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.block import SASEBlock
+from sase_attn.genotype import Genotype
+from sase_attn.suggest import unknown_name
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """One place that `attach` touched: the module's name and class, its output channels, and the gain divided out."""
+
+    name: str
+    host: str
+    channels: int
+    gain: float | None
+
+
+class Attached(nn.Module):
+    """A layer of a network, `host`, followed by an attention, `attn`."""
+
+    def __init__(self, host: nn.Module, attn: nn.Module) -> None:
+        super().__init__()
+        self.host = host
+        self.attn = attn
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attn(self.host(x))
+
+
+def attach(
+    model: nn.Module,
+    *,
+    after: str | Sequence[str],
+    attn: str | Genotype | Callable[..., nn.Module] = "sase",
+    preserve_output: bool = False,
+    attn_args: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+) -> list[Insertion]:
+    """Follow every module of `model` whose name matches `after` by an attention, in place.
+
+    A module `bn3` becomes `Attached(host=bn3, attn=…)`, so that its state dict keys become `bn3.host.…`, `bn3.attn.…`.
+
+    Args:
+        model: any network, for example of timm or torchvision.
+        after: a pattern or several, matched dot by dot: "layer*.*.bn3" is every `bn3` two levels below `layer…`.
+        attn: a genotype (or its name or inline string), or anything that is called with the channels and gives a module.
+        preserve_output: start the attention as a constant gain and divide the gain out of the matched layer, so that the
+            network's output is what it was (in eval mode to float rounding).
+        attn_args: further arguments of the attention.
+        dry_run: report what would be touched, touch nothing.
+
+    Returns:
+        What was touched, in the network's order.
+
+    Raises:
+        ValueError: nothing matched (the nearest names are given); a match has no known number of channels, carries
+            attention already, or has no affine weights that could absorb the gain. The network is then untouched.
+        TypeError: `preserve_output` with an attention that cannot start as a constant.
+        UnknownNameError: the genotype is unknown.
+    """
+    patterns = [after] if isinstance(after, str) else list(after)
+    modules = dict(model.named_modules())
+    names = [name for name in modules if any(_matches(name, pattern) for pattern in patterns)]
+    for pattern in patterns:
+        if not any(_matches(name, pattern) for name in names):
+            raise unknown_name("module pattern", pattern, [name for name in modules if name])
+    build = _factory(attn, attn_args or {})
+    planned: list[tuple[Attached, Insertion]] = []
+    for name in names:
+        host = modules[name]
+        if isinstance(host, Attached):
+            raise ValueError(f"{name} already has attention ({type(host.attn).__name__})")
+        channels = _output_channels(name, host)
+        foldable = absorbing(name, host) if preserve_output else []
+        weight = next(iter(host.parameters()), torch.empty(0))
+        block = build(channels, device=weight.device, dtype=weight.dtype).train(host.training)
+        gain = None
+        if preserve_output:
+            gain = constant_gain(block)
+            if foldable and gain == 0:
+                raise ValueError(f"{type(block).__name__} starts as zero, which no layer before it can make up for")
+        planned.append((Attached(host, block), Insertion(name, type(host).__name__, channels, gain)))
+    if not dry_run:
+        for attached, insertion in planned:
+            if insertion.gain is not None:
+                with torch.no_grad():
+                    for parameter in absorbing(insertion.name, attached.host):
+                        attached.host.get_parameter(parameter).div_(insertion.gain)
+            parent, _, child = insertion.name.rpartition(".")
+            setattr(model.get_submodule(parent), child, attached)
+    return [insertion for _, insertion in planned]
+
+
+def constant_gain(attn: nn.Module) -> float:
+    """Make an attention start as a constant gain, and return it. Raises TypeError if it has no `zero_gates()`."""
+    zero_gates = getattr(attn, "zero_gates", None)
+    if zero_gates is None:
+        raise TypeError(f"{type(attn).__name__} cannot start as a constant: it has no zero_gates() method")
+    return float(zero_gates())
+
+
+def absorbing(name: str, host: nn.Module) -> list[str]:
+    """Names of the parameters of a layer whose scaling scales its output. Raises ValueError if there are none."""
+    activation = getattr(host, "act", nn.Identity())
+    if getattr(host, "weight", None) is None or not isinstance(activation, nn.Identity | nn.ReLU):
+        raise ValueError(
+            f"{name} ({type(host).__name__}) cannot absorb a gain: preserve_output needs a norm with affine weights or a "
+            "convolution, without an activation other than ReLU"
+        )
+    return ["weight"] if getattr(host, "bias", None) is None else ["weight", "bias"]
+
+
+def _factory(attn: str | Genotype | Callable[..., nn.Module], attn_args: Mapping[str, Any]) -> Callable[..., nn.Module]:
+    if isinstance(attn, str | Genotype):
+        genotype = Genotype.parse(attn) if isinstance(attn, str) else attn
+        return lambda channels, **place: SASEBlock(channels, genotype, **attn_args, **place)
+    return lambda channels, **place: attn(channels, **attn_args, **place)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    parts, wanted = name.split("."), pattern.split(".")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
+
+
+def _output_channels(name: str, host: nn.Module) -> int:
+    for attribute in ("num_features", "out_channels", "num_channels"):
+        channels = getattr(host, attribute, None)
+        if isinstance(channels, int):
+            return channels
+    raise ValueError(
+        f"cannot tell the output channels of {name} ({type(host).__name__}); attach after a norm or a convolution"
+    )
