@@ -33,7 +33,8 @@ class SASEBlock(nn.Module):
 
     Raises:
         UnknownNameError: the genotype is unknown; the nearest names are given.
-        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: `channels`, `rd_channels` or `size` is not positive; or, when called, the input is not
+            (B, channels, H, W).
     """
 
     def __init__(
@@ -51,9 +52,13 @@ class SASEBlock(nn.Module):
         super().__init__()
         if isinstance(genotype, str):
             genotype = Genotype.parse(genotype)
+        if not isinstance(genotype, Genotype):
+            raise TypeError(f"genotype must be a Genotype, a published name or an inline string, got {genotype!r}")
         if rd_channels is None and rd_divisor != 1:
             rd_channels = make_divisible(channels * rd_ratio, rd_divisor, round_limit=0.0)
         if rd_channels is not None:
+            if rd_channels < 1:
+                raise ValueError(f"rd_channels must be at least 1, got {rd_channels}")
             rd_ratio = rd_channels / channels
         self.channels = channels
         self.genotype = genotype

@@ -42,6 +42,7 @@ class Genotype:
 
     Raises:
         UnknownNameError: an operation is not in its edge's set; the nearest names are given.
+        TypeError: an operation is no string, or `residual` no bool.
     """
 
     channel_squeeze: str
@@ -54,7 +55,10 @@ class Genotype:
 
     def __post_init__(self) -> None:
         for edge, op_set in EDGES.items():
-            get_op(op_set, getattr(self, edge))
+            name = getattr(self, edge)
+            if not isinstance(name, str):
+                raise TypeError(f"{edge} must be the name of an operation, got {name!r}")
+            get_op(op_set, name)
         if not isinstance(self.residual, bool):
             raise TypeError(f"residual must be True or False, got {self.residual!r}")
 
@@ -72,7 +76,7 @@ class Genotype:
         if ":" not in text:
             if text not in _PUBLISHED:
                 raise unknown_name("genotype", text, _PUBLISHED)
-            return cls(**_PUBLISHED[text])
+            return cls.from_dict(_PUBLISHED[text])
         fields: dict[str, str | bool] = {}
         for part in text.split(","):
             key, separator, value = (piece.strip() for piece in part.partition(":"))
@@ -109,7 +113,10 @@ class Genotype:
         fields = json.loads(text)
         if not isinstance(fields, dict):
             raise ValueError(f"a genotype is a JSON object, got {type(fields).__name__}")
-        return cls.from_dict(fields)
+        try:
+            return cls.from_dict(fields)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON to `path`, atomically."""

@@ -36,12 +36,13 @@ class CifarResNet(ResNet):
     """timm's ResNet with the CIFAR stem and three stages; `layer4` is empty."""
 
     def __init__(self, in_chans: int = 3, zero_init_last: bool = True, **kwargs: Any) -> None:
-        place = {key: kwargs.get(key) for key in ("device", "dtype")}
         # A deep stem of half the width is what makes timm's stages start at 16 channels; it is replaced below.
         super().__init__(
             in_chans=in_chans, channels=(16, 32, 64), stem_type="deep", stem_width=8, zero_init_last=False, **kwargs
         )
-        self.conv1 = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False, **place)
+        self.conv1 = nn.Conv2d(
+            in_chans, 16, 3, padding=1, bias=False, device=kwargs.get("device"), dtype=kwargs.get("dtype")
+        )
         self.maxpool = nn.Identity()
         self.layer4 = nn.Sequential()
         for feature in self.feature_info:

@@ -22,7 +22,7 @@ def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
     Gates work on float32 statistics whose range half precision lacks, hence neither the weights' type nor autocast's.
     """
     weight = weight.to(x.dtype)
-    if not torch.jit.is_scripting() and torch.is_autocast_enabled(x.device.type):
+    if not torch.jit.is_scripting() and x.device.type != "meta" and torch.is_autocast_enabled(x.device.type):
         with torch.autocast(x.device.type, enabled=False):
             return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
     return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
@@ -30,9 +30,10 @@ def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
 
 @torch.fx.wrap
 def resize_like(weight: Tensor, x: Tensor) -> Tensor:
-    """A (1, h, w) parameter resized bilinearly to the H, W of `x`, in its type; unchanged where the sizes agree."""
+    """A (1, h, w) parameter resized bilinearly to the H, W of `x`, in x's type; unchanged where the sizes agree."""
     size = [x.shape[2], x.shape[3]]
-    return F.interpolate(statistics.upcast(weight)[None], size=size, mode="bilinear", align_corners=False)[0]
+    resized = F.interpolate(statistics.upcast(weight)[None], size=size, mode="bilinear", align_corners=False)[0]
+    return resized.to(x.dtype)
 
 
 @torch.fx.wrap

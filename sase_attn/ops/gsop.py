@@ -22,11 +22,10 @@ class SecondOrder(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = BatchNorm2d(rows, device=device, dtype=dtype)
-        self.rows = nn.Parameter(torch.empty(rows, 1, rows, 1, device=device, dtype=dtype))
+        self.rows = Filter(rows, 1, rows, 1, device=device, dtype=dtype)
         self.fc = Filter(outputs, rows, 1, 1, device=device, dtype=dtype)
-        nn.init.kaiming_uniform_(self.rows, a=5**0.5)
 
     def forward(self, x: Tensor, divisor: int) -> Tensor:
         covariance = self.norm(statistics.covariance(x, divisor)[..., None])
-        weighted = covariance * self.rows.to(covariance.dtype).transpose(0, 1)
+        weighted = covariance * self.rows.weight.to(covariance.dtype).transpose(0, 1)
         return self.fc(torch.relu(weighted.sum(2, keepdim=True)))

@@ -29,6 +29,7 @@ class Op(nn.Module):
         super().__init__()
         if channels < 1:
             raise ValueError(f"channels must be at least 1, got {channels}")
+        reference_size(size)  # raises for a wrong one, whether or not the operation keeps weights per position
         self.channels = channels
 
 
@@ -47,10 +48,10 @@ def reduced_channels(channels: int, rd_ratio: float) -> int:
 
 def reference_size(size: int | tuple[int, int] | None) -> tuple[int, int]:
     """`size` as (H, W); 7×7 where it is None. Raises ValueError for anything that is no positive size."""
-    height, width = (7, 7) if size is None else (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
+    pair = (7, 7) if size is None else (size, size) if isinstance(size, int) else size
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(n, int) and n > 0 for n in pair):
         raise ValueError(f"size must be a positive height and width, got {size!r}")
-    return height, width
+    return pair[0], pair[1]
 
 
 def zero_(*parameters: Tensor) -> None:

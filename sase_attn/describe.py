@@ -1,0 +1,140 @@
+"""What a block is made of: `describe` counts parameters and multiply-accumulates by edge, `describe_ops` lists all.
+
+Multiply-accumulates (MACs) are those of convolutions and matrix products for one image, half of what torch's
+`FlopCounterMode` counts. Element-wise work and reductions, which most squeezes consist of, are not among them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from sase_attn.block import SASEBlock
+from sase_attn.genotype import EDGES, Genotype
+from sase_attn.ops import OP_SETS, RELEASE_OPS, create_op, get_op
+
+
+@dataclass(frozen=True)
+class OpDescription:
+    """An operation of a set. `source` is "release", "text" (another reading of the paper) or "registered" (yours)."""
+
+    set: str
+    name: str
+    source: str
+    parameters: int
+    definition: str
+
+
+@dataclass(frozen=True)
+class EdgeDescription:
+    """An edge of a block; the last one, "fuse", is what every block has between its edges."""
+
+    edge: str
+    op: str
+    definition: str
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class BlockDescription:
+    """A block for maps of `channels` × `size` × `size`; `genotype` is its inline string. `str()` gives a table."""
+
+    genotype: str
+    channels: int
+    size: int
+    edges: tuple[EdgeDescription, ...]
+    parameters: int
+    macs: int
+
+    def __str__(self) -> str:
+        rows = [(edge.edge, edge.op, f"{edge.parameters:,}", f"{edge.macs:,}", edge.definition) for edge in self.edges]
+        head = ("edge", "operation", "parameters", "MACs", "definition")
+        total = ("block", "", f"{self.parameters:,}", f"{self.macs:,}", "")
+        regime = f"one image of {self.channels} channels, {self.size}×{self.size}"
+        table = text_table([head, *rows, total], right=(2, 3))
+        return f"{self.genotype}\n{regime}; MACs are those of convolutions and matrix products\n\n{table}"
+
+
+def describe(genotype: Genotype, channels: int = 256, size: int = 56) -> BlockDescription:
+    """Count the block's parameters and multiply-accumulates, in all and edge by edge.
+
+    Args:
+        genotype: which operations.
+        channels: channels of the map.
+        size: its height and width.
+
+    Raises:
+        ValueError: `channels` or `size` is not positive.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    # Fake tensors take no memory and no time, and leave the random stream of the process where it is.
+    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
+        block = SASEBlock(channels, genotype).eval()
+        block(torch.empty(1, channels, size, size))
+    flops = counter.get_flop_counts()
+
+    def macs(name: str) -> int:
+        return int(sum(flops.get(name, {}).values())) // 2
+
+    edges = []
+    for edge, op_set in EDGES.items():
+        name = getattr(genotype, edge)
+        count = parameters(getattr(block, edge))
+        edges.append(EdgeDescription(edge, name, definition(get_op(op_set, name)), count, macs(f"SASEBlock.{edge}")))
+    fuse = EdgeDescription(
+        "fuse",
+        "",
+        "1×1 convolution of [gated, input], batch norm, ReLU; the convolution runs element-wise.",
+        parameters(block.fuse) + parameters(block.norm),
+        macs("SASEBlock.fuse") + macs("SASEBlock.norm"),
+    )
+    return BlockDescription(str(genotype), channels, size, (*edges, fuse), parameters(block), macs("Global"))
+
+
+def describe_ops(channels: int = 256) -> Iterator[OpDescription]:
+    """Every operation, set by set in order; weights per position are counted at their default size, 7×7."""
+    for set_name, ops in OP_SETS.items():
+        for name, op in ops.items():
+            count = parameters(create_op(set_name, name, channels, device=torch.device("meta")))
+            yield OpDescription(set_name, name, _source(set_name, name, op), count, definition(op))
+
+
+def markdown_table(channels: int = 256) -> str:
+    """The operations as a Markdown table."""
+    rows = [f"| set | operation | definition | parameters at C = {channels} | source |"]
+    rows.append("| --- | --- | --- | ---: | --- |")
+    for op in describe_ops(channels):
+        text = op.definition.replace("|", r"\|")
+        rows.append(f"| {op.set} | `{op.name}` | {text} | {op.parameters:,} | {op.source} |")
+    return "\n".join(rows)
+
+
+def text_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Columns two spaces apart, those in `right` flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def definition(op: object) -> str:
+    """First line of a docstring; empty where there is none."""
+    return (getattr(op, "__doc__", None) or "").strip().partition("\n")[0]
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of learnable values."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _source(set_name: str, name: str, op: type[nn.Module]) -> str:
+    if not op.__module__.startswith("sase_attn."):
+        return "registered"
+    return "release" if name in RELEASE_OPS[set_name] else "text"

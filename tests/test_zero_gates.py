@@ -1,0 +1,68 @@
+"""Blocks that start as a constant gain: exactly constant, and every parameter learns from the second step on."""
+
+import pytest
+import torch
+from inputs import draw, input_shape, randomise
+
+from sase_attn import Genotype, SASEBlock, create_op, genotypes
+from sase_attn.genotype import EDGES
+from sase_attn.ops import OP_SETS
+
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("one_thread")]
+GAINS = {"sase": 1.25, "sase_paper": 0.5}
+
+
+@pytest.mark.parametrize("genotype", GAINS)
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+def test_a_published_block_becomes_a_constant_gain(genotype, training):
+    block = randomise(SASEBlock(16, genotype)).train(training)
+    x = draw(2, 16, 5, 3)
+    assert not torch.equal(block(x), GAINS[genotype] * x)
+    assert block.zero_gates() == GAINS[genotype]
+    assert torch.equal(block(x), GAINS[genotype] * x)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_any_block_becomes_a_constant_gain(seed, residual):
+    block = randomise(SASEBlock(8, Genotype.random(seed, residual=residual)))
+    gain = block.zero_gates()
+    x = draw(2, 8, 5, 3)
+    assert torch.equal(block(x), gain * x)
+
+
+@pytest.mark.parametrize("op_set", ["channel_excite", "spatial_excite"])
+def test_every_excitation_returns_the_constant_that_it_gives(op_set):
+    for name in OP_SETS[op_set]:
+        op = randomise(create_op(op_set, name, 8))
+        constant = op.zero_gate()
+        y = op(draw(*input_shape(op_set, 2, 8, 5, 3)))
+        assert constant == (0.0 if name == "fc" else 0.5)
+        assert torch.equal(y, torch.full_like(y, constant)), name
+
+
+@pytest.mark.parametrize("genotype", GAINS)
+@pytest.mark.parametrize("channels", [16, 64])  # one hidden unit, and four
+@pytest.mark.parametrize("rectified", [False, True], ids=["signed", "after ReLU"])
+def test_every_parameter_learns_from_the_second_step_on(genotype, channels, rectified):
+    for seed in range(5):
+        torch.manual_seed(seed)
+        block = SASEBlock(channels, genotype)
+        block.zero_gates()
+        optimiser = torch.optim.SGD(block.parameters(), lr=0.1)
+        for step in (1, 2):
+            x = draw(4, channels, 6, 5, seed=2 * seed + step)
+            x = x.relu() if rectified else x
+            optimiser.zero_grad()
+            (block(x) - draw(*x.shape, seed=99 + step)).square().mean().backward()
+            moving = {name for name, value in block.named_parameters() if value.grad.any()}
+            if step == 1:  # a constant gate has no gradient with respect to what it is computed from
+                assert moving == {"channel_excite.fc2.weight", "spatial_excite.rest.0.weight"}
+            optimiser.step()
+        still = {name for name, _ in block.named_parameters()} - moving
+        assert not still, f"seed {seed}: no gradient for {sorted(still)}"
+
+
+def test_every_published_genotype_is_here():
+    assert set(GAINS) == set(genotypes)
+    assert {edge for edge in EDGES if edge.endswith("excite")} == {"channel_excite", "spatial_excite"}
