@@ -100,7 +100,8 @@ class SASEBlock(nn.Module):
         for edge in ("channel_excite", "spatial_excite"):
             excite = getattr(self, edge)
             if not isinstance(excite, Excite):
-                raise TypeError(f"{edge} {type(excite).__name__} must derive from sase_attn.ops.Excite to start constant")
+                name = type(excite).__name__
+                raise TypeError(f"{edge} {name} must derive from sase_attn.ops.Excite to start as a constant")
             gain += 0.5 * excite.zero_gate()
         return gain
 

@@ -72,7 +72,7 @@ def _list(args: argparse.Namespace) -> None:
 
 
 def _show(args: argparse.Namespace) -> None:
-    genotype = _genotype(args.genotype)
+    genotype = (Genotype.load if args.genotype.endswith(".json") else Genotype.parse)(args.genotype)
     description = describe.describe(genotype, args.channels, args.size)
     if args.output is not None:
         draw_genotype(genotype, args.output)
@@ -116,16 +116,6 @@ def _loading(name: str, **arguments: str | bool) -> str:
     shown = [json.dumps(name)]
     shown += [f"{key}={json.dumps(value) if isinstance(value, str) else value}" for key, value in arguments.items()]
     return f"import sase_attn, timm; model = timm.create_model({', '.join(shown)})"
-
-
-def _genotype(text: str) -> Genotype:
-    """A published name, an inline string, or a .json file."""
-    if not text.endswith(".json"):
-        return Genotype.parse(text)
-    try:
-        return Genotype.load(text)
-    except TypeError as error:
-        raise ValueError(f"{text}: {error}") from None
 
 
 def _our_models() -> list[str]:
@@ -198,9 +188,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = _command(
         commands, "push", _push, "Publish a trained model on the Hugging Face Hub, or save what would be published."
     )
+    sub.usage = "sase-attn push FILE --model NAME (--repo ORG/NAME | --save-to FOLDER) [options]"
     sub.add_argument("file", type=Path, metavar="FILE", help="weights: .safetensors or a torch checkpoint")
     sub.add_argument("--model", required=True, metavar="NAME", help="name of the model in timm's registry")
-    sub.add_argument("--model-kwargs", type=_argument, nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    sub.add_argument("--model-kwargs", type=_argument, metavar="KEY=VALUE", help="arguments of the model", **several)
     sub.add_argument("--repo", metavar="ORG/NAME", help="repository on the Hub; it is made if it does not exist")
     sub.add_argument("--save-to", type=Path, metavar="FOLDER", help="write a folder and push nothing")
     sub.add_argument("--private", action="store_true", help="make a new repository private")
@@ -208,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--message", default="Add model", help="title of the commit (default: %(default)s)")
     sub.add_argument("--license", default="apache-2.0", help="licence of the weights (default: %(default)s)")
     sub.add_argument("--description", help="first paragraph of the model card")
-    sub.add_argument("--metric", type=_metric, nargs="+", action="extend", default=[], metavar="NAME=VALUE")
+    sub.add_argument("--metric", type=_metric, metavar="NAME=VALUE", help="results for the model card", **several)
     return parser
 
 

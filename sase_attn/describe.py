@@ -19,7 +19,7 @@ from sase_attn.ops import OP_SETS, RELEASE_OPS, create_op, get_op
 
 @dataclass(frozen=True)
 class OpDescription:
-    """An operation of a set. `source` is "release", "text" (another reading of the paper) or "registered" (yours)."""
+    """An operation of a set. `source` is "release", "reading" (another of the text) or "registered" (yours)."""
 
     set: str
     name: str
@@ -137,4 +137,4 @@ def parameters(module: nn.Module) -> int:
 def _source(set_name: str, name: str, op: type[nn.Module]) -> str:
     if not op.__module__.startswith("sase_attn."):
         return "registered"
-    return "release" if name in RELEASE_OPS[set_name] else "text"
+    return "release" if name in RELEASE_OPS[set_name] else "reading"

@@ -13,7 +13,7 @@ The block, with S squeezes and E excitations (SASE, arXiv 2411.08333):
 import json
 import os
 import random
-import tempfile
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,7 +63,9 @@ class Genotype:
             raise TypeError(f"residual must be True or False, got {self.residual!r}")
 
     def __str__(self) -> str:
-        return ",".join([*(f"{edge}:{getattr(self, edge)}" for edge in EDGES), f"residual:{str(self.residual).lower()}"])
+        return ",".join(
+            [*(f"{edge}:{getattr(self, edge)}" for edge in EDGES), f"residual:{str(self.residual).lower()}"]
+        )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -121,9 +123,12 @@ class Genotype:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON to `path`, atomically."""
         path = Path(path)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(self.to_json())
-        os.replace(file.name, path)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            temporary.write_text(self.to_json())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -166,8 +171,7 @@ _TEXT_READINGS = {
 SPACES: dict[str, dict[str, tuple[str, ...]]] = {
     "release": {edge: RELEASE_OPS[op_set] for edge, op_set in EDGES.items()},
     "paper": {
-        edge: tuple(_TEXT_READINGS[op_set].get(op, op) for op in RELEASE_OPS[op_set])
-        for edge, op_set in EDGES.items()
+        edge: tuple(_TEXT_READINGS[op_set].get(op, op) for op in RELEASE_OPS[op_set]) for edge, op_set in EDGES.items()
     },
 }
 """The operations of each edge: as released, and as the paper's text describes them (there without the residual)."""

@@ -2,6 +2,8 @@
 
 Weights are written as safetensors only. What is written is loaded back and compared before it is published, so that a
 model that `timm.create_model` cannot rebuild from its name and arguments is refused here, not found broken later.
+
+Publishing needs timm >= 1.0.31, the first to record the arguments that a model was made with.
 """
 
 import copy
@@ -238,10 +240,10 @@ def _model_args(model: Any) -> dict[str, Any]:
     """Arguments that rebuild `model` as it is now: those of its making, with today's classes, channels and pooling."""
     name = model.pretrained_cfg["architecture"]
     recorded = getattr(model, "_model_args", None)
-    if recorded is None:  # timm < 1.0.31 records none, and a genotype left out would load as the default one
+    if recorded is None:  # without them, another genotype would load as the default one
         raise HubError(
             f"cannot publish {name}: wanted the arguments it was made with in model._model_args, got a model without; "
-            "upgrade to timm>=1.0.31, or set the attribute"
+            "make it with timm.create_model of timm>=1.0.31, which records them"
         )
     args = {key: value for key, value in recorded.items() if not re.fullmatch(_RUN_ARGS, key)}
     args |= {key: getattr(model, key) for key in ("num_classes", "in_chans") if hasattr(model, key)}

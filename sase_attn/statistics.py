@@ -7,6 +7,8 @@ zero maps, constant maps and a single element.
 The functions are leaves for `torch.fx` (they look at types and shapes), so call them as `statistics.mean(...)`.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
@@ -37,7 +39,9 @@ def std(x: Tensor, dims: list[int]) -> Tensor:
     n = _count(x, dims)
     # n - 1, or 1 where n is 1; arithmetic rather than a branch or max(), so that exported sizes stay dynamic.
     unbiased = n - 1 + 1 // n
-    return torch.std(upcast(x), dims, correction=0, keepdim=True) * (n / unbiased) ** 0.5
+    # std_mean, because TorchScript differentiates torch.std by a formula of its own that is NaN where it is 0.
+    deviation = torch.std_mean(upcast(x), dims, correction=0, keepdim=True)[0]
+    return deviation * (n**0.5 / unbiased**0.5)
 
 
 @torch.fx.wrap
@@ -108,10 +112,17 @@ def adaptive_mean(x: Tensor, dim: int, parts: int) -> Tensor:
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """`a @ b` in the operands' own type, under autocast too."""
-    if not torch.jit.is_scripting() and a.device.type != "meta" and torch.is_autocast_enabled(a.device.type):
-        with torch.autocast(a.device.type, enabled=False):
-            return torch.matmul(a, b)
-    return torch.matmul(a, b)
+    if torch.jit.is_scripting():
+        return torch.matmul(a, b)
+    with without_autocast(a):
+        return torch.matmul(a, b)
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[None]:
+    """Context without autocast on the device of `x`; it enters nothing, so adds nothing to a trace, if that is off."""
+    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
+        return nullcontext()
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def _count(x: Tensor, dims: list[int]) -> int:

@@ -117,7 +117,11 @@ def read_checkpoint(source: str | os.PathLike[str]) -> StateDict:
     for wrapper in ("state_dict", "model"):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(wrapper), dict):
             checkpoint = checkpoint[wrapper]
-    if not isinstance(checkpoint, dict) or not checkpoint or not all(isinstance(v, Tensor) for v in checkpoint.values()):
+    if (
+        not isinstance(checkpoint, dict)
+        or not checkpoint
+        or not all(isinstance(v, Tensor) for v in checkpoint.values())
+    ):
         raise ValueError(f"{source} holds no state dict (a mapping of names to tensors)")
     return checkpoint
 

@@ -1,7 +1,7 @@
 """Slow second opinion: every operation and the block in float64, in plain loops over b, c, h, w, from the formulas.
 
-Imports nothing of the package. Maps are numpy arrays, parameters follow them in the order of the operation's state dict.
-`training` normalises by the batch's own statistics.
+Imports nothing of the package. Maps are numpy arrays; parameters follow them in the order of the state dict; `training`
+normalises by the batch's own statistics.
 """
 
 import math
@@ -62,7 +62,7 @@ def mixed(over, statistic):
 
 
 def second_order(rows, weight, bias, running_mean, running_var, row_weights, fc, divisor, training):
-    """Rows (B, N, M) → covariance / divisor → batch norm per row → weighted sum per row → ReLU → linear: (B, outputs)."""
+    """Rows (B, N, M) → covariance / divisor → norm per row → weighted sum per row → ReLU → linear: (B, outputs)."""
     batch, n, m = rows.shape
     centred = np.empty(rows.shape)
     for b, i, k in indices(rows):

@@ -9,6 +9,8 @@ from inputs import draw
 
 from sase_attn import SASEBlock
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 HOSTS = {
     "resnet10t": {"block_args": {"attn_layer": SASEBlock}},
     "test_byobnet": {"attn_layer": SASEBlock},  # the family of resnet33ts

@@ -60,7 +60,7 @@ def test_list_json_describes_every_operation_genotype_and_model(run):
     for op in ops:
         parameters = create_op(op["set"], op["name"], 256).parameters()
         assert op["parameters"] == sum(parameter.numel() for parameter in parameters)
-        assert op["source"] == ("release" if op["name"] in RELEASE_OPS[op["set"]] else "text")
+        assert op["source"] == ("release" if op["name"] in RELEASE_OPS[op["set"]] else "reading")
         assert op["definition"]
     assert {g["name"]: Genotype.parse(g["genotype"]) for g in listed["genotypes"]} == genotypes
     counts = {model["name"]: model["parameters"] for model in listed["models"]}
@@ -292,7 +292,7 @@ def test_push_refuses_weights_and_arguments_that_do_not_fit(fail, trained, argum
         (("list", "modles"), "did you mean models"),
         (("list", "models", "--markdown"), "not of models"),
         (("list", "--json", "--markdown"), "not allowed with"),
-        (("list", "--jsn"), "--jsn"),
+        (("list", "--jso"), "--jso"),
         (("show", "sasse"), "did you mean sase"),
         (("show", str(genotypes["sase"]).replace("conv2d_k3_x2", "conv2d_k3x2")), "did you mean conv2d_k3_x2"),
         (("show", str(genotypes["sase"]).replace("channel_gate", "chanel_gate")), "did you mean channel_gate"),
@@ -366,7 +366,8 @@ def test_help_and_version(run):
 
 def test_a_reader_that_closes_early_sees_no_traceback():
     command = [sys.executable, "-m", "sase_attn", "show", "sase"]
-    with subprocess.Popen(command, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    env = {key: value for key, value in ENV.items() if key != "PYTHONUNBUFFERED"}  # it would leave nothing to flush
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(60) == 141

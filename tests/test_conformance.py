@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from sase_attn import SASEBlock, create_op
 from sase_attn.ops import RELEASE_OPS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FILE = Path(__file__).parent / "reference" / "sase_release.safetensors"
 TENSORS = load_file(FILE)
 with safe_open(FILE, "pt") as file:

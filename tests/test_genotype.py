@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -94,14 +95,19 @@ def test_save_replaces_and_a_failed_save_leaves_the_old_file(tmp_path, monkeypat
     SASE.save(path)
     genotypes["sase_paper"].save(path)
     assert Genotype.load(path) == genotypes["sase_paper"]
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read it as they may any file
 
-    def fail(self):
-        raise RuntimeError("disk full")
+    def fail(*args):
+        raise OSError("no space left")
 
-    monkeypatch.setattr(Genotype, "to_json", fail)
-    with pytest.raises(RuntimeError, match="disk full"):
-        SASE.save(path)
-    assert Genotype.load(path) == genotypes["sase_paper"]
+    for module, name in [(os, "replace"), (Genotype, "to_json")]:
+        monkeypatch.setattr(module, name, fail)
+        with pytest.raises(OSError, match="no space left"):
+            SASE.save(path)
+        monkeypatch.undo()
+        assert Genotype.load(path) == genotypes["sase_paper"]
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["genotype.json", "plain"]
 
 
 @pytest.mark.parametrize(

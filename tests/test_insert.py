@@ -86,7 +86,10 @@ def test_convolution_hosts_and_list_of_patterns():
     x = torch.randn(1, 3, 9, 9)
     before = model(x)
     report = attach(model, after=["0", "2"], preserve_output=True, attn_args=dict(rd_channels=2))
-    assert [(r.name, r.host, r.channels, r.gain) for r in report] == [("0", "Conv2d", 8, 1.25), ("2", "Conv2d", 6, 1.25)]
+    assert [(r.name, r.host, r.channels, r.gain) for r in report] == [
+        ("0", "Conv2d", 8, 1.25),
+        ("2", "Conv2d", 6, 1.25),
+    ]
     assert torch.allclose(model(x), before, atol=1e-6)
     assert model[0].attn.channel_excite.fc1.weight.shape == (2, 8, 1, 1)
 

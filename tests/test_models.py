@@ -85,7 +85,7 @@ def test_cifar_intermediates_and_pruning_keep_the_head_at_the_end():
     assert model.prune_intermediate_layers(1, prune_head=False) == [3]
     assert torch.equal(model(x), logits)
     assert model.prune_intermediate_layers([0, 1]) == [0, 1]
-    assert not list(model.layer2.parameters()) and model.num_features == 16
+    assert not list(model.layer2.parameters()) and list(model.layer1.parameters())
 
 
 def test_cifar_init_is_timms():
@@ -100,17 +100,16 @@ def test_cifar_init_is_timms():
     "name, args",
     [
         ("sase_resnet20", dict(genotype="sase_paper", num_classes=7)),
-        ("attached", dict(base="resnet10t", after=["layer*.*.bn3", "layer*.*.bn2"], attn="sase_paper", num_classes=5)),
+        ("attached", dict(base="resnet10t", after=["layer*.0.bn2"], attn="sase_paper", num_classes=5)),
     ],
 )
 def test_local_directory_round_trip(name, args, tmp_path):
-    if name == "attached":
-        args = args | {"after": "layer*.*.bn2"}
     model = timm.create_model(name, **args).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.01)
-    save_for_hf(model, tmp_path, safe_serialization=True)
+    # timm 1.0.22, the oldest supported, cannot read safetensors from a folder.
+    save_for_hf(model, tmp_path, safe_serialization=timm.__version__ != "1.0.22")
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     x = torch.randn(2, 3, 64, 64)
     assert type(again) is type(model) and torch.equal(again(x), model(x))

@@ -12,6 +12,7 @@ from sase_attn import Genotype, SASEBlock, create_op, genotypes
 from sase_attn.genotype import EDGES, SPACES
 from sase_attn.ops import OP_SETS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 1e-9
 
 
@@ -42,6 +43,15 @@ def test_gsop_of_maps_larger_than_its_grid(name):
     randomise(op, seed=0)
     x = draw(1, 3, 11, 9, seed=4, dtype=torch.float64)
     assert_close(op(x).detach(), torch.from_numpy(oracle.OPS["spatial_squeeze"][name](x.numpy(), *arrays(op))))
+
+
+@pytest.mark.parametrize("channels, size", [(1, 1), (17, 17), (18, 9), (22, 11), (32, 16)])
+def test_l2norm_group_has_groups_of_at_most_16(channels, size):
+    op = randomise(create_op("channel_squeeze", "l2norm_group", channels, dtype=torch.float64))
+    assert (op.groups, oracle.largest_group(channels)) == (channels // size, size)
+    x = draw(2, channels, 2, 2, dtype=torch.float64)
+    expected = torch.from_numpy(oracle.OPS["channel_squeeze"]["l2norm_group"](x.numpy(), *arrays(op)))
+    assert_close(op(x), expected, tolerance=TOLERANCE)
 
 
 @pytest.mark.parametrize("height, width", [(4, 3), (9, 2), (1, 1), (3, 8)])

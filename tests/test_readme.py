@@ -31,7 +31,9 @@ def test_code_runs(tmp_path):
         environment = dict(
             HF_ENDPOINT=server.url, HF_HOME=str(tmp_path), HF_HUB_DISABLE_XET="1", PATH="", PYTHONPATH=str(ROOT)
         )
-        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path)
+        run = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path
+        )
     assert run.returncode == 0, run.stderr
     assert "layer1.0.bn2 64" in run.stdout
 
@@ -75,5 +77,3 @@ def test_example_gives_what_its_docstring_says():
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("8 blocks") and run.stdout.endswith("reloaded: identical\n")
     assert float(re.search(r"logit (\S+)", run.stdout)[1]) < 1e-5
-
-

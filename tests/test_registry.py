@@ -9,6 +9,8 @@ from sase_attn import Genotype, SASEBlock, create_op, genotypes, list_ops, regis
 from sase_attn.ops import OP_SETS, RELEASE_OPS, Excite, Op, get_op
 from sase_attn.suggest import UnknownNameError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch):

@@ -13,7 +13,7 @@ from sase_attn import statistics
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("one_thread")]
 DOUBLE = torch.float64
 
-# Of 1, 2, 3, 6: mean 3, deviations -2, -1, 0, 3, their squares sum to 14 and their cubes to 18; 1 + 16 + 81 + 1296 = 1394.
+# Of 1, 2, 3, 6: mean 3; deviations -2, -1, 0, 3; their squares sum to 14, their cubes to 18; 1 + 16 + 81 + 1296 = 1394.
 BY_HAND = {
     "mean": 3.0,
     "maximum": 6.0,

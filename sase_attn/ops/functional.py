@@ -11,7 +11,8 @@ from sase_attn import statistics
 def check_input(x: Tensor, channels: int) -> Tensor:
     """`x`, if it is a batch of maps (B, channels, H, W); otherwise ValueError."""
     if x.dim() != 4 or x.shape[1] != channels:
-        raise ValueError(f"expected an input of shape (B, {channels}, H, W), got {tuple(x.shape)}")
+        sizes = ", ".join([str(size) for size in x.shape])
+        raise ValueError(f"expected an input of shape (B, {channels}, H, W), got ({sizes})")
     return x
 
 
@@ -22,10 +23,10 @@ def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
     Gates work on float32 statistics whose range half precision lacks, hence neither the weights' type nor autocast's.
     """
     weight = weight.to(x.dtype)
-    if not torch.jit.is_scripting() and x.device.type != "meta" and torch.is_autocast_enabled(x.device.type):
-        with torch.autocast(x.device.type, enabled=False):
-            return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
-    return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
+    if torch.jit.is_scripting():
+        return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
+    with statistics.without_autocast(x):
+        return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
 
 
 @torch.fx.wrap

@@ -1,6 +1,7 @@
-"""Second-order pooling: covariance → batch norm → row-wise weighting → ReLU → linear (GSoP, as the SASE release has it).
+"""Second-order pooling: covariance → batch norm → row-wise weighting → ReLU → linear.
 
-`SecondOrder` is what the channel and the spatial form share; each pools its map to N rows first.
+This is GSoP as the SASE release has it. `SecondOrder` is what the channel and the spatial form share; each pools its
+map to N rows first.
 """
 
 import torch

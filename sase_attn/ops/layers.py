@@ -29,11 +29,9 @@ class Mixer(nn.Module):
 
 
 class Filter(nn.Module):
-    """Convolution without bias that keeps the size; `shape` is that of its weight, (out, in, k) or (out, in, kh, kw)."""
+    """Convolution without bias that keeps the size; `shape` is its weight's, (out, in, k) or (out, in, kh, kw)."""
 
-    def __init__(
-        self, *shape: int, device: torch.device | None = None, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, *shape: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self.padding = [k // 2 for k in shape[2:]]

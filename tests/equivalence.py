@@ -1,0 +1,47 @@
+"""What compiled, exported and traced forms are held to: the outputs, gradients and buffers of the eager module."""
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from tolerances import assert_close
+from torch import Tensor, nn
+
+from sase_attn import Genotype, genotypes
+
+GENOTYPES = {
+    **{name: str(genotype) for name, genotype in genotypes.items()},
+    **{f"random {seed}": str(Genotype.random(seed)) for seed in (1, 4)},
+    "random paper 2": str(Genotype.random(2, "paper")),
+}
+"""The published genotypes and some others, as inline strings."""
+
+
+def step(module: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Output of `module`, a network in any form, and the gradients of its sum of squares, by name; compiled prefixes
+    are removed."""
+    x = x.detach().requires_grad_()
+    y = module(x)
+    parameters = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
+    grads = torch.autograd.grad(y.square().sum(), [x, *parameters.values()])
+    names = ["input", *(name.replace("_orig_mod.", "") for name in parameters)]
+    return y.detach(), dict(zip(names, grads, strict=True))
+
+
+def assert_same_steps(
+    module: nn.Module, eager: nn.Module, inputs: Iterable[Tensor], tolerance: float | None = None
+) -> None:
+    """Feed both the same inputs in turn; everything they give and keep must agree at every step."""
+    eager = copy.deepcopy(eager)
+    for x in inputs:
+        y, grads = step(module, x)
+        expected, expected_grads = step(eager, x)
+        assert_close(y, expected, tolerance=tolerance)
+        assert grads.keys() == expected_grads.keys()
+        for name, grad in grads.items():
+            assert_close(grad, expected_grads[name], tolerance=tolerance)
+        buffers = {name.replace("_orig_mod.", ""): value for name, value in module.named_buffers()}
+        expected_buffers = dict(eager.named_buffers())
+        assert buffers.keys() == expected_buffers.keys()
+        for name, value in buffers.items():
+            assert_close(value.double(), expected_buffers[name].double(), tolerance=tolerance)
