@@ -51,9 +51,9 @@ def attach(
     Args:
         model: any network, for example of timm or torchvision.
         after: a pattern or several, matched dot by dot: "layer*.*.bn3" is every `bn3` two levels below `layer…`.
-        attn: a genotype (or its name or inline string), or anything that is called with the channels and gives a module.
-        preserve_output: start the attention as a constant gain and divide the gain out of the matched layer, so that the
-            network's output is what it was (in eval mode to float rounding).
+        attn: a genotype (or its name or inline string), or anything that, called with the channels, gives a module.
+        preserve_output: start the attention as a constant gain and divide the gain out of the matched layer, so that
+            the network's output is what it was (in eval mode to float rounding).
         attn_args: further arguments of the attention.
         dry_run: report what would be touched, touch nothing.
 
@@ -112,8 +112,8 @@ def absorbing(name: str, host: nn.Module) -> list[str]:
     activation = getattr(host, "act", nn.Identity())
     if getattr(host, "weight", None) is None or not isinstance(activation, nn.Identity | nn.ReLU):
         raise ValueError(
-            f"{name} ({type(host).__name__}) cannot absorb a gain: preserve_output needs a norm with affine weights or a "
-            "convolution, without an activation other than ReLU"
+            f"{name} ({type(host).__name__}) cannot absorb a gain: preserve_output needs a norm with affine weights or "
+            "a convolution, without an activation other than ReLU"
         )
     return ["weight"] if getattr(host, "bias", None) is None else ["weight", "bias"]
 

@@ -12,8 +12,5 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     """The error to raise when `name` is no `kind`, for example `unknown_name("genotype", "sasse", genotypes)`."""
     known = list(known)
     nearest = get_close_matches(str(name), known, n=3, cutoff=0.5)
-    if nearest:
-        hint = f"did you mean {' or '.join(nearest)}?"
-    else:
-        hint = f"known: {', '.join(known)}"
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(known)}"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")

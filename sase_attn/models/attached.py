@@ -28,8 +28,8 @@ def attached(
 ) -> nn.Module:
     """A timm network with attention inserted (see `sase_attn.attach`).
 
-    With `pretrained=True` it starts from the base's weights with its outputs preserved. Arguments are JSON-able, so that
-    `save_for_hf`, `local-dir:` and `hf-hub:` reproduce the network.
+    With `pretrained=True` it starts from the base's weights with its outputs preserved. Arguments are JSON-able, so
+    that `save_for_hf`, `local-dir:` and `hf-hub:` reproduce the network.
 
     Args:
         base: a model of timm's registry, with or without a pretrained tag.

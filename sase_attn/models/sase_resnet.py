@@ -1,7 +1,7 @@
 """timm's ResNets with a SASE block before the shortcut of every residual block (arXiv 2411.08333).
 
-`genotype` is a published name or an inline string (`str(Genotype)`), so that it survives the Hub. `pretrained=True` is a
-warm start: timm's ImageNet weights of the plain network with the block inserted such that the outputs, in eval mode,
+`genotype` is a published name or an inline string (`str(Genotype)`), so that it survives the Hub. `pretrained=True` is
+a warm start: timm's ImageNet weights of the plain network with the block inserted such that the outputs, in eval mode,
 are the plain network's; train on from there. All other arguments are those of `timm.models.ResNet`.
 """
 
