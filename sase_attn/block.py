@@ -54,6 +54,8 @@ class SASEBlock(nn.Module):
             genotype = Genotype.parse(genotype)
         if not isinstance(genotype, Genotype):
             raise TypeError(f"genotype must be a Genotype, a published name or an inline string, got {genotype!r}")
+        if channels < 1:
+            raise ValueError(f"channels must be at least 1, got {channels}")
         if rd_channels is None and rd_divisor != 1:
             rd_channels = make_divisible(channels * rd_ratio, rd_divisor, round_limit=0.0)
         if rd_channels is not None:

@@ -154,6 +154,9 @@ class Genotype:
                 raise unknown_name("space", space, SPACES)
             residual = space != "paper" if residual is None else residual
             space = SPACES[space]
+        for key in space:
+            if key not in EDGES:
+                raise unknown_name("edge", key, EDGES)
         if missing := [edge for edge in EDGES if not space.get(edge)]:
             raise ValueError(f"the space has no operation for {', '.join(missing)}")
         generator = random.Random(seed)

@@ -2,13 +2,13 @@
 
 import os
 import pickle
-import tempfile
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sase_attn.block import SASEBlock
@@ -76,14 +76,13 @@ def _attention_slots(model: nn.Module) -> list[tuple[str, str]]:
 
 
 def from_authors(state_dict: Mapping[str, Tensor]) -> StateDict:
-    """The authors' keys (github.com/pusheng0902/SASE) in ours; accepts `module.` prefixes, changes no value.
+    """The authors' keys (github.com/pusheng0902/SASE) in ours; changes no value.
 
     Raises:
         ValueError: a key below `attention.` is not one of the searched block's.
     """
     weights = {}
     for key, value in state_dict.items():
-        key = key.removeprefix("module.")
         block, found, rest = key.partition(".attention.")
         if found:
             if rest not in _AUTHORS_KEYS:
@@ -96,6 +95,7 @@ def from_authors(state_dict: Mapping[str, Tensor]) -> StateDict:
 def read_checkpoint(source: str | os.PathLike[str]) -> StateDict:
     """Tensors of a `.safetensors` file or of a torch checkpoint, which may wrap them in `state_dict` or `model`.
 
+    Averaged weights (`state_dict_ema`, `model_ema`) are preferred where there are both, and `module.` prefixes dropped.
     Torch checkpoints are read with `weights_only=True`: nothing in the file is executed.
 
     Raises:
@@ -114,7 +114,7 @@ def read_checkpoint(source: str | os.PathLike[str]) -> StateDict:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{source} is not a readable checkpoint: {reason}") from None
-    for wrapper in ("state_dict", "model"):
+    for wrapper in ("state_dict_ema", "model_ema", "state_dict", "model"):  # averaged weights first, as timm does
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(wrapper), dict):
             checkpoint = checkpoint[wrapper]
     if (
@@ -123,7 +123,7 @@ def read_checkpoint(source: str | os.PathLike[str]) -> StateDict:
         or not all(isinstance(v, Tensor) for v in checkpoint.values())
     ):
         raise ValueError(f"{source} holds no state dict (a mapping of names to tensors)")
-    return checkpoint
+    return {key.removeprefix("module."): value for key, value in checkpoint.items()}
 
 
 def import_checkpoint(
@@ -138,11 +138,16 @@ def import_checkpoint(
         overwrite: replace an existing file.
 
     Raises:
-        FileNotFoundError: no such source. FileExistsError: the output exists.
-        ValueError: the source is unreadable, or its keys or shapes are not the model's; each is named.
+        FileNotFoundError: no such source or output folder. FileExistsError: the output exists.
+        ValueError: the output is no `.safetensors`; the source is unreadable, or its keys or shapes are not the
+            model's, in which case each is named.
         UnknownNameError: no such model.
     """
     output = Path(output)
+    if output.suffix != ".safetensors":
+        raise ValueError(f"the output must be named *.safetensors, got {output.name}")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {output.parent}")
     if output.exists() and not overwrite:
         raise FileExistsError(f"{output} exists")
     if not timm.is_model(model_name):
@@ -173,11 +178,10 @@ def check_state_dict(weights: Mapping[str, Tensor], model: nn.Module, *, source:
 
 def write_safetensors(weights: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str]) -> None:
     """Write a safetensors file under a temporary name in its folder, then rename it."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        pass
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         tensors = {key: value.contiguous() for key, value in weights.items()}
-        save_file(tensors, file.name, metadata={"format": "pt", **metadata})
-        os.replace(file.name, path)
+        temporary.write_bytes(save(tensors, metadata={"format": "pt", **metadata}))
+        os.replace(temporary, path)
     finally:
-        Path(file.name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -183,6 +183,12 @@ def test_malformed_json_and_files(text, message, tmp_path):
         Genotype.load(path)
 
 
+def test_a_space_with_an_unknown_edge_is_refused():
+    space = {edge: ["gap"] for edge in EDGES}
+    with pytest.raises(ValueError, match="unknown edge 'chanel_gate'; did you mean channel_gate"):
+        Genotype.random(0, space | {"chanel_gate": ["affine"]})
+
+
 def test_a_missing_file_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         Genotype.load(tmp_path / "none.json")

@@ -20,7 +20,7 @@ from sase_attn import SASEBlock, attach, create_op
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore:.*torch.jit"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore::torch.jit.TracerWarning"),
 ]
 DOUBLE = torch.float64
 every_op = pytest.mark.parametrize("op_set, name", OPS)
@@ -84,9 +84,7 @@ def test_trace_of_every_op_at_other_sizes(op_set, name, training):
 @both_modes
 def test_fx_of_every_op(op_set, name, training):
     op, inputs = op_and_inputs(op_set, name, training)
-    graph_module = fx_traced(op)
-    assert_same_steps(graph_module, op, inputs)
-    assert_same_steps(scripted(fx_traced(op)), op, inputs)
+    assert_same_steps(fx_traced(op), op, inputs)
 
 
 @every_genotype
@@ -119,7 +117,7 @@ def test_fx_of_the_block(genotype, training):
 @both_modes
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_script_under_autocast(genotype, training, dtype):
-    """A scripted block cannot turn autocast off: its convolutions run in half precision, unlike those of an eager one."""
+    """A scripted block cannot turn autocast off: its convolutions run in half precision, unlike an eager one's."""
     torch.manual_seed(0)
     block = SASEBlock(24, genotype).train(training)
     for x in (draw(2, 24, 5, 6), draw(2, 24, 5, 6).to(dtype)):
@@ -130,11 +128,10 @@ def test_script_under_autocast(genotype, training, dtype):
         assert_close(y, copy.deepcopy(block)(x), dtype=dtype)
 
 
-@every_genotype
+@pytest.mark.parametrize("name", ["sase", "random 1"])
 @both_modes
-def test_fx_features_of_timm(genotype, training):
-    """One block per stage, its own features taken apart from the stages'."""
-    arguments = dict(layers=(1, 1, 1, 1), block_args=dict(attn_layer=partial(SASEBlock, genotype=genotype)))
+def test_fx_features_of_timm(name, training):
+    arguments = dict(block_args=dict(attn_layer=partial(SASEBlock, genotype=GENOTYPES[name])))
     torch.manual_seed(0)
     model = timm.create_model("resnet10t", **arguments, zero_init_last=False).train(training)
     features = timm.create_model("resnet10t", **arguments, features_only=True, feature_cls="fx").train(training)
@@ -148,12 +145,12 @@ def test_fx_features_of_timm(genotype, training):
         assert_close(value, expected)
 
 
-@every_genotype
+@pytest.mark.parametrize("name", ["sase", "random 1"])
 @both_modes
-def test_feature_extractor_of_torchvision(genotype, training):
+def test_feature_extractor_of_torchvision(name, training):
     torch.manual_seed(0)
     model = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=10)
-    attach(model, after="layer*.*.bn2", attn=genotype)
+    attach(model, after="layer*.*.bn2", attn=GENOTYPES[name])
     model.train(training)
     extractor = create_feature_extractor(
         copy.deepcopy(model), {"layer2.0.bn2.attn": "gated", "layer4.0.bn2.attn.norm": "norm", "fc": "logits"}
@@ -166,7 +163,7 @@ def test_feature_extractor_of_torchvision(genotype, training):
         kept["logits"] = model(x)
         for key, value in extractor(x).items():
             assert_close(value, kept[key])
-    script = torch.jit.script(copy.deepcopy(extractor))
+    script = torch.jit.script(extractor)
     for key, value in extractor(x).items():
         assert_close(script(x)[key], value)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import torchvision
 from safetensors import safe_open
 
-from sase_attn.weights import from_authors, import_checkpoint, read_checkpoint, warm_start
+from sase_attn.weights import from_authors, import_checkpoint, read_checkpoint, warm_start, write_safetensors
 
 KEYS = json.loads((Path(__file__).parent / "reference" / "authors_resnet50_keys.json").read_text())
 
@@ -229,3 +229,23 @@ def test_warm_start_of_a_network_without_attention_changes_nothing():
     model = timm.create_model("resnet20_cifar")
     weights = model.state_dict()
     assert warm_start(weights, model).keys() == weights.keys()
+
+
+def test_averaged_weights_come_first_and_prefixes_go(tmp_path):
+    both = {"state_dict": {"a": torch.zeros(1)}, "state_dict_ema": {"module.a": torch.ones(1)}}
+    torch.save(both, tmp_path / "last.pth.tar")
+    assert read_checkpoint(tmp_path / "last.pth.tar") == {"a": torch.ones(1)}
+
+
+def test_import_names_a_wrong_output(authors, tmp_path):
+    torch.save(authors, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"must be named \*.safetensors, got b.pt"):
+        import_checkpoint(tmp_path / "a.pth", "sase_resnet50", tmp_path / "b.pt")
+    with pytest.raises(FileNotFoundError, match="no such folder: .*missing"):
+        import_checkpoint(tmp_path / "a.pth", "sase_resnet50", tmp_path / "missing" / "b.safetensors")
+
+
+def test_written_files_have_the_usual_permissions(tmp_path):
+    write_safetensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors", metadata={})
+    (tmp_path / "b").write_text("")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
