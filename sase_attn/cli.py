@@ -1,10 +1,9 @@
-"""The command `sase-attn`: list, show, import, push. It parses, calls and prints.
+"""The command `sase-attn`: list, show, import, push, train, evaluate. It parses, calls and prints.
 
 An expected error is one line on stderr. Exit codes: 0; 1 for errors; 2 for usage and unknown names; 130 for Ctrl-C.
 """
 
 import argparse
-import ast
 import io
 import json
 import os
@@ -19,9 +18,11 @@ import timm
 import torch
 
 from sase_attn import __version__, describe, hub, models, weights
+from sase_attn.arguments import add_command, key_value
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.plot import draw_genotype
 from sase_attn.suggest import UnknownNameError, unknown_name
+from sase_attn.training.command import add_parsers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader is gone; the interpreter must not flush into the pipe once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError, ImportError, hub.HubError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError, hub.HubError) as error:
         print(f"sase-attn: error: {_one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, UnknownNameError) else 1
     return 0
@@ -158,13 +159,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sase-attn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    sub = _command(commands, "list", _list, "List operations, published genotypes and models, or one of these.")
+    sub = add_command(commands, "list", _list, "List operations, published genotypes and models, or one of these.")
     sub.add_argument("kind", nargs="?", choices=("ops", "genotypes", "models"), help="default: all three")
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print the operations as a Markdown table")
 
-    sub = _command(
+    sub = add_command(
         commands, "show", _show, "Show a genotype: its operations, their parameters and multiply-accumulates."
     )
     sub.add_argument(
@@ -179,20 +180,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="also draw the block: .png, .svg or .pdf")
 
-    sub = _command(commands, "import", _import, "Convert a checkpoint of the paper's authors to safetensors for timm.")
+    sub = add_command(commands, "import", _import, "Convert a checkpoint of the authors to safetensors for timm.")
     sub.add_argument("file", type=Path, metavar="FILE", help="the authors' checkpoint, such as pnorm_imgnet_r50.pth")
     sub.add_argument("--model", required=True, metavar="NAME", help="the model it is for, such as sase_resnet50")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
     sub.add_argument("--force", action="store_true", help="replace an existing file")
 
-    sub = _command(
+    sub = add_command(
         commands, "push", _push, "Publish a trained model on the Hugging Face Hub, or save what would be published."
     )
     sub.usage = "sase-attn push FILE --model NAME (--repo ORG/NAME | --save-to FOLDER) [options]"
     sub.add_argument("file", type=Path, metavar="FILE", help="weights: .safetensors or a torch checkpoint")
     sub.add_argument("--model", required=True, metavar="NAME", help="name of the model in timm's registry")
     several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
-    sub.add_argument("--model-kwargs", type=_argument, metavar="KEY=VALUE", help="arguments of the model", **several)
+    sub.add_argument("--model-kwargs", type=key_value, metavar="KEY=VALUE", help="arguments of the model", **several)
     sub.add_argument("--repo", metavar="ORG/NAME", help="repository on the Hub; it is made if it does not exist")
     sub.add_argument("--save-to", type=Path, metavar="FOLDER", help="write a folder and push nothing")
     sub.add_argument("--private", action="store_true", help="make a new repository private")
@@ -201,24 +202,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--license", default="apache-2.0", help="licence of the weights (default: %(default)s)")
     sub.add_argument("--description", help="first paragraph of the model card")
     sub.add_argument("--metric", type=_metric, metavar="NAME=VALUE", help="results for the model card", **several)
+    add_parsers(commands)
     return parser
-
-
-def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=run, error=parser.error)
-    return parser
-
-
-def _argument(text: str) -> tuple[str, Any]:
-    """`key=value`, the value a Python literal or else a string."""
-    key, separator, value = text.partition("=")
-    if not separator or not key.isidentifier():
-        raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}")
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return key, value
 
 
 def _metric(text: str) -> tuple[str, float]:

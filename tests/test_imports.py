@@ -17,7 +17,7 @@ PACKAGE = Path(sase_attn.__file__).parent
 
 # From the bottom up. A module imports those of lower lines only; modules of one line do not import each other.
 LAYERS = [
-    {"suggest"},
+    {"suggest", "arguments"},
     {"kernels"},
     {"statistics"},
     {"ops"},

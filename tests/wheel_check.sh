@@ -26,6 +26,8 @@ import sase_attn
 assert not sase_attn.__file__.startswith(sys.argv[1] + "/"), sase_attn.__file__
 model = timm.create_model("sase_resnet20").eval()
 assert model(torch.randn(1, 3, 32, 32)).shape == (1, 10)
+from sase_attn.training.data import DataConfig, open_data
+assert open_data(DataConfig(), seed=0)[2].train_count == 6000
 EOF
 venv/bin/sase-attn list genotypes
 venv/bin/sase-attn --version

@@ -1,0 +1,26 @@
+"""What the commands of `sase-attn` share of argparse: how a command is added, and `key=value` arguments."""
+
+import argparse
+import ast
+from collections.abc import Callable
+from typing import Any
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
+    """Add a subcommand that calls `run(args)`; `args.error` is its parser's."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=run, error=parser.error)
+    return parser
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """`key=value` as a pair, the value a Python literal or else a string. Raises argparse's error for other forms."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value

@@ -1,0 +1,80 @@
+"""The processes of one run: started by `torchrun`, which sets RANK, WORLD_SIZE and LOCAL_RANK, or alone.
+
+gloo on CPU, nccl on CUDA. Every rank takes a slice of the same global batch, so that a run of two ranks is the run of
+one, up to the order of summation; batch norm sees only its rank's slice, unless it is synchronised (`sync_bn`).
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all: its rank (0 writes the files), how many there are, and its device."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[float]:
+        """Sums over all ranks, in float64; every rank gets them."""
+        if self.world_size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return [float(value) for value in total]
+
+    def wait(self) -> None:
+        """Wait until all ranks are here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def ranks(device: str | None = None) -> Iterator[Ranks]:
+    """Join the processes of `torchrun`, or be the only one; leave the group at the end.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device, one a local rank.
+
+    Raises:
+        ValueError: the device does not exist here.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = _device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    joined = world_size > 1 and not dist.is_initialized()
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if joined:
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank() if world_size > 1 else 0, world_size, chosen)
+    finally:
+        if joined:
+            dist.destroy_process_group()
+
+
+def _device(name: str | None, local_rank: int) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(
+            f"unknown device {name!r}: wanted cpu, cuda or cuda:N ({str(error).splitlines()[0]})"
+        ) from None
+    if device.type != "cuda":
+        return device
+    device = torch.device("cuda", local_rank if device.index is None else device.index)
+    assert device.index is not None
+    if device.index >= torch.cuda.device_count():
+        raise ValueError(f"no device {device}: wanted one of {torch.cuda.device_count()} CUDA devices here")
+    return device

@@ -1,0 +1,90 @@
+"""Find and load what `sase-attn evaluate` is given: a run, a saved model, a weights file, or a name of timm."""
+
+import json
+from pathlib import Path
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from sase_attn.training import checkpoint
+from sase_attn.training.network import create_network
+from sase_attn.training.recipes import Recipe
+from sase_attn.weights import StateDict, check_state_dict, read_checkpoint
+
+
+def recipe_of(source: str) -> Recipe | None:
+    """The recipe that made a run's folder, its `model/` or a weights file of it; None where it is not recorded."""
+    path = Path(source)
+    if path.is_dir():
+        found = next((f for f in (path / "recipe.json", path.parent / "recipe.json") if f.is_file()), None)
+        return None if found is None else Recipe.get(found)
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            with safe_open(path, framework="pt") as file:
+                text = (file.metadata() or {}).get("recipe")
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a readable checkpoint: {error}") from None
+        return None if text is None else Recipe.from_json(text)
+    return checkpoint.load(path.parent)[2] if path.is_file() and path.name == checkpoint.NAME else None
+
+
+def load_network(source: str, recipe: Recipe, *, num_classes: int, in_chans: int) -> tuple[nn.Module, bool]:
+    """The network of a run's folder, of a folder that timm can load, of a weights file, or timm's by name.
+
+    A run that has not finished gives the weights of its checkpoint. Where the run averages its weights, the average
+    counts.
+
+    Args:
+        source: the folder, the file or the name; a name may carry timm's `hf-hub:` or `local-dir:`.
+        recipe: its `model` and `model_kwargs` count, for files.
+        num_classes, in_chans: of the data.
+
+    Returns:
+        The network, and whether its `pretrained_cfg` tells how its images were normalised (else the data set does).
+
+    Raises:
+        UnknownNameError: no such model.
+        ValueError: the weights are not those of the network, or the network is for other classes or channels.
+        FileNotFoundError: a folder without weights.
+    """
+    path = Path(source)
+    folder = next((f for f in (path, path / "model") if (f / "config.json").is_file()), None)
+    known = folder is not None or not path.exists()
+    if known:
+        model = _from_timm(source if folder is None else f"local-dir:{folder}", recipe)
+    else:
+        plain = recipe.override(init_from=None)
+        model = create_network(plain, num_classes=num_classes, in_chans=in_chans)
+        weights = _weights(path / checkpoint.NAME if path.is_dir() else path)
+        check_state_dict(weights, model, source=source)
+        model.load_state_dict(weights)
+    for name, wanted in (("num_classes", num_classes), ("in_chans", in_chans)):
+        came = getattr(model, name, wanted)
+        if came != wanted:
+            raise ValueError(f"{source} has {name} {came}, the data {wanted}; fine-tune it first, or name other data")
+    return model, known or recipe.init_from == "pretrained"
+
+
+def _from_timm(name: str, recipe: Recipe) -> nn.Module:
+    if name.startswith(("local-dir:", "hf-hub:", "hf_hub:")):
+        try:
+            model: nn.Module = timm.create_model(name, pretrained=True)
+        except (RuntimeError, json.JSONDecodeError) as error:
+            raise ValueError(f"cannot load {name}: {' '.join(str(error).split())}") from None
+        return model
+    if "/" in name or name.endswith((".safetensors", ".pt", ".pth")):
+        raise FileNotFoundError(f"no such file or folder: {name}")
+    cfg = timm.models.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    classes, channels = (cfg.num_classes, cfg.input_size[0]) if cfg is not None else (1000, 3)
+    named = recipe.override(model=name, init_from="pretrained", model_kwargs={})
+    return create_network(named, num_classes=classes, in_chans=channels)
+
+
+def _weights(path: Path) -> StateDict:
+    if path.name == checkpoint.NAME:
+        state, _, _ = checkpoint.load(path.parent)
+        weights: dict[str, torch.Tensor] = state["ema"] or state["model"]
+        return weights
+    return read_checkpoint(path)

@@ -1,0 +1,99 @@
+"""What a run tells: `log.jsonl` for machines, a line an epoch for people, a progress bar on terminals."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+NAME = "log.jsonl"
+# Keys that differ between two runs of the same numbers.
+TIMED = ("images_per_second", "eta_seconds", "peak_memory_mb", "seconds")
+_T = TypeVar("_T")
+
+
+class Log:
+    """`log.jsonl` of a run, one JSON object a line. A resumed run first drops what came after its checkpoint."""
+
+    def __init__(self, folder: Path, keep_bytes: int) -> None:
+        self._file = open(folder / NAME, "ab")  # noqa: SIM115 (closed by `close`, kept open for a run)
+        self._file.truncate(keep_bytes)
+
+    def write(self, **values: Any) -> None:
+        """Append a line; it is handed to the system at once."""
+        self._file.write(json.dumps(values).encode() + b"\n")
+        self._file.flush()
+
+    def sync(self) -> int:
+        """Force the lines to disk; returns the length in bytes, for the checkpoint."""
+        os.fsync(self._file.fileno())
+        return os.fstat(self._file.fileno()).st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Pace:
+    """Images a second, time left and peak memory, since this process started training."""
+
+    def __init__(self, device: torch.device, steps_left: int) -> None:
+        self._device, self._steps_left, self._steps, self._images = device, steps_left, 0, 0
+        self._start = time.perf_counter()
+        self._paused = 0.0
+
+    def step(self, images: int) -> None:
+        """Count a step of so many images."""
+        self._steps += 1
+        self._images += images
+
+    def pause(self, seconds: float) -> None:
+        """Leave out time that was not training, such as an evaluation."""
+        self._paused += seconds
+
+    def report(self) -> dict[str, float]:
+        """The `TIMED` keys: images/s and seconds of this process, estimated seconds left, peak memory in 2^20 bytes."""
+        seconds = time.perf_counter() - self._start
+        rate = self._images / max(seconds - self._paused, 1e-9)
+        eta = seconds / self._steps * (self._steps_left - self._steps) if self._steps else 0.0
+        return {
+            "images_per_second": round(rate, 1),
+            "eta_seconds": round(eta, 1),
+            "peak_memory_mb": round(_peak_memory(self._device) / 2**20, 1),
+        }
+
+
+def progress_bar(batches: Iterable[_T], *, total: int, start: int, title: str, show: bool) -> Iterable[_T]:
+    """tqdm around the batches of an epoch; nothing is shown where stderr is no terminal."""
+    if not show or not sys.stderr.isatty():
+        return batches
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    bar: Iterable[_T] = tqdm(batches, total=total, initial=start, desc=title, unit="step", leave=False)
+    return bar
+
+
+def epoch_line(row: dict[str, Any], epochs: int) -> str:
+    """The line that people read after an epoch."""
+    minutes, seconds = divmod(round(row["eta_seconds"]), 60)
+    return (
+        f"epoch {row['epoch'] + 1}/{epochs}  lr {row['lr']:.4g}  "
+        f"loss {row['loss']:.4f}  test loss {row['test_loss']:.4f}  "
+        f"top-1 {row['top1']:.2f} %  top-5 {row['top5']:.2f} %  {row['images_per_second']:.0f} images/s  "
+        f"{row['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
+    )
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

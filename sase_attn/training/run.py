@@ -1,0 +1,77 @@
+"""`train`: one run from a recipe to a folder, new or resumed."""
+
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+from torch import nn
+
+from sase_attn.training import checkpoint
+from sase_attn.training.data import DataConfig, open_data
+from sase_attn.training.distributed import Ranks, ranks
+from sase_attn.training.loop import Data, Loop
+from sase_attn.training.recipes import Recipe
+from sase_attn.training.result import TrainResult, read_result
+
+
+def train(
+    recipe: Recipe,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    model: nn.Module | None = None,
+    data: Data | None = None,
+    device: str | None = None,
+    tell: Callable[[str], object] = print,
+) -> TrainResult:
+    """Train the network of a recipe on its data, and write everything to a folder.
+
+    The folder gets `recipe.json`, `log.jsonl`, `checkpoint.pt` (replaced after every epoch, and every
+    `checkpoint_every` steps), `best.safetensors` (the best epoch by test accuracy), and at the end `model/`, which
+    `timm.create_model("local-dir:…", pretrained=True)` loads, and `result.json`. Started by `torchrun`, it is one
+    process of many.
+
+    Args:
+        recipe: what to do.
+        output: a folder that does not exist yet, or is empty.
+        resume: go on from the checkpoint in `output`; a run that has finished just gives its result.
+        model: train this network instead of the recipe's, with its own initial weights.
+        data: train loader, test loader and their description, instead of the recipe's.
+        device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
+        tell: gets a line for each thing that people may want to read; on rank 0 only.
+
+    Returns:
+        The result: accuracy on the test images, and where it comes from.
+
+    Raises:
+        FileExistsError: `output` is in use. FileNotFoundError: nothing to resume.
+        ValueError: a resumed run would differ from the saved one, or see `Recipe`, `create_network`, `Trainer`.
+        FloatingPointError: the loss is no longer finite; the last checkpoint is from before.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
+    """
+    folder = Path(output)
+    with ranks(device) as group:
+        saved = None
+        if resume:
+            saved = checkpoint.load(folder)
+            checkpoint.check_same(recipe, saved[2])
+            if saved[1].epoch == recipe.epochs and (result := read_result(folder)) is not None:
+                return result
+        elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise FileExistsError(f"{folder} is in use: wanted a new or empty folder; resume its run, or name another")
+        group.wait()  # all have looked before one writes
+        loop = Loop(
+            recipe,
+            folder,
+            group,
+            data or open_recipe_data(recipe, group),
+            model,
+            tell if group.is_main else lambda line: None,
+        )
+        return loop.run(saved)
+
+
+def open_recipe_data(recipe: Recipe, group: Ranks) -> Data:
+    """Train loader, test loader and description of a recipe's data, for this rank."""
+    config = DataConfig(**{item.name: getattr(recipe, item.name) for item in fields(DataConfig)})
+    return open_data(config, seed=recipe.seed, rank=group.rank, world_size=group.world_size)

@@ -1,0 +1,154 @@
+"""One step of training and everything that it changes: network, average, optimizer, schedule, scaler."""
+
+import math
+from typing import Any
+
+import torch
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3, dispatch_clip_grad, distribute_bn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from sase_attn.training.distributed import Ranks
+from sase_attn.training.network import freeze
+from sase_attn.training.recipes import Recipe
+
+_AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Trainer:
+    """A network in training.
+
+    Args:
+        recipe: optimizer, schedule, loss, precision, average and freezing count.
+        model: the network with its initial weights; it is moved to the device of `ranks` and trained in place.
+        ranks: the processes of the run.
+        steps_per_epoch: optimizer steps an epoch.
+
+    Raises:
+        ValueError: the recipe needs CUDA, or its batch cannot be shared out.
+    """
+
+    def __init__(self, recipe: Recipe, model: nn.Module, ranks: Ranks, steps_per_epoch: int) -> None:
+        cuda = ranks.device.type == "cuda"
+        for wanted, field in ((recipe.amp == "float16", 'amp "float16"'), (recipe.sync_bn, "sync_bn")):
+            if wanted and not cuda:
+                raise ValueError(
+                    f"{field} needs CUDA, got {ranks.device.type}" + '; use "bfloat16"' * (not recipe.sync_bn)
+                )
+        if recipe.batch_size % ranks.world_size:
+            raise ValueError(f"batch_size: wanted a multiple of {ranks.world_size} processes, got {recipe.batch_size}")
+        self.recipe, self.ranks = recipe, ranks
+        self.updates = 0
+        if recipe.sync_bn and ranks.world_size > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        self._format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = model.to(ranks.device).to(memory_format=self._format)
+        self._frozen = freeze(model, recipe.freeze)
+        self.train_mode()
+        self.optimizer: torch.optim.Optimizer = create_optimizer_v2(
+            model,
+            opt=recipe.optimizer,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            filter_bias_and_bn=not recipe.decay_all,
+            layer_decay=recipe.layer_decay,
+        )
+        self._scheduler, _ = create_scheduler_v2(
+            self.optimizer,
+            sched=recipe.schedule,
+            num_epochs=recipe.epochs,
+            warmup_epochs=recipe.warmup_epochs,
+            warmup_lr=0.01 * recipe.lr,
+            min_lr=recipe.min_lr,
+            decay_epochs=recipe.decay_epochs,
+            decay_rate=recipe.decay_rate,
+            step_on_epochs=False,
+            updates_per_epoch=steps_per_epoch,
+        )
+        self._scaler = torch.amp.GradScaler("cuda", enabled=cuda and recipe.amp == "float16")
+        self._criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.ema = None if recipe.ema_decay is None else ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True)
+        self._network: nn.Module = self.model
+        if ranks.world_size > 1:
+            self._network = DistributedDataParallel(self.model, device_ids=[ranks.device] if cuda else None)
+
+    @property
+    def lr(self) -> float:
+        """The largest learning rate of the last step."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network whose accuracy counts: the average where there is one."""
+        model: nn.Module = self.model if self.ema is None else self.ema.module
+        return model
+
+    def share_norms(self) -> None:
+        """Give every rank the running statistics of rank 0, as DistributedDataParallel does before each step."""
+        if self.ranks.world_size > 1:
+            distribute_bn(self.evaluated, self.ranks.world_size, reduce=False)
+
+    def train_mode(self) -> None:
+        """All of the network in train mode, but for frozen norms."""
+        self.model.train()
+        for module in self._frozen:
+            module.eval()
+
+    def step(self, images: Tensor, targets: Tensor, *, stop: bool = False) -> tuple[float, int, bool]:
+        """One optimizer step on this rank's share of a batch.
+
+        Returns:
+            Over all ranks: the mean loss before the step, the number of images, and whether any rank gave `stop`.
+        """
+        recipe, ranks = self.recipe, self.ranks
+        torch.manual_seed(recipe.seed * 1_000_003 + self.updates * ranks.world_size + ranks.rank)
+        if self._scheduler is not None:
+            self._scheduler.step_update(self.updates)
+        (count,) = ranks.sum(len(targets))
+        images = images.to(ranks.device, memory_format=self._format, non_blocking=True)
+        targets = targets.to(ranks.device, non_blocking=True)
+        with torch.autocast(ranks.device.type, _AMP_TYPES.get(recipe.amp), enabled=recipe.amp != "none"):
+            logits = self._network(images)
+        loss = self._criterion(logits.float(), targets)
+        share = len(targets) * ranks.world_size / count  # ranks may hold different numbers of images
+        self._scaler.scale(loss * share).backward()
+        if recipe.clip_grad is not None:
+            self._scaler.unscale_(self.optimizer)
+            dispatch_clip_grad(self.model.parameters(), recipe.clip_grad)
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.updates)
+        total, stops = ranks.sum(loss.item() * len(targets), float(stop))
+        return total / count, int(count), bool(stops)
+
+    def is_finite(self) -> bool:
+        """Whether every parameter is."""
+        return all(math.isfinite(float(p.detach().abs().max())) for p in self.model.parameters() if p.numel())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a step reads and changes, as tensors and numbers."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave. Raises ValueError if it belongs to another network."""
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.ema is not None:
+                self.ema.module.load_state_dict(state["ema"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except RuntimeError as error:
+            raise ValueError(f"the checkpoint does not fit the network: {' '.join(str(error).split())[:300]}") from None
+        self._scaler.load_state_dict(state["scaler"])
+        self.updates = state["updates"]
