@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.ops import Excite, create_op, functional
-from sase_attn.ops.layers import BatchNorm2d, Mixer
+from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
+from sase_attn.suggest import unknown_name
+
+GATE_INITS = {
+    "constant": "the last layers of both output excitations at zero: the block starts as a constant gain",
+    "uniform": "filters as torch draws its convolutions, the weights of two mixed statistics at (0.5, 0.5)",
+    "release": "filters and mixing weights from N(0, 2/fan-out), as torchvision's ResNet and the release draw them",
+}
 
 
 class SASEBlock(nn.Module):
@@ -28,11 +35,12 @@ class SASEBlock(nn.Module):
         rd_channels: that width itself; overrides `rd_ratio`.
         rd_divisor: round that width to a multiple, as timm does; 1 keeps the release's max(1, ⌊C·rd_ratio⌋).
         size: reference (H, W) of operations with weights per position (7×7 where None).
+        gate_init: what the gates start from, see `GATE_INITS`.
         act_layer: accepted because hosts such as timm's EfficientNet pass their own activation to every attention.
             It has no effect: the genotype fixes all activations.
 
     Raises:
-        UnknownNameError: the genotype is unknown; the nearest names are given.
+        UnknownNameError: the genotype or `gate_init` is unknown; the nearest names are given.
         ValueError: `channels`, `rd_channels` or `size` is not positive; or, when called, the input is not
             (B, channels, H, W).
     """
@@ -45,6 +53,7 @@ class SASEBlock(nn.Module):
         rd_channels: int | None = None,
         rd_divisor: int = 1,
         size: int | tuple[int, int] | None = None,
+        gate_init: str = "uniform",
         act_layer: object = None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
@@ -79,6 +88,7 @@ class SASEBlock(nn.Module):
         self.spatial_excite = op("spatial_excite")
         self.fuse = Mixer(device=device, dtype=dtype)
         self.norm = BatchNorm2d(1, device=device, dtype=dtype)
+        self._init_gates(gate_init)
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
@@ -88,6 +98,16 @@ class SASEBlock(nn.Module):
         spatial = self.spatial_excite(torch.relu(self.norm(fused)))
         gate = (0.5 * self.channel_excite(squeezed) + self.residual) + 0.5 * spatial
         return (x * gate).to(x.dtype)
+
+    def _init_gates(self, gate_init: str) -> None:
+        if gate_init not in GATE_INITS:
+            raise unknown_name("gate_init", gate_init, GATE_INITS)
+        if gate_init == "release":
+            draw_as_release(self)
+        if gate_init == "constant":
+            for excite in (self.channel_excite, self.spatial_excite):
+                if isinstance(excite, Excite) and type(excite).zero_gate is not Excite.zero_gate:
+                    excite.zero_gate()
 
     def zero_gates(self) -> float:
         """Start as a constant gain, which is returned: zero the last layers of both output excitations.

@@ -27,16 +27,17 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def attention_args(genotype: str) -> dict[str, Any]:
+def attention_args(genotype: str, gate_init: str) -> dict[str, Any]:
     """`block_args` of timm's residual blocks that put a SASE block of the genotype into them."""
     if not isinstance(genotype, str):
         raise TypeError(f"models take a genotype as a string, to be reproducible; pass str(genotype), not {genotype!r}")
-    return dict(attn_layer=partial(SASEBlock, genotype=genotype))
+    return dict(attn_layer=partial(SASEBlock, genotype=genotype, gate_init=gate_init))
 
 
-def _create(name: str, pretrained: bool, genotype: str = "sase", **kwargs: Any) -> ResNet:
+def _create(name: str, pretrained: bool, genotype: str = "sase", gate_init: str = "uniform", **kwargs: Any) -> ResNet:
+    block_args = attention_args(genotype, gate_init)
     return build_model_with_cfg(
-        ResNet, name, pretrained, pretrained_filter_fn=warm_start, block_args=attention_args(genotype), **kwargs
+        ResNet, name, pretrained, pretrained_filter_fn=warm_start, block_args=block_args, **kwargs
     )
 
 

@@ -71,3 +71,10 @@ class BatchNorm2d(nn.BatchNorm2d):
             self.momentum,
             self.eps,
         )
+
+
+def draw_as_release(module: nn.Module) -> None:
+    """Draw every 2-D filter and mixer anew from N(0, 2/fan-out), as the release's ResNet does with each `nn.Conv2d`."""
+    for layer in module.modules():
+        if isinstance(layer, Filter | Mixer) and layer.weight.ndim == 4:
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

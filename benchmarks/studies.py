@@ -1,0 +1,42 @@
+"""What the published trainings train: for each study, cases of a label and a recipe, and the seeds of each."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sase_attn.training.recipes import Recipe
+
+NETWORKS = {"plain": "resnet20_cifar", "SASE": "sase_resnet20"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of a study's table: its label, its recipe but for the seed, and how many seeds."""
+
+    label: str
+    recipe: Recipe
+    seeds: int = 3
+
+    def runs(self) -> Iterator[Recipe]:
+        """The recipe with each seed."""
+        return (self.recipe.override(seed=seed) for seed in range(self.seeds))
+
+
+def _embedded(label: str, model: str, **changes: object) -> Case:
+    return Case(label, Recipe.get("embedded").override(model=model, epochs=15, **changes))
+
+
+def embedded() -> list[Case]:
+    """The README's recipe but for 15 epochs, with each initial value of the gates, at two learning rates."""
+    cases = []
+    for lr in (0.05, 0.1):
+        cases.append(_embedded(f"plain, lr {lr}", "resnet20_cifar", lr=lr))
+        for gate_init in ("constant", "release", "uniform"):
+            label = f"SASE, gates {gate_init}, lr {lr}"
+            cases.append(_embedded(label, "sase_resnet20", lr=lr, model_kwargs={"gate_init": gate_init}))
+    return cases
+
+
+def cifar10_jpeg(data: str, epochs: int = 5, seeds: int = 1) -> list[Case]:
+    """CIFAR-10 from an image folder of recompressed JPEGs, by the `cifar` recipe at another length."""
+    recipe = Recipe.get("cifar").override(data=data, size=32, epochs=epochs, lr=0.05, clip_grad=5.0, warmup_epochs=1)
+    return [Case(label, recipe.override(model=model), seeds) for label, model in NETWORKS.items()]
