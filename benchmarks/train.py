@@ -69,10 +69,10 @@ def main() -> None:
     cases = studies.embedded() if args.study == "embedded" else studies.cifar10_jpeg(args.data, args.epochs, args.seeds)
     done = {(row["label"], row["seed"]) for row in read_rows(args.study)}
     todo = [
-        (case.label, recipe)
-        for recipes in zip(*([(case, r) for r in case.runs()] for case in cases if args.only in case.label), strict=True)
-        for case, recipe in recipes
-        if (case.label, recipe.seed) not in done
+        (case.label, case.recipe.override(seed=seed))
+        for seed in range(max(case.seeds for case in cases))  # all cases with one seed before the next seed
+        for case in cases
+        if args.only in case.label and seed < case.seeds and (case.label, seed) not in done
     ]
     threads = max(1, (os.cpu_count() or 1) // args.jobs)
     with ThreadPoolExecutor(args.jobs) as pool:
