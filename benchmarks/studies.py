@@ -21,7 +21,7 @@ def _embedded(label: str, model: str, **changes: object) -> Case:
 
 
 def embedded() -> list[Case]:
-    """The README's recipe but for 15 epochs: plain, and with either initial value of the gates at two learning rates."""
+    """The `embedded` recipe for 15 epochs: plain, and with both initial values of the gates at two learning rates."""
     return [
         _embedded("plain, lr 0.05", "resnet20_cifar", lr=0.05),
         *(

@@ -1,10 +1,10 @@
 """Train the cases of a study, and write a JSON row for each finished run to `benchmarks/results/STUDY.jsonl`.
 
-    python benchmarks/train.py embedded [--jobs 2] [--only TEXT] [--runs runs/benchmarks]
+    python benchmarks/train.py embedded [--jobs 2] [--only TEXT]
     python benchmarks/train.py cifar10_jpeg --data FOLDER [--epochs 100 --seeds 3]
 
-Stop it at any time: started again, it resumes what was interrupted and leaves what has its row. Runs go beside each
-other in `--jobs` processes that share the cores; the times in the rows are then those of a shared machine.
+Stop it at any time: started again, it resumes what was interrupted and leaves what has its row. With `--jobs` several
+runs share the cores, each with its part of the threads; the times in the rows are then those of a shared machine.
 """
 
 import argparse
@@ -12,29 +12,15 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import studies
+from rows import add_row, read_rows
+
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import write_text
-
-RESULTS = Path(__file__).parent / "results"
-
-
-def read_rows(study: str, results: Path = RESULTS) -> list[dict[str, Any]]:
-    """The rows of a study, none where it has no file."""
-    path = results / f"{study}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def add_row(study: str, row: dict[str, Any], results: Path = RESULTS) -> None:
-    """Add a row, in the place of one with the same label and seed; rows stay in the order of label and seed."""
-    kept = [old for old in read_rows(study, results) if (old["label"], old["seed"]) != (row["label"], row["seed"])]
-    rows = sorted([*kept, row], key=lambda r: (r["label"], r["seed"]))
-    results.mkdir(exist_ok=True)
-    write_text(results / f"{study}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
 
 
 def run(label: str, recipe: Recipe, folder: Path, threads: int) -> dict[str, Any]:
@@ -49,39 +35,55 @@ def run(label: str, recipe: Recipe, folder: Path, threads: int) -> dict[str, Any
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     result = json.loads((folder / "result.json").read_text())
-    result["recipe"]["data"] = Path(result["recipe"]["data"]).name
-    return {"label": label, "seed": recipe.seed, **{k: v for k, v in result.items() if k != "output"}}
+    del result["output"]
+    for name in ("data", "init_from"):  # a file's name says what it is, its folder does not
+        result["recipe"][name] = result["recipe"][name] and Path(result["recipe"][name]).name
+    return {"label": label, "seed": recipe.seed, **result}
+
+
+def run_study(
+    study: str, cases: Sequence[studies.Case], runs: Path, jobs: int, only: str = "", **values: dict[str, Any]
+) -> None:
+    """Train what has no row yet, all cases with one seed before the next seed; `values` are added to rows by label."""
+    done = {(row["label"], row["seed"]) for row in read_rows(study)}
+    todo = [
+        (case.label, case.recipe.override(seed=seed))
+        for seed in range(max(case.seeds for case in cases))
+        for case in cases
+        if only in case.label and seed < case.seeds and (case.label, seed) not in done
+    ]
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ThreadPoolExecutor(jobs) as pool:
+        started = []
+        for label, recipe in todo:
+            name = f"{label}-seed{recipe.seed}".replace(", ", "-").replace(" ", "_")
+            started.append(pool.submit(run, label, recipe, runs / study / name, threads))
+        for finished in as_completed(started):
+            row = finished.result()
+            add_row(study, row | {name: by_label[row["label"]] for name, by_label in values.items()})
+            print(f"{row['label']}, seed {row['seed']}: {row['top1']:.2f} % in {row['seconds']:.0f} s", flush=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every study is started with."""
+    parser.add_argument("--only", default="", metavar="TEXT", help="labels that contain this")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
 
 
 def main() -> None:
-    """Train what has no row yet."""
+    """Train a study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=["embedded", "cifar10_jpeg"])
     parser.add_argument("--data", metavar="FOLDER", help="of cifar10_jpeg: train/ and test/, a folder a class")
     parser.add_argument("--epochs", type=int, default=5, help="of cifar10_jpeg")
     parser.add_argument("--seeds", type=int, default=1, help="of cifar10_jpeg")
-    parser.add_argument("--only", default="", metavar="TEXT", help="labels that contain this")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
+    add_arguments(parser)
     args = parser.parse_args()
     if args.study == "cifar10_jpeg" and not args.data:
         parser.error("cifar10_jpeg needs --data FOLDER")
     cases = studies.embedded() if args.study == "embedded" else studies.cifar10_jpeg(args.data, args.epochs, args.seeds)
-    done = {(row["label"], row["seed"]) for row in read_rows(args.study)}
-    todo = [
-        (case.label, case.recipe.override(seed=seed))
-        for seed in range(max(case.seeds for case in cases))  # all cases with one seed before the next seed
-        for case in cases
-        if args.only in case.label and seed < case.seeds and (case.label, seed) not in done
-    ]
-    threads = max(1, (os.cpu_count() or 1) // args.jobs)
-    with ThreadPoolExecutor(args.jobs) as pool:
-        folders = [args.runs / args.study / f"{label}-seed{recipe.seed}".replace(", ", "-").replace(" ", "_")
-                   for label, recipe in todo]  # fmt: skip
-        rows = pool.map(lambda one: run(*one[0], one[1], threads), zip(todo, folders, strict=True))
-        for row in rows:
-            add_row(args.study, row)
-            print(f"{row['label']}, seed {row['seed']}: {row['top1']:.2f} % in {row['seconds']:.0f} s", flush=True)
+    run_study(args.study, cases, args.runs, args.jobs, args.only)
 
 
 if __name__ == "__main__":

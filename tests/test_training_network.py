@@ -14,7 +14,7 @@ from sase_attn.suggest import UnknownNameError
 from sase_attn.training import Metrics, Recipe, create_network, evaluate, start_from, train
 from sase_attn.training.data import DataConfig, DataInfo, open_data
 from sase_attn.training.distributed import Ranks
-from sase_attn.training.normalisation import as_trained
+from sase_attn.training.normalisation import as_trained, is_by_model
 from sase_attn.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -185,3 +185,17 @@ def test_any_module_trains_and_leaves_its_weights(tmp_path):
     train(recipe, folder, model=driver.GroupNormNet(), data=driver.data(recipe), device="cpu", tell=told.append)
     assert (folder / "model.safetensors").is_file() and not (folder / "model").exists()
     assert any("not made by timm.create_model" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    "recipe, by_model",
+    [
+        (dict(init_from="pretrained"), True),
+        (dict(init_from="weights.safetensors"), False),  # of the set that it was trained on
+        (dict(init_from="weights.safetensors", data="my/images"), True),
+        (dict(data="my/images"), False),
+        (dict(init_from="weights.safetensors", data="cifar10:/data"), False),
+    ],
+)
+def test_weights_decide_how_images_without_statistics_are_normalised(recipe, by_model):
+    assert is_by_model(Recipe(**recipe)) is by_model

@@ -6,7 +6,8 @@ from inputs import draw, input_shape, randomise
 
 from sase_attn import Genotype, SASEBlock, create_op, genotypes
 from sase_attn.genotype import EDGES
-from sase_attn.ops import OP_SETS
+from sase_attn.ops import OP_SETS, Excite
+from sase_attn.suggest import UnknownNameError
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("one_thread")]
 GAINS = {"sase": 1.25, "sase_paper": 0.5}
@@ -66,3 +67,44 @@ def test_every_parameter_learns_from_the_second_step_on(genotype, channels, rect
 def test_every_published_genotype_is_here():
     assert set(GAINS) == set(genotypes)
     assert {edge for edge in EDGES if edge.endswith("excite")} == {"channel_excite", "spatial_excite"}
+
+
+@pytest.mark.parametrize("genotype", GAINS)
+def test_constant_gates_are_an_initial_value(genotype):
+    block = SASEBlock(16, genotype, gate_init="constant")
+    x = draw(2, 16, 5, 3)
+    assert torch.equal(block(x), GAINS[genotype] * x)
+
+
+def test_release_gates_are_drawn_over_the_fan_out():
+    torch.manual_seed(0)
+    blocks = [SASEBlock(64, gate_init="release") for _ in range(300)]
+    for name, fan_out in (
+        ("channel_excite.fc1.weight", 4),
+        ("channel_excite.fc2.weight", 64),
+        ("spatial_excite.first.weight", 9),
+        ("spatial_excite.rest.0.weight", 9),
+        ("fuse.weight", 1),
+        ("channel_squeeze.mixer.weight", 1),
+    ):
+        drawn = torch.stack([block.get_parameter(name) for block in blocks])
+        assert drawn.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1), name
+        assert abs(drawn.mean().item()) < 0.15 * drawn.std().item(), name
+    assert all(torch.equal(block.channel_gate.alpha, torch.ones(64, 1, 1)) for block in blocks)
+
+
+def test_initial_values_are_known_by_name():
+    with pytest.raises(UnknownNameError, match="unknown gate_init 'constants'; did you mean constant"):
+        SASEBlock(8, gate_init="constants")
+
+
+def test_an_excitation_that_knows_no_constant_starts_as_it_is_made(monkeypatch):
+    class Ones(Excite):
+        def forward(self, z):
+            return torch.ones_like(z)
+
+    monkeypatch.setitem(OP_SETS["channel_excite"], "ones", Ones)
+    genotype = str(genotypes["sase"]).replace("channel_excite:fc", "channel_excite:ones")
+    block = SASEBlock(8, genotype, gate_init="constant")
+    x = draw(2, 8, 5, 3)
+    assert torch.equal(block(x), 1.75 * x)

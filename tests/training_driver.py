@@ -34,6 +34,7 @@ INFO = SimpleNamespace(
     std=(0.5, 0.5, 0.5),
     train_count=32,
     test_count=24,
+    crop_pct=1.0,
 )
 
 

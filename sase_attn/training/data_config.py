@@ -14,7 +14,10 @@ ON_BROKEN = ("refuse", "skip")
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a data set is, after loading: `size` is (height, width), `mean` and `std` are those of pixels in [0, 1]."""
+    """What a data set is, after loading: `size` is (height, width), `mean` and `std` are those of pixels in [0, 1].
+
+    Test images are resized bilinearly such that the central `crop_pct` of their shorter side has that size.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -24,6 +27,7 @@ class DataInfo:
     std: tuple[float, ...]
     train_count: int
     test_count: int
+    crop_pct: float = 1.0
 
 
 class Loader(Protocol):

@@ -8,7 +8,7 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from sase_attn.training.data_config import DataConfig, DataInfo, Loader
-from sase_attn.training.data_files import file_loaders
+from sase_attn.training.data_files import CROP_PCT, file_loaders
 from sase_attn.training.data_images import SizesDifferError, read, read_all, report_broken
 from sase_attn.training.data_memory import CHANNELS, MEMORY_BYTES, memory_loaders
 from sase_attn.training.data_order import Share
@@ -58,7 +58,8 @@ def open_folder(folder: Path, config: DataConfig, share: Share) -> tuple[Loader,
     if config.augment != "imagenet" and CHANNELS * len(names) * size * size <= MEMORY_BYTES:
         return memory_loaders(load(folder, classes, splits, size, config, share), config, share)
     counts = (len(split.paths) for split in splits)
-    info = DataInfo(folder.name, classes, CHANNELS, (size, size), *NORMALISATION, *counts)
+    crop_pct = CROP_PCT if config.augment == "imagenet" else 1.0
+    info = DataInfo(folder.name, classes, CHANNELS, (size, size), *NORMALISATION, *counts, crop_pct)
     train, test = ((split.paths, split.targets) for split in splits)
     return *file_loaders(train, test, info, config, share), info
 

@@ -15,7 +15,7 @@ from sase_attn.training.distributed import Ranks
 from sase_attn.training.evaluate import Metrics, evaluate
 from sase_attn.training.interrupt import Interrupt
 from sase_attn.training.network import create_network
-from sase_attn.training.normalisation import as_trained
+from sase_attn.training.normalisation import as_trained, is_by_model
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, read_result, save_model, save_weights, write_result, write_text
 from sase_attn.training.trainer import Trainer
@@ -39,7 +39,7 @@ class Loop:
         batches, tests, info = data
         if model is None:
             model = create_network(recipe, num_classes=len(info.classes), in_chans=info.channels, tell=tell)
-            if recipe.init_from == "pretrained":
+            if is_by_model(recipe):
                 batches, tests, info = as_trained(model, (batches, tests), info)
         self.batches, self.test_batches, self.info = batches, tests, info
         self.trainer = Trainer(recipe, model, group, batches.batches)

@@ -7,6 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.training.data_config import DataInfo, Loader
+from sase_attn.training.data_sets import DATA_SETS
+from sase_attn.training.recipes import Recipe
+
+
+def is_by_model(recipe: Recipe) -> bool:
+    """Whether the model's `pretrained_cfg` says how images are normalised, rather than the data set.
+
+    So it is with timm's weights; and with any other weights on an image folder, which has no statistics of its own.
+    """
+    folder = recipe.data.partition(":")[0] not in DATA_SETS
+    return recipe.init_from == "pretrained" or (folder and recipe.init_from is not None)
 
 
 @dataclass

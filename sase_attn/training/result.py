@@ -113,6 +113,8 @@ def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, m
             "input_size": (info.channels, *info.size),
             "mean": info.mean,
             "std": info.std,
+            "crop_pct": info.crop_pct,
+            "interpolation": "bilinear",
             "num_classes": len(info.classes),
             "label_names": list(info.classes),
         }

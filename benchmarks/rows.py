@@ -1,0 +1,24 @@
+"""Rows of results: JSON lines in `benchmarks/results/STUDY.jsonl`, one a run, in the order of label and seed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sase_attn.training.result import write_text
+
+RESULTS = Path(__file__).parent / "results"
+Row = dict[str, Any]
+
+
+def read_rows(study: str) -> list[Row]:
+    """The rows of a study, none where it has no file."""
+    path = RESULTS / f"{study}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def add_row(study: str, row: Row) -> None:
+    """Add a row, in the place of one with the same label and seed."""
+    kept = [old for old in read_rows(study) if (old["label"], old["seed"]) != (row["label"], row["seed"])]
+    RESULTS.mkdir(exist_ok=True)
+    rows = sorted([*kept, row], key=lambda r: (r["label"], r["seed"]))
+    write_text(RESULTS / f"{study}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
