@@ -88,7 +88,7 @@ def main() -> None:
     classes, _ = scan(args.folder)
     args.runs.mkdir(parents=True, exist_ok=True)
     file = args.runs / f"lite0-{args.folder.name}.safetensors"
-    write_safetensors(lite0_weights(classes), file)
+    write_safetensors(lite0_weights(classes), file, metadata={})
     cases = recipes(str(args.folder), str(file), args.size, args.epochs)
     before: dict[str, Any] = {}
     guesses = {}

@@ -10,6 +10,7 @@ The same package gives the same arrays; the same zlib gives the same file.
 import gzip
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def license_text() -> str:
 def main() -> None:
     """Write both files."""
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else TARGET
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split in PER_CLASS:
         arrays[f"{split}_images"], arrays[f"{split}_labels"] = first_of_each_class(split)
     np.savez_compressed(target / "fashion_mnist.npz", **arrays)

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file
+from timm.data import resolve_model_data_config
 from torch.testing import assert_close
 
 from sase_attn.training import evaluate, train
@@ -133,6 +134,14 @@ def test_result_can_be_loaded_and_evaluates_to_the_same(uninterrupted):
     assert tuple(model.pretrained_cfg["mean"]) == driver.INFO.mean
     assert tuple(model.pretrained_cfg["input_size"]) == (3, 32, 32)
     assert tuple(model.pretrained_cfg["label_names"]) == driver.INFO.classes
+    assert resolve_model_data_config(model, use_test_size=True) == {
+        "input_size": (3, 32, 32),
+        "interpolation": "bilinear",
+        "mean": driver.INFO.mean,
+        "std": driver.INFO.std,
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+    }
     _, tests, _ = driver.data(driver.TINY)
     metrics = evaluate(model.train(), tests.epoch(0))
     assert (metrics.top1, metrics.top5) == (result["top1"], result["top5"]) and model.training  # the average's

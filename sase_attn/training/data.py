@@ -46,4 +46,5 @@ def open_data(config: DataConfig, *, seed: int, rank: int = 0, world_size: int =
         return open_folder(folder, config, share)
     if len(folder.parts) > 1 or folder.exists():
         raise FileNotFoundError(f"no such image folder: {folder}; wanted one with train/<class>/* and val/<class>/*")
-    raise unknown_name("data set or image folder", config.data, DATA_SETS)
+    known = [*DATA_SETS, "a folder with train/<class>/* and val/<class>/*"]
+    raise unknown_name("data set or image folder", config.data, known)

@@ -57,7 +57,7 @@ def open_folder(folder: Path, config: DataConfig, share: Share) -> tuple[Loader,
         )
     if config.augment != "imagenet" and CHANNELS * len(names) * size * size <= MEMORY_BYTES:
         return memory_loaders(load(folder, classes, splits, size, config, share), config, share)
-    counts = (len(split.paths) for split in splits)
+    counts = len(splits[0].paths), len(splits[1].paths)
     crop_pct = CROP_PCT if config.augment == "imagenet" else 1.0
     info = DataInfo(folder.name, classes, CHANNELS, (size, size), *NORMALISATION, *counts, crop_pct)
     train, test = ((split.paths, split.targets) for split in splits)

@@ -115,6 +115,8 @@ def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, m
             "std": info.std,
             "crop_pct": info.crop_pct,
             "interpolation": "bilinear",
+            "test_input_size": None,  # of the weights that it started from
+            "test_crop_pct": None,
             "num_classes": len(info.classes),
             "label_names": list(info.classes),
         }
