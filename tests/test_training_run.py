@@ -137,8 +137,8 @@ def test_result_can_be_loaded_and_evaluates_to_the_same(uninterrupted):
     assert resolve_model_data_config(model, use_test_size=True) == {
         "input_size": (3, 32, 32),
         "interpolation": "bilinear",
-        "mean": driver.INFO.mean,
-        "std": driver.INFO.std,
+        "mean": list(driver.INFO.mean),
+        "std": list(driver.INFO.std),
         "crop_pct": 1.0,
         "crop_mode": "center",
     }
