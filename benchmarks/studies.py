@@ -21,18 +21,17 @@ def _embedded(label: str, model: str, **changes: object) -> Case:
 
 
 def embedded() -> list[Case]:
-    """The `embedded` recipe for 15 epochs: plain, and with both initial values of the gates at two learning rates."""
-    return [
-        _embedded("plain, lr 0.05", "resnet20_cifar", lr=0.05),
-        *(
-            _embedded(f"SASE, gates {gates}, lr {lr}", "sase_resnet20", lr=lr, model_kwargs={"gate_init": gates})
-            for lr in (0.05, 0.1)
-            for gates in ("constant", "release")
-        ),
-    ]
+    """The `embedded` recipe for 15 epochs at two learning rates: plain, and with both initial values of the gates."""
+    cases = []
+    for lr in (0.05, 0.1):
+        cases.append(_embedded(f"plain, lr {lr}", "resnet20_cifar", lr=lr))
+        for gates in ("constant", "release"):
+            label = f"SASE, gates {gates}, lr {lr}"
+            cases.append(_embedded(label, "sase_resnet20", lr=lr, model_kwargs={"gate_init": gates}))
+    return cases
 
 
 def cifar10_jpeg(data: str, epochs: int = 5, seeds: int = 1) -> list[Case]:
-    """CIFAR-10 from an image folder of recompressed JPEGs, by the `cifar` recipe at another length."""
-    recipe = Recipe.get("cifar").override(data=data, size=32, epochs=epochs, lr=0.05, clip_grad=5.0, warmup_epochs=1)
+    """CIFAR-10 from an image folder of recompressed JPEGs, by the `cifar` recipe at another length, clipped and with warm-up."""
+    recipe = Recipe.get("cifar").override(data=data, size=32, epochs=epochs, clip_grad=5.0, warmup_epochs=1)
     return [Case(label, recipe.override(model=model), seeds) for label, model in NETWORKS.items()]

@@ -34,6 +34,6 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
         low, high = (0.5, 2.0) if name.endswith("running_var") else (-0.2, 0.8)
         if name.endswith(("mixer.weight", "fuse.weight", "norm.weight", "norm.bias")):
             low = 0.2
-        if not name.endswith("num_batches_tracked"):
+        if value.is_floating_point():
             value.uniform_(low, high, generator=generator)
     return module

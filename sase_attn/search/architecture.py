@@ -1,0 +1,80 @@
+"""`Architecture`: one alpha for all super-network blocks of a network, and the operations of its columns."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.genotype import EDGES
+
+
+class Architecture(nn.Module):
+    """The weights of the operations on the six edges (rows) of every block: softmax(alpha) over each edge's operations.
+
+    Rows are in the order of `EDGES`, columns in that of the space; edges with fewer operations than the largest one
+    are padded with columns that have no weight and get no gradient. The state dict holds alpha and, as bytes of JSON,
+    the columns' names: alphas of another space are refused.
+
+    Args:
+        ops: for each edge the names of its operations.
+        std: of the normal draw that alpha starts from, 1e-3 in the paper.
+
+    Raises:
+        ValueError: on loading alphas of other operations.
+    """
+
+    alpha: nn.Parameter
+    mask: Tensor
+
+    def __init__(
+        self,
+        ops: Mapping[str, Sequence[str]],
+        *,
+        std: float = 1e-3,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.columns = {edge: tuple(ops[edge]) for edge in EDGES}
+        counts = torch.tensor([len(names) for names in self.columns.values()], device=device)
+        mask = torch.arange(int(max(map(len, self.columns.values()))), device=device) < counts[:, None]
+        self.register_buffer("mask", mask, persistent=False)
+        drawn = std * torch.randn(mask.shape, device=device, dtype=dtype)
+        self.alpha = nn.Parameter(drawn * mask)
+        self._chosen: tuple[int, ...] | None = None
+
+    def weights(self) -> Tensor:
+        """(6, K): the weight of each operation; each row sums to 1, padding is 0."""
+        return self.alpha.masked_fill(~self.mask, float("-inf")).softmax(-1)
+
+    @property
+    def chosen(self) -> tuple[int, ...] | None:
+        """The column of each edge that blocks evaluate alone (see `choose`), or None for the mixture."""
+        return self._chosen
+
+    @contextmanager
+    def choose(self, columns: Sequence[int] | None) -> Iterator[None]:
+        """Within the context every block is the sub-network of these columns, one an edge, with weight 1."""
+        if columns is not None:
+            sizes = [len(names) for names in self.columns.values()]
+            if len(columns) != len(sizes) or not all(0 <= c < size for c, size in zip(columns, sizes, strict=True)):
+                raise ValueError(f"wanted one column below {sizes} for each edge, got {list(columns)}")
+        before, self._chosen = self._chosen, None if columns is None else tuple(columns)
+        try:
+            yield
+        finally:
+            self._chosen = before
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor(list(json.dumps(self.columns).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        saved = {edge: tuple(names) for edge, names in json.loads(bytes(state.tolist())).items()}
+        for edge, names in self.columns.items():
+            if saved.get(edge) != names:
+                raise ValueError(f"these alphas are for {edge} {saved.get(edge)}; this space has {names}")
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{edge}={len(names)}" for edge, names in self.columns.items())

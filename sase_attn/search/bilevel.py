@@ -1,0 +1,242 @@
+"""The bilevel step of differentiable search: a step of alpha on one batch, then a step of the weights on another.
+
+DARTS (arXiv 1806.09055), as the SASE release runs it: with w' = w − ξ(μ·buf + ∇L_train(w, α) + λw), the virtual step of
+SGD with momentum μ and weight decay λ at the current learning rate ξ,
+
+    dα = ∇_α L_val(w', α) − ξ ∇²_{α,w} L_train(w, α) · v,   v = ∇_{w'} L_val(w', α)
+
+is exact for that optimizer without gradient clipping. The last term is a finite difference at w ± εv, ε = r/‖v‖, or,
+`hvp="exact"`, a forward-mode derivative of the gradient. The first order leaves it out and takes w' = w.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jvp
+
+from sase_attn.suggest import unknown_name
+
+Batch = tuple[Tensor, Tensor]
+HVP = ("fd", "exact")
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One bilevel step: losses of both batches, norms of the gradients, and how the second order term compares."""
+
+    train_loss: float
+    val_loss: float
+    weight_grad_norm: float
+    alpha_grad_norm: float
+    second_order_norm: float
+    second_order_cosine: float
+
+
+class Bilevel:
+    """Steps of alpha and of the weights of a network.
+
+    Args:
+        model: a network with `alpha` among its parameters; its other parameters that require gradients are the weights.
+        alpha: what is trained on the validation batch.
+        optimizer: `torch.optim.SGD` over the weights, or one that counts as it: the virtual step reads its learning
+            rate, momentum buffers and weight decay.
+        alpha_optimizer: of alpha.
+        criterion: loss of (logits, targets).
+        order: 1 or 2.
+        hvp: "fd" or "exact", of the second order.
+        radius: r of the finite difference.
+        clip_grad: largest norm of the weights' gradient in their own step.
+        reduce: averages tensors over the processes of a distributed run, in place; called on the virtual gradient, on
+            v with dα, on the second order term, and on the weights' gradient, so that all processes do the same.
+
+    Raises:
+        ValueError: the order is neither 1 nor 2, alpha is no parameter of the model, or for the second order the
+            optimizer uses Nesterov's step, dampening, or maximizes.
+        UnknownNameError: no such `hvp`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        alpha: nn.Parameter,
+        optimizer: torch.optim.Optimizer,
+        alpha_optimizer: torch.optim.Optimizer,
+        *,
+        criterion: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+        order: int = 2,
+        hvp: str = "fd",
+        radius: float = 1e-2,
+        clip_grad: float | None = 5.0,
+        reduce: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
+    ) -> None:
+        if order not in (1, 2):
+            raise ValueError(f"order: wanted 1 or 2, got {order!r}")
+        if hvp not in HVP:
+            raise unknown_name("hvp", hvp, HVP)
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        if alpha not in names:
+            raise ValueError("alpha is not a parameter of the model")
+        if order == 2:
+            for group in optimizer.param_groups:
+                for key in ("nesterov", "dampening", "maximize"):
+                    if group.get(key):
+                        raise ValueError(f"the second order takes plain SGD with momentum, got {key}={group[key]}")
+        self.model, self.alpha, self.alpha_name = model, alpha, names[alpha]
+        self.optimizer, self.alpha_optimizer, self.criterion = optimizer, alpha_optimizer, criterion
+        self.order, self.hvp, self.radius, self.clip_grad, self.reduce = order, hvp, radius, clip_grad, reduce
+        self.names = [names[p] for p in names if p is not alpha and p.requires_grad]
+        self.weights: list[Tensor] = [p for p in names if p is not alpha and p.requires_grad]
+        self._settings = self._sgd_settings()
+
+    def step(self, train: Batch, val: Batch) -> StepReport:
+        """A step of alpha on `val`, then one of the weights on `train`, in train mode."""
+        gradient, second, val_loss = self.alpha_gradient(train, val)
+        self.alpha.grad = gradient
+        self.alpha_optimizer.step()
+        self.alpha.grad = None
+
+        loss = self._loss(train)
+        grads = torch.autograd.grad(loss, self.weights, allow_unused=True)
+        present = [(w, g) for w, g in zip(self.weights, grads, strict=True) if g is not None]
+        self.reduce([g for _, g in present])
+        for weight, g in present:
+            weight.grad = g
+        norm = nn.utils.clip_grad_norm_(self.weights, self.clip_grad if self.clip_grad is not None else float("inf"))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        first = gradient + second
+        scale = (first.norm() * second.norm()).item()
+        return StepReport(
+            train_loss=loss.item(),
+            val_loss=val_loss,
+            weight_grad_norm=norm.item(),
+            alpha_grad_norm=gradient.norm().item(),
+            second_order_norm=second.norm().item(),
+            second_order_cosine=-(first * second).sum().item() / scale if scale else 0.0,
+        )
+
+    def alpha_gradient(self, train: Batch, val: Batch) -> tuple[Tensor, Tensor, float]:
+        """dα, the second order term that was subtracted in it (0 for the first order), and the validation loss.
+
+        Weights and buffers are what they were before, to the bit.
+        """
+        with self._buffers_kept():
+            if self.order == 1:
+                loss = self._loss(val)
+                (first,) = torch.autograd.grad(loss, [self.alpha])
+                self.reduce([first])
+                return first, torch.zeros_like(first), loss.item()
+            backup = [w.detach().clone() for w in self.weights]
+            try:
+                rates = self._virtual_step(train)
+                loss = self._loss(val)
+                first, *v = self._gradients(loss, [self.alpha, *self.weights])
+                self.reduce([first, *v])
+            finally:
+                self._restore(backup)
+            # ξ differs between parameter groups, so it is part of the direction.
+            direction = torch._foreach_mul(v, rates)
+            second = self._exact(train, direction) if self.hvp == "exact" else self._difference(train, direction)
+            self.reduce([second])
+            return first - second, second, loss.item()
+
+    def _virtual_step(self, train: Batch) -> list[float]:
+        """Move the weights to w'. Returns ξ of each."""
+        grads = self._gradients(self._loss(train), self.weights)
+        self.reduce(grads)
+        rates = []
+        with torch.no_grad():
+            for weight, g in zip(self.weights, grads, strict=True):
+                group = self._settings[weight]
+                step = g + group["weight_decay"] * weight
+                buffer = self.optimizer.state.get(weight, {}).get("momentum_buffer")
+                if buffer is not None:
+                    step = step + group["momentum"] * buffer
+                rates.append(float(group["lr"]))
+                weight.sub_(step, alpha=rates[-1])
+        return rates
+
+    def _difference(self, train: Batch, direction: Sequence[Tensor]) -> Tensor:
+        """∇²_{α,w} L · direction by central difference; the weights come back from a copy."""
+        norm = torch.stack(torch._foreach_norm(list(direction))).norm()
+        if norm == 0:
+            return torch.zeros_like(self.alpha)
+        epsilon = (self.radius / norm).item()
+        backup = [w.detach().clone() for w in self.weights]
+        sides = []
+        try:
+            for sign in (epsilon, -epsilon):
+                with torch.no_grad():
+                    for weight, start, d in zip(self.weights, backup, direction, strict=True):
+                        weight.copy_(torch.add(start, d, alpha=sign))
+                with self._weights_fixed():
+                    (side,) = torch.autograd.grad(self._loss(train), [self.alpha])
+                sides.append(side)
+        finally:
+            self._restore(backup)
+        return (sides[0] - sides[1]) / (2 * epsilon)
+
+    def _exact(self, train: Batch, direction: Sequence[Tensor]) -> Tensor:
+        """∇²_{α,w} L · direction as the forward-mode derivative of ∇_α L.
+
+        Not the other way round: reverse over forward mode is wrong through batch norm in torch 2.13 and 2.15.
+        """
+        images, targets = train
+        buffers = dict(self.model.named_buffers())
+
+        def loss(alpha: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
+            copies = {name: buffer.clone() for name, buffer in buffers.items()}  # batch norm writes into them
+            values = {self.alpha_name: alpha, **dict(zip(self.names, weights, strict=True)), **copies}
+            return self.criterion(functional_call(self.model, values, (images,)), targets)
+
+        def gradient(*weights: Tensor) -> Tensor:
+            result: Tensor = grad(loss)(self.alpha.detach(), weights)
+            return result
+
+        weights = tuple(w.detach() for w in self.weights)
+        second: Tensor = jvp(gradient, weights, tuple(direction))[1]
+        return second.detach()
+
+    def _loss(self, batch: Batch) -> Tensor:
+        images, targets = batch
+        return self.criterion(self.model(images), targets)
+
+    def _gradients(self, loss: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients, zeros where the loss does not depend on a tensor."""
+        return list(torch.autograd.grad(loss, of, allow_unused=True, materialize_grads=True))
+
+    def _restore(self, backup: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(self.weights, list(backup))
+
+    @contextmanager
+    def _weights_fixed(self) -> Iterator[None]:
+        """Without gradients of the weights, which the finite difference does not need."""
+        for weight in self.weights:
+            weight.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for weight in self.weights:
+                weight.requires_grad_(True)
+
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """Virtual passes leave running statistics as they were."""
+        buffers = list(self.model.buffers())
+        backup = [buffer.clone() for buffer in buffers]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for buffer, value in zip(buffers, backup, strict=True):
+                    buffer.copy_(value)
+
+    def _sgd_settings(self) -> dict[Tensor, dict[str, float]]:
+        settings = {p: group for group in self.optimizer.param_groups for p in group["params"]}
+        if missing := [name for name, w in zip(self.names, self.weights, strict=True) if w not in settings]:
+            raise ValueError(f"the optimizer does not have {', '.join(missing[:3])}")
+        return settings
