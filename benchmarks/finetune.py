@@ -100,8 +100,7 @@ def main() -> None:
     first, second = guesses.values()
     same = int((first == second).sum())
     print(f"the same prediction on {same} of {len(first)} images")
-    run_study("finetune", cases, args.runs, args.jobs, args.only, before_top1=before,
-              same_before=dict.fromkeys(before, same))  # fmt: skip
+    run_study("finetune", cases, args, before_top1=before, same_before=dict.fromkeys(before, same))
 
 
 if __name__ == "__main__":

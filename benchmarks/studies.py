@@ -32,6 +32,6 @@ def embedded() -> list[Case]:
 
 
 def cifar10_jpeg(data: str, epochs: int = 5, seeds: int = 1) -> list[Case]:
-    """CIFAR-10 from an image folder of recompressed JPEGs, by the `cifar` recipe at another length, clipped and with warm-up."""
+    """CIFAR-10 from an image folder of JPEGs, by the `cifar` recipe but for its length, with clipping and warm-up."""
     recipe = Recipe.get("cifar").override(data=data, size=32, epochs=epochs, clip_grad=5.0, warmup_epochs=1)
     return [Case(label, recipe.override(model=model), seeds) for label, model in NETWORKS.items()]

@@ -41,23 +41,21 @@ def run(label: str, recipe: Recipe, folder: Path, threads: int) -> dict[str, Any
     return {"label": label, "seed": recipe.seed, **result}
 
 
-def run_study(
-    study: str, cases: Sequence[studies.Case], runs: Path, jobs: int, only: str = "", **values: dict[str, Any]
-) -> None:
+def run_study(study: str, cases: Sequence[studies.Case], args: argparse.Namespace, **values: dict[str, Any]) -> None:
     """Train what has no row yet, all cases with one seed before the next seed; `values` are added to rows by label."""
     done = {(row["label"], row["seed"]) for row in read_rows(study)}
     todo = [
         (case.label, case.recipe.override(seed=seed))
         for seed in range(max(case.seeds for case in cases))
         for case in cases
-        if only in case.label and seed < case.seeds and (case.label, seed) not in done
+        if args.only in case.label and seed < case.seeds and (case.label, seed) not in done
     ]
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ThreadPoolExecutor(jobs) as pool:
+    threads = args.threads or max(1, (os.cpu_count() or 1) // args.jobs)
+    with ThreadPoolExecutor(args.jobs) as pool:
         started = []
         for label, recipe in todo:
             name = f"{label}-seed{recipe.seed}".replace(", ", "-").replace(" ", "_")
-            started.append(pool.submit(run, label, recipe, runs / study / name, threads))
+            started.append(pool.submit(run, label, recipe, args.runs / study / name, threads))
         for finished in as_completed(started):
             row = finished.result()
             add_row(study, row | {name: by_label[row["label"]] for name, by_label in values.items()})
@@ -68,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What every study is started with."""
     parser.add_argument("--only", default="", metavar="TEXT", help="labels that contain this")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--threads", type=int, metavar="N", help="of each run (default: the cores, shared out)")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks"), metavar="FOLDER")
 
 
@@ -83,7 +82,7 @@ def main() -> None:
     if args.study == "cifar10_jpeg" and not args.data:
         parser.error("cifar10_jpeg needs --data FOLDER")
     cases = studies.embedded() if args.study == "embedded" else studies.cifar10_jpeg(args.data, args.epochs, args.seeds)
-    run_study(args.study, cases, args.runs, args.jobs, args.only)
+    run_study(args.study, cases, args)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from argparse import Namespace
 from importlib.util import spec_from_loader
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def test_a_study_trains_what_has_no_row(images, results, tmp_path, monkeypatch, 
     monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent))
     recipe = Recipe(model="resnet20_cifar", data=str(images), epochs=1, batch_size=4, lr=0.01)
     cases = [studies.Case("small", recipe, seeds=2), studies.Case("other", recipe, seeds=1)]
-    arguments = ("made", cases, tmp_path / "runs", 2, "small")
+    args = Namespace(runs=tmp_path / "runs", jobs=2, threads=1, only="small")
+    arguments = ("made", cases, args)
     train.run_study(*arguments, before_top1={"small": 50.0})
     got = rows.read_rows("made")
     assert [(row["label"], row["seed"], row["recipe"]["seed"]) for row in got] == [("small", 0, 0), ("small", 1, 1)]
@@ -60,7 +62,7 @@ def test_a_study_trains_what_has_no_row(images, results, tmp_path, monkeypatch, 
 
     wrong = [studies.Case("wrong", recipe.override(data=str(images / "train")))]
     with pytest.raises(subprocess.CalledProcessError):
-        train.run_study("made", wrong, tmp_path / "runs", 1)
+        train.run_study("made", wrong, Namespace(**vars(args) | {"only": "", "threads": None}))
     assert len(rows.read_rows("made")) == 2
 
 
