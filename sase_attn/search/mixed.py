@@ -1,7 +1,8 @@
 """`SearchBlock`: the super-network of a SASE block, every edge a weighted sum of its operations (arXiv 2411.08333).
 
-This is the definition: operations are evaluated one by one. Deviation from the release, whose semantics it has
-otherwise: weights of two mixed statistics start at (0.5, 0.5).
+Here is the definition: operations are evaluated one by one. `shared.py` does their common work once, with the same
+results. Deviation from the release, whose semantics both have otherwise: weights of two mixed statistics start at
+(0.5, 0.5).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sase_attn import statistics
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.ops import create_op, functional
 from sase_attn.ops.layers import BatchNorm2d, Mixer
 from sase_attn.search.architecture import Architecture
+from sase_attn.search.moments import CHANNELS, SPACE, moments
+from sase_attn.search.shared import excite, squeeze
 
 
 class Space(Protocol):
@@ -48,6 +52,8 @@ class SearchBlock(nn.Module):
         channels: C.
         space: a `SearchSpace`.
         architecture: alpha of the network that the block is part of.
+        plain: evaluate operations one by one: slower, the definition. Transforms of `torch.func`, and compilers, get it
+            whatever this says.
         rd_ratio, size: as `SASEBlock` takes them.
 
     Raises:
@@ -61,12 +67,14 @@ class SearchBlock(nn.Module):
         space: Space,
         architecture: Architecture | None = None,
         *,
+        plain: bool = False,
         rd_ratio: float = 1 / 16,
         size: int | tuple[int, int] | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        self.plain = plain
         place: dict[str, Any] = dict(device=device, dtype=dtype)
         self.channels, self.residual = channels, bool(space.residual)
         self._op_args: dict[str, Any] = dict(rd_ratio=rd_ratio, size=size)
@@ -86,6 +94,26 @@ class SearchBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
+        if self.plain or self.shared.chosen is not None or _transformed():
+            return self._plain(x)
+        ops = {name: list(self.get_submodule(name)) for name in EDGES}  # type: ignore[call-overload]
+        weights = dict(zip(EDGES, self.shared.weights(), strict=True))
+        whole = statistics.upcast(x)
+        over_space, over_channels = moments(whole, SPACE, CHANNELS)
+        squeezed = squeeze(ops["channel_squeeze"], weights["channel_squeeze"], whole, over_space)
+        masks = [(ops[name], weights[name]) for name in ("channel_excite", "channel_gate")]
+        mask, gate = excite(masks, squeezed)
+        gated = x * gate
+        (over_gated,) = moments(statistics.upcast(gated), CHANNELS)
+        fused = self.fuse(
+            squeeze(ops["spatial_squeeze_gated"], weights["spatial_squeeze_gated"], gated, over_gated),
+            squeeze(ops["spatial_squeeze_input"], weights["spatial_squeeze_input"], whole, over_channels),
+        )
+        place = torch.relu(self.norm(fused))
+        (spatial,) = excite([(ops["spatial_excite"], weights["spatial_excite"])], place)
+        return (x * ((0.5 * mask + float(self.residual)) + 0.5 * spatial)).to(x.dtype)
+
+    def _plain(self, x: Tensor) -> Tensor:
         alpha, chosen = self.shared.weights(), self.shared.chosen
 
         def edge(name: str, value: Tensor) -> Tensor:
@@ -128,6 +156,11 @@ def columns_of(genotype: Genotype, ops: Mapping[str, Sequence[str]], residual: b
                 f"{edge} {getattr(genotype, edge)!r} is not in the space, which has {', '.join(ops[edge])}"
             )
     return tuple(list(ops[edge]).index(getattr(genotype, edge)) for edge in EDGES)
+
+
+def _transformed() -> bool:
+    """Whether a `torch.func` transform is at work, or a compiler: neither takes a backward pass written by hand."""
+    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 _ROWS = {edge: row for row, edge in enumerate(EDGES)}

@@ -1,0 +1,156 @@
+"""The mixtures of a super-network block with their common work done once; `mixed.py` is their definition.
+
+Statistics come from one pass over the map for all squeezes of an edge, first convolutions of all excitations are one
+convolution, later ones a grouped one, and one sigmoid takes all logits. Operations that are not of these families,
+yours among them, are evaluated by themselves. Agreement with the definition is tested in float64.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.ops import channel_excite, channel_squeeze, reductions, spatial_excite
+from sase_attn.search.moments import SPACE, Moments
+
+Squeeze = Callable[[nn.Module, Moments], Tensor]
+
+
+def squeeze(ops: Sequence[nn.Module], weights: Tensor, x: Tensor, moments: Moments) -> Tensor:
+    """Σ weight·op(x) over the squeezes of an edge, given the statistics of x over the edge's axes."""
+    outputs = []
+    for op in ops:
+        known = _known(op, moments.dims)
+        outputs.append(op(x) if known is None else known(op, moments))
+    return _sum(outputs, weights)
+
+
+def _known(op: nn.Module, dims: tuple[int, ...]) -> Squeeze | None:
+    """How an operation follows from the moments, if it is one of those that do and reduces these axes."""
+    for cls, known in _SQUEEZES.items():
+        if isinstance(op, cls) and type(op).forward is cls.forward:
+            return known if tuple(getattr(op, "dims", SPACE)) == dims else None
+    return None
+
+
+def _std(moments: Moments) -> Tensor:
+    """Unbiased standard deviation, whose gradient is 0 where it is 0."""
+    zero = moments.variance == 0
+    root = torch.where(zero, torch.ones_like(moments.variance), moments.variance).sqrt()
+    return torch.where(zero, torch.zeros_like(root), root) * (moments.elements / max(moments.elements - 1, 1)) ** 0.5
+
+
+def _mixed(second: Callable[[Moments], Tensor]) -> Squeeze:
+    """A two-statistic operation."""
+
+    def op(module: nn.Module, moments: Moments) -> Tensor:
+        return torch.relu(module.mixer(moments.mean, second(moments)))  # type: ignore[operator]
+
+    return op
+
+
+def _channel_l2norm(module: nn.Module, moments: Moments, eps: float = 1e-5) -> Tensor:
+    """√(n(γ²σ²/(σ² + eps) + β²)): what is left of an instance norm with affine under an L2 norm over the same axes."""
+    gamma, beta = (getattr(module, name).to(moments.mean.dtype)[:, None, None] for name in ("weight", "bias"))
+    square = gamma.square() * moments.variance / (moments.variance + eps) + beta.square()
+    zero = square == 0
+    return torch.where(zero, square, (torch.where(zero, torch.ones_like(square), square) * moments.elements).sqrt())
+
+
+_SQUEEZES: dict[type[nn.Module], Squeeze] = {
+    reductions.GAP: lambda module, moments: moments.mean,
+    reductions.L4: lambda module, moments: moments.l4,
+    reductions.L4Mean: lambda module, moments: moments.l4 / moments.elements**0.25,
+    reductions.GAPGMP: _mixed(lambda moments: moments.maximum),
+    reductions.GAPSTD: _mixed(_std),
+    reductions.GAPSkew: _mixed(lambda moments: moments.third),
+    reductions.GAPSkewness: _mixed(lambda moments: moments.third / (moments.variance + 1e-5) ** 1.5),
+    channel_squeeze.ChannelL2Norm: _channel_l2norm,
+}
+
+
+def excite(edges: Sequence[tuple[Sequence[nn.Module], Tensor]], x: Tensor) -> list[Tensor]:
+    """Σ weight·op(x) for each of several edges that take the same x: channel excitations, or spatial ones."""
+    ops = [op for members, _ in edges for op in members]
+    outputs: list[Tensor | None] = [None] * len(ops)
+    logits: dict[int, Tensor] = {}
+    fcs = [i for i, op in enumerate(ops) if type(op) in (channel_excite.FC, channel_excite.FCSigmoid)]
+    if fcs:
+        for i, y in zip(fcs, _fc([ops[i] for i in fcs], x), strict=True):
+            if type(ops[i]) is channel_excite.FC:
+                outputs[i] = y
+            else:
+                logits[i] = y
+    stacks = [i for i, op in enumerate(ops) if isinstance(op, channel_excite.Conv1d | spatial_excite.Conv2d)
+              and type(op).forward in _STACKED]  # fmt: skip
+    if stacks:
+        channel = isinstance(ops[stacks[0]], channel_excite.Conv1d)
+        y = _stacked([_kernels(ops[i]) for i in stacks], x.flatten(1)[:, None] if channel else x)
+        for place, i in enumerate(stacks):
+            logits[i] = y[:, place, :, None, None] if channel else y[:, place : place + 1]
+    if logits:
+        gates = torch.sigmoid(torch.stack(list(logits.values())))
+        for i, gate in zip(logits, gates, strict=True):
+            outputs[i] = gate
+    done = [op(x) if y is None else y for op, y in zip(ops, outputs, strict=True)]
+    sums = []
+    for members, weights in edges:
+        mine, done = done[: len(members)], done[len(members) :]
+        sums.append(_sum(mine, weights))
+    return sums
+
+
+_STACKED = (channel_excite.Conv1d.forward, spatial_excite.Conv2d.forward)
+
+
+def _fc(ops: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+    """Logits (B, C, 1, 1) of fully connected excitations: one product into all hidden layers, a batched one back."""
+    first = torch.cat([op.fc1.weight[:, :, 0, 0] for op in ops]).to(x.dtype)  # type: ignore[union-attr,index]
+    second = torch.stack([op.fc2.weight[:, :, 0, 0] for op in ops]).to(x.dtype)  # type: ignore[union-attr,index]
+    hidden = torch.relu(statistics.matmul(x.flatten(1), first.t())).unflatten(1, (len(ops), -1))
+    return list(statistics.matmul(hidden.transpose(0, 1), second.transpose(1, 2))[..., None, None])
+
+
+def _kernels(op: nn.Module) -> list[Tensor]:
+    """The kernels of an excitation's layers with a ReLU between them; layers without one become one kernel."""
+    kernels = [op.first.weight, *(layer.weight for layer in op.rest)]  # type: ignore[union-attr]
+    if getattr(op, "relu", True):
+        return kernels
+    row, column = kernels
+    return [row * column]
+
+
+def _stacked(stacks: Sequence[list[Tensor]], x: Tensor) -> Tensor:
+    """(B, stacks, …): the last layer's output of every stack of convolutions over x (B, 1, …)."""
+    with statistics.without_autocast(x):
+        y = _conv([kernels[0] for kernels in stacks], x, groups=1)
+        final = list(y.unbind(1))
+        active = list(range(len(stacks)))
+        for depth in range(1, max(map(len, stacks))):
+            keep = [place for place, i in enumerate(active) if len(stacks[i]) > depth]
+            active = [active[place] for place in keep]
+            y = _conv([stacks[i][depth] for i in active], torch.relu(y[:, keep]), groups=len(active))
+            for place, i in enumerate(active):
+                final[i] = y[:, place]
+        return torch.stack(final, 1)
+
+
+def _conv(kernels: Sequence[Tensor], x: Tensor, groups: int) -> Tensor:
+    """All kernels, padded with zeros to the largest, as the outputs of one convolution that keeps the size."""
+    sizes = [max(sizes) for sizes in zip(*(kernel.shape[2:] for kernel in kernels), strict=True)]
+    padded = []
+    for kernel in kernels:
+        margins = [(size - own) // 2 for size, own in zip(sizes, kernel.shape[2:], strict=True)]
+        padded.append(F.pad(kernel, [margin for pair in reversed(margins) for margin in (pair, pair)]))
+    weight = torch.cat(padded).to(x.dtype)
+    convolve = F.conv1d if weight.dim() == 3 else F.conv2d
+    return convolve(x, weight, padding=[size // 2 for size in sizes], groups=groups)
+
+
+def _sum(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """Σ weight·output; padding columns of `weights` are left out."""
+    stacked = torch.stack(list(outputs))
+    row = weights[None, : len(outputs)].to(stacked.dtype)
+    return statistics.matmul(row, stacked.flatten(1)).view(stacked.shape[1:])
