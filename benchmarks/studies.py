@@ -21,11 +21,11 @@ def _embedded(label: str, model: str, **changes: object) -> Case:
 
 
 def embedded() -> list[Case]:
-    """The `embedded` recipe for 15 epochs at two learning rates: plain, and with both initial values of the gates."""
+    """The `embedded` recipe for 15 epochs at two learning rates: plain, and with the initial values of the gates."""
     cases = []
-    for lr in (0.05, 0.1):
+    for lr, initial in ((0.05, ("constant", "release")), (0.1, ("constant", "release", "uniform"))):
         cases.append(_embedded(f"plain, lr {lr}", "resnet20_cifar", lr=lr))
-        for gates in ("constant", "release"):
+        for gates in initial:
             label = f"SASE, gates {gates}, lr {lr}"
             cases.append(_embedded(label, "sase_resnet20", lr=lr, model_kwargs={"gate_init": gates}))
     return cases
