@@ -105,7 +105,7 @@ class SASEBlock(nn.Module):
         if gate_init == "release":
             draw_as_release(self)
         if gate_init == "constant":
-            for excite in (self.channel_excite, self.spatial_excite):
+            for excite in (self.channel_excite, self.spatial_excite):  # a user's may know no constant
                 if isinstance(excite, Excite) and type(excite).zero_gate is not Excite.zero_gate:
                     excite.zero_gate()
 
@@ -118,6 +118,9 @@ class SASEBlock(nn.Module):
         Raises:
             TypeError: an output excitation is a user's and does not define `zero_gate()`.
         """
+        for module in self.modules():
+            if isinstance(module, Mixer):
+                module.make_alive()
         gain = self.residual
         for edge in ("channel_excite", "spatial_excite"):
             excite = getattr(self, edge)

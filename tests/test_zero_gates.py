@@ -5,6 +5,7 @@ import torch
 from inputs import draw, input_shape, randomise
 
 from sase_attn import Genotype, SASEBlock, create_op, genotypes
+from sase_attn.block import GATE_INITS
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Excite
 from sase_attn.suggest import UnknownNameError
@@ -45,10 +46,11 @@ def test_every_excitation_returns_the_constant_that_it_gives(op_set):
 @pytest.mark.parametrize("genotype", GAINS)
 @pytest.mark.parametrize("channels", [16, 64])  # one hidden unit, and four
 @pytest.mark.parametrize("rectified", [False, True], ids=["signed", "after ReLU"])
-def test_every_parameter_learns_from_the_second_step_on(genotype, channels, rectified):
+@pytest.mark.parametrize("gate_init", GATE_INITS)
+def test_every_parameter_learns_from_the_second_step_on(genotype, channels, rectified, gate_init):
     for seed in range(5):
         torch.manual_seed(seed)
-        block = SASEBlock(channels, genotype)
+        block = SASEBlock(channels, genotype, gate_init=gate_init)
         block.zero_gates()
         optimiser = torch.optim.SGD(block.parameters(), lr=0.1)
         for step in (1, 2):

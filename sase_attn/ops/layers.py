@@ -27,6 +27,11 @@ class Mixer(nn.Module):
         weight = self.weight.to(first.dtype)
         return weight[:, :1] * first + weight[:, 1:] * second
 
+    def make_alive(self) -> None:
+        """Make both weights non-negative, so that the ReLU behind passes statistics that are."""
+        with torch.no_grad():
+            self.weight.abs_()
+
 
 class Filter(nn.Module):
     """Convolution without bias that keeps the size; `shape` is its weight's, (out, in, k) or (out, in, kh, kw)."""
