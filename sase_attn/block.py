@@ -17,9 +17,9 @@ from sase_attn.suggest import unknown_name
 
 GATE_INITS = {
     "constant": "the last layers of both output excitations at zero: the block starts as a constant gain",
-    "uniform": "filters as torch draws its convolutions, the weights of two mixed statistics at (0.5, 0.5)",
-    "release": "filters and mixing weights from N(0, 2/fan-out), as torchvision's ResNet and the release draw them",
+    "release": "every filter and mixing weight from N(0, 2/fan-out), as torchvision's ResNet and the release draw them",
 }
+"""What the gates of a `SASEBlock` start from."""
 
 
 class SASEBlock(nn.Module):
@@ -53,7 +53,7 @@ class SASEBlock(nn.Module):
         rd_channels: int | None = None,
         rd_divisor: int = 1,
         size: int | tuple[int, int] | None = None,
-        gate_init: str = "uniform",
+        gate_init: str = "constant",
         act_layer: object = None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,

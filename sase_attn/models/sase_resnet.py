@@ -34,7 +34,7 @@ def attention_args(genotype: str, gate_init: str) -> dict[str, Any]:
     return dict(attn_layer=partial(SASEBlock, genotype=genotype, gate_init=gate_init))
 
 
-def _create(name: str, pretrained: bool, genotype: str = "sase", gate_init: str = "uniform", **kwargs: Any) -> ResNet:
+def _create(name: str, pretrained: bool, genotype: str = "sase", gate_init: str = "constant", **kwargs: Any) -> ResNet:
     block_args = attention_args(genotype, gate_init)
     return build_model_with_cfg(
         ResNet, name, pretrained, pretrained_filter_fn=warm_start, block_args=block_args, **kwargs

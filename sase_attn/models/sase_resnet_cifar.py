@@ -86,7 +86,7 @@ def resnet20_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
 
 @register_model
 def sase_resnet20(
-    pretrained: bool = False, genotype: str = "sase", gate_init: str = "uniform", **kwargs: Any
+    pretrained: bool = False, genotype: str = "sase", gate_init: str = "constant", **kwargs: Any
 ) -> CifarResNet:
     """ResNet-20 for 32×32 images with SASE blocks."""
     return _create("sase_resnet20", pretrained, block_args=attention_args(genotype, gate_init), **kwargs)
