@@ -130,8 +130,11 @@ def test_hosts_do_not_touch_the_starting_values(genotype):
     blocks = [module for module in model.modules() if isinstance(module, SASEBlock)]
     assert len(blocks) == 4
     for block in blocks:
+        x = torch.randn(2, block.channels, 4, 4)
+        gain = 1.25 if block.genotype.channel_excite == "fc" else 1.5
+        assert torch.allclose(block(x), gain * x)  # the last layers of both output excitations are zero
         for name, value in block.named_parameters():
-            assert started(name, value) in (True, None), name
+            assert name.split(".")[0].endswith("_excite") or started(name, value) in (True, None), name
     before = [{name: value.clone() for name, value in block.state_dict().items()} for block in blocks]
     for zero_init_last in (True, False):
         model.init_weights(zero_init_last=zero_init_last)
