@@ -1,6 +1,7 @@
 """timm's ResNets with a SASE block before the shortcut of every residual block (arXiv 2411.08333).
 
-`genotype` is a published name or an inline string (`str(Genotype)`), so that it survives the Hub. `pretrained=True` is
+`genotype` is a published name or an inline string (`str(Genotype)`), so that it survives the Hub; `gate_init` is what
+the gates of a network trained from scratch start from, "constant" or "release" (`GATE_INITS`). `pretrained=True` is
 a warm start: timm's ImageNet weights of the plain network with the block inserted such that the outputs, in eval mode,
 are the plain network's; train on from there. All other arguments are those of `timm.models.ResNet`.
 """
