@@ -176,7 +176,7 @@ _IMAGENET = Recipe(
 )
 
 RECIPES = {
-    "embedded": Recipe(lr=0.1, warmup_epochs=1, clip_grad=5.0),
+    "embedded": Recipe(epochs=10, lr=0.1, warmup_epochs=1, clip_grad=5.0),
     "cifar": Recipe(data="cifar10", epochs=100, lr=0.1),
     "imagenet": _IMAGENET,
     "imagenet-release": replace(
