@@ -48,10 +48,11 @@ def _regime(rows: list[Row]) -> str:
             for find in (
                 lambda row: row["machine"],
                 lambda row: ", ".join(f"{name} {row['versions'][name]}" for name in ("torch", "timm")),
-                lambda row: f"commit {(row['commit'] or 'unknown')[:7]}",
+                lambda row: (row["commit"] or "no")[:7],
             )
         ),
     ]
+    parts[-1] = f"commits {parts[-1]}" if " and " in parts[-1] else f"commit {parts[-1]}"
     return "; ".join(parts) + "."
 
 

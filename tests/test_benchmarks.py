@@ -87,7 +87,7 @@ def test_table_gives_mean_deviation_and_regime():
     assert "| a | 81.00 ± 1.41 | 2 | 0.250 |" in text
     assert "| b | 90.00 | 1 | 0.250 |" in text
     assert "3 epochs of `embedded`; 1,000 test images" in text
-    assert "commit 1234567 and commit abcdefg" in text
+    assert "commits 1234567 and abcdefg." in text
     assert "| a | 12.00 | 81.00 | 1 |" in tables.table([row("a", 0, 81.0) | {"before_top1": 12.0}])
 
 
