@@ -39,20 +39,16 @@ def _mean(values: list[float]) -> str:
 
 def _regime(rows: list[Row]) -> str:
     recipe = rows[0]["recipe"]
+    versions = [", ".join(f"{name} {row['versions'][name]}" for name in ("torch", "timm")) for row in rows]
+    commits = {(row["commit"] or "none")[:7] for row in rows}
     parts = [
         f"{recipe['epochs']} epochs of `{recipe['data']}`",
         f"{rows[0]['count']:,} test images",
         "the last epoch's accuracy",
-        *(
-            " and ".join(sorted({str(find(row)) for row in rows}))
-            for find in (
-                lambda row: row["machine"],
-                lambda row: ", ".join(f"{name} {row['versions'][name]}" for name in ("torch", "timm")),
-                lambda row: (row["commit"] or "no")[:7],
-            )
-        ),
+        " and ".join(sorted({row["machine"] for row in rows})),
+        " and ".join(sorted(set(versions))),
+        f"commit{'s' * (len(commits) > 1)} {' and '.join(sorted(commits))}",
     ]
-    parts[-1] = f"commits {parts[-1]}" if " and " in parts[-1] else f"commit {parts[-1]}"
     return "; ".join(parts) + "."
 
 
