@@ -112,6 +112,7 @@ class SASEBlock(nn.Module):
     def zero_gates(self) -> float:
         """Start as a constant gain, which is returned: zero the last layers of both output excitations.
 
+        Mixing weights of two statistics, and some earlier filters, are made non-negative to keep their ReLUs open.
         With that gain divided out (see `sase_attn.attach`), a network's output is what it was without the block; every
         other parameter receives gradients from the second optimiser step on.
 
