@@ -67,6 +67,41 @@ class Architecture(nn.Module):
         finally:
             self._chosen = before
 
+    @contextmanager
+    def only(self, mask: Tensor) -> Iterator[None]:
+        """Within the context mixtures are of the operations where a (6, K) mask is true; their weights sum to 1."""
+        left = self.mask & mask
+        if not bool(left.any(-1).all()):
+            raise ValueError("wanted at least one operation left on each edge")
+        before = self.mask
+        self.mask = left
+        try:
+            yield
+        finally:
+            self.mask = before
+
+    def entropy(self) -> Tensor:
+        """(6,): entropy of each edge's weights over its largest value: 1 is uniform, 0 a decision."""
+        log = self.weights().clamp_min(torch.finfo(self.alpha.dtype).tiny).log()
+        counts = self.mask.sum(-1)
+        entropy = -(self.weights() * log).sum(-1)
+        return torch.where(counts > 1, entropy / counts.clamp_min(2).log(), torch.zeros_like(entropy))
+
+    def margin(self) -> Tensor:
+        """(6,): by how much the weight of each edge's first operation exceeds that of its second."""
+        first, second = self.weights().topk(min(2, self.alpha.shape[1]), dim=-1).values.unbind(-1)
+        return first - second
+
+    def argmax(self) -> tuple[int, ...]:
+        """The column of the largest weight on each edge."""
+        return tuple(self.weights().argmax(-1).tolist())
+
+    def draw(self, generator: torch.Generator, std: float) -> None:
+        """Draw alpha anew, from a normal distribution."""
+        drawn = std * torch.randn(self.mask.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            self.alpha.copy_(drawn.to(self.alpha) * self.mask)
+
     def get_extra_state(self) -> Tensor:
         return torch.tensor(list(json.dumps(self.columns).encode()), dtype=torch.uint8)
 

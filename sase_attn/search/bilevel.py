@@ -9,6 +9,7 @@ is exact for that optimizer without gradient clipping. The last term is a finite
 `hvp="exact"`, a forward-mode derivative of the gradient. The first order leaves it out and takes w' = w.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ class StepReport:
     second_order_cosine: float
 
 
+class DivergedError(FloatingPointError):
+    """A loss or a gradient that a search cannot go on with; the message says what, and where it comes from."""
+
+
 class Bilevel:
     """Steps of alpha and of the weights of a network.
 
@@ -49,6 +54,9 @@ class Bilevel:
         hvp: "fd" or "exact", of the second order.
         radius: r of the finite difference.
         clip_grad: largest norm of the weights' gradient in their own step.
+        max_loss: a loss above this counts as diverged.
+        penalty: what is added to the validation loss, as a function of alpha alone.
+        explain: given the model and a function that computes the loss, says where a value that is no number comes from.
         reduce: averages tensors over the processes of a distributed run, in place; called on the virtual gradient, on
             v with dα, on the second order term, and on the weights' gradient, so that all processes do the same.
 
@@ -70,6 +78,9 @@ class Bilevel:
         hvp: str = "fd",
         radius: float = 1e-2,
         clip_grad: float | None = 5.0,
+        max_loss: float = math.inf,
+        penalty: Callable[[], Tensor] | None = None,
+        explain: Callable[[nn.Module, Callable[[], Tensor]], str | None] | None = None,
         reduce: Callable[[Sequence[Tensor]], None] = lambda tensors: None,
     ) -> None:
         if order not in (1, 2):
@@ -86,37 +97,57 @@ class Bilevel:
                         raise ValueError(f"the second order takes plain SGD with momentum, got {key}={group[key]}")
         self.model, self.alpha, self.alpha_name = model, alpha, names[alpha]
         self.optimizer, self.alpha_optimizer, self.criterion = optimizer, alpha_optimizer, criterion
+        self.max_loss, self.penalty, self.explain = max_loss, penalty, explain
         self.order, self.hvp, self.radius, self.clip_grad, self.reduce = order, hvp, radius, clip_grad, reduce
         self.names = [names[p] for p in names if p is not alpha and p.requires_grad]
         self.weights: list[Tensor] = [p for p in names if p is not alpha and p.requires_grad]
-        self._settings = self._sgd_settings()
+        self._sgd_settings()
 
     def step(self, train: Batch, val: Batch) -> StepReport:
-        """A step of alpha on `val`, then one of the weights on `train`, in train mode."""
-        gradient, second, val_loss = self.alpha_gradient(train, val)
+        """A step of alpha on `val`, then one of the weights on `train`, in train mode.
+
+        Raises:
+            DivergedError: a loss or a gradient is not finite, or a loss above `max_loss`; nothing has then been changed
+                by the step that it belongs to.
+        """
+        first, second, val_loss = self.alpha_step(train, val)
+        train_loss, weight_grad_norm = self.weight_step(train)
+        scale = (first.norm() * second.norm()).item()
+        return StepReport(
+            train_loss=train_loss,
+            val_loss=val_loss,
+            weight_grad_norm=weight_grad_norm,
+            alpha_grad_norm=(first - second).norm().item(),
+            second_order_norm=second.norm().item(),
+            second_order_cosine=-(first * second).sum().item() / scale if scale else 0.0,
+        )
+
+    def alpha_step(self, train: Batch, val: Batch) -> tuple[Tensor, Tensor, float]:
+        """A step of alpha. Returns the first order term of its gradient, the second order one, and the loss."""
+        gradient, second, loss = self.alpha_gradient(train, val)
         self.alpha.grad = gradient
+        if self.penalty is not None:
+            self.alpha.grad = gradient + torch.autograd.grad(self.penalty(), [self.alpha])[0]
         self.alpha_optimizer.step()
         self.alpha.grad = None
+        return gradient + second, second, loss
 
+    def weight_step(self, train: Batch) -> tuple[float, float]:
+        """A step of the weights. Returns the loss before it and the norm of its gradient."""
         loss = self._loss(train)
+        value = self._checked(loss, train)
         grads = torch.autograd.grad(loss, self.weights, allow_unused=True)
         present = [(w, g) for w, g in zip(self.weights, grads, strict=True) if g is not None]
         self.reduce([g for _, g in present])
         for weight, g in present:
             weight.grad = g
         norm = nn.utils.clip_grad_norm_(self.weights, self.clip_grad if self.clip_grad is not None else float("inf"))
+        if not math.isfinite(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise self._diverged("the weights' gradient is not finite", train)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        first = gradient + second
-        scale = (first.norm() * second.norm()).item()
-        return StepReport(
-            train_loss=loss.item(),
-            val_loss=val_loss,
-            weight_grad_norm=norm.item(),
-            alpha_grad_norm=gradient.norm().item(),
-            second_order_norm=second.norm().item(),
-            second_order_cosine=-(first * second).sum().item() / scale if scale else 0.0,
-        )
+        return value, norm.item()
 
     def alpha_gradient(self, train: Batch, val: Batch) -> tuple[Tensor, Tensor, float]:
         """dα, the second order term that was subtracted in it (0 for the first order), and the validation loss.
@@ -126,31 +157,53 @@ class Bilevel:
         with self._buffers_kept():
             if self.order == 1:
                 loss = self._loss(val)
+                value = self._checked(loss, val)
                 (first,) = torch.autograd.grad(loss, [self.alpha])
                 self.reduce([first])
-                return first, torch.zeros_like(first), loss.item()
+                return self._finite(first, val), torch.zeros_like(first), value
             backup = [w.detach().clone() for w in self.weights]
             try:
                 rates = self._virtual_step(train)
                 loss = self._loss(val)
+                value = self._checked(loss, val)
                 first, *v = self._gradients(loss, [self.alpha, *self.weights])
                 self.reduce([first, *v])
+                self._finite(first, val)
             finally:
                 self._restore(backup)
             # ξ differs between parameter groups, so it is part of the direction.
             direction = torch._foreach_mul(v, rates)
             second = self._exact(train, direction) if self.hvp == "exact" else self._difference(train, direction)
             self.reduce([second])
-            return first - second, second, loss.item()
+            return first - self._finite(second, train), second, value
+
+    def _checked(self, loss: Tensor, batch: Batch) -> float:
+        """The value of a loss, if it is one to go on with."""
+        value = loss.item()
+        if not abs(value) <= self.max_loss:
+            raise self._diverged(f"the loss is {value:.6g}", batch)
+        return value
+
+    def _finite(self, gradient: Tensor, batch: Batch) -> Tensor:
+        if not bool(gradient.isfinite().all()):
+            raise self._diverged("the gradient of alpha is not finite", batch)
+        return gradient
+
+    def _diverged(self, what: str, batch: Batch) -> "DivergedError":
+        """The error, while the weights are those that gave the loss."""
+        source = None if self.explain is None else self.explain(self.model, lambda: self._loss(batch))
+        return DivergedError(f"{what}{f'; it comes from {source}' if source else ''}")
 
     def _virtual_step(self, train: Batch) -> list[float]:
         """Move the weights to w'. Returns ξ of each."""
-        grads = self._gradients(self._loss(train), self.weights)
+        loss = self._loss(train)
+        self._checked(loss, train)
+        grads = self._gradients(loss, self.weights)
         self.reduce(grads)
-        rates = []
+        rates, settings = [], self._sgd_settings()
         with torch.no_grad():
             for weight, g in zip(self.weights, grads, strict=True):
-                group = self._settings[weight]
+                group = settings[weight]
                 step = g + group["weight_decay"] * weight
                 buffer = self.optimizer.state.get(weight, {}).get("momentum_buffer")
                 if buffer is not None:
@@ -236,6 +289,7 @@ class Bilevel:
                     buffer.copy_(value)
 
     def _sgd_settings(self) -> dict[Tensor, dict[str, float]]:
+        """The optimizer's settings of each weight, as they are now: loading its state replaces them."""
         settings = {p: group for group in self.optimizer.param_groups for p in group["params"]}
         if missing := [name for name, w in zip(self.names, self.weights, strict=True) if w not in settings]:
             raise ValueError(f"the optimizer does not have {', '.join(missing[:3])}")

@@ -5,7 +5,8 @@ results. Deviation from the release, whose semantics both have otherwise: weight
 (0.5, 0.5).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -128,6 +129,11 @@ class SearchBlock(nn.Module):
         gate = (0.5 * edge("channel_excite", squeezed) + float(self.residual)) + 0.5 * spatial
         return (x * gate).to(x.dtype)
 
+    @property
+    def edges(self) -> dict[str, MixedOp]:
+        """The mixtures, by edge."""
+        return {name: self.get_submodule(name) for name in EDGES}  # type: ignore[misc]
+
     def derive(self, genotype: Genotype) -> SASEBlock:
         """The block of a genotype with the weights of its operations here; it computes what this does when it alone
         is chosen.
@@ -144,6 +150,24 @@ class SearchBlock(nn.Module):
             state |= {f"{edge}.{key}": value for key, value in chosen.state_dict().items()}
         block.load_state_dict(state)
         return block.train(self.training)
+
+
+def blocks_of(model: nn.Module) -> list[tuple[str, SearchBlock]]:
+    """The super-network blocks of a network and their names."""
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, SearchBlock)]
+
+
+@contextmanager
+def evaluated_plainly(model: nn.Module) -> Iterator[None]:
+    """Within the context operations are called one by one, so that their hooks are."""
+    before = [(block, block.plain) for _, block in blocks_of(model)]
+    try:
+        for block, _ in before:
+            block.plain = True
+        yield
+    finally:
+        for block, plain in before:
+            block.plain = plain
 
 
 def columns_of(genotype: Genotype, ops: Mapping[str, Sequence[str]], residual: bool) -> tuple[int, ...]:

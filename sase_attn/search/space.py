@@ -57,9 +57,22 @@ class SearchSpace:
         return cls(SPACES[name], residual=name != "paper")
 
     def without(self, *names: str) -> Self:
-        """The space without these operations, wherever they occur. Raises ValueError if that empties an edge."""
-        ops = {edge: tuple(name for name in kept if name not in names) for edge, kept in self.ops.items()}
+        """The space without these operations, wherever they occur, or in one set, as in "channel_squeeze:l2norm".
+
+        Raises:
+            UnknownNameError: the space has no such operation. ValueError: an edge is left without any.
+        """
+        ops = dict(self.ops)
+        for name in names:
+            op_set, _, op = name.rpartition(":")
+            edges = [edge for edge in EDGES if op_set in ("", EDGES[edge]) and op in self.ops[edge]]
+            if not edges:
+                raise unknown_name("operation of the space", name, self._names())
+            ops |= {edge: tuple(kept for kept in ops[edge] if kept != op) for edge in edges}
         return type(self)(ops, self.residual)
+
+    def _names(self) -> set[str]:
+        return {name for edge, ops in self.ops.items() for op in ops for name in (op, f"{EDGES[edge]}:{op}")}
 
     @property
     def size(self) -> int:

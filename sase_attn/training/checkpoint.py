@@ -9,17 +9,21 @@ rate is a function of the step.
 import os
 import pickle
 import tempfile
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from sase_attn.training.recipes import Recipe
+from sase_attn.training.settings import Settings
 
 NAME = "checkpoint.pt"
 # Fields that move no number, and so may change when a run is resumed.
 FREE = ("workers", "checkpoint_every", "log_every")
+T = TypeVar("T")
+S = TypeVar("S", bound=Settings)
 
 
 @dataclass
@@ -37,15 +41,19 @@ class Progress:
 
 
 def save(folder: Path, state: dict[str, Any], progress: Progress, recipe: Recipe) -> None:
-    """Replace the checkpoint of a folder: written under a temporary name, forced to disk, renamed."""
-    content = {"recipe": recipe.to_json(), "progress": asdict(progress), **state}
-    descriptor, name = tempfile.mkstemp(prefix=f".{NAME}.", dir=folder)
+    """Replace the checkpoint of a folder."""
+    write_checkpoint(folder / NAME, {"recipe": recipe.to_json(), "progress": asdict(progress), **state})
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors, numbers and strings under a temporary name, force them to disk, and rename."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, folder / NAME)
+        os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
 
@@ -57,23 +65,33 @@ def load(folder: Path) -> tuple[dict[str, Any], Progress, Recipe]:
         FileNotFoundError: no checkpoint there.
         ValueError: the file is damaged, or no checkpoint of a run.
     """
-    path = folder / NAME
+
+    def parsed(content: dict[str, Any]) -> tuple[dict[str, Any], Progress, Recipe]:
+        recipe, progress = Recipe.from_json(content.pop("recipe")), Progress(**content.pop("progress"))
+        return content, progress, recipe
+
+    return load_checkpoint(folder / NAME, parsed)
+
+
+def load_checkpoint(path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
+    """Read a checkpoint and parse its content; nothing in it is executed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, or `parse` does not find what it wants.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: {path} does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        recipe, progress = Recipe.from_json(content.pop("recipe")), Progress(**content.pop("progress"))
+        return parse(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no checkpoint of a run: {reason}") from None
-    return content, progress, recipe
 
 
-def check_same(recipe: Recipe, saved: Recipe) -> None:
+def check_same(now: S, saved: S, free: Collection[str] = FREE) -> None:
     """Raise ValueError naming the fields in which a resumed run would differ from the one that was saved."""
-    changed = [name for name in recipe.differences(saved) if name not in FREE]
+    changed = [name for name in now.differences(saved) if name not in free]
     if changed:
-        listed = ", ".join(
-            f"{name} (saved {getattr(saved, name)!r}, now {getattr(recipe, name)!r})" for name in changed
-        )
-        raise ValueError(f"cannot resume with another recipe: {listed}; name another output folder for a new run")
+        listed = ", ".join(f"{name} (saved {getattr(saved, name)!r}, now {getattr(now, name)!r})" for name in changed)
+        raise ValueError(f"cannot resume with another {now.KIND}: {listed}; name another output folder for a new run")

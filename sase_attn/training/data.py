@@ -11,16 +11,18 @@ the ranks of a distributed run share out the very batches that one process would
 from pathlib import Path
 
 from sase_attn.suggest import unknown_name
-from sase_attn.training.data_config import DataConfig, DataInfo, Loader
+from sase_attn.training.data_config import DataConfig, DataInfo, Loader, PartLoader
 from sase_attn.training.data_folder import open_folder
 from sase_attn.training.data_memory import memory_loaders
 from sase_attn.training.data_order import Share
 from sase_attn.training.data_sets import DATA_SETS
 
-__all__ = ["DataConfig", "DataInfo", "Loader", "open_data"]
+__all__ = ["DataConfig", "DataInfo", "Loader", "PartLoader", "open_data"]
 
 
-def open_data(config: DataConfig, *, seed: int, rank: int = 0, world_size: int = 1) -> tuple[Loader, Loader, DataInfo]:
+def open_data(
+    config: DataConfig, *, seed: int, rank: int = 0, world_size: int = 1
+) -> tuple[PartLoader, PartLoader, DataInfo]:
     """Open a data set.
 
     Args:

@@ -43,6 +43,19 @@ class Loader(Protocol):
         ...
 
 
+class PartLoader(Loader, Protocol):
+    """A loader that can give a part of itself."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples, over all ranks."""
+        ...
+
+    def part(self, members: Tensor, seed: int) -> "PartLoader":
+        """Some of the training samples, by their places, in an order and with an augmentation of their own."""
+        ...
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Which data, and how they are served.

@@ -44,6 +44,16 @@ class FileLoader:
         self._broken: set[int] = set()
         self.batches = len(batches)
 
+    @property
+    def samples(self) -> int:
+        """How many samples, over all ranks."""
+        return self._batches.samples
+
+    def part(self, members: Tensor, seed: int) -> "FileLoader":
+        """Some of the samples, in an order and with an augmentation of their own."""
+        own, batches = self._samples, self._batches.part(members, seed)
+        return FileLoader(own.paths, own.targets, own.transform, batches, self._normalise, self._config, self._warn)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of an epoch from batch `start` on: normalised float32 (B, 3, H, W) and int64 targets (B,).
 
@@ -79,7 +89,7 @@ class _Samples(Dataset[Sample]):
     """Images as uint8 (3, H, W), or None if broken, with target and place; asked for by (epoch, place)."""
 
     def __init__(self, paths: Sequence[Path], targets: Sequence[int], transform: Transform, seed: int) -> None:
-        self.paths, self._targets, self._transform, self._seed = paths, targets, transform, seed
+        self.paths, self.targets, self.transform, self._seed = paths, targets, transform, seed
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -88,9 +98,9 @@ class _Samples(Dataset[Sample]):
         epoch, index = key
         image = read(self.paths[index])
         if image is None:
-            return None, self._targets[index], index
+            return None, self.targets[index], index
         with _seeded(hashed(self._seed, epoch, index)):
-            return self._transform(image), self._targets[index], index
+            return self.transform(image), self.targets[index], index
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from sase_attn.training.data_config import DataConfig, DataInfo, Loader
+from sase_attn.training.data_config import DataConfig, DataInfo, PartLoader
 from sase_attn.training.data_files import CROP_PCT, file_loaders
 from sase_attn.training.data_images import SizesDifferError, read, read_all, report_broken
 from sase_attn.training.data_memory import CHANNELS, MEMORY_BYTES, memory_loaders
@@ -28,7 +28,7 @@ class Files:
     targets: list[int]
 
 
-def open_folder(folder: Path, config: DataConfig, share: Share) -> tuple[Loader, Loader, DataInfo]:
+def open_folder(folder: Path, config: DataConfig, share: Share) -> tuple[PartLoader, PartLoader, DataInfo]:
     """Open an image folder, in memory if it is small enough and loses nothing by it, else file by file.
 
     In memory (up to 1 GiB) are images of one size that is not above the one to be served; and for augment "cifar" or

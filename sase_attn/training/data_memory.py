@@ -22,6 +22,16 @@ class MemoryLoader:
         self._augment, self._normalise = augment, normalise
         self.batches = len(batches)
 
+    @property
+    def samples(self) -> int:
+        """How many samples, over all ranks."""
+        return self._batches.samples
+
+    def part(self, members: Tensor, seed: int) -> "MemoryLoader":
+        """Some of the samples, in an order and with an augmentation of their own."""
+        batches = self._batches.part(members, seed)
+        return MemoryLoader(self._images, self._targets, batches, self._augment, self._normalise)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of an epoch from batch `start` on: normalised float32 (B, 3, H, W) and int64 targets (B,)."""
         height, width = self._images.shape[2:]

@@ -1,7 +1,7 @@
 """Which samples each step of an epoch takes, as a pure function of the seed and the epoch."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import torch
@@ -39,13 +39,17 @@ class Batches:
         batch_size: samples a batch, over all ranks.
         share: whose batches.
         training: shuffled, or in order for a test.
+        members: places of the samples in their set, if they are only a part of it.
 
     Raises:
         ValueError: fewer training samples, or a smaller batch, than ranks.
     """
 
-    def __init__(self, count: int, batch_size: int, share: Share, *, training: bool) -> None:
+    def __init__(
+        self, count: int, batch_size: int, share: Share, *, training: bool, members: Tensor | None = None
+    ) -> None:
         self.seed, self.training = share.seed, training
+        self._batch_size, self._share, self._members = batch_size, share, members
         for what, value in (("batch_size", batch_size), ("number of training images", count)):
             if training and value < share.world_size:
                 raise ValueError(f"{what}: wanted at least one for each of {share.world_size} processes, got {value}")
@@ -60,6 +64,17 @@ class Batches:
     def __len__(self) -> int:
         return self.count
 
+    @property
+    def samples(self) -> int:
+        """How many samples, over all ranks."""
+        return self.bounds[-1]
+
+    def part(self, members: Tensor, seed: int) -> "Batches":
+        """Training batches of some of the samples, in an order of their own."""
+        places = members if self._members is None else self._members[members]
+        share = replace(self._share, seed=seed)
+        return Batches(len(members), self._batch_size, share, training=True, members=places)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Number and samples of each global batch from batch `start` on. Raises ValueError past the last one."""
         if not 0 <= start <= len(self):
@@ -68,4 +83,5 @@ class Batches:
         if self.training:
             order = torch.randperm(self.bounds[-1], generator=generator(self.seed, epoch))
         for batch in range(start, len(self)):
-            yield batch, order[self.bounds[batch] : self.bounds[batch + 1]]
+            chosen = order[self.bounds[batch] : self.bounds[batch + 1]]
+            yield batch, chosen if self._members is None else self._members[chosen]

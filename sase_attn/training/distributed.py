@@ -5,12 +5,13 @@ one, up to the order of summation; batch norm sees only its rank's slice, unless
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ class Ranks:
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
         return [float(value) for value in total]
+
+    def mean(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by their means over all ranks, in one exchange."""
+        if self.world_size == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        dist.all_reduce(flat)
+        flat /= self.world_size
+        with torch.no_grad():
+            for tensor, value in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+                tensor.copy_(value.view_as(tensor))
 
     def wait(self) -> None:
         """Wait until all ranks are here."""

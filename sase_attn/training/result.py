@@ -69,7 +69,7 @@ def write_result(folder: Path, recipe: Recipe, metrics: Metrics, *, device: torc
         recipe=asdict(recipe),
         **asdict(metrics),
         **values,
-        machine=_machine(),
+        machine=machine(),
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         versions={
             "sase_attn": __version__,
@@ -77,7 +77,7 @@ def write_result(folder: Path, recipe: Recipe, metrics: Metrics, *, device: torc
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        commit=_commit(),
+        commit=commit(),
     )
     write_text(folder / NAME, json.dumps(asdict(result), indent=2) + "\n")
     return result
@@ -129,7 +129,7 @@ def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, m
     return None
 
 
-def _machine() -> str:
+def machine() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -138,7 +138,7 @@ def _machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.system()}"
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of this package's source, with "-dirty" where files differ; None where git does not know it."""
     here = Path(__file__)
     try:

@@ -1,0 +1,157 @@
+"""`SearchConfig`: everything that decides the numbers of a search, by name, as one frozen record that JSON can hold.
+
+`paper` is the recipe of the paper's text (arXiv 2411.08333) with, where the text is silent, what the authors' script
+does: Adam's betas and weight decay, the gradient clip, the order of the two steps. `release` is that script with its
+defaults: 100 epochs, first order, seed 2, and a validation batch drawn afresh at every step. `quick` is ours: a small
+network and a large alpha learning rate, for a first look in minutes; its verdict is worth as much as that.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sase_attn.genotype import SPACES
+from sase_attn.search.bilevel import HVP
+from sase_attn.search.space import SearchSpace
+from sase_attn.training.data import DataConfig
+from sase_attn.training.settings import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    FRACTION,
+    NOT_NEGATIVE,
+    Ranges,
+    Settings,
+    setting,
+)
+
+SELECTIONS = ("argmax", "perturbation", "score")
+VAL_ORDERS = ("epoch", "fresh")
+
+
+@dataclass(frozen=True)
+class SearchConfig(Settings):
+    """What is searched, on what and how. The defaults are the `paper` recipe; fields are flags of `sase-attn search`.
+
+    Raises:
+        ValueError: a value of the wrong type or outside its range; the message names the field.
+        UnknownNameError: no such space, operation, selection or way to take a derivative.
+    """
+
+    model: str = setting("resnet20_cifar", "the network to search in, without attention: a model of timm's registry")
+    model_kwargs: dict[str, Any] = setting({}, "arguments of the model, as key=value")
+    after: tuple[str, ...] = setting(
+        ("layer*.*.bn2",), "patterns of the layers that a block follows (bottlenecks: bn3)"
+    )
+    space: str = setting("release", f"operations: {', '.join(SPACES)}, or a .json file that SearchSpace.to_json wrote")
+    without: tuple[str, ...] = setting(
+        (), 'operations to leave out, as "l2norm" or, of one set, "channel_squeeze:l2norm"'
+    )
+
+    data: str = setting("embedded", "a data set's name or an image folder; its training images are searched on")
+    size: int | None = setting(None, "height and width of the images (default: the data's own)")
+    images: int | None = setting(None, "training images to use, drawn by the seed (default: all)")
+    weight_share: float = setting(0.5, "share of these that trains the weights; the rest trains alpha")
+    augment: str = setting("cifar", 'of images: "cifar" (crop, flip), "imagenet" (resized crop, flip) or "none"')
+    color_jitter: tuple[float, ...] | None = setting(None, "strengths of colour jitter")
+    batch_size: int = setting(128, "images of each of the two batches of a step, over all processes")
+    val_order: str = setting("epoch", 'batches for alpha: each image once an "epoch", or drawn "fresh" at every step')
+    workers: int = setting(0, "processes that load images")
+    on_broken: str = setting("refuse", 'broken images: "refuse" or "skip"')
+
+    epochs: int = setting(50, "passes over the images that train the weights")
+    order: int = setting(2, "1, or 2: with the derivative through a step of the weights")
+    hvp: str = setting("fd", 'of the second order: "fd", a finite difference, or "exact"')
+    radius: float = setting(1e-2, "of the finite difference: weights move by radius / |v|")
+    lr: float = setting(0.025, "of the weights (SGD), falling by a cosine from epoch to epoch")
+    min_lr: float = setting(1e-4, "where the cosine ends")
+    momentum: float = setting(0.9, "of SGD")
+    weight_decay: float = setting(5e-4, "of the weights")
+    clip_grad: float | None = setting(5.0, "largest norm of the weights' gradient")
+    alpha_lr: float = setting(3e-4, "of alpha (Adam)")
+    alpha_betas: tuple[float, ...] = setting((0.5, 0.999), "of Adam")
+    alpha_weight_decay: float = setting(1e-3, "of alpha")
+    alpha_std: float = setting(1e-3, "of the normal draw that alpha starts from")
+    warmup_epochs: int = setting(0, "first epochs in which only the weights are trained")
+    beta: float = setting(0.0, "strength at the last epoch of Beta-DARTS' penalty on alpha, which grows from 0")
+    entropy: float = setting(0.0, "strength at the last epoch of a penalty on the entropy of alpha, which grows from 0")
+    curvature: int = setting(
+        0, "power iterations an epoch for the largest eigenvalue of the Hessian of alpha (0: none)"
+    )
+    stop_ratio: float | None = setting(
+        None, "stop where that eigenvalue has grown: old / new below this (0.75 in RobustDARTS)"
+    )
+    max_loss: float = setting(1e3, "a loss above this counts as diverged")
+
+    select: str = setting("argmax", f"how the genotype is chosen: {', '.join(SELECTIONS)}")
+    select_images: int = setting(2000, "images on which sub-networks are compared, of those that train alpha")
+    tune_epochs: int = setting(1, "of the weights after each edge that a selection by perturbation decides")
+    candidates: int = setting(100, "random genotypes that a selection by score compares with that of alpha")
+
+    plain: bool = setting(False, "evaluate operations one by one: the definition, slower")
+    compile: bool = setting(False, "compile the blocks")
+    channels_last: bool = setting(False, "NHWC memory")
+    seed: int = setting(0, "of the split, the initial weights, alpha and the batches")
+    log_every: int = setting(10, "a line in the log every so many steps (0: at the end of each epoch only)")
+
+    KIND: ClassVar[str] = "search"
+    RANGES: ClassVar[Ranges] = (
+        (("epochs", "batch_size", "images", "size", "select_images"), *AT_LEAST_1),
+        (("workers", "warmup_epochs", "curvature", "tune_epochs", "candidates", "seed", "log_every"), *AT_LEAST_0),
+        (("lr", "alpha_lr", "radius", "clip_grad", "stop_ratio", "max_loss"), *ABOVE_0),
+        (("min_lr", "weight_decay", "alpha_weight_decay", "alpha_std", "beta", "entropy"), *NOT_NEGATIVE),
+        (("momentum",), *FRACTION),
+        (("weight_share",), lambda v: 0 < v < 1, "a number between 0 and 1"),
+        (("alpha_betas",), lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers from 0 to below 1"),
+        (("order",), lambda v: v in (1, 2), "1 or 2"),
+        (("after",), lambda v: len(v) > 0, "one pattern or more"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_name("hvp", "hvp", HVP)
+        self.check_name("select", "selection", SELECTIONS)
+        self.check_name("val_order", "val_order", VAL_ORDERS)
+        if self.warmup_epochs >= self.epochs:
+            raise self.wrong("warmup_epochs", f"fewer than {self.epochs} epochs", self.warmup_epochs)
+        if self.stop_ratio is not None and not self.curvature:
+            raise self.wrong("curvature", "power iterations, 10 for example, with stop_ratio", self.curvature)
+        if self.compile and self.hvp == "exact" and self.order == 2:
+            raise self.wrong("compile", 'no compiled blocks with hvp "exact"', self.compile)
+        self.search_space()
+
+    @classmethod
+    def get(cls, name: str | os.PathLike[str]) -> "SearchConfig":
+        """A recipe by name, or from a `.json` file. Raises UnknownNameError, or FileNotFoundError."""
+        return cls.read(name, SEARCHES)
+
+    def search_space(self) -> SearchSpace:
+        """The space with the operations that are left. Raises as `SearchSpace` does."""
+        if self.space.endswith(".json"):
+            space = SearchSpace.from_json(Path(self.space).read_text(encoding="utf-8"))
+        else:
+            space = SearchSpace.get(self.space)
+        return space.without(*self.without)
+
+    def data_config(self) -> DataConfig:
+        """The part of it that opens the data."""
+        names = ("data", "size", "augment", "color_jitter", "batch_size", "workers", "on_broken")
+        return DataConfig(**{name: getattr(self, name) for name in names})
+
+
+SEARCHES: Mapping[str, SearchConfig] = {
+    "quick": SearchConfig(
+        model_kwargs={"layers": [1, 1, 1]},
+        images=3000,
+        batch_size=64,
+        epochs=3,
+        lr=0.1,
+        min_lr=1e-2,
+        alpha_lr=0.05,
+        select_images=500,
+    ),
+    "paper": SearchConfig(data="cifar10"),
+    "release": SearchConfig(data="cifar10", epochs=100, order=1, val_order="fresh", seed=2),
+}

@@ -1,0 +1,109 @@
+"""`SearchResult`: what a search found, how sure it is, and where it comes from."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+
+from sase_attn import __version__
+from sase_attn.genotype import EDGES, Genotype
+from sase_attn.training.result import commit, machine, write_text
+
+NAME = "result.json"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """A finished search. Accuracies are in percent, on images that trained alpha but not the weights.
+
+    Attributes:
+        genotype: what was chosen. `argmax`: the operations of the largest alphas, which may differ.
+        select: how it was chosen.
+        alpha, weights: (6, K), a row an edge, and their softmax. `columns`: the operations of each row.
+        entropy: of each edge's weights over its largest value: 1 is undecided.
+        margin: of each edge, between the weights of its first two operations.
+        supernet_top1: of the mixture. `genotype_top1`: of the genotype by the shared weights, norms fitted anew.
+        stable_since: the first epoch from which on the argmax did not change any more.
+        stopped_epoch: where the early stop ended the search, else None.
+        scores: genotypes that were scored by the shared weights, the best first, with their accuracies.
+        seconds: of the search over all sessions, without retraining.
+    """
+
+    output: str
+    config: dict[str, Any]
+    genotype: str
+    argmax: str
+    select: str
+    columns: dict[str, list[str]]
+    alpha: list[list[float]]
+    weights: list[list[float]]
+    entropy: list[float]
+    margin: list[float]
+    supernet_top1: float
+    genotype_top1: float
+    stable_since: int
+    epochs: int
+    stopped_epoch: int | None
+    seconds: float
+    processes: int
+    device: str
+    scores: list[tuple[str, float, float]] = field(default_factory=list)
+    machine: str = field(default_factory=machine)
+    versions: dict[str, str] = field(
+        default_factory=lambda: {
+            "sase_attn": __version__,
+            "timm": timm.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+    )
+    commit: str | None = field(default_factory=commit)
+
+    @property
+    def found(self) -> Genotype:
+        """The genotype that was chosen."""
+        return Genotype.parse(self.genotype)
+
+    def doubts(self) -> list[str]:
+        """What speaks against trusting the choice before anything is retrained, one line each."""
+        lines = []
+        entropy = sum(self.entropy) / len(self.entropy)
+        if entropy > 0.9:
+            lines.append(f"alpha has hardly decided: its entropy is {entropy:.3f} of the uniform one's")
+        for edge, ops, weights, margin in zip(EDGES, self.columns.values(), self.weights, self.margin, strict=True):
+            if len(ops) > 1 and margin < 0.02:
+                first, second = sorted(range(len(ops)), key=lambda k: -weights[k])[:2]
+                lines.append(f"{edge}: {ops[first]} is ahead of {ops[second]} by {margin:.4f} in weight only")
+        if self.stable_since >= self.epochs and self.epochs > 1:
+            lines.append("the genotype still changed in the last epoch")
+        if self.argmax != self.genotype:
+            lines.append(f"the largest alphas give another genotype: {self.argmax}")
+        return lines
+
+    def save(self) -> None:
+        """Write `genotype.json` and `result.json` to the folder, each as a whole."""
+        folder = Path(self.output)
+        self.found.save(folder / "genotype.json")
+        write_text(folder / NAME, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "SearchResult":
+        """The result of a finished search. Raises FileNotFoundError if there is none in the folder."""
+        path = Path(folder) / NAME
+        if not path.is_file():
+            raise FileNotFoundError(f"no finished search in {folder}: {path} does not exist")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        values["scores"] = [tuple(row) for row in values["scores"]]
+        return cls(**(values | {"output": str(folder)}))
+
+
+def stable_since(genotypes: list[str]) -> int:
+    """The first epoch, from 1, from which on the genotype is the last one."""
+    epoch = len(genotypes)
+    while epoch > 1 and genotypes[epoch - 2] == genotypes[-1]:
+        epoch -= 1
+    return epoch

@@ -1,0 +1,127 @@
+"""`search`: one search from a configuration to a folder, new or resumed, and the choice of a genotype at its end."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sase_attn.genotype import Genotype
+from sase_attn.search.config import SearchConfig
+from sase_attn.search.curvature import WINDOW
+from sase_attn.search.result import NAME, SearchResult, stable_since
+from sase_attn.search.searcher import FREE, Searcher, load_search
+from sase_attn.search.selection import Scorer, by_perturbation
+from sase_attn.search.space import SearchSpace
+from sase_attn.search.supernet import SearchData, create_supernet, open_halves
+from sase_attn.training.checkpoint import check_same
+from sase_attn.training.distributed import Ranks, ranks
+
+
+def search(
+    model: nn.Module | None = None,
+    space: SearchSpace | None = None,
+    data: SearchData | None = None,
+    config: SearchConfig | None = None,
+    *,
+    output: str | Path,
+    resume: bool = False,
+    device: str | None = None,
+    tell: Callable[[str], object] = print,
+) -> SearchResult:
+    """Search a genotype, and write everything to a folder.
+
+    The folder gets `config.json`, `log.jsonl`, `checkpoint.pt` (replaced after every epoch, and on Ctrl-C), and at the
+    end `genotype.json` and `result.json`. Started by `torchrun`, it is one process of many; their alphas stay equal.
+
+    Args:
+        model: a network with super-network blocks, by `attach(model, after=…, attn=space.block)` for example, with its
+            initial weights; by default the configuration's. It is trained in place.
+        space: that of its blocks; by default the configuration's.
+        data: batches that train weights and alpha; by default the configuration's data, divided by its seed.
+        config: how; the paper's recipe by default.
+        output: a folder that does not exist yet, or is empty.
+        resume: go on from the checkpoint in `output`; a search that has finished just gives its result.
+        device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
+        tell: gets a line for each thing that people may want to read; on rank 0 only.
+
+    Raises:
+        FileExistsError: `output` is in use. FileNotFoundError: nothing to resume.
+        ValueError: a resumed search would differ from the saved one, or see `SearchConfig`, `create_supernet`,
+            `open_halves`, `architecture_of`.
+        DivergedError: a loss or a gradient is no number; it names the step and the operation.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
+    """
+    config, folder = config or SearchConfig(), Path(output)
+    with ranks(device) as group:
+        if resume:
+            check_same(config, load_search(folder)[0], FREE)
+            if (folder / NAME).is_file():
+                return SearchResult.load(folder)
+        elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise FileExistsError(
+                f"{folder} is in use: wanted a new or empty folder; resume its search, or name another"
+            )
+        group.wait()  # all have looked before one writes
+        quiet: Callable[[str], object] = tell if group.is_main else lambda line: None
+        data = data or open_halves(config, group)
+        if model is None:
+            model = create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels, tell=quiet)
+        searcher = Searcher(config, model, data, folder, group, quiet, space)
+        searcher.run(resume=resume)
+        return _finish(searcher, group)
+
+
+def _finish(searcher: Searcher, group: Ranks) -> SearchResult:
+    """Choose the genotype, on rank 0, and write the result."""
+    if group.is_main:
+        result = _result(searcher, group)
+        result.save()
+    group.wait()
+    return result if group.is_main else SearchResult.load(searcher.folder)
+
+
+def _result(searcher: Searcher, group: Ranks) -> SearchResult:
+    config, progress, architecture, space = searcher.config, searcher.progress, searcher.architecture, searcher.space
+    scorer = Scorer(
+        searcher.model,
+        architecture,
+        space,
+        fit=searcher.sample(searcher.data.weights),
+        val=searcher.sample(searcher.data.alpha),
+    )
+    argmax = Genotype.parse(progress.genotypes[-1 - WINDOW] if progress.stopped else progress.genotypes[-1])
+    weights, entropy, margin = (
+        value.tolist() for value in (architecture.weights(), architecture.entropy(), architecture.margin())
+    )
+    supernet = scorer.mixture()
+    chosen, scores = argmax, []
+    if config.select == "score":
+        drawn = [space.random(seed) for seed in range(config.candidates)]
+        scored = scorer.score_all(dict.fromkeys([argmax, *drawn]), searcher.folder / "scores.jsonl")
+        chosen = scored[0].genotype
+        scores = [(str(s.genotype), s.top1, s.loss) for s in scored]
+    elif config.select == "perturbation":
+        columns = by_perturbation(scorer, seed=config.seed, tune=searcher.tune, tell=searcher.tell)
+        chosen = space.genotype(columns)
+    return SearchResult(
+        output=str(searcher.folder),
+        config=vars(config) | {"model_kwargs": dict(config.model_kwargs)},
+        genotype=str(chosen),
+        argmax=str(argmax),
+        select=config.select,
+        columns={edge: list(names) for edge, names in space.ops.items()},
+        alpha=architecture.alpha.tolist(),
+        weights=weights,
+        entropy=entropy,
+        margin=margin,
+        supernet_top1=supernet.top1,
+        genotype_top1=scorer.score(chosen).top1,
+        stable_since=stable_since(progress.genotypes),
+        epochs=progress.epoch,
+        stopped_epoch=progress.epoch if progress.stopped else None,
+        seconds=round(progress.seconds, 2),
+        processes=group.world_size,
+        device=torch.cuda.get_device_name(group.device) if group.device.type == "cuda" else "cpu",
+        scores=scores,
+    )
