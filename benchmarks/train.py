@@ -8,37 +8,27 @@ runs share the cores, each with its part of the threads; the times in the rows a
 """
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import studies
 from rows import add_row, read_rows
 
+from sase_attn.training.jobs import train_apart
 from sase_attn.training.recipes import Recipe
 
 
 def run(label: str, recipe: Recipe, folder: Path, threads: int) -> dict[str, Any]:
-    """Train one run to its end in a process of its own, and return its row. Raises CalledProcessError if it fails."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    file = folder.parent / f"{folder.name}.json"
-    file.write_text(recipe.to_json())
-    command = [sys.executable, "-m", "sase_attn", "train", "--recipe", str(file), "--output", str(folder)]
-    if (folder / "checkpoint.pt").exists():
-        command.append("--resume")
-    with (folder.parent / f"{folder.name}.log").open("a") as log:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
-    result = json.loads((folder / "result.json").read_text())
-    del result["output"]
+    """Train one run to its end in a process of its own, and return its row. Raises ChildProcessError if it fails."""
+    row = asdict(train_apart(recipe, folder, threads))
+    del row["output"]
     for name in ("data", "init_from"):  # a file's name says what it is, its folder does not
-        result["recipe"][name] = result["recipe"][name] and Path(result["recipe"][name]).name
-    return {"label": label, "seed": recipe.seed, **result}
+        row["recipe"][name] = row["recipe"][name] and Path(row["recipe"][name]).name
+    return {"label": label, "seed": recipe.seed, **row}
 
 
 def run_study(study: str, cases: Sequence[studies.Case], args: argparse.Namespace, **values: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The command `sase-attn`: list, show, import, push, train, evaluate. It parses, calls and prints.
+"""The command `sase-attn`: list, show, import, push, train, evaluate, search, sweep. It parses, calls and prints.
 
 An expected error is one line on stderr. Exit codes: 0; 1 for errors; 2 for usage and unknown names; 130 for Ctrl-C.
 """
@@ -21,6 +21,7 @@ from sase_attn import __version__, describe, hub, models, weights
 from sase_attn.arguments import add_command, key_value
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.plot import draw_genotype
+from sase_attn.search.command import add_search_parsers
 from sase_attn.suggest import UnknownNameError, unknown_name
 from sase_attn.training.command import add_parsers
 
@@ -203,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--description", help="first paragraph of the model card")
     sub.add_argument("--metric", type=_metric, metavar="NAME=VALUE", help="results for the model card", **several)
     add_parsers(commands)
+    add_search_parsers(commands)
     return parser
 
 

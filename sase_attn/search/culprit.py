@@ -21,8 +21,8 @@ def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
     for name, parameter in model.named_parameters():
         if not _finite([parameter]):
             owner = name.rpartition(".")[0]
-            described = next((text for text, op in names.items() if op is model.get_submodule(owner)), owner)
-            return f"a parameter of {described or name}"
+            module = model.get_submodule(owner)
+            return f"a parameter of {next((text for text, op in names.items() if module in set(op.modules())), name)}"
     sizes: dict[str, float] = {}
     forward: list[str] = []
     backward: list[str] = []
@@ -36,16 +36,21 @@ def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
 
         return hook
 
-    def backwards(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, grad_input: Any, grad_output: Any) -> None:
-            if _finite(_tensors(grad_output)) and not _finite(_tensors(grad_input)):
-                backward.append(name)
+    def before(name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, inputs: Any) -> Any:
+            # A copy, so that its gradient is this operation's alone.
+            return tuple(watched(x.clone(), name) if isinstance(x, Tensor) else x for x in inputs)
 
         return hook
 
+    def watched(x: Tensor, name: str) -> Tensor:
+        if x.requires_grad:
+            x.register_hook(lambda gradient: None if _finite([gradient]) else backward.append(name))
+        return x
+
     with evaluated_plainly(model), torch.enable_grad():
         handles = [op.register_forward_hook(after(name)) for name, op in names.items()]
-        handles += [op.register_full_backward_hook(backwards(name)) for name, op in names.items()]
+        handles += [op.register_forward_pre_hook(before(name)) for name, op in names.items()]
         try:
             value = loss()
             if not forward:
@@ -53,6 +58,7 @@ def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
         finally:
             for handle in handles:
                 handle.remove()
+    # Gradients flow from the end: the first that is not finite is that of the operation that made it.
     for found, place in ((forward, ""), (backward, "the gradient of ")):
         if found:
             return place + found[0]

@@ -2,15 +2,25 @@
 
 import json
 import platform
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from torch import nn
 
 from sase_attn import __version__
 from sase_attn.genotype import EDGES, Genotype
+from sase_attn.search.checkpoint import load_search
+from sase_attn.search.compare import Comparison, compare, compared_genotypes, default_recipe
+from sase_attn.search.config import SearchConfig
+from sase_attn.search.selection import Scorer
+from sase_attn.search.space import SearchSpace
+from sase_attn.search.supernet import SearchData, architecture_of, create_supernet, open_halves, sample_batches
+from sase_attn.training.distributed import Ranks
+from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import commit, machine, write_text
 
 NAME = "result.json"
@@ -83,6 +93,81 @@ class SearchResult:
         if self.argmax != self.genotype:
             lines.append(f"the largest alphas give another genotype: {self.argmax}")
         return lines
+
+    @property
+    def settings(self) -> SearchConfig:
+        """The configuration of the search."""
+        return SearchConfig.from_json(json.dumps(self.config))
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space of the search."""
+        return SearchSpace({edge: tuple(names) for edge, names in self.columns.items()}, self.found.residual)
+
+    def scorer(self, model: nn.Module | None = None, data: SearchData | None = None) -> Scorer:
+        """Scores genotypes by the trained super-network, which the folder's checkpoint holds.
+
+        Args:
+            model, data: what `search` was given, if it was given any.
+
+        Raises:
+            FileNotFoundError: the checkpoint is gone. ValueError: it does not fit.
+        """
+        config = self.settings
+        cpu = Ranks(0, 1, torch.device("cpu"))
+        data = data or open_halves(config, cpu)
+        model = model or create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels)
+        state = load_search(Path(self.output))[2]["model"]
+        model.load_state_dict(state)
+        sample = [sample_batches(loader, config.select_images) for loader in (data.weights, data.alpha)]
+        architecture = architecture_of(model, self.space)
+        return Scorer(model, architecture, self.space, fit=sample[0], val=sample[1])
+
+    def compare(
+        self,
+        genotypes: Mapping[str, Genotype] | None = None,
+        *,
+        random: int = 3,
+        seeds: Sequence[int] = (0, 1, 2),
+        recipe: Recipe | None = None,
+        epochs: int = 10,
+        plain: bool = True,
+        scorer: Scorer | None = None,
+        jobs: int = 1,
+        device: str | None = None,
+        tell: Callable[[str], object] = print,
+    ) -> Comparison:
+        """Retrain genotypes by one recipe from scratch, and say whether one is ahead beyond the spread of the seeds.
+
+        Writes `comparison.json` and `retrained/` to the folder. Stop it at any time: called again it goes on.
+
+        Args:
+            genotypes: by label; by default "found", the published ones that the space holds, and random ones.
+            random: how many random genotypes, drawn by seeds 0, 1, ….
+            seeds: each network is trained once with each.
+            recipe: how, but for network and seed; by default the `embedded` recipe on the search's data.
+            epochs: of the default recipe.
+            plain: also the network without attention.
+            scorer: gives the accuracies as sub-networks; by default from the checkpoint.
+            jobs: trainings at a time, each in a process of its own.
+
+        Raises:
+            ValueError: no genotype or no seed, or see `train`. ImportError: scipy is not installed.
+        """
+        config = self.settings
+        chosen = dict(genotypes or compared_genotypes(self.found, self.space, random=random))
+        return compare(
+            Path(self.output),
+            config,
+            chosen,
+            recipe or default_recipe(config, epochs),
+            seeds=seeds,
+            plain=plain,
+            scorer=scorer or self.scorer(),
+            jobs=jobs,
+            device=device,
+            tell=tell,
+        )
 
     def save(self) -> None:
         """Write `genotype.json` and `result.json` to the folder, each as a whole."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +12,20 @@ from torch import Tensor, nn
 
 from sase_attn.search.architecture import Architecture
 from sase_attn.search.bilevel import Batch, Bilevel, DivergedError
+from sase_attn.search.checkpoint import FREE, NAME, SearchProgress, load_search
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.culprit import culprit
 from sase_attn.search.curvature import grown, largest_eigenvalue
 from sase_attn.search.penalty import penalty
 from sase_attn.search.scales import op_scales
 from sase_attn.search.space import SearchSpace
-from sase_attn.search.supernet import SearchData, architecture_of, prepare
+from sase_attn.search.supernet import SearchData, architecture_of, prepare, sample_batches
 from sase_attn.training import log
-from sase_attn.training.checkpoint import check_same, load_checkpoint, write_checkpoint
+from sase_attn.training.checkpoint import check_same, write_checkpoint
 from sase_attn.training.data import Loader
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.interrupt import Interrupt
 from sase_attn.training.result import write_text
-
-NAME = "checkpoint.pt"
-# Fields that move no number of the super-network's training, and so may change when a search is resumed.
-FREE = ("workers", "log_every", "select", "select_images", "candidates", "tune_epochs")
-
-
-@dataclass
-class SearchProgress:
-    """Where a search stands: `step` of `epoch` is the next one to do; what was summed up, and found epoch by epoch."""
-
-    epoch: int = 0
-    step: int = 0
-    train_loss: float = 0.0
-    val_loss: float = 0.0
-    count: int = 0
-    seconds: float = 0.0
-    log_bytes: int = 0
-    stopped: bool = False
-    genotypes: list[str] = field(default_factory=list)
-    curvatures: list[float] = field(default_factory=list)
 
 
 class Searcher:
@@ -236,14 +217,8 @@ class Searcher:
         }
 
     def sample(self, loader: Loader) -> list[Batch]:
-        """The first batches of a loader, of `select_images` or a few more."""
-        batches, images = [], 0
-        for batch in loader.epoch(0):
-            batches.append(self._placed(batch))
-            images += len(batch[1]) * self.ranks.world_size
-            if images >= self.config.select_images:
-                break
-        return batches
+        """The first batches of a loader, of `select_images` or a few more, for rank 0 to score with."""
+        return [self._placed(batch) for batch in sample_batches(loader, self.config.select_images)]
 
     def tune(self) -> None:
         """Train the weights for `tune_epochs` at the last learning rate, alpha fixed."""
@@ -320,12 +295,3 @@ class Searcher:
         self.progress = progress
         if progress.epoch < self.config.epochs and not progress.stopped:
             self.tell(f"resuming at epoch {progress.epoch + 1}, step {progress.step}")
-
-
-def load_search(folder: Path) -> tuple[SearchConfig, SearchProgress, dict[str, Any]]:
-    """Configuration, progress and state of the search in a folder. Raises as `load_checkpoint` does."""
-
-    def parsed(content: dict[str, Any]) -> tuple[SearchConfig, SearchProgress, dict[str, Any]]:
-        return SearchConfig.from_json(content["config"]), SearchProgress(**content["progress"]), content
-
-    return load_checkpoint(folder / NAME, parsed)

@@ -9,6 +9,7 @@ from torch import nn
 from sase_attn.block import SASEBlock
 from sase_attn.insert import attach
 from sase_attn.search.architecture import Architecture
+from sase_attn.search.bilevel import Batch
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.mixed import blocks_of
 from sase_attn.search.space import SearchSpace
@@ -37,7 +38,7 @@ def create_supernet(
 ) -> nn.Module:
     """The network of a configuration with super-network blocks after the layers that it names.
 
-    Layers before a block whose weight starts at zero, as timm's ResNets have them, start at one instead: behind a map of
+    Layers before a block whose weight starts at zero, as timm's ResNets have them, start at one instead: over a map of
     zeros all operations look alike to alpha.
 
     Raises:
@@ -114,3 +115,14 @@ def divide(train: PartLoader, config: SearchConfig, ranks: Ranks) -> tuple[PartL
             raise ValueError(f"wanted at least two images to train the {what} on, got {len(members)} of {len(order)}")
         loaders.append(train.part(members, hashed(config.seed, key)))
     return loaders[0], loaders[1]
+
+
+def sample_batches(loader: Loader, images: int) -> list[Batch]:
+    """The first batches of a loader's first epoch, of so many images on this rank, or a few more."""
+    batches, count = [], 0
+    for batch in loader.epoch(0):
+        batches.append(batch)
+        count += len(batch[1])
+        if count >= images:
+            break
+    return batches

@@ -1,0 +1,141 @@
+"""The charts of a search's report, as SVG. matplotlib is imported when one is drawn, and never pyplot."""
+
+import io
+import tempfile
+from collections.abc import Callable, Sequence
+from math import exp
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sase_attn.genotype import EDGES, Genotype
+from sase_attn.plot import draw_genotype
+from sase_attn.search.compare import Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Rows = Sequence[dict[str, Any]]
+_SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sase_attn",
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+
+
+def block(genotype: Genotype) -> str:
+    """The graph of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "block.svg"
+        draw_genotype(genotype, path)
+        return _inline(path.read_text(encoding="utf-8"))
+
+
+def weights(rows: Rows, columns: dict[str, list[str]], chosen: Genotype) -> str:
+    """The weight of each operation, edge by edge, over the steps of the search; the chosen ones are thick."""
+
+    def draw(panels: "Sequence[Axes]") -> None:
+        steps = [row["place"] for row in rows]
+        for row, (axes, (edge, names)) in enumerate(zip(panels, columns.items(), strict=True)):
+            for column, name in enumerate(names):
+                values = [_softmax(entry["alpha"][row][: len(names)])[column] for entry in rows]
+                thick = getattr(chosen, edge) == name
+                axes.plot(steps, values, label=name, linewidth=2.6 if thick else 1.1, color=f"C{column}")
+            axes.axhline(1 / len(names), color="#999999", linewidth=0.8, linestyle=":")
+            axes.set_title(edge, loc="left", fontweight="bold")
+            axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        for axes in panels[3:]:
+            axes.set_xlabel("epoch")
+
+    return _figure(draw, (13, 6), 2, 3)
+
+
+def decisions(epochs: Rows) -> str:
+    """Entropy and margin of each edge's weights, epoch by epoch."""
+
+    def draw(panels: "Sequence[Axes]") -> None:
+        places = [row["epoch"] + 1 for row in epochs]
+        for axes, key, title in zip(panels, ("entropy", "margin"), ("entropy (1: undecided)", "margin"), strict=True):
+            for row, edge in enumerate(EDGES):
+                axes.plot(places, [entry[key][row] for entry in epochs], marker="o", markersize=3, label=edge)
+            axes.set_title(f"{title} of the weights", loc="left", fontweight="bold")
+            axes.set_xlabel("epoch")
+        panels[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+    return _figure(draw, (13, 3.2), 1, 2)
+
+
+def training(rows: Rows, epochs: Rows) -> str:
+    """Losses, the norms of both terms of alpha's gradient, and the cosine between them."""
+
+    def draw(panels: "Sequence[Axes]") -> None:
+        losses, norms, cosines = panels
+        for key, label in (("train_loss", "weights' batches"), ("val_loss", "alpha's batches")):
+            losses.plot(
+                [e["epoch"] + 1 for e in epochs], [e[key] for e in epochs], marker="o", markersize=3, label=label
+            )
+        bilevel = [row for row in rows if row.get("second_order_norm")]
+        places = [row["place"] for row in bilevel]
+        if bilevel:
+            norms.plot(places, [row["alpha_grad_norm"] for row in bilevel], label="gradient of alpha", linewidth=1)
+            norms.plot(
+                places, [row["second_order_norm"] for row in bilevel], label="its second order term", linewidth=1
+            )
+            norms.set_yscale("log")
+            cosines.plot(places, [row["second_order_cosine"] for row in bilevel], linewidth=1)
+        cosines.set_ylim(-1, 1)
+        titles = ("loss of the mixture", "norms", "cosine of first and second order term")
+        for axes, title in zip(panels, titles, strict=True):
+            axes.set_title(title, loc="left", fontweight="bold")
+            axes.set_xlabel("epoch")
+        losses.legend(fontsize=7)
+        if bilevel:
+            norms.legend(fontsize=7)
+
+    return _figure(draw, (13, 3.2), 1, 3)
+
+
+def comparison(found: Comparison) -> str:
+    """Retrained accuracies: a dot a seed, a line at the mean."""
+
+    def draw(panels: "Sequence[Axes]") -> None:
+        (axes,) = panels
+        rows = found.rows[::-1]
+        for place, row in enumerate(rows):
+            colour = "#a84f0c" if row.label == "found" else "#1f5f9e"
+            axes.plot(row.top1, [place] * len(row.top1), "o", color=colour, alpha=0.6)
+            axes.plot([row.mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel("top-1 on test images, % (a dot a seed, a line at their mean)")
+
+    return _figure(draw, (8, 0.8 + 0.38 * len(found.rows)), 1, 1)
+
+
+def _figure(draw: "Callable[[Sequence[Axes]], None]", size: tuple[float, float], rows: int, columns: int) -> str:
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('the report needs matplotlib: pip install "sase-attn[search]"') from None
+    with rc_context(_SETTINGS):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(list(figure.subplots(rows, columns, squeeze=False).flat))
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return _inline(text.getvalue())
+
+
+def _inline(svg: str) -> str:
+    """The element without the XML header, as wide as its place allows."""
+    return svg[svg.index("<svg") :].replace("<svg ", '<svg class="chart" ', 1)
+
+
+def _softmax(values: Sequence[float]) -> list[float]:
+    powers = [exp(value - max(values)) for value in values]
+    return [power / sum(powers) for power in powers]

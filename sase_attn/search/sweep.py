@@ -1,0 +1,127 @@
+"""A search without a super-network: train genotypes one by one, chosen by Optuna, by any number of workers.
+
+Start it several times on one folder, on one machine or several that share it: each is a worker. The study is a journal
+file in that folder. A worker that is killed loses nothing: the next one that is free goes on with its training from the
+last checkpoint. Genotypes are judged by the test images of the data, so quote another accuracy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sase_attn.genotype import EDGES, Genotype
+from sase_attn.search.compare import networks
+from sase_attn.search.config import SearchConfig
+from sase_attn.search.lock import Lock
+from sase_attn.search.space import SearchSpace
+from sase_attn.suggest import unknown_name
+from sase_attn.training import checkpoint
+from sase_attn.training.recipes import Recipe
+from sase_attn.training.run import train
+
+SAMPLERS = ("tpe", "random")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A genotype that a sweep has trained, and its top-1 in percent."""
+
+    number: int
+    genotype: Genotype
+    top1: float
+
+
+def sweep(
+    config: SearchConfig,
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    trials: int,
+    sampler: str = "tpe",
+    device: str | None = None,
+    tell: Callable[[str], object] = print,
+) -> list[Trial]:
+    """Work on a sweep until it has so many trials, over all its workers; return those that are done, the best first.
+
+    Args:
+        config: its model, `after` and space count.
+        recipe: of each training, but for the network.
+        folder: of the sweep: `journal.log`, and `trial<n>/` for each training.
+        trials: in all. Call again with more to go on.
+        sampler: "tpe" (tree-structured Parzen estimator) or "random".
+
+    Raises:
+        ImportError: optuna is not installed. UnknownNameError: no such sampler.
+        ValueError: the folder's sweep has another space.
+    """
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise ImportError('a sweep needs optuna: pip install "sase-attn[sweep]"') from None
+    if sampler not in SAMPLERS:
+        raise unknown_name("sampler", sampler, SAMPLERS)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder, space = Path(folder), config.search_space()
+    folder.mkdir(parents=True, exist_ok=True)
+    asking = Lock(folder / "ask.lock")  # so that two workers do not take the same trial
+    asking.acquire(wait=True)
+    try:
+        study = optuna.create_study(
+            study_name="sweep",
+            storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
+            direction="maximize",
+            load_if_exists=True,
+            sampler=(optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler)(),
+        )
+        if study.user_attrs.setdefault("space", space.to_json()) != space.to_json():
+            raise ValueError(f"the sweep in {folder} has another space: name another folder for a new one")
+        study.set_user_attr("space", space.to_json())
+    finally:
+        asking.release()
+    while True:
+        asking.acquire(wait=True)
+        try:
+            number, lock = _orphan(study, folder) or _new(study, folder, space, trials) or (None, asking)
+        finally:
+            asking.release()
+        if number is None:
+            break
+        try:
+            genotype = Genotype(**study.trials[number].params, residual=space.residual)
+            one = recipe.override(**networks(config, {"trial": genotype}, plain=False)["trial"])
+            run = folder / f"trial{number}"
+            result = train(one, run, resume=(run / checkpoint.NAME).exists(), device=device, tell=lambda line: None)
+            study.tell(number, result.top1)
+            tell(f"trial {number}: top-1 {result.top1:.2f} %, {genotype}")
+        finally:
+            lock.release()
+    done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    found = [Trial(t.number, Genotype(**t.params, residual=space.residual), float(t.values[0])) for t in done]
+    return sorted(found, key=lambda trial: -trial.top1)
+
+
+def _orphan(study: Any, folder: Path) -> tuple[int, Lock] | None:
+    """A trial that has begun and whose worker is gone."""
+    for trial in study.trials:
+        lock = Lock(folder / f"trial{trial.number}.lock")
+        if trial.state.name == "RUNNING" and lock.acquire(wait=False):
+            if trial.params.keys() == set(EDGES):
+                return trial.number, lock
+            lock.release()
+            study.tell(trial.number, state=type(trial.state).FAIL)  # killed before all was drawn
+    return None
+
+
+def _new(study: Any, folder: Path, space: SearchSpace, trials: int) -> tuple[int, Lock] | None:
+    """A new trial with a genotype, if there are not yet enough."""
+    if sum(trial.state.name != "FAIL" for trial in study.trials) >= trials:
+        return None
+    trial = study.ask()
+    lock = Lock(folder / f"trial{trial.number}.lock")
+    lock.acquire(wait=True)
+    for edge in EDGES:
+        trial.suggest_categorical(edge, space.ops[edge])
+    return trial.number, lock

@@ -1,0 +1,65 @@
+"""Many runs: one after the other here, or several at a time, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sase_attn.training import checkpoint
+from sase_attn.training.recipes import Recipe
+from sase_attn.training.result import TrainResult, read_result, write_text
+from sase_attn.training.run import train
+
+
+def train_all(
+    runs: Sequence[tuple[Recipe, Path]],
+    *,
+    jobs: int = 1,
+    device: str | None = None,
+    tell: Callable[[str], object] = print,
+) -> Iterator[TrainResult]:
+    """The results of runs, in their order. What is interrupted resumes, what has finished is not done again.
+
+    Args:
+        runs: recipe and folder of each.
+        jobs: runs at a time. More than one share the cores, and write what they tell to `FOLDER.log`.
+        device: see `train`.
+        tell: gets what a run tells, where it is the only one at a time.
+
+    Raises:
+        ChildProcessError: a run in a process of its own failed; the message names its log. Otherwise as `train`.
+    """
+    if jobs == 1:
+        for recipe, folder in runs:
+            resume = (folder / checkpoint.NAME).exists()
+            yield train(recipe, folder, resume=resume, device=device, tell=tell)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ThreadPoolExecutor(jobs) as pool:
+        pending = [pool.submit(train_apart, recipe, folder, threads, device) for recipe, folder in runs]
+        try:
+            for run in pending:
+                yield run.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def train_apart(recipe: Recipe, folder: Path, threads: int, device: str | None = None) -> TrainResult:
+    """One run to its end, new or resumed, in a process of its own. Raises ChildProcessError if it fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    file, log = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("json", "log"))
+    write_text(file, recipe.to_json())
+    command = [sys.executable, "-m", "sase_attn", "train", "--recipe", str(file), "--output", str(folder)]
+    command += ["--resume"] * (folder / checkpoint.NAME).exists() + (["--device", device] if device else [])
+    with log.open("a") as output:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    if done.returncode:
+        last = (log.read_text(errors="replace").splitlines() or [""])[-1]
+        raise ChildProcessError(f"the run in {folder} ended with code {done.returncode}: {last} (see {log})")
+    result = read_result(folder)
+    assert result is not None
+    return result
