@@ -259,8 +259,8 @@ def test_scales_are_those_of_the_outputs():
         assert found["channel_squeeze"][column] == pytest.approx((sum(squares) / 2) ** 0.5, rel=1e-4), name
     shares = energy_shares(found, architecture_of(model, RELEASE).weights().detach())
     assert all(sum(row) == pytest.approx(1) for row in shares.values())
-    # The degenerate operation: over 95 % of the mixture at uniform alpha, whatever the image.
-    assert shares["channel_squeeze"][2] > 0.95
+    # The degenerate operation, a constant of √(HW), fills the mixture at uniform alpha.
+    assert shares["channel_squeeze"][2] > 0.75
 
 
 class Wrong(Op):

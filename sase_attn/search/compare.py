@@ -16,6 +16,7 @@ from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, write_text
 
 NAME = "comparison.json"
+_OWN = ("model", "model_kwargs", "seed")  # fields of the recipe that are each network's own
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def compare(
     comparison = Comparison(
         rows=rows,
         seeds=list(seeds),
-        recipe={name: value for name, value in asdict(recipe).items() if name not in ("model", "model_kwargs", "seed")},
+        recipe={name: value for name, value in json.loads(recipe.to_json()).items() if name not in _OWN},
         test_images=one.count,
         tau=tau,
         tau_p=p,

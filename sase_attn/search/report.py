@@ -139,7 +139,7 @@ def _scales(epochs: Sequence[dict[str, Any]], columns: dict[str, list[str]]) -> 
     return (
         f'<div class="wide"><table>{"".join(blocks)}</table></div>'
         '<p class="note">After the last epoch: root mean square of each operation\'s output, and its part of '
-        "Σ (weight · that)². An operation that fills a mixture hides the others from alpha; --without leaves it out.</p>"
+        "Σ (weight · that)². One that fills a mixture hides the others from alpha; --without leaves it out.</p>"
     )
 
 
