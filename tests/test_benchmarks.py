@@ -61,7 +61,7 @@ def test_a_study_trains_what_has_no_row(images, results, tmp_path, monkeypatch, 
     assert [row["seconds"] for row in rows.read_rows("made")] == [row["seconds"] for row in got]
 
     wrong = [studies.Case("wrong", recipe.override(data=str(images / "train")))]
-    with pytest.raises(subprocess.CalledProcessError):
+    with pytest.raises(ChildProcessError):
         train.run_study("made", wrong, Namespace(**vars(args) | {"only": "", "threads": None}))
     assert len(rows.read_rows("made")) == 2
 
