@@ -5,7 +5,7 @@
 B = 128, the paper's network with 9 blocks, 32×32, float32. Each case is measured in a process of its own, all cases in
 turn, several rounds; ratios are of medians. Rows: `results/search_step.jsonl`.
 
-The release's way: the network is copied for the virtual step and the loss on its copy back-propagated to all parameters;
+The release's way: the network is copied for the virtual step and the loss of the copy back-propagated to all parameters;
 the finite difference adds R·v in place, once, twice back and once again, with gradients of all parameters each time.
 """
 
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from rows import add_row
@@ -30,7 +31,7 @@ from sase_attn.search.config import SearchConfig
 from sase_attn.search.supernet import architecture_of, create_supernet, prepare
 from sase_attn.training.result import commit, machine
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "plain, as the release": dict(order=2, plain=True, compile=False),
     "plain": dict(order=2, plain=True, compile=False),
     "shared": dict(order=2, plain=False, compile=False),
