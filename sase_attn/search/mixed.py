@@ -19,6 +19,7 @@ from sase_attn.ops import create_op, functional
 from sase_attn.ops.layers import BatchNorm2d, Mixer
 from sase_attn.search.architecture import Architecture
 from sase_attn.search.moments import CHANNELS, SPACE, moments
+from sase_attn.search.passes import gated
 from sase_attn.search.shared import excite, squeeze
 
 
@@ -101,18 +102,20 @@ class SearchBlock(nn.Module):
         weights = dict(zip(EDGES, self.shared.weights(), strict=True))
         whole = statistics.upcast(x)
         over_space, over_channels = moments(whole, SPACE, CHANNELS)
-        squeezed = squeeze(ops["channel_squeeze"], weights["channel_squeeze"], whole, over_space)
+        space = over_space.mean, over_space.variance
+        squeezed = squeeze(ops["channel_squeeze"], weights["channel_squeeze"], whole, over_space, space)
         masks = [(ops[name], weights[name]) for name in ("channel_excite", "channel_gate")]
         mask, gate = excite(masks, squeezed)
-        gated = x * gate
-        (over_gated,) = moments(statistics.upcast(gated), CHANNELS)
+        product = x * gate
+        (over_product,) = moments(statistics.upcast(product), CHANNELS)
+        its_space = gate * over_space.mean, gate.square() * over_space.variance
         fused = self.fuse(
-            squeeze(ops["spatial_squeeze_gated"], weights["spatial_squeeze_gated"], gated, over_gated),
-            squeeze(ops["spatial_squeeze_input"], weights["spatial_squeeze_input"], whole, over_channels),
+            squeeze(ops["spatial_squeeze_gated"], weights["spatial_squeeze_gated"], product, over_product, its_space),
+            squeeze(ops["spatial_squeeze_input"], weights["spatial_squeeze_input"], whole, over_channels, space),
         )
         place = torch.relu(self.norm(fused))
         (spatial,) = excite([(ops["spatial_excite"], weights["spatial_excite"])], place)
-        return (x * ((0.5 * mask + float(self.residual)) + 0.5 * spatial)).to(x.dtype)
+        return gated(whole, 0.5 * mask + float(self.residual), 0.5 * spatial).to(x.dtype)
 
     def _plain(self, x: Tensor) -> Tensor:
         alpha, chosen = self.shared.weights(), self.shared.chosen

@@ -50,7 +50,7 @@ class _Moments(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, *dims: int) -> tuple[Tensor, ...]:
         scale = x.new_empty(len(x), 1, 1)
         results: list[list[Tensor]] = [[] for _ in range(5 * len(dims))]
-        for rows in _ranges(x):
+        for rows in ranges(x):
             part = x[rows]
             low, high = part.flatten(1).aminmax(dim=1)
             largest = torch.maximum(-low, high)[:, None, None]
@@ -95,7 +95,7 @@ class _Moments(torch.autograd.Function):
                 )
             )
             maxima.append((largest, g_largest, dim))
-        for rows in _ranges(x):
+        for rows in ranges(x):
             part = x[rows]
             scaled = part / scale[rows]
             g = torch.zeros_like(part)
@@ -111,7 +111,7 @@ class _Moments(torch.autograd.Function):
         return result, *(None for _ in ctx.dims)
 
 
-def _ranges(x: Tensor) -> list[slice]:
+def ranges(x: Tensor) -> list[slice]:
     """Slices of the batch of about `CHUNK_BYTES` each; the whole batch on an accelerator."""
     step = len(x)
     if x.device.type == "cpu":

@@ -12,19 +12,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sase_attn import statistics
-from sase_attn.ops import channel_excite, channel_squeeze, reductions, spatial_excite
+from sase_attn.ops import channel_excite, channel_squeeze, functional, reductions, spatial_excite, spatial_squeeze
 from sase_attn.search.moments import SPACE, Moments
+from sase_attn.search.passes import standardised_sums
 
 Squeeze = Callable[[nn.Module, Moments], Tensor]
 
 
-def squeeze(ops: Sequence[nn.Module], weights: Tensor, x: Tensor, moments: Moments) -> Tensor:
-    """Σ weight·op(x) over the squeezes of an edge, given the statistics of x over the edge's axes."""
+def squeeze(
+    ops: Sequence[nn.Module], weights: Tensor, x: Tensor, moments: Moments, over_space: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Σ weight·op(x) over the squeezes of an edge.
+
+    Args:
+        ops, weights: of the edge. `x`: its input.
+        moments: statistics of x over the edge's axes.
+        over_space: mean and biased variance of each channel of x.
+    """
     outputs = []
     for op in ops:
         known = _known(op, moments.dims)
-        outputs.append(op(x) if known is None else known(op, moments))
+        if known is not None:
+            outputs.append(known(op, moments))
+        elif type(op) is spatial_squeeze.SpatialL2Norm:
+            outputs.append(_spatial_l2norm(op, x, *over_space))
+        else:
+            outputs.append(op(x))
     return _sum(outputs, weights)
+
+
+def _spatial_l2norm(op: spatial_squeeze.SpatialL2Norm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """√(w²·Σu² + 2wb·Σu + C·b²) at each position, u the standardised channels, w and b the affine of the position."""
+    first, second = standardised_sums(x, mean, (variance + 1e-5).rsqrt())
+    weight, bias = (functional.resize_like(parameter[None], first) for parameter in (op.weight, op.bias))
+    square = weight.square() * second + 2 * weight * bias * first + x.shape[1] * bias.square()
+    return _root(square.clamp_min(0))
+
+
+def _root(square: Tensor) -> Tensor:
+    """√square, whose gradient is 0 where it is 0."""
+    zero = square == 0
+    return torch.where(zero, square, torch.where(zero, torch.ones_like(square), square).sqrt())
 
 
 def _known(op: nn.Module, dims: tuple[int, ...]) -> Squeeze | None:
@@ -55,8 +83,7 @@ def _channel_l2norm(module: nn.Module, moments: Moments, eps: float = 1e-5) -> T
     """√(n(γ²σ²/(σ² + eps) + β²)): what is left of an instance norm with affine under an L2 norm over the same axes."""
     gamma, beta = (getattr(module, name).to(moments.mean.dtype)[:, None, None] for name in ("weight", "bias"))
     square = gamma.square() * moments.variance / (moments.variance + eps) + beta.square()
-    zero = square == 0
-    return torch.where(zero, square, (torch.where(zero, torch.ones_like(square), square) * moments.elements).sqrt())
+    return _root(square * moments.elements)
 
 
 _SQUEEZES: dict[type[nn.Module], Squeeze] = {
