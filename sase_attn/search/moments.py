@@ -98,7 +98,7 @@ class _Moments(torch.autograd.Function):
         for rows in ranges(x):
             part = x[rows]
             scaled = part / scale[rows]
-            g = torch.zeros_like(part)
+            g = result[rows].zero_()
             for power in range(4):
                 for group in groups:
                     g.add_(group[power][rows])
@@ -107,7 +107,6 @@ class _Moments(torch.autograd.Function):
             for largest, g_largest, dim in maxima:
                 hit = (part == largest[rows]).to(part.dtype)
                 g.add_(hit.mul_(g_largest[rows] / hit.sum(dim, keepdim=True)))
-            result[rows] = g
         return result, *(None for _ in ctx.dims)
 
 

@@ -1,4 +1,4 @@
-"""Passes over a map, a few samples at a time, with backward passes of their own: no temporary is as large as the map."""
+"""Passes over a map, a few samples at a time, with backward passes of their own: no temporary is as large as it is."""
 
 from typing import Any
 
