@@ -5,8 +5,8 @@
 B = 128, the paper's network with 9 blocks, 32×32, float32. Each case is measured in a process of its own, all cases in
 turn, several rounds; ratios are of medians. Rows: `results/search_step.jsonl`.
 
-The release's way: the network is copied for the virtual step and the loss of the copy back-propagated to everything; the
-finite difference adds R·v in place, twice back and once again, with gradients of all parameters each time.
+The release's way: the network is copied for the virtual step and the loss of the copy back-propagated to everything;
+the finite difference adds R·v in place, twice back and once again, with gradients of all parameters each time.
 """
 
 import argparse

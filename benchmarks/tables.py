@@ -16,7 +16,12 @@ README = Path(__file__).parent.parent / "README.md"
 MARKED = re.compile(r"(<!-- results (\w+) -->\n).*?(<!-- /results -->)", flags=re.DOTALL)
 
 
-def table(rows: list[Row]) -> str:
+def table(study: str, rows: list[Row]) -> str:
+    """The table of a study."""
+    return {"search": _searches, "search_step": _steps}.get(study, _trainings)(rows)
+
+
+def _trainings(rows: list[Row]) -> str:
     """A line a label, mean ± sample standard deviation over seeds, and below it where the numbers come from."""
     labels = list(dict.fromkeys(row["label"] for row in rows))
     before = "before_top1" in rows[0]
@@ -30,6 +35,53 @@ def table(rows: list[Row]) -> str:
         cells = _mean([row["top1"] for row in runs]), str(len(runs)), f"{statistics.mean(r['loss'] for r in runs):.3f}"
         lines.append(f"| {label} |{start} {' | '.join(cells)} |")
     return "\n".join([*lines, "", _regime(rows)])
+
+
+def _searches(rows: list[Row]) -> str:
+    """A line a search, and how far they agree."""
+    lines = [
+        "| search | genotype (channel squeeze, excite, gate; spatial squeeze of x, of M·x, excite) | entropy | mixture, % "
+        "| genotype, % |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        names = " ".join(part.partition(":")[2] for part in row["genotype"].split(",")[:6])
+        entropy = statistics.mean(row["entropy"])
+        lines.append(
+            f"| {row['label']} | `{names}` | {entropy:.3f} | {row['supernet_top1']:.2f} | {row['genotype_top1']:.2f} |"
+        )
+    config = rows[0]["config"]
+    seconds = " and ".join(f"{row['seconds']:,.0f}" for row in rows)
+    where = (
+        f"{config['epochs']} epochs of `{config['data']}`, second order, alpha learning rate {config['alpha_lr']}; "
+        "accuracies by the shared weights, on images that trained alpha"
+    )
+    return "\n".join([*lines, "", f"{where}; {seconds} s; {_place(rows)}."])
+
+
+def _steps(rows: list[Row]) -> str:
+    """A line an implementation, and its ratios to the release's way."""
+    base = next(row for row in rows if "release" in row["label"])
+    lines = [
+        "| bilevel step | seconds | times as fast | memory | first step, s |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in sorted(rows, key=lambda row: -row["seconds"]):
+        speed, memory = base["seconds"] / row["seconds"], row["memory_mb"] / base["memory_mb"]
+        lines.append(f"| {row['label']} | {row['seconds']:.2f} | {speed:.2f} | {memory:.2f} | {row['first']:.1f} |")
+    return "\n".join([*lines, "", f"{_place(rows)}."])
+
+
+def _place(rows: list[Row]) -> str:
+    commits = {(row["commit"] or "none")[:7] for row in rows}
+    versions = sorted({f"torch {row['versions']['torch']}" for row in rows})
+    return "; ".join(
+        [
+            " and ".join(sorted({row["machine"] for row in rows})),
+            " and ".join(versions),
+            f"commit{'s' * (len(commits) > 1)} {' and '.join(sorted(commits))}",
+        ]
+    )
 
 
 def _mean(values: list[float]) -> str:
@@ -54,7 +106,7 @@ def _regime(rows: list[Row]) -> str:
 
 def filled(text: str) -> str:
     """The README with every marked table made anew."""
-    return MARKED.sub(lambda found: f"{found[1]}{table(read_rows(found[2]))}\n{found[3]}", text)
+    return MARKED.sub(lambda found: f"{found[1]}{table(found[2], read_rows(found[2]))}\n{found[3]}", text)
 
 
 def main() -> None:

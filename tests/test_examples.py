@@ -95,3 +95,18 @@ def test_finetuning_says_what_is_wrong(arguments, message, images, tmp_path):
     done = run("finetune.py", *filled, "--output", tmp_path / "run")
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_searching_with_a_network_and_an_operation_of_your_own(images, tmp_path):
+    output = tmp_path / "own"
+    arguments = (images, "--size", 24, "--epochs", 1, "--train-epochs", 1, "--batch-size", 6, "--output", output)
+    done = run("search_your_own.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((output / "result.json").read_text())
+    assert result["columns"]["spatial_squeeze_gated"][-1] == "median"
+    assert "l2norm" not in result["columns"]["channel_squeeze"]
+    compared = json.loads((output / "comparison.json").read_text())
+    assert {row["label"] for row in compared["rows"]} == {"found", "random", "random too", "plain"}
+    assert (output / "report.html").stat().st_size > 50_000
+    again = run("search_your_own.py", *arguments)
+    assert again.returncode == 0 and result["genotype"] in again.stdout, again.stderr

@@ -1,21 +1,27 @@
 """Retrain genotypes beside each other by one recipe, and say whether any is ahead beyond the spread of the seeds."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import torch
+from torch import nn
+
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.selection import Scorer
 from sase_attn.search.space import SearchSpace
+from sase_attn.training import checkpoint
 from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, write_text
+from sase_attn.training.run import train
 
 NAME = "comparison.json"
+Build = Callable[[Genotype | None], nn.Module]
 _OWN = ("model", "model_kwargs", "seed")  # fields of the recipe that are each network's own
 
 
@@ -86,10 +92,12 @@ class Comparison:
         return cls(**(values | {"rows": [Compared(**row) for row in values["rows"]]}))
 
 
-def compared_genotypes(found: Genotype, space: SearchSpace, *, random: int) -> dict[str, Genotype]:
+def compared_genotypes(
+    found: Genotype, space: SearchSpace, *, random: int, published: bool = True
+) -> dict[str, Genotype]:
     """The found genotype, the published ones that the space holds, and random ones."""
     chosen = {"found": found}
-    for name, genotype in genotypes.items():
+    for name, genotype in genotypes.items() if published else ():
         try:
             space.columns(genotype)
         except ValueError:
@@ -125,21 +133,29 @@ def compare(
     seeds: Sequence[int],
     plain: bool = True,
     scorer: Scorer | None = None,
+    build: Build | None = None,
     jobs: int = 1,
     device: str | None = None,
     tell: Callable[[str], object] = print,
 ) -> Comparison:
     """Retrain genotypes; see `SearchResult.compare`. Runs that have finished are not done again, others resume."""
+    if build is not None and jobs != 1:
+        raise ValueError(f"jobs: wanted 1 with networks that `build` makes here, got {jobs}")
     if not seeds or not chosen:
         raise ValueError(f"wanted one genotype or more and one seed or more, got {len(chosen)} and {len(seeds)}")
-    made = networks(config, chosen, plain)
+    made = networks(config, chosen, plain) if build is None else dict.fromkeys([*["plain"] * plain, *chosen], {})
     runs = {
         (label, seed): (recipe.override(seed=seed, **made[label]), folder / "retrained" / f"{label}-seed{seed}")
         for seed in seeds
         for label in made
     }
+    trained = (
+        train_all(list(runs.values()), jobs=jobs, device=device, tell=tell)
+        if build is None
+        else _train_here(runs, chosen, build, device, tell)
+    )
     results: dict[tuple[str, int], TrainResult] = {}
-    for key, result in zip(runs, train_all(list(runs.values()), jobs=jobs, device=device, tell=tell), strict=True):
+    for key, result in zip(runs, trained, strict=True):
         results[key] = result
         tell(f"{key[0]}, seed {key[1]}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
     rows = []
@@ -173,6 +189,20 @@ def compare(
     )
     write_text(folder / NAME, json.dumps(asdict(comparison), indent=2) + "\n")
     return comparison
+
+
+def _train_here(
+    runs: Mapping[tuple[str, int], tuple[Recipe, Path]],
+    chosen: Mapping[str, Genotype],
+    build: Build,
+    device: str | None,
+    tell: Callable[[str], object],
+) -> Iterator[TrainResult]:
+    for (label, seed), (recipe, folder) in runs.items():
+        torch.manual_seed(seed)
+        model = build(chosen.get(label))
+        resume = (folder / checkpoint.NAME).exists()
+        yield train(recipe, folder, resume=resume, model=model, device=device, tell=tell)
 
 
 def rank_correlation(rows: Sequence[Compared]) -> tuple[float | None, float | None]:

@@ -14,7 +14,7 @@ from torch import nn
 from sase_attn import __version__
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.search.checkpoint import load_search
-from sase_attn.search.compare import Comparison, compare, compared_genotypes, default_recipe
+from sase_attn.search.compare import Build, Comparison, compare, compared_genotypes, default_recipe
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.selection import Scorer
 from sase_attn.search.space import SearchSpace
@@ -128,11 +128,13 @@ class SearchResult:
         genotypes: Mapping[str, Genotype] | None = None,
         *,
         random: int = 3,
+        published: bool = True,
         seeds: Sequence[int] = (0, 1, 2),
         recipe: Recipe | None = None,
         epochs: int = 10,
         plain: bool = True,
         scorer: Scorer | None = None,
+        build: Build | None = None,
         jobs: int = 1,
         device: str | None = None,
         tell: Callable[[str], object] = print,
@@ -144,18 +146,21 @@ class SearchResult:
         Args:
             genotypes: by label; by default "found", the published ones that the space holds, and random ones.
             random: how many random genotypes, drawn by seeds 0, 1, ….
+            published: whether to take published ones.
             seeds: each network is trained once with each.
             recipe: how, but for network and seed; by default the `embedded` recipe on the search's data.
             epochs: of the default recipe.
             plain: also the network without attention.
             scorer: gives the accuracies as sub-networks; by default from the checkpoint.
+            build: makes the network with a genotype, or with None the one without attention, where `search` was given a
+                model of its own; the scorer is then none by default.
             jobs: trainings at a time, each in a process of its own.
 
         Raises:
             ValueError: no genotype or no seed, or see `train`. ImportError: scipy is not installed.
         """
         config = self.settings
-        chosen = dict(genotypes or compared_genotypes(self.found, self.space, random=random))
+        chosen = dict(genotypes or compared_genotypes(self.found, self.space, random=random, published=published))
         return compare(
             Path(self.output),
             config,
@@ -163,7 +168,8 @@ class SearchResult:
             recipe or default_recipe(config, epochs),
             seeds=seeds,
             plain=plain,
-            scorer=scorer or self.scorer(),
+            scorer=scorer or (self.scorer() if build is None else None),
+            build=build,
             jobs=jobs,
             device=device,
             tell=tell,

@@ -45,7 +45,9 @@ class Scorer:
     def __init__(
         self, model: nn.Module, architecture: Architecture, space: SearchSpace, *, fit: Batches, val: Batches
     ) -> None:
-        self.model, self.architecture, self.space, self._fit, self._val = model, architecture, space, fit, val
+        self.model, self.architecture, self.space = model, architecture, space
+        device = next(model.parameters()).device
+        self._fit, self._val = ([(x.to(device), y.to(device)) for x, y in batches] for batches in (fit, val))
 
     def mixture(self) -> Metrics:
         """Of the super-network as it is, or with the operations that `Architecture.only` leaves."""
