@@ -38,10 +38,10 @@ def _trainings(rows: list[Row]) -> str:
 
 
 def _searches(rows: list[Row]) -> str:
-    """A line a search, and how far they agree."""
+    """A line a search."""
     lines = [
-        "| search | genotype (channel squeeze, excite, gate; spatial squeeze of x, of M·x, excite) | entropy | mixture, % "
-        "| genotype, % |",
+        "| search | channel squeeze, excite, gate; spatial squeeze of x, of M·x, excite | entropy | mixture, % | "
+        "genotype, % |",
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for row in rows:

@@ -1,5 +1,6 @@
 """Studies: each run leaves a row once, what was interrupted goes on, and the README's tables are made from the rows."""
 
+import copy
 import subprocess
 import sys
 from argparse import Namespace
@@ -15,10 +16,16 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 import finetune  # noqa: E402
 import rows  # noqa: E402
+import search_step  # noqa: E402
 import studies  # noqa: E402
+import subset  # noqa: E402
 import tables  # noqa: E402
 import train  # noqa: E402
 
+from sase_attn import Genotype, genotypes  # noqa: E402
+from sase_attn.search import SearchConfig  # noqa: E402
+from sase_attn.search.bilevel import Bilevel  # noqa: E402
+from sase_attn.search.supernet import architecture_of, create_supernet, prepare  # noqa: E402
 from sase_attn.training import Recipe  # noqa: E402
 
 
@@ -83,12 +90,12 @@ def test_table_gives_mean_deviation_and_regime():
         values = {"machine": "M", "versions": {"torch": "2", "timm": "1"}, "count": 1000, "loss": 0.25}
         return {"label": label, "seed": seed, "top1": top1, "recipe": recipe, "commit": commit, **values}
 
-    text = tables.table([row("a", 0, 80.0), row("a", 1, 82.0), row("b", 0, 90.0, "abcdefghi")])
+    text = tables.table("made", [row("a", 0, 80.0), row("a", 1, 82.0), row("b", 0, 90.0, "abcdefghi")])
     assert "| a | 81.00 ± 1.41 | 2 | 0.250 |" in text
     assert "| b | 90.00 | 1 | 0.250 |" in text
     assert "3 epochs of `embedded`; 1,000 test images" in text
     assert "commits 1234567 and abcdefg." in text
-    assert "| a | 12.00 | 81.00 | 1 |" in tables.table([row("a", 0, 81.0) | {"before_top1": 12.0}])
+    assert "| a | 12.00 | 81.00 | 1 |" in tables.table("made", [row("a", 0, 81.0) | {"before_top1": 12.0}])
 
 
 def test_readme_tables_are_those_of_the_rows():
@@ -101,8 +108,12 @@ def test_readme_tables_are_those_of_the_rows():
 def test_published_rows_are_complete():
     for path in rows.RESULTS.glob("*.jsonl"):
         for row in rows.read_rows(path.stem):
-            assert Recipe(**row["recipe"]).seed == row["seed"]
-            assert row["commit"] and row["machine"] and row["versions"]["torch"] and row["count"] >= 1000, row["label"]
+            assert row["commit"] and row["machine"] and row["versions"]["torch"], row["label"]
+            if path.stem == "search":
+                assert SearchConfig(**row["config"]).seed == row["seed"]
+                assert str(Genotype.parse(row["genotype"])) == row["genotypes"][-1]
+            elif path.stem != "search_step":
+                assert Recipe(**row["recipe"]).seed == row["seed"] and row["count"] >= 1000
 
 
 def test_every_case_of_the_studies_can_be_made():
@@ -135,8 +146,79 @@ def test_lite0_weights_are_matched_by_place_and_checked(tmp_path, monkeypatch):
         finetune.lite0_weights(("n02124075",))
 
 
+def test_the_step_of_the_release_ends_where_ours_does(one_thread):
+    """What is timed is a step: its weights end where ours do."""
+    torch.manual_seed(0)
+    config = SearchConfig(model_kwargs={"layers": [1, 1, 1]}, plain=True, order=1)
+    model = create_supernet(config, num_classes=4, in_chans=3).train()
+    architecture = architecture_of(model, config.search_space())
+    prepare(model, architecture, config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = 0.0
+    twin = copy.deepcopy(model)
+    batches = [(torch.randn(8, 3, 16, 16), torch.randint(4, (8,))) for _ in range(2)]
+    after = []
+    for network in (model, twin):
+        alpha = architecture_of(network, config.search_space()).alpha
+        weights = [p for p in network.parameters() if p is not alpha and p.requires_grad]
+        sgd = torch.optim.SGD(weights, lr=0.05, momentum=0.9, weight_decay=5e-4)
+        if network is model:
+            search_step.release_step(network, alpha, sgd, *batches)
+        else:
+            Bilevel(network, alpha, sgd, torch.optim.Adam([alpha], lr=0.0), order=1).step(*batches)
+        after.append([weight.detach() for weight in weights])
+    for ours, theirs in zip(*after, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_tables_of_searches_and_steps():
+    place = {"machine": "M", "versions": {"torch": "2"}, "commit": "1234567890"}
+    steps = [("plain, as the release", 8.0, 1000.0), ("shared", 4.0, 500.0)]
+    step_rows = [{"label": n, "seconds": s, "memory_mb": m, "first": s, **place} for n, s, m in steps]
+    assert "| shared | 4.00 | 2.00 | 0.50 | 4.0 |" in tables.table("search_step", step_rows)
+    found = {
+        "label": "seed 0", "genotype": str(genotypes["sase"]), "entropy": [0.5] * 6, "supernet_top1": 50.0,
+        "genotype_top1": 40.0, "config": {"epochs": 10, "data": "d", "alpha_lr": 6e-3}, "seconds": 1234.5, **place,
+    }  # fmt: skip
+    text = tables.table("search", [found])
+    assert "| seed 0 | `gap_gmp fc affine gap l4 conv2d_k3_x2` | 0.500 | 50.00 | 40.00 |" in text
+    assert "1,234 s; M; torch 2; commit 1234567." in text
+
+
+def test_a_subset_links_the_first_images_of_each_class(images, tmp_path):
+    subset.subset(images, tmp_path / "part", (2, 1))
+    links = sorted(tmp_path.glob("part/*/*/*"))
+    assert len(links) == 6 and all(link.is_symlink() and link.exists() for link in links)
+    assert {link.name for link in links} == {"0.png", "1.png"}
+    with pytest.raises(FileExistsError):
+        subset.subset(images, tmp_path / "part", (2, 1))
+
+
+def test_the_gpu_script_runs_where_there_is_none(images, tmp_path):
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "import search_gpu\n"
+        "agreement = search_gpu.agreement(torch.device('cpu'))\n"
+        "assert len(agreement) == 4, agreement\n"
+        "assert all(v < (1e-10 if 'float64' in k else 1e-2) for k, v in agreement.items()), agreement\n"
+        f"found = search_gpu.whole({str(images)!r}, 0.0, 'cpu', __import__('pathlib').Path('run'))\n"
+        "assert found['epochs'] == 1, found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(BENCHMARKS.parent), "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_commands():
-    for script in ("train.py", "finetune.py", "tables.py"):
+    for script in ("train.py", "finetune.py", "tables.py", "search.py", "search_step.py", "search_gpu.py", "subset.py"):
         done = subprocess.run(
             [sys.executable, BENCHMARKS / script, "--help"],
             capture_output=True,

@@ -1,0 +1,140 @@
+"""A search on one GPU: is it right there, how long is a step, how long the paper's whole search.
+
+    python benchmarks/search_gpu.py CIFAR10 [--minutes 8] [--device cuda]
+
+CIFAR10 is an image folder (train/, test/ or val/). In turn: shared and plain implementation against each other and
+the CPU; seconds of a step, first and second order, shared, plain and compiled, NCHW and channels_last; then the paper's
+search, for as long as the minutes allow, extrapolated to its 50 epochs. Writes `search_gpu.json` where it is started
+and prints it last. Steps are eager or compiled; none is replayed as a CUDA graph.
+"""
+
+import argparse
+import copy
+import itertools
+import json
+import statistics
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sase_attn.search.bilevel import Batch, Bilevel
+from sase_attn.search.config import SearchConfig
+from sase_attn.search.mixed import SearchBlock
+from sase_attn.search.searcher import Searcher
+from sase_attn.search.space import SearchSpace
+from sase_attn.search.supernet import architecture_of, create_supernet, open_halves, prepare
+from sase_attn.training.distributed import ranks
+from sase_attn.training.result import commit, machine, write_text
+
+
+def agreement(device: torch.device) -> dict[str, float]:
+    """Largest differences of outputs and gradients, over the largest value, of one block in three stages."""
+    found: dict[str, float] = {}
+    for dtype, channels, size in itertools.product((torch.float64, torch.float32), (16, 64), (32, 8)):
+        torch.manual_seed(0)
+        plain = SearchBlock(channels, SearchSpace.get("release"), plain=True, dtype=dtype)
+        x, cotangent = torch.randn(2, 8, channels, size, size, dtype=dtype)
+        shared = copy.deepcopy(plain)
+        shared.plain = False
+        truth = _values(plain, x, cotangent)
+        for name, block in (("plain", plain), ("shared", shared)):
+            values = _values(block.to(device), x.to(device), cotangent.to(device))
+            worst = max(float((a.cpu() - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in zip(
+                values, truth, strict=True
+            ))  # fmt: skip
+            key = f"{name} on {device.type} against plain on the CPU, {str(dtype).removeprefix('torch.')}"
+            found[key] = max(found.get(key, 0.0), worst)
+    return found
+
+
+def _values(block: SearchBlock, x: torch.Tensor, cotangent: torch.Tensor) -> list[torch.Tensor]:
+    x = x.clone().requires_grad_()
+    y = block(x)
+    return [y.detach(), *torch.autograd.grad((y * cotangent).sum(), [x, block.shared.alpha])]
+
+
+def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, float]]:
+    """Seconds of the first step, and of the median one after it, for each way."""
+    found = {}
+    for order, plain, compiled, channels_last in (
+        (2, True, False, False),
+        (2, False, False, False),
+        (2, False, False, True),
+        (1, False, False, False),
+        (2, False, True, False),
+    ):
+        torch.manual_seed(0)
+        config = SearchConfig(order=order, plain=plain, compile=compiled, channels_last=channels_last)
+        model = create_supernet(config, num_classes=10, in_chans=3)
+        architecture = architecture_of(model, config.search_space())
+        prepare(model, architecture, config)
+        model.to(device).train()
+        alpha = architecture.alpha
+        weights = [p for p in model.parameters() if p is not alpha and p.requires_grad]
+        sgd = torch.optim.SGD(weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        bilevel = Bilevel(model, alpha, sgd, torch.optim.Adam([alpha], lr=config.alpha_lr), order=order)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+
+        def images(layout: torch.memory_format = layout) -> Batch:
+            x = torch.randn(batch, 3, 32, 32, device=device).to(memory_format=layout)
+            return x, torch.randint(10, (batch,), device=device)
+
+        times = []
+        for _ in range(count + 1):
+            train, val = images(), images()
+            start = time.perf_counter()
+            bilevel.step(train, val)  # it reads the losses, so the device is done
+            times.append(time.perf_counter() - start)
+        words = [f"order {order}", "plain" if plain else "shared", *["compiled"] * compiled]
+        name = ", ".join([*words, *["channels_last"] * channels_last])
+        found[name] = {"first": times[0], "seconds": statistics.median(times[1:])}
+        print(name, found[name], flush=True)
+    return found
+
+
+def whole(data: str, seconds: float, device: str, folder: Path) -> dict[str, Any]:
+    """The paper's search until the time is up: epochs done, seconds, and what 50 epochs would take."""
+    config = SearchConfig(data=data, size=32)
+    with ranks(device) as group:
+        halves = open_halves(config, group)
+        model = create_supernet(config, num_classes=len(halves.info.classes), in_chans=3)
+        start = time.perf_counter()
+
+        def tell(line: str) -> None:
+            print(line, flush=True)
+            if time.perf_counter() - start > seconds:
+                raise TimeoutError
+
+        searcher = Searcher(config, model, halves, folder, group, tell)
+        with suppress(TimeoutError):
+            searcher.run(resume=(folder / "checkpoint.pt").exists())
+        done = max(1, len(searcher.progress.genotypes))
+        took = time.perf_counter() - start
+    return {"epochs": done, "seconds": took, "of 50 epochs": 50 * took / done, "genotype": searcher.genotype}
+
+
+def main() -> None:
+    """Check, measure, write, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--folder", type=Path, default=Path("runs/search-gpu"), help="of the search; it resumes")
+    args = parser.parse_args()
+    start, device = time.perf_counter(), torch.device(args.device)
+    report: dict[str, Any] = {"agreement": agreement(device), "steps": steps(device, args.batch, args.steps)}
+    left = 60 * args.minutes - (time.perf_counter() - start) - 20
+    report["search"] = whole(args.data, left, args.device, args.folder)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    report |= {"device": name, "machine": machine(), "torch": torch.__version__, "commit": commit()}
+    write_text(Path("search_gpu.json"), json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
