@@ -238,6 +238,15 @@ def test_alpha_waits_for_the_warm_up(data, tmp_path):
     assert all(alpha == alphas[0] for alpha in alphas[:5]) and alphas[5] != alphas[0]
 
 
+def test_a_finished_search_can_choose_anew(data, tmp_path):
+    config = driver.tiny(data, epochs=1, order=1, without=["gsop"], tune_epochs=0)
+    first = search(config=config, output=tmp_path / "run", device="cpu", tell=quiet)
+    other = config.override(select="score", candidates=3)
+    second = search(config=other, output=tmp_path / "run", resume=True, device="cpu", tell=quiet)
+    assert (first.select, second.select) == ("argmax", "score") and len(second.scores) == 4
+    assert first.alpha == second.alpha and SearchResult.load(tmp_path / "run") == second
+
+
 @pytest.mark.parametrize("select", ["score", "perturbation"])
 def test_other_selections_run(data, tmp_path, select):
     config = driver.tiny(

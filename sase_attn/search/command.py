@@ -100,30 +100,36 @@ def _search(args: argparse.Namespace) -> None:
         _many(args, config, output, options)
         return
     with ranks(args.device) as group:
-        tell: Callable[[str], object] = (lambda line: print(line, flush=True)) if group.is_main else lambda line: None
+        if group.world_size > 1 and args.jobs > 1:
+            args.error("--jobs: expected 1 with several processes of one search")
+
+        def tell(line: str) -> None:
+            if group.is_main:
+                print(line, flush=True)
+
         tell(summary(config, f"configuration of {output}" if args.resume else f"search {name}"))
         result = search(config=config, output=output, resume=args.resume is not None, device=args.device, tell=tell)
-    if not group.is_main:
-        return
-    tell(f"genotype: {result.genotype}")
-    for line in result.doubts():
-        tell(f"  doubt: {line}")
-    if args.compare:
-        write_text(output / OPTIONS, json.dumps(options))
-        comparison = result.compare(
-            random=options["random"],
-            published=not options["quick"],
-            seeds=range(options["seeds"]),
-            epochs=options["epochs"],
-            jobs=args.jobs,
-            device=args.device,
-            tell=tell,
-        )
-        note = _QUICK_NOTE if options["quick"] else ""
-        _tell_comparison(comparison, tell, note)
-        tell(f"report: {write_report(output, note)}")
-    tell("use it with")
-    tell(f'from sase_attn import Genotype; genotype = Genotype.load("{(output / "genotype.json").resolve()}")')
+        tell(f"genotype: {result.genotype}")
+        for line in result.doubts():
+            tell(f"  doubt: {line}")
+        if args.compare:
+            if group.is_main:
+                write_text(output / OPTIONS, json.dumps(options))
+            comparison = result.compare(
+                random=options["random"],
+                published=not options["quick"],
+                seeds=range(options["seeds"]),
+                epochs=options["epochs"],
+                jobs=args.jobs,
+                device=args.device,
+                tell=tell,
+            )
+            note = _QUICK_NOTE if options["quick"] else ""
+            _tell_comparison(comparison, tell, note)
+            if group.is_main:
+                tell(f"report: {write_report(output, note)}")
+        tell("use it with")
+        tell(f'from sase_attn import Genotype; genotype = Genotype.load("{(output / "genotype.json").resolve()}")')
 
 
 def _options(args: argparse.Namespace, output: Path, *, quick: bool) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _comparison(found: Comparison) -> str:
         spread = "" if entry.std is None else f" ± {entry.std:.2f}"
         shared = "" if entry.supernet_top1 is None else f"{entry.supernet_top1:.2f}"
         cells = f"{entry.mean:.2f}{spread}", ", ".join(f"{value:.2f}" for value in entry.top1), shared
-        return [entry.label, *cells, f"{sum(entry.seconds):.0f}", entry.genotype or "no attention"]
+        return [entry.label, *cells, f"{sum(entry.seconds):.0f}", _names(entry.genotype)]
 
     head = ["network", "top-1, %", "seed by seed", "as sub-network, %", "seconds", "genotype"]
     tau = "too few networks" if found.tau is None else f"{found.tau:.2f} (p = {found.tau_p:.2f})"
@@ -145,18 +145,24 @@ def _scales(epochs: Sequence[dict[str, Any]], columns: dict[str, list[str]]) -> 
 
 def _epochs(epochs: Sequence[dict[str, Any]]) -> str:
     def row(entry: dict[str, Any]) -> list[str]:
-        names = [part.partition(":")[2] for part in entry["genotype"].split(",")]
         curvature = "" if entry.get("curvature") is None else f"{entry['curvature']:.3g}"
         losses = f"{entry['train_loss']:.4f}", f"{entry['val_loss']:.4f}"
         entropy = f"{sum(entry['entropy']) / len(entry['entropy']):.4f}"
-        return [str(entry["epoch"] + 1), *losses, entropy, curvature, f"{entry['seconds']:.0f}", " ".join(names[:-1])]
+        return [
+            str(entry["epoch"] + 1),
+            *losses,
+            entropy,
+            curvature,
+            f"{entry['seconds']:.0f}",
+            _names(entry["genotype"]),
+        ]
 
     head = ["epoch", "loss", "loss, alpha's", "entropy", "curvature", "seconds", "largest alphas"]
     return _table(head, map(row, epochs))
 
 
 def _scores(result: SearchResult) -> str:
-    rows = [[name, f"{top1:.2f}", f"{loss:.4f}"] for name, top1, loss in result.scores[:10]]
+    rows = [[_names(name), f"{top1:.2f}", f"{loss:.4f}"] for name, top1, loss in result.scores[:10]]
     return _table(["genotype", "top-1, %", "loss"], rows) + f'<p class="note">The best 10 of {len(result.scores)}.</p>'
 
 
@@ -168,6 +174,13 @@ def _origin(result: SearchResult) -> str:
     ]
     config = json.dumps(result.config)
     return "".join(f"<p>{_text(line)}</p>" for line in lines) + f"<p><code>{_text(config)}</code></p>"
+
+
+def _names(genotype: str | None) -> str:
+    """The operations in the order of the edges."""
+    if genotype is None:
+        return "no attention"
+    return " ".join(part.partition(":")[2] for part in genotype.split(",")[:-1])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,5 +1,6 @@
 """`search`: one search from a configuration to a folder, new or resumed, and the choice of a genotype at its end."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def search(
         data: batches that train weights and alpha; by default the configuration's data, divided by its seed.
         config: how; the paper's recipe by default.
         output: a folder that does not exist yet, or is empty.
-        resume: go on from the checkpoint in `output`; a search that has finished just gives its result.
+        resume: go on from the checkpoint in `output`; a search that has finished just gives its result, or chooses anew
+            where the configuration selects differently.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
         tell: gets a line for each thing that people may want to read; on rank 0 only.
 
@@ -58,7 +60,9 @@ def search(
         if resume:
             check_same(config, load_search(folder)[0], FREE)
             if (folder / NAME).is_file():
-                return SearchResult.load(folder)
+                finished = SearchResult.load(folder)
+                if set(config.differences(finished.settings)) <= {"workers", "log_every"}:
+                    return finished
         elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise FileExistsError(
                 f"{folder} is in use: wanted a new or empty folder; resume its search, or name another"
@@ -107,7 +111,7 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         chosen = space.genotype(columns)
     return SearchResult(
         output=str(searcher.folder),
-        config=vars(config) | {"model_kwargs": dict(config.model_kwargs)},
+        config=json.loads(config.to_json()),
         genotype=str(chosen),
         argmax=str(argmax),
         select=config.select,

@@ -221,11 +221,13 @@ class Searcher:
         return [self._placed(batch) for batch in sample_batches(loader, self.config.select_images)]
 
     def tune(self) -> None:
-        """Train the weights for `tune_epochs` at the last learning rate, alpha fixed."""
+        """Train the weights for `tune_epochs` at the last learning rate, alpha fixed, on this rank's images alone."""
         self.model.train()
+        reduce, self.bilevel.reduce = self.bilevel.reduce, lambda tensors: None
         for epoch in range(self.config.tune_epochs):
             for batch in self.data.weights.epoch(self.config.epochs + epoch):
                 self.bilevel.weight_step(self._placed(batch))
+        self.bilevel.reduce = reduce
 
     def _alpha_gradient(self, batch: Batch) -> Tensor:
         first = Bilevel(
