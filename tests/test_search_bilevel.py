@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from sase_attn.search.bilevel import Bilevel
+from sase_attn.search.bilevel import Bilevel, DivergedError
 from sase_attn.suggest import UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -176,3 +176,36 @@ def test_wrong_settings_are_refused():
         Bilevel(model, model.alpha, torch.optim.SGD(weights[2:], 0.1), adam)
     with pytest.raises(ValueError, match="not a parameter of the model"):
         Bilevel(model, nn.Parameter(torch.zeros(3)), torch.optim.SGD(weights, 0.1), adam)
+
+
+def test_a_penalty_is_added_to_the_validation_loss():
+    plain, penalised = searcher(), searcher()
+    gradient, _, _ = plain.alpha_gradient(TRAIN, VAL)
+    penalised.penalty = lambda: 3.0 * penalised.alpha.square().sum()
+    penalised.alpha_optimizer = torch.optim.SGD([penalised.alpha], lr=1.0)
+    before = penalised.alpha.detach().clone()
+    penalised.alpha_step(TRAIN, VAL)
+    torch.testing.assert_close(penalised.alpha.detach(), before - gradient - 6 * before, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("case", ["validation", "training", "too large", "gradient"])
+def test_what_diverged_leaves_weights_and_alpha_as_they_were(case):
+    bilevel = searcher(max_loss=1e-3 if case == "too large" else float("inf"), explain=lambda model, loss: "the layer")
+    before = copy.deepcopy(bilevel.model.state_dict())
+    bad = (VAL[0] * float("nan"), VAL[1])
+    if case == "gradient":
+        bilevel.criterion = lambda logits, targets: (logits * 0).square().sum().sqrt()
+    batches = {"validation": (TRAIN, bad), "training": (bad, VAL)}.get(case, (TRAIN, VAL))
+    with pytest.raises(DivergedError, match="; it comes from the layer"):
+        bilevel.step(*batches)
+    for key, value in bilevel.model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_loaded_optimizer_state_counts_in_the_virtual_step():
+    """Loading replaces the optimizer's groups; a virtual step with the old learning rate would be another search."""
+    bilevel, other = searcher(), searcher()
+    for group in bilevel.optimizer.param_groups:
+        group["lr"] *= 0.1
+    other.optimizer.load_state_dict(bilevel.optimizer.state_dict())
+    assert torch.equal(bilevel.alpha_gradient(TRAIN, VAL)[0], other.alpha_gradient(TRAIN, VAL)[0])
