@@ -115,15 +115,19 @@ def _search(args: argparse.Namespace) -> None:
         if args.compare:
             if group.is_main:
                 write_text(output / OPTIONS, json.dumps(options))
-            comparison = result.compare(
-                random=options["random"],
-                published=not options["quick"],
-                seeds=range(options["seeds"]),
-                epochs=options["epochs"],
-                jobs=args.jobs,
-                device=args.device,
-                tell=tell,
-            )
+            try:
+                comparison = result.compare(
+                    random=options["random"],
+                    published=not options["quick"],
+                    seeds=range(options["seeds"]),
+                    epochs=options["epochs"],
+                    jobs=args.jobs,
+                    device=args.device,
+                    tell=tell,
+                )
+            except KeyboardInterrupt:
+                tell(f"search and comparison go on with\nsase-attn search --resume {output}")
+                raise
             note = _QUICK_NOTE if options["quick"] else ""
             _tell_comparison(comparison, tell, note)
             if group.is_main:
