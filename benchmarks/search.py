@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2, help="of the searches and of the trainings")
     parser.add_argument("--alpha-lr", type=float, default=6e-3)
     parser.add_argument("--train-epochs", type=int, default=10)
+    parser.add_argument("--found", type=int, metavar="N", help="retrain only what the first N seeds found")
     parser.add_argument("--jobs", type=int, default=1, help="searches or trainings at a time")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/search"))
     args = parser.parse_args()
@@ -51,7 +52,7 @@ def main() -> None:
     recipe = Recipe.get("cifar").override(
         data=args.train_data or args.data, size=32, epochs=args.train_epochs, warmup_epochs=1, clip_grad=5.0
     )
-    chosen: dict[str, Genotype] = {f"found by seed {r.config['seed']}": r.found for r in results}
+    chosen: dict[str, Genotype] = {f"found by seed {r.config['seed']}": r.found for r in results[: args.found]}
     chosen["the paper's"] = genotypes["sase"]
     chosen |= {f"random {seed}": results[0].space.random(seed) for seed in range(RANDOM)}
     comparison = results[0].compare(chosen, seeds=range(args.seeds), recipe=recipe, jobs=args.jobs)
