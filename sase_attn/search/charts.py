@@ -107,7 +107,7 @@ def comparison(found: Comparison) -> str:
         (axes,) = panels
         rows = found.rows[::-1]
         for place, row in enumerate(rows):
-            colour = "#a84f0c" if row.label == "found" else "#1f5f9e"
+            colour = "#a84f0c" if row.label.startswith("found") else "#1f5f9e"
             axes.plot(row.top1, [place] * len(row.top1), "o", color=colour, alpha=0.6)
             axes.plot([row.mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
         axes.set_yticks(range(len(rows)), [row.label for row in rows])

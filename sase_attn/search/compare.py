@@ -235,14 +235,14 @@ def verdict(rows: Sequence[Compared], test_images: int) -> list[str]:
         spread = mean([std**2 for std in spreads]) ** 0.5
         seeds = f"the seeds of one network spread by {spread:.2f} (standard deviation, {len(first.top1)} seeds)"
         lines.append(f"{ahead}; {seeds}" if margin >= spread else f"no confident winner: {ahead}, and {seeds}")
-    found = next((row for row in rows if row.label == "found"), None)
+    found = next((row for row in rows if row.label.startswith("found")), None)
     for label, rivals in (
         ("plain", [row for row in rows if row.label == "plain"]),
-        ("the mean of the random ones", [row for row in rows if row.label.startswith("random-")]),
+        ("the mean of the random ones", [row for row in rows if row.label.startswith("random")]),
     ):
         if found is not None and rivals:
             difference = found.mean - mean([row.mean for row in rivals])
-            lines.append(f"found against {label}: {difference:+.2f} points")
+            lines.append(f"{found.label} against {label}: {difference:+.2f} points")
     error = 100 * (first.mean / 100 * (1 - first.mean / 100) / test_images) ** 0.5
     lines.append(f"{test_images:,} test images: the standard error of one accuracy is {error:.2f} points")
     return lines
