@@ -130,6 +130,7 @@ def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, m
 
 
 def machine() -> str:
+    """The processor, its cores, the threads in use, and the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
