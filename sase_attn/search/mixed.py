@@ -98,7 +98,7 @@ class SearchBlock(nn.Module):
         x = functional.check_input(x, self.channels)
         if self.plain or self.shared.chosen is not None or _transformed():
             return self._plain(x)
-        ops = {name: list(self.get_submodule(name)) for name in EDGES}  # type: ignore[call-overload]
+        ops = {name: list(mixed) for name, mixed in self.edges.items()}
         weights = dict(zip(EDGES, self.shared.weights(), strict=True))
         whole = statistics.upcast(x)
         over_space, over_channels = moments(whole, SPACE, CHANNELS)
