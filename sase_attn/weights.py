@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sase_attn.block import SASEBlock
-from sase_attn.insert import Attached, absorbing, constant_gain
+from sase_attn.insert.attach import Attached, absorbing, constant_gain
 from sase_attn.suggest import unknown_name
 
 StateDict = dict[str, Tensor]

@@ -22,7 +22,8 @@ LAYERS = [
     {"statistics"},
     {"ops"},
     {"genotype"},
-    {"plot", "block", "attentions"},
+    {"plot", "block"},
+    {"attentions"},
     {"insert", "fusion", "buffering", "describe"},
     {"weights"},
     {"models"},
@@ -39,6 +40,8 @@ OPS_LAYERS = [
     {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
     {"registry"},
 ]
+INSERT_LAYERS = [{"adapters"}, {"attach"}, {"replace"}, {"tile"}]
+INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS}
 
 
 def dotted(path: Path) -> str:
@@ -85,11 +88,12 @@ def problems(module: str, source: str) -> list[str]:
         elif target[0] != own[0]:
             if level(own[0], LAYERS) is not None and level(target[0], LAYERS) >= level(own[0], LAYERS):
                 found.append(f"{module} imports {name}, which is not below it")
-        elif own[0] == "ops" and len(own) > 1:
-            inner = level(target[1], OPS_LAYERS) if len(target) > 1 else None
+        elif own[0] in INNER_LAYERS and len(own) > 1:
+            layers = INNER_LAYERS[own[0]]
+            inner = level(target[1], layers) if len(target) > 1 else None
             if inner is None:
-                found.append(f"{module} imports {name}: name the module inside ops that defines it")
-            elif level(own[1], OPS_LAYERS) is not None and inner >= level(own[1], OPS_LAYERS):
+                found.append(f"{module} imports {name}: name the module inside {own[0]} that defines it")
+            elif level(own[1], layers) is not None and inner >= level(own[1], layers):
                 found.append(f"{module} imports {name}, which is not below it")
     return found
 
@@ -103,8 +107,8 @@ def test_imports_point_down(module):
 def test_every_module_has_its_place(module):
     _, top, *rest = module.split(".")
     assert level(top, LAYERS) is not None, f"{module} is new: place {top!r} in LAYERS, above all that it imports"
-    if top == "ops" and rest:
-        assert level(rest[0], OPS_LAYERS) is not None, f"{module} is new: place {rest[0]!r} in OPS_LAYERS"
+    if top in INNER_LAYERS and rest:
+        assert level(rest[0], INNER_LAYERS[top]) is not None, f"{module} is new: place {rest[0]!r} in INNER_LAYERS"
 
 
 @pytest.mark.parametrize(
@@ -131,6 +135,8 @@ def test_every_module_has_its_place(module):
         ("sase_attn.ops.gsop", "from sase_attn.ops.reductions import GAP", True),
         ("sase_attn.ops.gsop", "from .reductions import GAP", True),
         ("sase_attn.ops.gsop", "from sase_attn.ops import Op", True),
+        ("sase_attn.insert.attach", "from sase_attn.insert.tile import tile", True),
+        ("sase_attn.insert.tile", "from sase_attn.insert.adapters import describe_se", False),
         ("sase_attn.suggest", "from sase_attn import statistics", True),
     ],
 )

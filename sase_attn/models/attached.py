@@ -8,7 +8,7 @@ import timm
 from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
 from torch import nn
 
-from sase_attn.insert import attach
+from sase_attn.insert.attach import attach
 from sase_attn.suggest import unknown_name
 from sase_attn.weights import warm_start
 
