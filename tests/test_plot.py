@@ -5,6 +5,7 @@ import re
 import sys
 from collections import Counter
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from matplotlib import image, rc_context
@@ -15,6 +16,7 @@ from sase_attn import Genotype, genotypes, plot, register_op
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Op
 from sase_attn.plot import draw_genotype
+from sase_attn.plot import genotype as drawing
 
 LONG = Genotype(
     channel_squeeze="gap_skewness",
@@ -67,7 +69,7 @@ def is_node(patch):
 
 def test_texts_neither_overlap_nor_leave_their_boxes(own):
     for genotype in (*genotypes.values(), LONG, own):
-        figure = plot._block(genotype)
+        figure = drawing._block(genotype)
         renderer = FigureCanvasAgg(figure).get_renderer()
         texts = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
         nodes = [patch.get_window_extent(renderer) for patch in figure.axes[0].patches if is_node(patch)]
@@ -85,8 +87,8 @@ def contains(outer, inner):
 def test_every_arrow_ends_at_its_node(own, monkeypatch):
     for genotype in (*genotypes.values(), LONG, own):
         ends = []
-        monkeypatch.setattr(plot, "_wire", lambda axes, *points, ends=ends: ends.append(points[-1]))
-        axes = plot._block(genotype).axes[0]
+        monkeypatch.setattr(drawing, "_wire", lambda axes, *points, ends=ends: ends.append(points[-1]))
+        axes = drawing._block(genotype).axes[0]
         expected = {(edge, getattr(genotype, edge)): 1 for edge in EDGES}
         expected |= {("fuse", "1×1 conv, BN, ReLU"): 2, ("mean",): 2, ("×",): 2 + 2, ("$y$",): 1}
         if genotype.residual:
@@ -111,7 +113,9 @@ def test_files_are_reproducible_and_replaced_whole(tmp_path, suffix):
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     second.write_text("old")
     draw_genotype(LONG, first)
-    with rc_context({"font.family": "serif", "savefig.facecolor": "black", "savefig.bbox": "tight"}):
+    with rc_context(
+        {"font.family": "serif", "savefig.facecolor": "black", "savefig.bbox": "tight", "text.usetex": True}
+    ):
         draw_genotype(LONG, second)
     assert first.read_bytes() == second.read_bytes()
     assert sorted(tmp_path.iterdir()) == [first, second]
@@ -155,5 +159,6 @@ def test_matplotlib_is_imported_only_when_drawing_and_pyplot_never(tmp_path, mon
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     draw_genotype(LONG, tmp_path / "block.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    spec = importlib.util.spec_from_file_location("plot_again", plot.__file__)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    for path in sorted(Path(plot.__file__).parent.glob("*.py")):
+        spec = importlib.util.spec_from_file_location(f"{path.stem}_again", path)
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))

@@ -1,11 +1,10 @@
-"""Pictures of a block: `draw_genotype`. matplotlib is imported when something is drawn, and never pyplot."""
+"""The graph of a block: `draw_genotype`."""
 
 import os
-import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sase_attn.genotype import EDGES, Genotype
+from sase_attn.plot.figure import figure_path, text_width, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,18 +16,6 @@ _WIRE = "#333333"
 _HEIGHT, _GAP = 0.6, 0.72
 _FUSE, _RADIUS, _MEAN = 0.85, 0.15, 0.23  # half widths of nodes whose text is fixed
 _MAP, _PER_CHANNEL, _PER_POSITION = "C×H×W", "C×1×1", "1×H×W"
-
-# Text stays text, a picture that is drawn again is the same file, and a reader's own matplotlibrc does not spoil it.
-_SETTINGS: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "sase_attn",
-    "pdf.fonttype": 42,
-    "font.family": ["DejaVu Sans", "sans-serif"],
-    "text.usetex": False,
-    "savefig.facecolor": "white",
-    "savefig.bbox": None,
-}
-_METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 def draw_genotype(genotype: Genotype, path: str | os.PathLike[str]) -> None:
@@ -43,23 +30,8 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str]) -> None:
         FileNotFoundError: no such folder.
         ImportError: matplotlib is not installed.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _METADATA:
-        raise ValueError(f"a picture is a {', '.join(_METADATA)} file, got {str(path)!r}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"no folder {str(path.parent)!r} to draw in")
-    try:
-        from matplotlib import rc_context
-    except ImportError:
-        raise ImportError('drawing needs matplotlib: pip install "sase-attn[plot]"') from None
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with rc_context(_SETTINGS):
-            _block(genotype).savefig(temporary, format=suffix[1:], dpi=200, metadata=_METADATA[suffix])
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    path = figure_path(path)
+    write_figure(lambda: _block(genotype), path)
 
 
 def _block(genotype: Genotype) -> "Figure":
@@ -67,7 +39,11 @@ def _block(genotype: Genotype) -> "Figure":
     from matplotlib.figure import Figure
 
     names = {edge: str(getattr(genotype, edge)) for edge in EDGES}
-    half = 0.12 + max(*map(_text_width, EDGES), *(_text_width(name, 11, "bold") for name in names.values())) / 2
+    half = (
+        0.12
+        + max(*(text_width(edge, 8.5) for edge in EDGES), *(text_width(name, 11, "bold") for name in names.values()))
+        / 2
+    )
 
     # Columns. The gated map's product stands below the gate, the mean and the last product above the spatial mask.
     source, trunk = 0.25, 0.7
@@ -192,10 +168,3 @@ def _circle(axes: "Axes", x: float, y: float, symbol: str, radius: float = _RADI
 def _text(axes: "Axes", x: float, y: float, text: str, size: float, **style: Any) -> None:
     centred: dict[str, Any] = {"ha": "center", "va": "center", "color": "#111111", "fontsize": size}
     axes.text(x, y, text, **centred | style)
-
-
-def _text_width(text: str, size: float = 8.5, weight: str = "normal") -> float:
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    return TextPath((0, 0), text, size=size, prop=FontProperties(weight=weight)).get_extents().width / 72

@@ -1,0 +1,71 @@
+"""What all pictures share: how a figure becomes a file, and the widths of texts. Never pyplot."""
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Text stays text, and a picture that is drawn again is the same file.
+_SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "sase_attn",
+    "pdf.fonttype": 42,
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "savefig.facecolor": "white",
+}
+_METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+
+
+def figure_path(path: str | os.PathLike[str], *, extra: str = "plot") -> Path:
+    """The path of a picture that can be written. Ask before the work that the picture needs.
+
+    Args:
+        path: a .png, .svg or .pdf file.
+        extra: the extra of this package that the picture needs.
+
+    Raises:
+        ValueError: another suffix.
+        FileNotFoundError: no such folder.
+        ImportError: matplotlib is not installed.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _METADATA:
+        raise ValueError(f"a picture is a {', '.join(_METADATA)} file, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {str(path.parent)!r} to draw in")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ImportError(f'drawing needs matplotlib: pip install "sase-attn[{extra}]"') from None
+    return path
+
+
+def write_figure(draw: "Callable[[], Figure]", path: Path) -> None:
+    """Write what `draw` returns to a path of `figure_path`. A file that exists is replaced once the new is complete.
+
+    Both run under matplotlib's own settings and ours, so that a reader's matplotlibrc does not spoil the picture.
+    """
+    from matplotlib import rc_context, rcdefaults, rcParams
+
+    suffix = path.suffix.lower()
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with rc_context():
+            rcdefaults()
+            rcParams.update(_SETTINGS)
+            draw().savefig(temporary, format=suffix[1:], dpi=200, metadata=_METADATA[suffix])
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """The width in inches of a text of `size` points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    return TextPath((0, 0), text, size=size, prop=FontProperties(weight=weight)).get_extents().width / 72
