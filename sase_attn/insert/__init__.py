@@ -1,5 +1,10 @@
 """Put attention into a network that exists."""
 
+from sase_attn.insert.adapters import SqueezeExcitation as SqueezeExcitation
+from sase_attn.insert.adapters import describe_se as describe_se
+from sase_attn.insert.adapters import known_se as known_se
+from sase_attn.insert.adapters import pointwise as pointwise
+from sase_attn.insert.adapters import register_se as register_se
 from sase_attn.insert.attach import Attached as Attached
 from sase_attn.insert.attach import Insertion as Insertion
 from sase_attn.insert.attach import absorbing as absorbing
