@@ -39,9 +39,14 @@ def std(x: Tensor, dims: list[int]) -> Tensor:
     n = _count(x, dims)
     # n - 1, or 1 where n is 1; arithmetic rather than a branch or max(), so that exported sizes stay dynamic.
     unbiased = n - 1 + 1 // n
+    return biased_std(x, dims) * (n**0.5 / unbiased**0.5)
+
+
+@torch.fx.wrap
+def biased_std(x: Tensor, dims: list[int]) -> Tensor:
+    """Standard deviation divided by n, not n - 1; its gradient is 0 where it is 0."""
     # std_mean, because TorchScript differentiates torch.std by a formula of its own that is NaN where it is 0.
-    deviation = torch.std_mean(upcast(x), dims, correction=0, keepdim=True)[0]
-    return deviation * (n**0.5 / unbiased**0.5)
+    return torch.std_mean(upcast(x), dims, correction=0, keepdim=True)[0]
 
 
 @torch.fx.wrap

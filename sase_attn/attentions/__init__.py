@@ -1,0 +1,9 @@
+"""The attentions of the literature, one file a paper, with one signature: `create_attention("srm", channels=64)`."""
+
+from sase_attn.attentions.attention import Attention as Attention
+from sase_attn.attentions.registry import ATTENTIONS as ATTENTIONS
+from sase_attn.attentions.registry import attention_factory as attention_factory
+from sase_attn.attentions.registry import create_attention as create_attention
+from sase_attn.attentions.registry import get_attention as get_attention
+from sase_attn.attentions.registry import list_attentions as list_attentions
+from sase_attn.attentions.registry import register_attention as register_attention

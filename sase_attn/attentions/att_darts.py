@@ -1,0 +1,77 @@
+"""Att-DARTS: Differentiable Neural Architecture Search for Attention, IJCNN 2020: the attention behind an operation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.bam import BAM
+from sase_attn.attentions.cbam import CBAM
+from sase_attn.attentions.double_attention import DoubleAttention
+from sase_attn.attentions.gather_excite import GEThetaPlus
+from sase_attn.attentions.layers import positive
+from sase_attn.attentions.se import SE
+from sase_attn.suggest import unknown_name
+
+CHOICES: dict[str, Callable[..., nn.Module]] = {
+    "identity": lambda channels, **place: nn.Identity(),
+    "se": SE,
+    "bam": BAM,
+    "cbam": CBAM,
+    "ge_theta_plus": GEThetaPlus,
+    "double_attention": DoubleAttention,
+}
+"""What Att-DARTS chooses from, in its order."""
+
+
+class AttDARTS(Attention):
+    """One of six attentions behind an operation of a cell, or the mixture of all from which a search chooses.
+
+    The mixture is Σ softmax(alpha)ᵢ·attentionᵢ(x) with alpha from 0. What the paper's search found: CBAM and double
+    attention in normal cells, BAM and CBAM in reduction cells.
+
+    Parameters and MACs: those of the choice; of "mixed" the sum of all and `6` for alpha. Goes after every operation of
+    a DARTS cell. The cells themselves are no module of attention, and not here.
+
+    Args:
+        channels: C.
+        choice: a name of `CHOICES`, or "mixed".
+
+    Raises:
+        UnknownNameError: no such choice.
+        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+    """
+
+    never_constant = "a mixture of attentions has no common constant"
+
+    def __init__(
+        self,
+        channels: int,
+        choice: str = "cbam",
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        positive("channels", channels)
+        if choice not in CHOICES and choice != "mixed":
+            raise unknown_name("choice of Att-DARTS", choice, [*CHOICES, "mixed"])
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        names = list(CHOICES) if choice == "mixed" else [choice]
+        self.alpha = nn.Parameter(torch.zeros(len(names), device=device, dtype=dtype)) if choice == "mixed" else None
+        self.attentions = nn.ModuleList(CHOICES[name](channels, **place) for name in names)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs = [attention(x) for attention in self.attentions]
+        if self.alpha is None:
+            return outputs[0]
+        weights = torch.softmax(self.alpha, dim=0).to(x.dtype)
+        return torch.stack([weight * y for weight, y in zip(weights, outputs, strict=True)]).sum(0)
+
+    def zero_gates(self) -> float:
+        if self.alpha is not None:
+            return super().zero_gates()
+        (attention,) = self.attentions
+        return attention.zero_gates() if isinstance(attention, Attention) else 1.0

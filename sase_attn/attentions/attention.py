@@ -1,0 +1,29 @@
+"""`Attention`: what the attentions of the literature share."""
+
+from typing import ClassVar
+
+from torch import nn
+
+
+class Attention(nn.Module):
+    """A map (B, C, H, W) of any floating type in, its attended twin of the same shape and type out.
+
+    Subclasses take `channels` first, then their own options, then `act_layer` (hosts such as timm's EfficientNet pass
+    their activation to every attention; it has an effect only where the docstring says so), `device` and `dtype`.
+    Statistics and the gates made from them are computed in float32 for half-precision inputs.
+    """
+
+    never_constant: ClassVar[str] = "it does not define zero_gates()"
+    """Why no values of its parameters make this attention a constant gain, in the words of an error."""
+
+    def zero_gates(self) -> float:
+        """Start as a constant gain, and return it; every parameter learns from the second optimiser step on.
+
+        Raises:
+            TypeError: no values of the parameters make this attention a constant gain.
+        """
+        raise TypeError(f"{type(self).__name__} cannot start as a constant: {self.never_constant}")
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of parameters that the paper trains without weight decay."""
+        return set()

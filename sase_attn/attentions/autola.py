@@ -1,0 +1,104 @@
+"""HOGA: the high-order group attention that Auto Learning Attention (AutoLA, NeurIPS 2020) found on CIFAR-10."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.cbam import CBAM
+from sase_attn.attentions.layers import positive, reduced, zero_
+from sase_attn.attentions.se import SE
+from sase_attn.ops import functional
+from sase_attn.ops.layers import BatchNorm2d
+
+
+class _Chain(nn.Module):
+    """Depthwise 3×3, 1×1, BN; twice with ReLU between where `twice`. `outputs` is the width of the last 1×1."""
+
+    def __init__(self, width: int, outputs: int, dilation: int = 1, twice: bool = True, **place: Any) -> None:
+        super().__init__()
+        middle = width if twice else outputs
+        depthwise: dict[str, Any] = {"groups": width, "bias": False, **place}
+        self.dw1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, **depthwise)
+        self.pw1 = nn.Conv2d(width, middle, 1, bias=False, **place)
+        self.norm1 = BatchNorm2d(middle, **place)
+        self.second = nn.Sequential()
+        if twice:
+            self.dw2 = nn.Conv2d(width, width, 3, padding=1, **depthwise)
+            self.pw2 = nn.Conv2d(width, outputs, 1, bias=False, **place)
+            self.norm2 = BatchNorm2d(outputs, **place)
+            self.second = nn.Sequential(nn.ReLU(), self.dw2, self.pw2, self.norm2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.norm1(self.pw1(self.dw1(x))))
+
+
+class AutoLA(Attention):
+    """Four groups of channels as the nodes of a graph of attentions, mixed by 1×1 convolutions, added to x, and an SE.
+
+    With C in quarters s₁ … s₄: n₁ = s₁; n₂ = spatial(s₂) + sep(n₁); n₃ = cbam(s₃) + n₂ + sep(n₁);
+    n₄ = sep(s₄) + n₁ + sep(n₃) + dil(n₂); y = SE(x + mix([n₁, n₂, n₃, n₄, SE(s₁ + s₂ + s₃ + s₄)])).
+    sep and dil gate by the sigmoid of separable and dilated (2) 3×3 convolutions, spatial by that of a separable one of
+    [max, mean] over C, cbam has ratio 4, mix is 1×1 5C/4→C, BN, ReLU, 1×1 C→C, BN.
+
+    Parameters: see `tests/test_attentions.py`; about 2.9·C². MACs: about 2.8·C²·H·W. Goes after the 3×3 convolution of
+    a bottleneck and its norm, at the inner width, which alone agrees with the published size; in basic blocks after the
+    last norm.
+
+    As the authors' code, both SE have ratio 8 and no biases; 1/16 fits the published parameters better (29.41M against
+    29.39M).
+
+    Args:
+        channels: C, a multiple of 4.
+        rd_ratio: hidden width of both SE relative to their widths C/4 and C.
+
+    Raises:
+        ValueError: `channels` is not a multiple of 4; or, when called, the input is not (B, channels, H, W).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        rd_ratio: float = 1 / 8,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if positive("channels", channels) % 4:
+            raise ValueError(f"channels must be a multiple of 4, got {channels}")
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.channels, width = channels, channels // 4
+        self.sepgate = _Chain(2, 1, **place)
+        self.sepconv_a = _Chain(width, width, **place)
+        self.cbam = CBAM(width, rd_channels=max(1, width // 4), **place)
+        self.sepconv_b = _Chain(width, width, **place)
+        self.sepconv_c = _Chain(width, width, **place)
+        self.sepconv_d = _Chain(width, width, **place)
+        self.dilconv = _Chain(width, width, dilation=2, twice=False, **place)
+        self.se_sum = SE(width, rd_channels=reduced(width, rd_ratio), bias=False, **place)
+        self.se_out = SE(channels, rd_channels=reduced(channels, rd_ratio), bias=False, **place)
+        self.tail = nn.Sequential()
+        self.tail.conv1 = nn.Conv2d(5 * width, channels, 1, bias=False, **place)
+        self.tail.norm1 = BatchNorm2d(channels, **place)
+        self.tail.act = nn.ReLU()
+        self.tail.conv2 = nn.Conv2d(channels, channels, 1, bias=False, **place)
+        self.tail.norm2 = BatchNorm2d(channels, **place)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        width = self.channels // 4
+        s1, s2, s3, s4 = x[:, :width], x[:, width : 2 * width], x[:, 2 * width : 3 * width], x[:, 3 * width :]
+        pooled = torch.cat([statistics.maximum(s2, [1]), statistics.mean(s2, [1])], dim=1).to(x.dtype)
+        n2 = s2 * torch.sigmoid(self.sepgate(pooled)) + s1 * torch.sigmoid(self.sepconv_a(s1))
+        n3 = self.cbam(s3) + n2 + s1 * torch.sigmoid(self.sepconv_b(s1))
+        n4 = s4 * torch.sigmoid(self.sepconv_c(s4)) + s1
+        n4 = n4 + n3 * torch.sigmoid(self.sepconv_d(n3)) + n2 * torch.sigmoid(self.dilconv(n2))
+        mixed = self.tail(torch.cat([s1, n2, n3, n4, self.se_sum(s1 + s2 + s3 + s4)], dim=1))
+        return self.se_out(x + mixed)
+
+    def zero_gates(self) -> float:
+        zero_(self.tail.norm2)
+        return self.se_out.zero_gates()

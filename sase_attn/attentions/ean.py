@@ -1,0 +1,60 @@
+"""EAN: an Efficient Attention module guided by Normalization, AAAI 2024. No official code was found."""
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.layers import divisor, positive
+from sase_attn.ops import functional
+
+
+class EAN(Attention):
+    """y = x·sigmoid(n·α·γ̂ + δ), element-wise; n = γ·standardised x + β over H, W; γ̂ = γ/√(mean γ² + 1e-5).
+
+    C is seen as G groups that share the weights α, δ, γ, β of their C/G channels.
+
+    Parameters: `4*C//G`; MACs: `0`; G = 16. Goes after the last norm of a residual branch (assumed).
+
+    α and δ start at 0, so the gate starts as 0.5. The L2 norm is that of the weights γ, not of the features: SASE's
+    operation `l2norm` reads this paper differently. C/G must be whole: G is the largest divisor of C up to `groups`.
+
+    Args:
+        channels: C.
+        groups: G at most.
+
+    Raises:
+        ValueError: an argument is not positive; or, when called, the input is not (B, channels, H, W).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int = 16,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels = positive("channels", channels)
+        self.groups = divisor(channels, positive("groups", groups))
+        shared = channels // self.groups
+        self.weight = nn.Parameter(torch.ones(shared, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(shared, device=device, dtype=dtype))
+        self.alpha = nn.Parameter(torch.zeros(shared, device=device, dtype=dtype))
+        self.delta = nn.Parameter(torch.zeros(shared, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        z = statistics.standardise(x, [2, 3])
+        weight, bias = self.weight.to(z.dtype), self.bias.to(z.dtype)
+        # (n·α·γ̂ + δ) with n = γ·z + β, folded into one scale and one shift per channel.
+        factor = self.alpha.to(z.dtype) * weight * torch.rsqrt(weight.square().mean() + 1e-5)
+        scale = (factor * weight).repeat(self.groups)[:, None, None]
+        shift = (factor * bias + self.delta.to(z.dtype)).repeat(self.groups)[:, None, None]
+        return x * torch.sigmoid(z * scale + shift).to(x.dtype)
+
+    def zero_gates(self) -> float:
+        nn.init.zeros_(self.alpha)
+        nn.init.zeros_(self.delta)
+        return 0.5

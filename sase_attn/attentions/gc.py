@@ -1,0 +1,52 @@
+"""GC: GCNet, Non-local Networks Meet Squeeze-Excitation Networks, arXiv 1904.11492. The module is timm's."""
+
+from typing import Any
+
+import torch
+from timm.layers import GlobalContext
+from torch import nn
+
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.layers import reduced, zero_
+
+
+class GC(Attention, GlobalContext):
+    """y = x + fc2(ReLU(LayerNorm(fc1(Σ over positions of softmax(1×1 convolution C→1)·x)))).
+
+    Parameters: `C + 1 + 2*C*h + 3*h + C`; MACs: `2*N*C + 2*C*h`; h = C/16, N = H·W. Goes after the last norm of a
+    residual branch, in stages 2 to 4 of the paper's ResNets.
+
+    timm's `GlobalContext` as the paper has it: it adds (timm's own "gc" multiplies) with ratio 1/16. fc2 starts at 0,
+    in hosts that re-initialise convolutions too, so that the module starts as an identity. The layer norm's eps is
+    timm's, 1e-6.
+
+    Args:
+        channels: C.
+        rd_ratio: hidden width relative to C.
+        rd_channels: that width itself; overrides `rd_ratio`.
+
+    Raises:
+        ValueError: an argument is not positive.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        rd_ratio: float = 1 / 16,
+        rd_channels: int | None = None,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        place: dict[str, Any] = {"device": device, "dtype": dtype}
+        hidden = reduced(channels, rd_ratio, rd_channels)
+        super().__init__(channels, fuse_add=True, fuse_scale=False, rd_channels=hidden, act_layer=nn.ReLU, **place)
+        self.zero_init_last()
+
+    def zero_init_last(self) -> None:
+        """Zero the last layer; timm's ResNet calls it after it has drawn all convolutions anew."""
+        zero_(self.mlp_add.fc2)
+
+    def zero_gates(self) -> float:
+        self.zero_init_last()
+        return 1.0

@@ -1,0 +1,56 @@
+"""GCT (gated): Gated Channel Transformation, arXiv 1909.11519. Not the Gaussian Context Transformer."""
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.layers import positive
+from sase_attn.ops import functional
+
+_EPS = 1e-5
+
+
+class GatedChannelTransform(Attention):
+    """y = x·(1 + tanh(γ·s/√(mean over C of s² + eps) + β)), s = α·√(Σ x² over H, W + eps).
+
+    Parameters: `3*C`; MACs: `0`. Goes before every convolution of a network, the stem and the shortcuts included.
+
+    α starts at 1, γ and β at 0: an identity. β is not decayed, as in the authors' code.
+
+    Args:
+        channels: C.
+
+    Raises:
+        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels = positive("channels", channels)
+        self.alpha = nn.Parameter(torch.ones(1, channels, 1, 1, device=device, dtype=dtype))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        energy = statistics.upcast(x).square().sum((2, 3), keepdim=True)
+        norm = self.alpha.to(energy.dtype) * torch.sqrt(energy + _EPS)
+        relative = norm * torch.rsqrt(norm.square().mean(1, keepdim=True) + _EPS)
+        gate = 1 + torch.tanh(self.gamma.to(energy.dtype) * relative + self.beta.to(energy.dtype))
+        return x * gate.to(x.dtype)
+
+    def zero_gates(self) -> float:
+        with torch.no_grad():
+            self.gamma.zero_()
+            self.beta.zero_()
+        return 1.0
+
+    def no_weight_decay(self) -> set[str]:
+        return {"beta"}

@@ -1,0 +1,83 @@
+"""PSA: Pyramid Squeeze Attention, EPSANet, arXiv 2105.14447."""
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.layers import Pointwise, divisor, positive, reduced
+from sase_attn.ops import functional
+
+
+class PSA(Attention):
+    """Four grouped convolutions of different size, each C→C/4, weighted by a softmax over them, and concatenated.
+
+    The weight of a channel of a branch is the softmax over the four branches of sigmoid(fc2(ReLU(fc1(mean over H, W))))
+    of that branch; the layers are shared by the branches.
+
+    Parameters: `sum(C//4*C//g*k*k for k, g in branches) + 2*q*h + h + q`; MACs:
+    `N*sum(C//4*C//g*k*k for k, g in branches) + 8*q*h`; branches (k, g) = (3, 1), (5, 4), (7, 8), (9, 16); q = C/4,
+    h = q/16, N = H·W of the output. Takes the place of the 3×3 convolution of a bottleneck.
+
+    Deviations: the branches are concatenated in the order of their kernels (in the authors' code reversed); groups that
+    do not divide C/4 become its largest divisor below.
+
+    Args:
+        channels: C, a multiple of 4.
+        stride: of the convolutions; the output is (B, C, ⌈H/stride⌉, ⌈W/stride⌉).
+        kernels: sizes of the four convolutions, odd.
+        groups: groups of each.
+        rd_ratio: hidden width of the shared layers relative to C/4.
+
+    Raises:
+        ValueError: an argument is out of its range; or, when called, the input is not (B, channels, H, W).
+    """
+
+    never_constant = "it takes the place of a convolution"
+
+    def __init__(
+        self,
+        channels: int,
+        stride: int = 1,
+        kernels: tuple[int, int, int, int] = (3, 5, 7, 9),
+        groups: tuple[int, int, int, int] = (1, 4, 8, 16),
+        rd_ratio: float = 1 / 16,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if positive("channels", channels) % 4:
+            raise ValueError(f"channels must be a multiple of 4, got {channels}")
+        if len(kernels) != 4 or len(groups) != 4 or not all(k % 2 for k in kernels):
+            raise ValueError(f"kernels and groups must be four, kernels odd, got {kernels} and {groups}")
+        self.channels = channels
+        quarter = channels // 4
+        self.branches = nn.ModuleList(
+            nn.Conv2d(
+                channels,
+                quarter,
+                kernel,
+                positive("stride", stride),
+                kernel // 2,
+                groups=divisor(quarter, group),
+                bias=False,
+                device=device,
+                dtype=dtype,
+            )
+            for kernel, group in zip(kernels, groups, strict=True)
+        )
+        hidden = reduced(quarter, rd_ratio)
+        self.fc1 = Pointwise(quarter, hidden, device=device, dtype=dtype)
+        self.fc2 = Pointwise(hidden, quarter, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        maps, gates = [], []
+        for branch in self.branches:
+            y = branch(x)
+            maps.append(y)
+            gates.append(torch.sigmoid(self.fc2(torch.relu(self.fc1(statistics.mean(y, [2, 3]))))))
+        weights = torch.softmax(torch.stack(gates, dim=1), dim=1).flatten(1, 2)
+        y = torch.cat(maps, dim=1)
+        return y * weights.to(y.dtype)

@@ -1,0 +1,143 @@
+"""The attentions by name: `create_attention`, `list_attentions`, `register_attention`."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from sase_attn.attentions.att_darts import AttDARTS
+from sase_attn.attentions.autola import AutoLA
+from sase_attn.attentions.bam import BAM
+from sase_attn.attentions.cbam import CBAM
+from sase_attn.attentions.double_attention import DoubleAttention
+from sase_attn.attentions.ean import EAN
+from sase_attn.attentions.eca import ECA
+from sase_attn.attentions.gather_excite import GETheta, GEThetaMinus, GEThetaPlus
+from sase_attn.attentions.gc import GC
+from sase_attn.attentions.gct_gated import GatedChannelTransform
+from sase_attn.attentions.gct_gaussian import GCTGaussian
+from sase_attn.attentions.glam import GLAM
+from sase_attn.attentions.gsop import GSoP
+from sase_attn.attentions.mca import MCAE, MCAS
+from sase_attn.attentions.psa import PSA
+from sase_attn.attentions.scse import ScSE
+from sase_attn.attentions.se import SE
+from sase_attn.attentions.srm import SRM
+from sase_attn.block import SASEBlock
+from sase_attn.genotype import Genotype, genotypes
+from sase_attn.suggest import UnknownNameError, unknown_name
+
+ATTENTIONS: dict[str, type[nn.Module]] = {
+    "se": SE,
+    "eca": ECA,
+    "cbam": CBAM,
+    "bam": BAM,
+    "srm": SRM,
+    "gsop": GSoP,
+    "gct_gaussian": GCTGaussian,
+    "gct_gated": GatedChannelTransform,
+    "mca_e": MCAE,
+    "mca_s": MCAS,
+    "ean": EAN,
+    "autola": AutoLA,
+    "gc": GC,
+    "scse": ScSE,
+    "glam": GLAM,
+    "psa": PSA,
+    "ge_theta_minus": GEThetaMinus,
+    "ge_theta": GETheta,
+    "ge_theta_plus": GEThetaPlus,
+    "double_attention": DoubleAttention,
+    "att_darts": AttDARTS,
+    "sase": SASEBlock,
+}
+
+
+def list_attentions() -> list[str]:
+    """Names of the attentions, those of the literature first, then yours."""
+    return list(ATTENTIONS)
+
+
+def create_attention(name: str | Genotype, channels: int, **options: Any) -> nn.Module:
+    """Build an attention that maps (B, channels, H, W) to the same shape, for example `create_attention("srm", 64)`.
+
+    Args:
+        name: one of `list_attentions()`, or a genotype, its name or its inline string for a `SASEBlock`.
+        channels: C.
+        options: those of the attention's class, such as `rd_ratio`, and `device` and `dtype`.
+
+    Raises:
+        UnknownNameError: no such attention or genotype; the nearest names are given.
+        TypeError: an option that this attention does not have.
+        ValueError: a value out of its range.
+    """
+    return attention_factory(name, options)(channels)
+
+
+def get_attention(name: str) -> type[nn.Module]:
+    """The class of an attention. Raises UnknownNameError with the nearest names."""
+    if name not in ATTENTIONS:
+        raise unknown_name("attention", name, ATTENTIONS)
+    return ATTENTIONS[name]
+
+
+def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool = False) -> type[nn.Module]:
+    """Add your attention: from then on it can be created, attached, put in the place of others, and saved by name.
+
+    Args:
+        name: letters, digits and underscores.
+        attention: a module class with the signature `attention(channels, *, device=None, dtype=None)` and options of
+            its own; derive from `sase_attn.attentions.Attention` to let networks that use it keep their output.
+        overwrite: replace an attention of the same name.
+
+    Raises:
+        ValueError: the name is taken, is no identifier, or is that of a genotype.
+        TypeError: `attention` is not a class, or its signature lacks `device` or `dtype`.
+    """
+    if not name.isidentifier():
+        raise ValueError(f"an attention's name must be letters, digits and underscores, got {name!r}")
+    if name in genotypes and name not in ATTENTIONS:
+        raise ValueError(f"{name!r} is the name of a genotype")
+    if name in ATTENTIONS and not overwrite:
+        raise ValueError(f"there is an attention {name!r}; pass overwrite=True to replace it")
+    if not isinstance(attention, type):
+        raise TypeError(f"attention must be a class, got {attention!r}")
+    parameters = inspect.signature(attention).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    missing = [wanted for wanted in ("device", "dtype") if wanted not in parameters and not open_ended]
+    if missing:
+        raise TypeError(f"{attention.__name__} must accept {' and '.join(missing)}, as nn.Conv2d does")
+    ATTENTIONS[name] = attention
+    return attention
+
+
+def attention_factory(
+    attention: str | Genotype | Callable[..., nn.Module], options: Mapping[str, Any]
+) -> Callable[..., nn.Module]:
+    """What builds an attention from its channels, `device` and `dtype`.
+
+    Args:
+        attention: a name or inline genotype as in `create_attention`, or a class or function, called with the channels.
+        options: passed on each time.
+
+    Raises:
+        UnknownNameError: no such attention or genotype.
+    """
+    if isinstance(attention, str) and attention in ATTENTIONS:
+        build: Callable[..., nn.Module] = ATTENTIONS[attention]
+    elif isinstance(attention, str | Genotype):
+        genotype = attention if isinstance(attention, Genotype) else _parse(attention)
+        return lambda channels, **place: SASEBlock(channels, genotype, **options, **place)
+    else:
+        build = attention
+    return lambda channels, **place: build(channels, **options, **place)
+
+
+def _parse(text: str) -> Genotype:
+    if ":" in text:
+        return Genotype.parse(text)
+    try:
+        return Genotype.parse(text)
+    except UnknownNameError:
+        raise unknown_name("attention", text, [*ATTENTIONS, *genotypes]) from None

@@ -1,0 +1,54 @@
+"""scSE: Concurrent Spatial and Channel Squeeze & Excitation, arXiv 1803.02579."""
+
+import torch
+from torch import Tensor
+
+from sase_attn import statistics
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.layers import Pointwise, reduced, zero_
+from sase_attn.ops import functional
+
+
+class ScSE(Attention):
+    """y = max(x·sigmoid(fc2(ReLU(fc1(mean over H, W)))), x·sigmoid(1×1 convolution C→1)), element by element.
+
+    Parameters: `2*C*h + h + C + C + 1`; MACs: `2*C*h + N*C`; h = C/2, N = H·W. Goes after encoder and decoder blocks of
+    segmentation networks.
+
+    The maximum is that of the authors' code; common ports add the two.
+
+    Args:
+        channels: C.
+        rd_ratio: hidden width relative to C.
+        rd_channels: that width itself; overrides `rd_ratio`.
+
+    Raises:
+        ValueError: an argument is not positive; or, when called, the input is not (B, channels, H, W).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        rd_ratio: float = 1 / 2,
+        rd_channels: int | None = None,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        hidden = reduced(channels, rd_ratio, rd_channels)
+        self.channels = channels
+        self.fc1 = Pointwise(channels, hidden, device=device, dtype=dtype)
+        self.fc2 = Pointwise(hidden, channels, device=device, dtype=dtype)
+        self.conv = Pointwise(channels, 1, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        channel = torch.sigmoid(self.fc2(torch.relu(self.fc1(statistics.mean(x, [2, 3])))))
+        spatial = torch.sigmoid(self.conv(x))
+        return torch.maximum(x * channel.to(x.dtype), x * spatial)
+
+    def zero_gates(self) -> float:
+        zero_(self.fc2)
+        zero_(self.conv)
+        return 0.5

@@ -1,0 +1,54 @@
+"""SRM: Style-based Recalibration Module, arXiv 1903.10829."""
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.layers import positive
+from sase_attn.ops import functional
+from sase_attn.ops.layers import BatchNorm2d
+
+
+class SRM(Attention):
+    """y = x·sigmoid(BN(w₀·mean + w₁·standard deviation)), the statistics over H, W, the weights per channel.
+
+    Parameters: `4*C`; MACs: `0`, as all is element-wise. Goes after the last norm of a residual branch.
+
+    The standard deviation is √(unbiased variance + 1e-5); of a single position the variance is 0 here. The weights
+    start at 0, and neither they nor the norm are decayed, as in the authors' code.
+
+    Args:
+        channels: C.
+
+    Raises:
+        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels = positive("channels", channels)
+        self.weight = nn.Parameter(torch.zeros(channels, 2, device=device, dtype=dtype))
+        self.norm = BatchNorm2d(channels, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        mean = statistics.mean(x, [2, 3])
+        std = torch.sqrt(statistics.std(x, [2, 3]).square() + 1e-5)
+        weight = self.weight.to(mean.dtype)[:, :, None, None]
+        return x * torch.sigmoid(self.norm(weight[:, 0] * mean + weight[:, 1] * std)).to(x.dtype)
+
+    def zero_gates(self) -> float:
+        with torch.no_grad():
+            self.weight.zero_()
+            self.norm.bias.zero_()
+        return 0.5
+
+    def no_weight_decay(self) -> set[str]:
+        return {"weight", "norm.weight", "norm.bias"}
