@@ -14,7 +14,7 @@ from sase_attn.ops import functional
 from sase_attn.ops.layers import BatchNorm2d
 
 
-class _Chain(nn.Module):
+class _Chain(nn.Sequential):
     """Depthwise 3×3, 1×1, BN; twice with ReLU between where `twice`. `outputs` is the width of the last 1×1."""
 
     def __init__(self, width: int, outputs: int, dilation: int = 1, twice: bool = True, **place: Any) -> None:
@@ -24,15 +24,11 @@ class _Chain(nn.Module):
         self.dw1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, **depthwise)
         self.pw1 = nn.Conv2d(width, middle, 1, bias=False, **place)
         self.norm1 = BatchNorm2d(middle, **place)
-        self.second = nn.Sequential()
         if twice:
+            self.act = nn.ReLU()
             self.dw2 = nn.Conv2d(width, width, 3, padding=1, **depthwise)
             self.pw2 = nn.Conv2d(width, outputs, 1, bias=False, **place)
             self.norm2 = BatchNorm2d(outputs, **place)
-            self.second = nn.Sequential(nn.ReLU(), self.dw2, self.pw2, self.norm2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.norm1(self.pw1(self.dw1(x))))
 
 
 class AutoLA(Attention):
@@ -100,5 +96,5 @@ class AutoLA(Attention):
         return self.se_out(x + mixed)
 
     def zero_gates(self) -> float:
-        zero_(self.tail.norm2)
+        zero_(self.get_submodule("tail.norm2"))
         return self.se_out.zero_gates()

@@ -42,5 +42,5 @@ class ECA(Attention, EcaModule):
         super().__init__(channels if kernel_size is None else None, kernel_size or 3, **place)
 
     def zero_gates(self) -> float:
-        zero_(self.conv)
+        zero_(self.get_submodule("conv"))
         return 0.5

@@ -1,4 +1,4 @@
-"""GE: Gather-Excite, arXiv 1810.12348: GE-θ⁻ without parameters, GE-θ with a gathering convolution, GE-θ⁺ with a mlp."""
+"""GE: Gather-Excite, arXiv 1810.12348: GE-θ⁻ without parameters, GE-θ that convolves, GE-θ⁺ with a mlp."""
 
 import math
 

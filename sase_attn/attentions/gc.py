@@ -45,7 +45,7 @@ class GC(Attention, GlobalContext):
 
     def zero_init_last(self) -> None:
         """Zero the last layer; timm's ResNet calls it after it has drawn all convolutions anew."""
-        zero_(self.mlp_add.fc2)
+        zero_(self.get_submodule("mlp_add.fc2"))
 
     def zero_gates(self) -> float:
         self.zero_init_last()

@@ -36,9 +36,9 @@ class GSoP(Attention):
     The d channels are ReLU(BN(1×1 convolution of ReLU(x))); their covariance is taken over the positions, centred, and
     divided by their number; a row of it is a channel of the norm and a group of the convolution, d → 4d.
 
-    Parameters: `C*d + d + 2*d + 2*d + 4*d*d + 4*d + 4*d*C + C`; MACs: `N*C*d + N*d*d + 4*d*d + 4*d*C`; d = 128, N = H·W.
-    Goes into the last block of each stage, after its last norm; in ResNets the fourth stage then keeps stride 1, and
-    the reduction of the first stage has stride 2.
+    Parameters: `C*d + d + 2*d + 2*d + 4*d*d + 4*d + 4*d*C + C`; MACs: `N*C*d + N*d*d + 4*d*d + 4*d*C`; d = 128,
+    N = H·W. Goes into the last block of each stage, after its last norm; in ResNets the fourth stage then keeps stride
+    1, and the reduction of the first stage has stride 2.
 
     All convolutions have biases. The authors' code also has a spatial path, which GSoP-Net1's figures do not use, and
     which is not here.

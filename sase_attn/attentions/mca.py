@@ -1,4 +1,4 @@
-"""MCA: Moment Channel Attention Networks, arXiv 2403.01713: with the deviation (MCA-E) and with the skewness (MCA-S)."""
+"""MCA: Moment Channel Attention Networks, arXiv 2403.01713: of the deviation (MCA-E) and of the skewness (MCA-S)."""
 
 from typing import ClassVar
 

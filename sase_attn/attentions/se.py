@@ -57,5 +57,5 @@ class SE(Attention, SEModule):
         )
 
     def zero_gates(self) -> float:
-        zero_(self.fc2)
-        return float(self.gate(torch.zeros(1)))
+        zero_(self.get_submodule("fc2"))
+        return float(self.get_submodule("gate")(torch.zeros(1)))

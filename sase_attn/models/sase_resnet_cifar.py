@@ -17,7 +17,7 @@ from sase_attn.weights import warm_start
 
 __all__: list[str] = []  # filled by register_model
 
-_CFG = dict(
+CIFAR_CFG = dict(
     num_classes=10,
     input_size=(3, 32, 32),
     pool_size=(8, 8),
@@ -29,7 +29,7 @@ _CFG = dict(
     classifier="fc",
     license="apache-2.0",
 )
-default_cfgs = generate_default_cfgs({"resnet20_cifar.untrained": _CFG, "sase_resnet20.untrained": _CFG})
+default_cfgs = generate_default_cfgs({"resnet20_cifar.untrained": CIFAR_CFG, "sase_resnet20.untrained": CIFAR_CFG})
 
 
 class CifarResNet(ResNet):
