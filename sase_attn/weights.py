@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from sase_attn.attentions.attention import Attention
 from sase_attn.block import SASEBlock
 from sase_attn.insert.attach import Attached, absorbing, constant_gain
 from sase_attn.suggest import unknown_name
@@ -56,7 +57,7 @@ def warm_start(state_dict: Mapping[str, Tensor], model: nn.Module) -> StateDict:
             if f"{plain_name}.{key}" in weights:
                 weights[f"{host_name}.{key}"] = weights.pop(f"{plain_name}.{key}")
         gain = constant_gain(attn)
-        for parameter in absorbing(host_name, host):
+        for parameter in absorbing(host_name, host, gain):
             key = f"{host_name}.{parameter}"
             if key in weights:
                 weights[key] = weights[key] / gain
@@ -70,8 +71,11 @@ def _attention_slots(model: nn.Module) -> list[tuple[str, str]]:
     for name, module in model.named_modules():
         if isinstance(module, Attached):
             slots.append((f"{name}.host", f"{name}.attn"))
-        elif isinstance(getattr(module, "se", None), SASEBlock):
-            slots.append((f"{name}.bn3" if hasattr(module, "bn3") else f"{name}.bn2", f"{name}.se"))
+        elif isinstance(getattr(module, "se", None), SASEBlock | Attention):
+            children = [child for child, _ in module.named_children()]
+            norm = "bn3" if "bn3" in children else "bn2"
+            if norm in children[: children.index("se")]:  # in MobileNets `se` comes before the last norm
+                slots.append((f"{name}.{norm}", f"{name}.se"))
     return slots
 
 

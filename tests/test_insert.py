@@ -126,7 +126,7 @@ class Plain(nn.Module):
         (ValueError, "unknown module pattern 'layer1.0.bm2'; did you mean layer1.0.bn2", dict(after="layer1.0.bm2")),
         (ValueError, "unknown module pattern 'nothing.here'", dict(after=["layer*.*.bn2", "nothing.here"])),
         (ValueError, "cannot tell the output channels of layer1.0.relu", dict(after="layer1.0.*")),
-        (ValueError, "unknown genotype 'sese'; did you mean sase", dict(after="layer1.0.bn2", attn="sese")),
+        (ValueError, "unknown attention 'sese'; did you mean .*sase", dict(after="layer1.0.bn2", attn="sese")),
         (
             TypeError,
             r"Plain cannot start as a constant: it has no zero_gates\(\)",

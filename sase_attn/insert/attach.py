@@ -1,4 +1,4 @@
-"""Put attention into a network that exists, by the names of its modules: `attach`."""
+"""Put attention behind layers of a network that exists, by their names: `attach`."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sase_attn.block import SASEBlock
+from sase_attn.attentions.registry import attention_factory
 from sase_attn.genotype import Genotype
 from sase_attn.suggest import unknown_name
 
@@ -51,9 +51,11 @@ def attach(
     Args:
         model: any network, for example of timm or torchvision.
         after: a pattern or several, matched dot by dot: "layer*.*.bn3" is every `bn3` two levels below `layer…`.
-        attn: a genotype (or its name or inline string), or anything that, called with the channels, gives a module.
+        attn: a name of `list_attentions()`, a genotype (or its name or inline string), or anything that, called with
+            the channels, gives a module.
         preserve_output: start the attention as a constant gain and divide the gain out of the matched layer, so that
-            the network's output is what it was (in eval mode to float rounding).
+            the network's output is what it was (in eval mode to float rounding). An attention whose gain is 1 goes
+            behind any layer.
         attn_args: further arguments of the attention.
         dry_run: report what would be touched, touch nothing.
 
@@ -63,36 +65,34 @@ def attach(
     Raises:
         ValueError: nothing matched (the nearest names are given); a match has no known number of channels, carries
             attention already, or has no affine weights that could absorb the gain. The network is then untouched.
-        TypeError: `preserve_output` with an attention that cannot start as a constant.
-        UnknownNameError: the genotype is unknown.
+        TypeError: `preserve_output` with an attention that cannot start as a constant; the message says why. Or an
+            argument that the attention does not have.
+        UnknownNameError: the attention is unknown.
     """
     patterns = [after] if isinstance(after, str) else list(after)
     modules = dict(model.named_modules())
-    names = [name for name in modules if any(_matches(name, pattern) for pattern in patterns)]
+    names = [name for name in modules if any(matches(name, pattern) for pattern in patterns)]
     for pattern in patterns:
-        if not any(_matches(name, pattern) for name in names):
+        if not any(matches(name, pattern) for name in names):
             raise unknown_name("module pattern", pattern, [name for name in modules if name])
-    build = _factory(attn, attn_args or {})
+    build = attention_factory(attn, attn_args or {})
     planned: list[tuple[Attached, Insertion]] = []
     for name in names:
         host = modules[name]
         if isinstance(host, Attached):
             raise ValueError(f"{name} already has attention ({type(host.attn).__name__})")
         channels = _output_channels(name, host)
-        foldable = absorbing(name, host) if preserve_output else []
         weight = next(iter(host.parameters()), torch.empty(0))
         block = build(channels, device=weight.device, dtype=weight.dtype).train(host.training)
-        gain = None
-        if preserve_output:
-            gain = constant_gain(block)
-            if foldable and gain == 0:
-                raise ValueError(f"{type(block).__name__} starts as zero, which no layer before it can make up for")
+        gain = constant_gain(block) if preserve_output else None
+        if gain is not None:
+            absorbing(name, host, gain)
         planned.append((Attached(host, block), Insertion(name, type(host).__name__, channels, gain)))
     if not dry_run:
         for attached, insertion in planned:
             if insertion.gain is not None:
                 with torch.no_grad():
-                    for parameter in absorbing(insertion.name, attached.host):
+                    for parameter in absorbing(insertion.name, attached.host, insertion.gain):
                         attached.host.get_parameter(parameter).div_(insertion.gain)
             parent, _, child = insertion.name.rpartition(".")
             setattr(model.get_submodule(parent), child, attached)
@@ -100,32 +100,40 @@ def attach(
 
 
 def constant_gain(attn: nn.Module) -> float:
-    """Make an attention start as a constant gain, and return it. Raises TypeError if it has no `zero_gates()`."""
+    """Make an attention start as a constant gain, and return it.
+
+    Raises:
+        TypeError: it has no `zero_gates()`, or says there why it cannot.
+        ValueError: that gain is 0, which no layer can make up for.
+    """
     zero_gates = getattr(attn, "zero_gates", None)
     if zero_gates is None:
         raise TypeError(f"{type(attn).__name__} cannot start as a constant: it has no zero_gates() method")
-    return float(zero_gates())
+    gain = float(zero_gates())
+    if gain == 0:
+        raise ValueError(f"{type(attn).__name__} starts as zero, which no layer before it can make up for")
+    return gain
 
 
-def absorbing(name: str, host: nn.Module) -> list[str]:
-    """Names of the parameters of a layer whose scaling scales its output. Raises ValueError if there are none."""
+def absorbing(name: str, host: nn.Module, gain: float) -> list[str]:
+    """Names of the parameters of a layer to divide by the gain of an attention behind it: none for a gain of 1.
+
+    Raises:
+        ValueError: no parameters of the layer scale its output.
+    """
+    if gain == 1:
+        return []
     activation = getattr(host, "act", nn.Identity())
     if getattr(host, "weight", None) is None or not isinstance(activation, nn.Identity | nn.ReLU):
         raise ValueError(
-            f"{name} ({type(host).__name__}) cannot absorb a gain: preserve_output needs a norm with affine weights or "
-            "a convolution, without an activation other than ReLU"
+            f"{name} ({type(host).__name__}) cannot absorb a gain of {gain:g}: preserve_output needs a norm with "
+            "affine weights or a convolution, without an activation other than ReLU"
         )
     return ["weight"] if getattr(host, "bias", None) is None else ["weight", "bias"]
 
 
-def _factory(attn: str | Genotype | Callable[..., nn.Module], attn_args: Mapping[str, Any]) -> Callable[..., nn.Module]:
-    if isinstance(attn, str | Genotype):
-        genotype = Genotype.parse(attn) if isinstance(attn, str) else attn
-        return lambda channels, **place: SASEBlock(channels, genotype, **attn_args, **place)
-    return lambda channels, **place: attn(channels, **attn_args, **place)
-
-
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
+    """Whether a module's name matches a pattern, dot by dot."""
     parts, wanted = name.split("."), pattern.split(".")
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
