@@ -37,9 +37,10 @@ def describe_se(module: nn.Module) -> SqueezeExcitation | None:
     """
     own = type(module)
     for cls in own.__mro__:
-        adapter = _REGISTERED.get(cls) or _KNOWN.get(f"{cls.__module__}.{cls.__qualname__}")
-        if adapter is not None and own.forward is cls.forward:
-            return adapter(module)
+        if issubclass(cls, nn.Module) and own.forward is cls.forward:
+            adapter = _REGISTERED.get(cls) or _KNOWN.get(f"{cls.__module__}.{cls.__qualname__}")
+            if adapter is not None:
+                return adapter(module)
     return None
 
 
@@ -106,6 +107,12 @@ def _layers(names: Iterable[str]) -> Adapter:
     return adapter
 
 
+def _children(module: nn.Module) -> SqueezeExcitation:
+    """For a class whose children are its excitation, in that order."""
+    layers = dict(module.named_children())
+    return SqueezeExcitation(getattr(module, "channels"), layers, getattr(module, "add_maxpool"))  # noqa: B009
+
+
 # By full name, so that no class has to be imported to be recognised.
 _KNOWN: dict[str, Adapter] = {
     "timm.layers.squeeze_excite.SEModule": _layers(("fc1", "bn", "act", "fc2", "gate")),
@@ -113,6 +120,6 @@ _KNOWN: dict[str, Adapter] = {
     "timm.models._efficientnet_blocks.SqueezeExcite": _layers(("conv_reduce", "act1", "conv_expand", "gate")),
     "timm.models.senet.SEModule": _layers(("fc1", "relu", "fc2", "sigmoid")),
     "torchvision.ops.misc.SqueezeExcitation": _layers(("fc1", "activation", "fc2", "scale_activation")),
-    "sase_attn.attentions.se.SE": _layers(("fc1", "bn", "act", "fc2", "gate")),
+    "sase_attn.attentions.tiled_se.TiledSE": _children,
 }
 _REGISTERED: dict[type[nn.Module], Adapter] = {}

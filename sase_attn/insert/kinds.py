@@ -1,0 +1,119 @@
+"""Kinds of attention by name, and which modules of a network are of one."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from torch import nn
+
+from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.registry import ATTENTIONS, list_attentions
+from sase_attn.insert.adapters import describe_se
+from sase_attn.suggest import unknown_name
+
+# Classes of timm beside those of `list_attentions()`; a kind of both holds both. By full name, as in `adapters`.
+_TIMM = {
+    "eca": ("timm.layers.eca.EcaModule", "timm.layers.eca.CecaModule"),
+    "cbam": ("timm.layers.cbam.CbamModule", "timm.layers.cbam.LightCbamModule"),
+    "gc": ("timm.layers.global_context.GlobalContext",),
+    "ge": ("timm.layers.gather_excite.GatherExcite",),
+    "coord": ("timm.layers.coord_attn.CoordAttn", "timm.layers.coord_attn.SimpleCoordAttn"),
+    "ela": ("timm.layers.coord_attn.EfficientLocalAttn",),
+    "strip": ("timm.layers.coord_attn.StripAttn",),
+}
+_TILED = ("sase_attn.attentions.tiled_se.TiledSE",)
+_SLOTS = {"se", "se_module", "se_layer", "se_block", "squeeze_excite", "squeeze_excitation"}
+_SE_CLASS = re.compile(r"(E|Eff\w*)?(SE|Squeeze(And)?Excit\w*)(Module|Layer|Block|Unit|Attention|2d)?")
+_ATTENTION_CLASS = re.compile(r"Attn|Attention|Excit|SelectiveKernel$|GlobalContext$|Eca|ECA|Cbam|CBAM|MHSA")
+
+
+def list_kinds() -> list[str]:
+    """Names of the kinds of attention that can be replaced."""
+    return list(dict.fromkeys([*list_attentions(), *_TIMM]))
+
+
+def of_kind(kind: str | type[nn.Module]) -> Callable[[nn.Module], bool]:
+    """Whether a module is of a kind: a name of `list_kinds()`, or a class (subclasses count).
+
+    "se" is every squeeze-and-excitation that `describe_se` knows but the tiled one.
+
+    Raises:
+        UnknownNameError: no such kind.
+        TypeError: neither a name nor a class of modules.
+    """
+    if isinstance(kind, type) and issubclass(kind, nn.Module):
+        return lambda module: isinstance(module, kind)
+    if not isinstance(kind, str):
+        raise TypeError(f"wanted a kind of attention ({', '.join(list_kinds())}) or a class of modules, got {kind!r}")
+    if kind not in list_kinds():
+        raise unknown_name("kind of attention", kind, list_kinds())
+    if kind == "se":
+        return lambda module: describe_se(module) is not None and not _is_one_of(module, _TILED)
+    own, others = ATTENTIONS.get(kind), _TIMM.get(kind, ())
+    return lambda module: bool(own and isinstance(module, own)) or _is_one_of(module, others)
+
+
+def find(model: nn.Module, matches: Callable[[nn.Module], bool]) -> dict[str, nn.Module]:
+    """The modules that match, by name, in the network's order; shared ones under each of their names.
+
+    Parts of a match, and parts of another attention of this package, do not count.
+    """
+    found: dict[str, nn.Module] = {}
+    owners: set[str] = set()
+    for name, module in model.named_modules(remove_duplicate=False):
+        if any(owner in owners for owner in _ancestors(name)):
+            continue
+        if matches(module):
+            found[name] = module
+        if matches(module) or isinstance(module, Attention):
+            owners.add(name)
+    return found
+
+
+def look_alikes(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules that look like squeeze-and-excitation by class or attribute name, but are of no known kind."""
+    known = find(model, _is_known)
+    holders = {owner for name in known for owner in _ancestors(name)}
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if name in known or name in holders or isinstance(module, nn.Identity | Attention):
+            continue
+        if any(owner in known or owner in found for owner in _ancestors(name)):
+            continue
+        if name.rpartition(".")[2] in _SLOTS or _SE_CLASS.fullmatch(type(module).__name__):
+            found[name] = module
+    return found
+
+
+def present_kinds(model: nn.Module) -> list[str]:
+    """The kinds of which a network has modules."""
+    return [kind for kind in list_kinds() if find(model, of_kind(kind))]
+
+
+def inventory(model: nn.Module) -> str:
+    """The attention-like classes of a network and how many there are, in words."""
+    alike = look_alikes(model)
+    counts = Counter(
+        type(module).__name__
+        for name, module in model.named_modules()
+        if name and (_is_known(module) or name in alike or _ATTENTION_CLASS.search(type(module).__name__))
+    )
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def _is_known(module: nn.Module) -> bool:
+    return (
+        describe_se(module) is not None
+        or any(_is_one_of(module, names) for names in _TIMM.values())
+        or isinstance(module, tuple(ATTENTIONS.values()))
+    )
+
+
+def _is_one_of(module: nn.Module, names: tuple[str, ...]) -> bool:
+    return any(f"{cls.__module__}.{cls.__qualname__}" in names for cls in type(module).__mro__)
+
+
+def _ancestors(name: str) -> Iterator[str]:
+    while name:
+        name = name.rpartition(".")[0]
+        yield name

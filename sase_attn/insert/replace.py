@@ -1,0 +1,192 @@
+"""Put other attention in the place of a network's own, by its kind: `replace`."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from sase_attn.attentions.registry import ATTENTIONS, attention_factory
+from sase_attn.genotype import Genotype
+from sase_attn.insert.adapters import describe_se
+from sase_attn.insert.attach import matches
+from sase_attn.insert.channels import channels_of
+from sase_attn.insert.kinds import find, inventory, list_kinds, look_alikes, of_kind, present_kinds
+from sase_attn.suggest import unknown_name
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """One module that `replace` exchanged: its name, its classes before and after, its channels.
+
+    `kept` says whether the new one works with the old one's parameters, under unchanged keys of the state dict.
+    """
+
+    name: str
+    old: str
+    new: str
+    channels: int
+    kept: bool
+
+
+def replace(
+    model: nn.Module,
+    old: str | type[nn.Module],
+    *,
+    with_: str | Genotype | Callable[..., nn.Module],
+    keep_weights: bool | None = None,
+    only: str | Sequence[str] | None = None,
+    attn_args: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+) -> list[Replacement]:
+    """Put other attention in the place of every module of a kind, in place.
+
+    Names of modules stay, so that pretrained weights of the rest still fit, and so do `features_only` and scripting.
+
+    Args:
+        model: any network, for example of timm or torchvision.
+        old: a kind ("se" for every known squeeze-and-excitation class, "eca", "cbam", …: see `list_kinds`), or a class.
+        with_: as `attn` of `attach`: an attention's name, a genotype, or a class or function called with the channels.
+        keep_weights: whether the new module works with the old one's parameters, which needs squeeze-and-excitation
+            before and an attention with `from_squeeze_excite` (such as "tiled_se") after. None: where that is so; other
+            attention starts anew, and then every `Replacement.kept` is False. True: required. False: always anew.
+        only: a pattern of names or several, matched dot by dot; by default every module of the kind.
+        attn_args: further arguments of the new attention.
+        dry_run: report what would be replaced, touch nothing.
+
+    Returns:
+        What was replaced, in the network's order. A module that sits in several places stays one module.
+
+    Warns:
+        UserWarning: `only` matches modules that are of another kind too, or, for "se", there are modules that look like
+            squeeze-and-excitation but are of unknown class (see `register_se`). The message names them.
+
+    Raises:
+        ValueError: nothing matched (the network's attention and the known kinds are given); a match has forward hooks,
+            which would be lost, or a number of channels that cannot be told. The network is then untouched.
+        TypeError: `keep_weights=True` where weights cannot be kept; the model is scripted; an argument that the
+            attention does not have.
+        UnknownNameError: no such kind, attention or module pattern.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise TypeError("cannot replace modules of a scripted model; replace first, then torch.jit.script")
+    attn_args = attn_args or {}
+    build, new_class = attention_factory(with_, attn_args), _class_of(with_)
+    found = find(model, of_kind(old))
+    if "" in found:
+        raise ValueError(f"the model itself is a {type(model).__name__}; pass the network that holds it")
+    chosen = found if only is None else _chosen(model, found, old, only)
+    if not chosen:
+        kind = old if isinstance(old, str) else old.__name__
+        kinds = present_kinds(model)
+        hint = f"it has kinds {', '.join(kinds)}" if kinds else f"kinds are {', '.join(list_kinds())}, or a class"
+        raise ValueError(
+            f"nothing to replace: wanted modules of kind {kind!r}, got a {type(model).__name__} with attention-like "
+            f"modules: {inventory(model)}; {hint}"
+        )
+    channels = channels_of(model, chosen)
+    planned: dict[int, tuple[nn.Module, bool]] = {}
+    for name, module in chosen.items():
+        if id(module) not in planned:
+            if module._forward_hooks or module._forward_pre_hooks:
+                raise ValueError(f"{name} has forward hooks, which replacing it would lose; remove them first")
+            if _can_keep(name, module, with_, new_class, keep_weights):
+                planned[id(module)] = (_with_weights(name, module, new_class, attn_args), True)
+            else:
+                tensor = _nearby_tensor(model, name)
+                new = build(channels[name], device=tensor.device, dtype=tensor.dtype)
+                planned[id(module)] = (new.train(module.training), False)
+    if old == "se" and only is None and (unknown := look_alikes(model)):
+        warnings.warn(
+            f"left as they are, being of no known class (see sase_attn.insert.register_se): {_listed(unknown)}",
+            stacklevel=2,
+        )
+    report = []
+    for name, module in chosen.items():
+        new, kept = planned[id(module)]
+        report.append(Replacement(name, type(module).__name__, type(new).__name__, channels[name], kept))
+        if not dry_run:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, new)
+    return report
+
+
+def _class_of(attention: object) -> Any:
+    """The class that a `with_` stands for, to ask whether it takes weights over."""
+    if isinstance(attention, str):
+        return ATTENTIONS.get(attention)
+    return _class_of(attention.func) if isinstance(attention, partial) else attention
+
+
+def _chosen(
+    model: nn.Module, found: Mapping[str, nn.Module], old: str | type[nn.Module], only: str | Sequence[str]
+) -> dict[str, nn.Module]:
+    """Those of `found` whose names match `only`. Warns of matches that are something else."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    kind = old if isinstance(old, str) else old.__name__
+    others: dict[str, nn.Module] = {}
+    for pattern in [only] if isinstance(only, str) else only:
+        hits = {name: module for name, module in modules.items() if matches(name, pattern)}
+        if not hits:
+            raise unknown_name("module pattern", pattern, [*found] or [name for name in modules if name])
+        if not hits.keys() & found.keys():
+            raise ValueError(f"{pattern!r} matches no module of kind {kind!r}, but {_listed(hits)}")
+        others |= {name: m for name, m in hits.items() if name not in found and not isinstance(m, nn.Identity)}
+    if others:
+        warnings.warn(f"left as they are, not being of kind {kind!r}: {_listed(others)}", stacklevel=3)
+    patterns = [only] if isinstance(only, str) else only
+    return {name: m for name, m in found.items() if any(matches(name, pattern) for pattern in patterns)}
+
+
+def _can_keep(name: str, module: nn.Module, with_: object, new_class: Any, keep_weights: bool | None) -> bool:
+    if keep_weights is False:
+        return False
+    able = hasattr(new_class, "from_squeeze_excite")
+    if keep_weights and not able:
+        label = repr(with_) if isinstance(with_, str | Genotype) else getattr(with_, "__name__", repr(with_))
+        able_ones = [key for key, cls in ATTENTIONS.items() if hasattr(cls, "from_squeeze_excite")]
+        raise TypeError(
+            f"{label} cannot take over the weights of {name} ({type(module).__name__}): pass keep_weights=False to "
+            f"start it anew, or one of {', '.join(able_ones)} to keep them"
+        )
+    if keep_weights and describe_se(module) is None:
+        raise TypeError(
+            f"{name} ({type(module).__name__}) is no known squeeze-and-excitation, whose weights alone can be kept: "
+            "pass keep_weights=False"
+        )
+    return able and describe_se(module) is not None
+
+
+def _with_weights(name: str, module: nn.Module, new_class: Any, attn_args: Mapping[str, Any]) -> nn.Module:
+    """The new attention around the old one's own layers: same parameters, same keys, same modes."""
+    new: nn.Module = new_class.from_squeeze_excite(describe_se(module), **attn_args)
+    before, after = module.state_dict().keys(), new.state_dict().keys()
+    if before != after:
+        raise ValueError(
+            f"{new_class.__name__} does not keep the weights of {name} ({type(module).__name__}): its state dict has "
+            f"{sorted(after)}, wanted {sorted(before)}; pass keep_weights=False"
+        )
+    reused = set(module.modules())
+    for part in new.modules():
+        if part not in reused:
+            part.training = module.training
+    return new
+
+
+def _nearby_tensor(model: nn.Module, name: str) -> torch.Tensor:
+    """A parameter of the module or of the nearest module around it, for device and type."""
+    while True:
+        tensor = next((p for p in model.get_submodule(name).parameters() if p.is_floating_point()), None)
+        if tensor is not None:
+            return tensor
+        if not name:
+            return torch.empty(0)
+        name = name.rpartition(".")[0]
+
+
+def _listed(modules: Mapping[str, nn.Module], most: int = 8) -> str:
+    shown = [f"{name or 'the model'} ({type(module).__name__})" for name, module in list(modules.items())[:most]]
+    return ", ".join(shown) + (f" and {len(modules) - most} more" if len(modules) > most else "")
