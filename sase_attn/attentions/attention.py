@@ -10,7 +10,7 @@ class Attention(nn.Module):
 
     Subclasses take `channels` first, then their own options, then `act_layer` (hosts such as timm's EfficientNet pass
     their activation to every attention; it has an effect only where the docstring says so), `device` and `dtype`.
-    Statistics and the gates made from them are computed in float32 for half-precision inputs.
+    Statistics and the gates made from them are computed in float32 for half-precision inputs, unless said otherwise.
     """
 
     never_constant: ClassVar[str] = "it does not define zero_gates()"

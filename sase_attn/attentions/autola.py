@@ -39,9 +39,10 @@ class AutoLA(Attention):
     sep and dil gate by the sigmoid of separable and dilated (2) 3×3 convolutions, spatial by that of a separable one of
     [max, mean] over C, cbam has ratio 4, mix is 1×1 5C/4→C, BN, ReLU, 1×1 C→C, BN.
 
-    Parameters: see `tests/test_attentions.py`; about 2.9·C². MACs: about 2.8·C²·H·W. Goes after the 3×3 convolution of
-    a bottleneck and its norm, at the inner width, which alone agrees with the published size; in basic blocks after the
-    last norm.
+    Parameters: `9*q*q + 99*q + 148 + 2*q*(q//4) + q//4 + q + 2*q*(q//8) + 2*C*(C//8) + 5*q*C + C*C + 4*C`; MACs:
+    `N*(9*q*q + 81*q + 42 + 98 + 5*q*C + C*C) + 4*q*(q//4) + 2*q*(q//8) + 2*C*(C//8)`; q = C/4, N = H·W. Goes after
+    the 3×3 convolution of a bottleneck and its norm, at the inner width, which alone agrees with the published size; in
+    basic blocks after the last norm.
 
     As the authors' code, both SE have ratio 8 and no biases; 1/16 fits the published parameters better (29.41M against
     29.39M).

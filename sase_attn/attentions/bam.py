@@ -61,7 +61,7 @@ class BAM(Attention):
         spatial = torch.relu(self.norm2(self.reduce(x)))
         spatial = torch.relu(self.norm3(self.conv1(spatial)))
         spatial = self.expand(torch.relu(self.norm4(self.conv2(spatial))))
-        return x * (1 + torch.sigmoid(channel * spatial)).to(x.dtype)
+        return (x * (1 + torch.sigmoid(channel * spatial))).to(x.dtype)
 
     def zero_gates(self) -> float:
         zero_(self.fc2)  # one of the two factors only: with both at zero neither would learn

@@ -55,9 +55,9 @@ class CBAM(Attention):
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
         mean = self._mlp(statistics.mean(x, [2, 3]))
-        x = x * torch.sigmoid(mean + self._mlp(statistics.maximum(x, [2, 3]))).to(x.dtype)
+        x = (x * torch.sigmoid(mean + self._mlp(statistics.maximum(x, [2, 3])))).to(x.dtype)
         pooled = torch.cat([statistics.maximum(x, [1]), statistics.mean(x, [1])], dim=1)
-        return x * torch.sigmoid(self.norm(self.conv(pooled))).to(x.dtype)
+        return (x * torch.sigmoid(self.norm(self.conv(pooled)))).to(x.dtype)
 
     def _mlp(self, z: Tensor) -> Tensor:
         return self.fc2(torch.relu(self.fc1(z)))

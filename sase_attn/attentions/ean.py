@@ -52,7 +52,7 @@ class EAN(Attention):
         factor = self.alpha.to(z.dtype) * weight * torch.rsqrt(weight.square().mean() + 1e-5)
         scale = (factor * weight).repeat(self.groups)[:, None, None]
         shift = (factor * bias + self.delta.to(z.dtype)).repeat(self.groups)[:, None, None]
-        return x * torch.sigmoid(z * scale + shift).to(x.dtype)
+        return (x * torch.sigmoid(z * scale + shift)).to(x.dtype)
 
     def zero_gates(self) -> float:
         nn.init.zeros_(self.alpha)

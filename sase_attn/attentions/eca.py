@@ -16,7 +16,8 @@ class ECA(Attention, EcaModule):
     the last norm of a residual branch.
 
     The released ImageNet networks do not use the adaptive size but 3, 5, 5, 7 (ResNet-50) and 3, 3, 5, 7 (ResNet-101)
-    for the four stages, which is what the models `eca_resnet50` and `eca_resnet101` have.
+    for the four stages, which is what the models `eca_resnet50` and `eca_resnet101` have. The gate is computed in the
+    type of x.
 
     Args:
         channels: C.

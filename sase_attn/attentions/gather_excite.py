@@ -43,7 +43,7 @@ class GEThetaMinus(Attention):
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
         if self.extent == 0:
-            return x * torch.sigmoid(statistics.mean(x, [2, 3])).to(x.dtype)
+            return (x * torch.sigmoid(statistics.mean(x, [2, 3]))).to(x.dtype)
         e = self.extent
         gathered = F.avg_pool2d(x, 2 * e - 1, stride=e, padding=e - 1, count_include_pad=False)
         return x * torch.sigmoid(F.interpolate(gathered, size=[x.shape[2], x.shape[3]], mode="nearest"))
@@ -112,8 +112,8 @@ class GETheta(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        gate = torch.sigmoid(self.excite(self.gather(x))).to(x.dtype)
-        return x * F.interpolate(gate, size=[x.shape[2], x.shape[3]], mode="nearest")
+        gate = torch.sigmoid(self.excite(self.gather(x)))
+        return (x * F.interpolate(gate, size=[x.shape[2], x.shape[3]], mode="nearest")).to(x.dtype)
 
     def excite(self, gathered: Tensor) -> Tensor:
         """What is made of the gathered map before the sigmoid."""

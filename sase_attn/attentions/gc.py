@@ -18,7 +18,7 @@ class GC(Attention, GlobalContext):
 
     timm's `GlobalContext` as the paper has it: it adds (timm's own "gc" multiplies) with ratio 1/16. fc2 starts at 0,
     in hosts that re-initialise convolutions too, so that the module starts as an identity. The layer norm's eps is
-    timm's, 1e-6.
+    timm's, 1e-6. All is computed in the type of x.
 
     Args:
         channels: C.

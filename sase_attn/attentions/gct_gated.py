@@ -44,7 +44,7 @@ class GatedChannelTransform(Attention):
         norm = self.alpha.to(energy.dtype) * torch.sqrt(energy + _EPS)
         relative = norm * torch.rsqrt(norm.square().mean(1, keepdim=True) + _EPS)
         gate = 1 + torch.tanh(self.gamma.to(energy.dtype) * relative + self.beta.to(energy.dtype))
-        return x * gate.to(x.dtype)
+        return (x * gate).to(x.dtype)
 
     def zero_gates(self) -> float:
         with torch.no_grad():

@@ -48,4 +48,4 @@ class GCTGaussian(Attention):
         else:
             c = 3 * torch.sigmoid(self.theta.to(z.dtype)) + 1
             gate = torch.exp(z.square() / (-2 * c.square()))
-        return x * gate.to(x.dtype)
+        return (x * gate).to(x.dtype)

@@ -20,8 +20,8 @@ class GLAM(Attention):
     Global: F = x·G_c + x, then F·G_s + F; G_c mixes the channels of x by the softmax of kᵀq over k, where q and k are
     sigmoids of convolutions along C of the means; G_s is non-local attention over positions with h channels.
 
-    Parameters: `3*k + 5*C*h + C + 31*h + 27*h*h + 4*h + 1`; MACs: `3*C*k + C*C + C*C*N + N*(5*C*h + 27*h*h + 4*h) +
-    2*N*N*h`; h = C/4, k ECA's adaptive size, N = H·W. Goes once after the last stage of a retrieval network.
+    Parameters: `3 + 3*k + 5*C*h + C + 7*h + 27*h*h + 4*h + 1`; MACs: `3*C*k + C*C + C*C*N + N*(5*C*h + 27*h*h + 4*h)
+    + 2*N*N*h`; h = C/4, k ECA's adaptive size, N = H·W. Goes once after the last stage of a retrieval network.
 
     No official code was found; written from the paper's formulas. Memory grows with C² and (H·W)² per image.
 

@@ -74,7 +74,7 @@ class GSoP(Attention):
         x = functional.check_input(x, self.channels)
         rows = torch.relu(self.norm1(self.reduce(torch.relu(x)))).flatten(2)
         covariance = self.norm2(statistics.covariance(rows, rows.shape[2])[:, :, :, None])[:, :, :, 0]
-        return x * torch.sigmoid(self.expand(self.row_conv(covariance))).to(x.dtype)
+        return (x * torch.sigmoid(self.expand(self.row_conv(covariance)))).to(x.dtype)
 
     def zero_gates(self) -> float:
         zero_(self.expand)

@@ -52,7 +52,7 @@ class MCAE(Attention):
         bias = self.conv.bias
         if bias is not None:
             gate = gate + bias.to(gate.dtype)
-        return x * torch.sigmoid(gate)[:, 0, :, None, None].to(x.dtype)
+        return (x * torch.sigmoid(gate)[:, 0, :, None, None]).to(x.dtype)
 
     def moment(self, x: Tensor) -> Tensor:
         """The second statistic, (B, C, 1, 1)."""

@@ -46,7 +46,7 @@ class ScSE(Attention):
         x = functional.check_input(x, self.channels)
         channel = torch.sigmoid(self.fc2(torch.relu(self.fc1(statistics.mean(x, [2, 3])))))
         spatial = torch.sigmoid(self.conv(x))
-        return torch.maximum(x * channel.to(x.dtype), x * spatial)
+        return torch.maximum(x * channel, x * spatial.to(channel.dtype)).to(x.dtype)
 
     def zero_gates(self) -> float:
         zero_(self.fc2)

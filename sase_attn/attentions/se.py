@@ -17,7 +17,7 @@ class SE(Attention, SEModule):
     residual branch, before the shortcut is added.
 
     timm's `SEModule` with two defaults of the paper: the width is C/16, not rounded to multiples of 8, and there are
-    biases (`bias=False` is common in other ports).
+    biases (`bias=False` is common in other ports). The gate is computed in the type of x.
 
     Args:
         channels: C.

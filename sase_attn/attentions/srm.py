@@ -42,12 +42,13 @@ class SRM(Attention):
         mean = statistics.mean(x, [2, 3])
         std = torch.sqrt(statistics.std(x, [2, 3]).square() + 1e-5)
         weight = self.weight.to(mean.dtype)[:, :, None, None]
-        return x * torch.sigmoid(self.norm(weight[:, 0] * mean + weight[:, 1] * std)).to(x.dtype)
+        return (x * torch.sigmoid(self.norm(weight[:, 0] * mean + weight[:, 1] * std))).to(x.dtype)
 
     def zero_gates(self) -> float:
         with torch.no_grad():
             self.weight.zero_()
             self.norm.bias.zero_()
+        self.norm.reset_running_stats()
         return 0.5
 
     def no_weight_decay(self) -> set[str]:

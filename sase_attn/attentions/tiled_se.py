@@ -45,7 +45,7 @@ class ExcitationOf(Protocol):
 class TiledSE(Attention, nn.Sequential):
     """y = x·gate, the gate of a tile being excitation(mean of the tile); the excitation is SE's.
 
-    Parameters: those of SE, under SE's names; MACs: SE's times the number of tiles. Takes (B, C, H, W) of any floating
+    Parameters: `2*C*h + h + C`, SE's, under SE's names; MACs: `2*C*h*tiles`; h = C/16. Goes where SE goes. Takes (B, C, H, W) of any floating
     type, a tile larger than the map too; half precision is averaged in float32. Right in ONNX at other sizes than the
     exported one: the means are sums divided by counts, not average pooling with `ceil_mode`, which onnxruntime
     divides by the whole window below opset 19.

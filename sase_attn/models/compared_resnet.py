@@ -53,13 +53,13 @@ def _stages(model: ResNet) -> list[nn.Sequential]:
     return [stage for stage in (model.layer1, model.layer2, model.layer3, model.layer4) if len(stage)]
 
 
-def _blocks(model: ResNet) -> Iterator[tuple[int, nn.Module]]:
+def _blocks(model: ResNet) -> Iterator[tuple[int, Any]]:
     for number, stage in enumerate(_stages(model)):
         for block in stage:
             yield number, block
 
 
-def _width(block: nn.Module) -> int:
+def _width(block: Any) -> int:
     return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features
 
 
