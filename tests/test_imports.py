@@ -24,12 +24,12 @@ LAYERS = [
     {"genotype"},
     {"plot", "block"},
     {"attentions"},
-    {"insert", "fusion", "buffering", "describe"},
-    {"weights"},
+    {"insert", "fusion", "describe"},
+    {"weights", "buffering"},
     {"models"},
     {"hub"},
     {"training"},
-    {"search", "synthesis", "detection"},
+    {"search", "synthesis", "detection", "tile_command"},
     {"cli"},
     {"__main__"},
 ]
@@ -40,7 +40,7 @@ OPS_LAYERS = [
     {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
     {"registry"},
 ]
-INSERT_LAYERS = [{"adapters"}, {"attach", "kinds", "channels"}, {"replace"}, {"tile"}]
+INSERT_LAYERS = [{"adapters", "trial"}, {"attach", "kinds", "channels", "trial"}, {"replace"}, {"tile"}]
 INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS}
 
 

@@ -13,3 +13,5 @@ from sase_attn.insert.attach import constant_gain as constant_gain
 from sase_attn.insert.kinds import list_kinds as list_kinds
 from sase_attn.insert.replace import Replacement as Replacement
 from sase_attn.insert.replace import replace as replace
+from sase_attn.insert.tile import Tiling as Tiling
+from sase_attn.insert.tile import tile as tile

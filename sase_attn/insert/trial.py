@@ -1,0 +1,62 @@
+"""A forward pass without data: a network on the meta device, to see in which order its modules run and on what."""
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def meta_twin(model: nn.Module) -> nn.Module:
+    """A copy in eval mode whose tensors have shapes only; the network itself is neither moved nor copied."""
+    memo: dict[int, Any] = {}
+    for tensor in [*model.parameters(), *model.buffers()]:
+        empty = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(model, memo).eval()
+
+
+def meta_image(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
+    """One image on the meta device, of the network's channels and type.
+
+    Its height and width are `size`, or the network's own (timm's `pretrained_cfg`), or 224×224.
+    """
+    channels, *own = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (0, 224, 224))
+    first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    weight = next(model.parameters(), torch.empty(0))
+    shape = (1, getattr(model, "in_chans", channels or first), *(size or own))
+    return torch.empty(shape, device="meta", dtype=weight.dtype)
+
+
+def trial(model: nn.Module, x: Tensor) -> None:
+    """Run `model` on `x` without gradients. Raises ValueError where that fails."""
+    try:
+        with torch.no_grad():
+            model(x)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"a trial pass of {tuple(x.shape)} fails with {type(error).__name__}: {reason}") from error
+
+
+def in_execution_order(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """`names` of modules in the order in which a forward pass first reaches them, then those that it does not reach.
+
+    Raises:
+        ValueError: a trial pass fails.
+    """
+    twin = meta_twin(model)
+    names = list(names)
+    reached: dict[int, None] = {}
+
+    def hook(module: nn.Module, inputs: Any) -> None:
+        reached[id(module)] = None
+
+    modules = {name: twin.get_submodule(name) for name in names}
+    for module in modules.values():
+        module.register_forward_pre_hook(hook)
+    trial(twin, meta_image(model))
+    order = list(reached)
+    return sorted(
+        names, key=lambda name: order.index(id(modules[name])) if id(modules[name]) in reached else len(order)
+    )
