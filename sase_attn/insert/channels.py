@@ -1,6 +1,5 @@
 """How many channels modules get: asked of them, or seen in a forward pass without data."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from torch import nn
 
 from sase_attn.insert.adapters import describe_se
+from sase_attn.insert.trial import meta_image, meta_twin, trial
 
 
 def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
@@ -30,11 +30,7 @@ def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str,
 
 
 def _seen(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
-    memo: dict[int, Any] = {}
-    for tensor in [*model.parameters(), *model.buffers()]:
-        empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
-    twin = copy.deepcopy(model, memo).eval()
+    twin = meta_twin(model)
     shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
 
     def watch(name: str) -> None:
@@ -45,28 +41,19 @@ def _seen(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
 
     for name in modules:
         watch(name)
-    config = getattr(model, "pretrained_cfg", None) or {}
-    channels, *size = config.get("input_size", (3, 224, 224))
-    weight = next(model.parameters(), torch.empty(0))
-    x = torch.empty(2, getattr(model, "in_chans", channels), *size, device="meta", dtype=weight.dtype)
-    first = next(iter(modules))
+    labels = {name: f"{name} ({type(module).__name__})" for name, module in modules.items()}
     try:
-        with torch.no_grad():
-            twin(x)
-    except Exception as error:
-        raise ValueError(
-            f"cannot tell the channels of {first} ({type(modules[first]).__name__}): it has no attribute `channels`, "
-            f"and a trial pass of {tuple(x.shape)} fails with {type(error).__name__}: {error}"
-        ) from error
-    for name, module in modules.items():
+        trial(twin, meta_image(model))
+    except ValueError as error:
+        first = next(iter(labels.values()))
+        raise ValueError(f"cannot tell the channels of {first}: it has no attribute `channels`, and {error}") from error
+    for name, label in labels.items():
         if name not in shapes:
-            raise ValueError(
-                f"cannot tell the channels of {name} ({type(module).__name__}): no forward pass reaches it"
-            )
+            raise ValueError(f"cannot tell the channels of {label}: no forward pass reaches it")
         before, after = shapes[name]
         if len(before) != 4 or before != after:
             raise ValueError(
-                f"{name} ({type(module).__name__}) cannot be replaced: it maps {tuple(before)} to {tuple(after)}, "
-                "attention maps (B, C, H, W) to the same shape"
+                f"{label} cannot be replaced: it maps {tuple(before)} to {tuple(after)}, attention maps (B, C, H, W) "
+                "to the same shape"
             )
     return {name: shapes[name][0][1] for name in modules}
