@@ -1,18 +1,24 @@
-"""`attached`: any timm network with attention after layers named by a pattern, reproducible by its arguments alone."""
+"""`attached`: any timm network with attention inserted, replaced or tiled, reproducible by its arguments alone."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import timm
 from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
-from torch import nn
+from torch import Tensor, nn
 
 from sase_attn.insert.attach import attach
+from sase_attn.insert.replace import replace as replace_attention
+from sase_attn.insert.tile import tile as tile_attention
+from sase_attn.models.feature_maps import feature_cfg_of
 from sase_attn.suggest import unknown_name
-from sase_attn.weights import warm_start
+from sase_attn.weights import warm_start, without_replaced
 
 __all__: list[str] = []  # filled by register_model
+
+_EVERY_BOTTLENECK = "layer*.*.bn3"
+_TILE_ARGS = ("rows", "columns", "count", "overrides")
 
 
 @register_model
@@ -20,41 +26,132 @@ def attached(
     pretrained: bool = False,
     *,
     base: str = "resnet50",
-    after: str | Sequence[str] = "layer*.*.bn3",
-    attn: str = "sase",
+    after: str | Sequence[str] | None = None,
+    replace: str | None = None,
+    tile: Mapping[str, Any] | None = None,
+    attn: str | None = None,
     attn_args: Mapping[str, Any] | None = None,
+    only: str | Sequence[str] | None = None,
+    keep_weights: bool | None = None,
+    preserve_output: bool | None = None,
     pretrained_cfg: Any = None,
     **kwargs: Any,
 ) -> nn.Module:
-    """A timm network with attention inserted (see `sase_attn.attach`).
+    """A timm network with attention behind layers (`after`), in place of its own (`replace`), or tiled (`tile`).
 
-    With `pretrained=True` it starts from the base's weights with its outputs preserved. Arguments are JSON-able, so
-    that `save_for_hf`, `local-dir:` and `hf-hub:` reproduce the network.
+    Arguments are JSON-able, so that `save_for_hf`, `local-dir:` and `hf-hub:` reproduce the network. What is tiled is
+    tiled before attention is attached.
+
+    With `pretrained=True` it starts from the base's weights: attached attention preserves the outputs, replaced modules
+    keep their weights as `replace` says or start anew, tiled ones keep them.
 
     Args:
         base: a model of timm's registry, with or without a pretrained tag.
-        after: pattern(s) of module names in it.
-        attn: a genotype's name or inline string.
+        after: pattern(s) of module names in it, see `sase_attn.attach`; "layer*.*.bn3" if nothing else is asked for.
+        replace: a kind of attention, such as "se", see `sase_attn.replace`.
+        tile: arguments of `sase_attn.tile`, such as {"rows": 7, "count": 6}.
+        attn: the attention to attach or to put in place: a name, or a genotype's inline string; "sase" by default.
         attn_args: further arguments of the attention.
+        only, keep_weights: see `sase_attn.replace`.
+        preserve_output: False lets attached attention start as it is built when pretrained weights are loaded; needed
+            for attention that cannot be a constant.
 
     Raises:
-        UnknownNameError: no such base, genotype, or no module of that name.
-        ValueError: see `attach`.
+        UnknownNameError: no such base, attention or kind, or no module of that name.
+        ValueError: arguments that exclude each other; see also `attach`, `replace` and `tile`.
+        TypeError: an argument that is no name, or that `tile` or the attention does not have.
     """
-    if not isinstance(attn, str):
-        raise TypeError(f"models take a genotype as a string, to be reproducible; pass str(genotype), not {attn!r}")
+    if not isinstance(attn, str | None):
+        raise TypeError(f"models take attention as a string, to be reproducible; pass str(genotype), not {attn!r}")
+    if not isinstance(replace, str | None):
+        raise TypeError(f"models take the kind to replace as a string, to be reproducible, not {replace!r}")
+    if after is None and replace is None and tile is None:
+        after = _EVERY_BOTTLENECK
+    _check_combination(
+        attends={"after": after, "replace": replace},
+        needs_either={"attn": attn, "attn_args": attn_args},
+        needs_replace={"only": only, "keep_weights": keep_weights},
+        needs_after={"preserve_output": preserve_output},
+    )
+    tile_args = None if tile is None else _tile_args(tile)
     architecture = base.partition(".")[0]
     if not timm.is_model(architecture) or architecture == "attached":
         raise unknown_name("base model", base, [name for name in timm.list_models() if name != "attached"])
-    if pretrained_cfg is None or isinstance(pretrained_cfg, str):
+    of_base = isinstance(pretrained_cfg, str | None)
+    if of_base:
         base_cfg = get_pretrained_cfg(base)
-        pretrained_cfg = None if base_cfg is None else replace(base_cfg, architecture="attached", tag=None).to_dict()
+        pretrained_cfg = None
+        if base_cfg is not None:
+            pretrained_cfg = dataclasses.replace(base_cfg, architecture="attached", tag=None).to_dict()
+    of_base = of_base and not kwargs.get("pretrained_cfg_overlay")
+    anew: list[str] = []
 
     def build(**model_args: Any) -> nn.Module:
         model = timm.create_model(architecture, pretrained=False, **model_args)
-        attach(model, after=after, attn=attn, attn_args=attn_args)
+        if replace is not None:
+            report = replace_attention(
+                model, replace, with_=attn or "sase", keep_weights=keep_weights, only=only, attn_args=attn_args
+            )
+            anew.extend(replacement.name for replacement in report if not replacement.kept)
+        if tile_args is not None:
+            tile_attention(model, **tile_args)
+        if after is not None:
+            attach(model, after=after, attn=attn or "sase", attn_args=attn_args)
         return model
 
+    def fit(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+        """Weights of the base, or of this very network, for `model`."""
+        own = not of_base and (
+            not anew or any(_holds(state_dict, f"{name}.", model.get_submodule(name)) for name in anew)
+        )
+        weights = dict(state_dict) if own else without_replaced(state_dict, model, anew)
+        try:
+            return warm_start(weights, model, preserve_output=preserve_output is not False)
+        except TypeError as error:  # of which timm makes another attempt with other arguments
+            raise ValueError(
+                f"{error}; pass preserve_output=False to start from the base's weights all the same"
+            ) from None
+
+    if kwargs.get("features_only") and not {"feature_cfg", "feature_cls"} & kwargs.keys():
+        kwargs["feature_cfg"] = feature_cfg_of(architecture, kwargs)
+        kwargs.pop("out_indices", None)
     return build_model_with_cfg(
-        build, "attached", pretrained, pretrained_cfg=pretrained_cfg, pretrained_filter_fn=warm_start, **kwargs
+        build, "attached", pretrained, pretrained_cfg=pretrained_cfg, pretrained_filter_fn=fit, **kwargs
     )
+
+
+def _check_combination(
+    attends: Mapping[str, Any],
+    needs_either: Mapping[str, Any],
+    needs_replace: Mapping[str, Any],
+    needs_after: Mapping[str, Any],
+) -> None:
+    """Refuse arguments that exclude each other or would have no effect."""
+    given = [name for name, value in attends.items() if value is not None]
+    if len(given) == 2:
+        raise ValueError(
+            "pass either after=, to attach attention, or replace=, to put it in the place of other, not both"
+        )
+    for wanted, arguments in (
+        (("after", "replace"), needs_either),
+        (("replace",), needs_replace),
+        (("after",), needs_after),
+    ):
+        for name, value in arguments.items():
+            if value is not None and not set(given) & set(wanted):
+                raise ValueError(f"{name}={value!r} has an effect only with {' or '.join(wanted)}")
+
+
+def _holds(weights: Mapping[str, Tensor], prefix: str, module: nn.Module) -> bool:
+    """Whether `weights` have, under `prefix`, tensors of just the names and shapes of `module`'s."""
+    given = {key: value.shape for key, value in weights.items() if key.startswith(prefix)}
+    return given == {key: value.shape for key, value in module.state_dict(prefix=prefix).items()}
+
+
+def _tile_args(tile: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(tile, Mapping):
+        raise TypeError(f'tile takes arguments of sase_attn.tile, such as {{"rows": 7}}, got {tile!r}')
+    for name in tile:
+        if name not in _TILE_ARGS:
+            raise unknown_name("argument of tile", name, _TILE_ARGS)
+    return dict(tile)
