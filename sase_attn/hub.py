@@ -305,18 +305,27 @@ def _write(model: Any, folder: Path) -> None:
     if problem:
         raise HubError(
             f"cannot publish {name}: wanted a model that timm.create_model rebuilds from its name and arguments, got "
-            f"{problem}; make it with timm.create_model (import sase_attn first) and change only its weights"
+            f"{problem}; make it with timm.create_model (import sase_attn first) and change only its weights. What "
+            "attach, replace and tile do, the model 'attached' does by arguments that are saved with it: "
+            "timm.create_model('attached', base=..., after= or replace= or tile=...)"
         )
 
 
 def _difference(model: Any, twin: Any) -> str | None:
-    """What sets `twin`, loaded back, apart from `model`: tensors, or logits if a module without weights was changed."""
+    """What sets `twin`, loaded back, apart from `model`: tensors, attention, or logits.
+
+    Attention is compared by itself because tiles, say, can leave the logits at one size as they are.
+    """
     ours, theirs = model.state_dict(), twin.state_dict()
     if keys := sorted(ours.keys() ^ theirs.keys()):
         return f"{len(keys)} tensors on one side only, the first {keys[0]!r}"
     for key, tensor in ours.items():
         if not torch.equal(tensor.nan_to_num(), theirs[key].to(tensor).nan_to_num()):
             return f"other values in {key!r}"
+    attention, again = _attention(model), _attention(twin)
+    for name in attention.keys() | again.keys():
+        if attention.get(name) != again.get(name):
+            return f"{again.get(name, 'another module')} instead of {attention.get(name, 'another module')} in {name!r}"
     weight = next(model.parameters())
     channels, *size = model.pretrained_cfg.get("input_size", (3, 224, 224))
     x = torch.randn(2, _model_args(model).get("in_chans", channels), *size).to(weight)
@@ -324,6 +333,15 @@ def _difference(model: Any, twin: Any) -> str | None:
         wanted, got = (copy.deepcopy(network).to(weight).eval()(x).nan_to_num() for network in (model, twin))
     close = (wanted - got).abs().max() <= 1e-2 * wanted.abs().max()
     return None if close else "other logits from the same weights"
+
+
+def _attention(model: nn.Module) -> dict[str, str]:
+    """Our modules of a network, by name, in words: class and settings. Norms, which training swaps, do not count."""
+    return {
+        name: f"{type(module).__name__}({module.extra_repr()})"
+        for name, module in model.named_modules()
+        if type(module).__module__.startswith("sase_attn.") and not isinstance(module, nn.modules.batchnorm._NormBase)
+    }
 
 
 def _reason(error: BaseException, what: str) -> str | None:
