@@ -1,5 +1,7 @@
-"""Pictures. matplotlib is imported when something is drawn."""
+"""Pictures: `draw_genotype`, `saliency` and `draw_saliency`. Extras are imported when something is drawn."""
 
 from sase_attn.plot.genotype import draw_genotype
+from sase_attn.plot.grad_cam import saliency
+from sase_attn.plot.saliency_grid import draw_saliency
 
-__all__ = ["draw_genotype"]
+__all__ = ["draw_genotype", "draw_saliency", "saliency"]

@@ -64,7 +64,9 @@ def write_figure(draw: "Callable[[], Figure]", path: Path) -> None:
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """The width in inches of a text of `size` points."""
+    """The width in inches of the ink of a text of `size` points."""
+    if not text.strip():
+        return 0.0  # TextPath fails
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 

@@ -1,0 +1,196 @@
+"""The picture of photos × networks: `draw_saliency`."""
+
+import os
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.plot.figure import figure_path, text_width, write_figure
+from sase_attn.plot.grad_cam import grad_cam
+from sase_attn.suggest import unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Inches, and points of texts.
+_WIDTH, _GAP, _MARGIN, _LINE, _HEAD, _FOOT = 1.5, 0.1, 0.12, 0.155, 0.3, 0.42
+_TEXT, _TITLE = 7.5, 10
+_INK, _GREY, _WRONG = "#111111", "#555555", "#b3261e"
+_HEAT, _OPACITY = "jet", 0.45
+
+
+class _Column(NamedTuple):
+    """What one network adds: its maps (B, H, W), and its class probabilities (B, classes)."""
+
+    name: str
+    maps: Tensor
+    scores: Tensor
+
+
+def draw_saliency(
+    models: Mapping[str, nn.Module],
+    images: Tensor,
+    path: str | os.PathLike[str],
+    *,
+    layer: str | Mapping[str, str] | None = None,
+    targets: Sequence[int] | Tensor | None = None,
+    labels: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> None:
+    """Draw where each network looks in each photo: a row a photo, the photo first, then a column a network.
+
+    The heat is Grad-CAM's (`sase_attn.plot.saliency`), each map from zero to its own maximum, over the photo. Below it
+    stand the class that the network predicts and its probability. With `targets` the maps are of these classes, the
+    same for all networks, which is the fair comparison; a prediction that differs is red, and the target's own
+    probability stands under it. Without, each map is of its network's own prediction.
+
+    Args:
+        models: networks by the name of their column, all with the same classes.
+        images: the photos, (B, 3, H, W) or (B, 1, H, W), in [0, 1].
+        path: a .png, .svg or .pdf file. If it exists, it is replaced once the new one is complete.
+        layer: of all networks, or by a network's name; by default each network's last feature map.
+        targets: a class of each photo, usually the true one.
+        labels: names of the classes; by default those of the networks' `pretrained_cfg["label_names"]`, which
+            `sase-attn train` writes, else their numbers.
+        captions: a line below each photo; by default the name of its target.
+        mean, std: what the networks want the photos normalised by, channel by channel. By default each network's own,
+            by timm's `pretrained_cfg`.
+
+    Raises:
+        UnknownNameError: no such layer, or a layer of a network that is not in `models`.
+        ValueError: an argument that is not as above, or fits the others badly; another suffix.
+        FileNotFoundError: no such folder.
+        ImportError: matplotlib or captum is not installed.
+    """
+    path = figure_path(path, extra="saliency")
+    if not models:
+        raise ValueError("wanted at least one network to draw")
+    if images.ndim != 4 or len(images) == 0 or images.shape[1] not in (1, 3) or not images.is_floating_point():
+        raise ValueError(f"wanted photos (B, 3, H, W) of floats, got {tuple(images.shape)} of {images.dtype}")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(
+            f"wanted photos in [0, 1], got {images.min():.3g} to {images.max():.3g}; mean and std come later"
+        )
+    if isinstance(layer, Mapping) and (strange := [name for name in layer if name not in models]):
+        raise unknown_name("network", strange[0], models)
+    if captions is not None and len(captions) != len(images):
+        raise ValueError(f"wanted {len(images)} captions, one a photo, got {len(captions)}")
+    columns = []
+    for name, model in models.items():
+        place = layer.get(name) if isinstance(layer, Mapping) else layer
+        maps, logits = grad_cam(model, _normalised(name, model, images, mean, std), layer=place, target=targets)
+        columns.append(_Column(name, maps[:, 0].cpu(), logits.softmax(1).cpu()))
+    names = _names(labels, models, columns)
+    classes = None if targets is None else torch.as_tensor(targets).expand(len(images)).tolist()
+    if captions is None:
+        captions = [""] * len(images) if classes is None else [names[index] for index in classes]
+    photos = images.detach().float().cpu().permute(0, 2, 3, 1).expand(-1, -1, -1, 3)
+    write_figure(lambda: _grid(photos, columns, classes, names, captions), path)
+
+
+def _normalised(
+    name: str, model: nn.Module, images: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Tensor:
+    """The photos as a network wants them."""
+    config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    values = [given if given is not None else config.get(key) for key, given in (("mean", mean), ("std", std))]
+    for key, value in zip(("mean", "std"), values, strict=True):
+        if value is None:
+            raise ValueError(f"{name} does not say how it wants photos normalised; pass mean and std")
+        if len(value) != images.shape[1]:
+            raise ValueError(f"{name}: wanted a {key} of {images.shape[1]} channels, got {tuple(value)}")
+    centre, scale = (torch.tensor(value, device=images.device).view(-1, 1, 1) for value in values)
+    return (images.detach() - centre) / scale
+
+
+def _names(labels: Sequence[str] | None, models: Mapping[str, nn.Module], columns: list[_Column]) -> list[str]:
+    """The name of each class."""
+    count = columns[0].scores.shape[1]
+    for column in columns:
+        if column.scores.shape[1] != count:
+            raise ValueError(
+                f"the networks differ in their classes: {columns[0].name} has {count}, "
+                f"{column.name} {column.scores.shape[1]}"
+            )
+    known = {name: (getattr(model, "pretrained_cfg", None) or {}).get("label_names") for name, model in models.items()}
+    own = {name: list(names) for name, names in known.items() if names and len(names) == count}
+    for name, names in own.items():
+        if names != next(iter(own.values())):
+            raise ValueError(f"the networks differ in their classes: {next(iter(own))} and {name} name others")
+    if labels is None:
+        labels = next(iter(own.values()), [str(index) for index in range(count)])
+    if len(labels) != count:
+        raise ValueError(f"wanted labels of {count} classes, got {len(labels)}")
+    return [str(label) for label in labels]
+
+
+def _grid(
+    photos: Tensor, columns: list[_Column], classes: list[int] | None, names: list[str], captions: Sequence[str]
+) -> "Figure":
+    """The figure, in inches from its lower left corner."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    rows, height, width, _ = photos.shape
+    tall = _WIDTH * height / width
+    guesses = [column.scores.argmax(1).tolist() for column in columns]
+    lines = [1 + any(classes and guess[row] != classes[row] for guess in guesses) for row in range(rows)]
+    across = 2 * _MARGIN + (len(columns) + 1) * (_WIDTH + _GAP) - _GAP
+    down = _HEAD + sum(tall + 0.05 + count * _LINE + _GAP for count in lines) + _FOOT
+    figure = Figure(figsize=(across, down))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    heat = colormaps[_HEAT]
+
+    def write(x: float, y: float, text: str, size: float = _TEXT, color: str = _INK, **style: Any) -> None:
+        axes.text(x, y, text, fontsize=size, color=color, va="center", parse_math=False, **{"ha": "center"} | style)
+
+    def show(x: float, y: float, width: float, height: float, pixels: Any) -> None:
+        axes.imshow(pixels, extent=(x, x + width, y, y + height), aspect="auto", interpolation="bilinear")
+
+    lefts = [_MARGIN + place * (_WIDTH + _GAP) for place in range(len(columns) + 1)]
+    for left, column in zip(lefts[1:], columns, strict=True):
+        title = _fitted(column.name, _WIDTH, _TITLE, "bold")
+        write(left + _WIDTH / 2, down - _HEAD / 2 - 0.02, title, _TITLE, fontweight="bold")
+    top = down - _HEAD
+    for row in range(rows):
+        first = top - tall - 0.05 - _LINE / 2
+        show(lefts[0], top - tall, _WIDTH, tall, photos[row].numpy())
+        write(lefts[0] + _WIDTH / 2, first, _fitted(captions[row], _WIDTH))
+        for left, column, guess in zip(lefts[1:], columns, guesses, strict=True):
+            colours = torch.from_numpy(heat(column.maps[row].numpy())[..., :3]).float()
+            show(left, top - tall, _WIDTH, tall, ((1 - _OPACITY) * photos[row] + _OPACITY * colours).numpy())
+            wrong = classes is not None and guess[row] != classes[row]
+            centre, scores = left + _WIDTH / 2, column.scores[row]
+            write(centre, first, _scored(names[guess[row]], scores[guess[row]]), color=_WRONG if wrong else _INK)
+            if classes is not None and wrong:
+                write(centre, first - _LINE, _scored(names[classes[row]], scores[classes[row]]), color=_GREY)
+        top -= tall + 0.05 + lines[row] * _LINE + _GAP
+    bar, low = _WIDTH - 0.3, _FOOT - 0.12
+    show(_MARGIN + 0.12, low - 0.04, bar, 0.08, heat([[i / 255 for i in range(256)]]))
+    write(_MARGIN, low, "0", ha="left")
+    write(_MARGIN + 0.18 + bar, low, "maximum of each map", ha="left")
+    whose = "each network's prediction" if classes is None else "the photo's class"
+    write(_MARGIN, low - _LINE, f"Grad-CAM of {whose}", ha="left")
+    axes.set(xlim=(0, across), ylim=(0, down))
+    return figure
+
+
+def _scored(name: str, score: Tensor) -> str:
+    """A class and its probability, in a column's width."""
+    percent = f" {100 * score.item():.0f} %"
+    return _fitted(name, _WIDTH - text_width(percent, _TEXT) - 0.06) + percent
+
+
+def _fitted(text: str, width: float, size: float = _TEXT, weight: str = "normal") -> str:
+    """One line that is no wider than `width`; what does not fit ends in "…"."""
+    text = " ".join(text.split())
+    if text_width(text, size, weight) <= width:
+        return text
+    cut = bisect_left(range(len(text)), True, key=lambda end: text_width(f"{text[:end]}…", size, weight) > width)
+    return f"{text[: max(cut - 1, 0)].rstrip()}…"
