@@ -17,12 +17,13 @@ from typing import Any, NoReturn
 import timm
 import torch
 
-from sase_attn import __version__, describe, hub, models, weights
+from sase_attn import __version__, comparison, describe, hub, models, weights
 from sase_attn.arguments import add_command, key_value
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.plot import draw_genotype
 from sase_attn.search.command import add_search_parsers
 from sase_attn.suggest import UnknownNameError, unknown_name
+from sase_attn.tile_command import add_tile_parser
 from sase_attn.training.command import add_parsers
 
 
@@ -48,6 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list(args: argparse.Namespace) -> None:
+    if args.compare:
+        if args.kind is not None or args.markdown:
+            args.error("--compare prints the table of the paper's comparison; it goes with --json only")
+        if args.json:
+            rows = {"networks": comparison.comparison(), "detectors": comparison.detectors()}
+            print(json.dumps({kind: [asdict(row) for row in listed] for kind, listed in rows.items()}, indent=2))
+        else:
+            print(comparison.comparison_text())
+        return
     if args.markdown:
         if args.kind not in (None, "ops"):
             args.error(f"--markdown prints the table of operations, not of {args.kind}")
@@ -55,6 +65,7 @@ def _list(args: argparse.Namespace) -> None:
         return
     listings: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "ops": lambda: [asdict(op) for op in describe.describe_ops()],
+        "attentions": lambda: [asdict(attention) for attention in describe.describe_attentions()],
         "genotypes": lambda: [{"name": name, "genotype": str(genotype)} for name, genotype in genotypes.items()],
         "models": lambda: [_describe_model(name) for name in _our_models()],
     }
@@ -62,7 +73,7 @@ def _list(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(listed, indent=2))
         return
-    notes = {"ops": " (parameters at C = 256)", "models": " (timm.create_model)"}
+    notes = {"ops": " (parameters at C = 256)", "attentions": " (parameters at C = 256)", "models": " (timm.create_model)"}
     for i, (kind, rows) in enumerate(listed.items()):
         keys = list(rows[0])
         table = [
@@ -160,8 +171,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"sase-attn {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    sub = add_command(commands, "list", _list, "List operations, published genotypes and models, or one of these.")
-    sub.add_argument("kind", nargs="?", choices=("ops", "genotypes", "models"), help="default: all three")
+    sub = add_command(commands, "list", _list, "List operations, attentions, genotypes and models, or one of these.")
+    sub.add_argument("kind", nargs="?", choices=("ops", "attentions", "genotypes", "models"), help="default: all four")
+    sub.add_argument(
+        "--compare", action="store_true", help="parameters and MACs of all networks beside the paper's table"
+    )
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--markdown", action="store_true", help="print the operations as a Markdown table")
@@ -205,6 +219,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--metric", type=_metric, metavar="NAME=VALUE", help="results for the model card", **several)
     add_parsers(commands)
     add_search_parsers(commands)
+    add_tile_parser(commands)
     return parser
 
 

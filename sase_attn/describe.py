@@ -4,6 +4,7 @@ Multiply-accumulates (MACs) are those of convolutions and matrix products for on
 `FlopCounterMode` counts. Element-wise work and reductions, which most squeezes consist of, are not among them.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from sase_attn.attentions.registry import ATTENTIONS, create_attention
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.ops import OP_SETS, RELEASE_OPS, create_op, get_op
@@ -26,6 +28,15 @@ class OpDescription:
     source: str
     parameters: int
     definition: str
+
+
+@dataclass(frozen=True)
+class AttentionDescription:
+    """An attention of the registry; `paper` is the first line of the file that defines it."""
+
+    name: str
+    parameters: int
+    paper: str
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,14 @@ def describe_ops(channels: int = 256) -> Iterator[OpDescription]:
         for name, op in ops.items():
             count = parameters(create_op(set_name, name, channels, device=torch.device("meta")))
             yield OpDescription(set_name, name, _source(set_name, name, op), count, definition(op))
+
+
+def describe_attentions(channels: int = 256) -> Iterator[AttentionDescription]:
+    """Every attention, in the registry's order."""
+    for name, attention in ATTENTIONS.items():
+        count = parameters(create_attention(name, channels, device=torch.device("meta")))
+        paper = definition(sys.modules[attention.__module__])
+        yield AttentionDescription(name, count, paper)
 
 
 def markdown_table(channels: int = 256) -> str:

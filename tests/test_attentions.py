@@ -190,7 +190,8 @@ def test_what_the_papers_do_not_decay():
 # What the formulas in the docstrings are written in, at C = 64 and a map of 7×9.
 SYMBOLS = {"C": 64, "N": 63, "G": 16, "d": 128, "q": 16, "branches": ((3, 1), (5, 4), (7, 8), (9, 16))}
 OWN = {
-    "se": {"h": 4}, "tiled_se": {"h": 4, "tiles": 1}, "cbam": {"h": 4, "k": 7}, "bam": {"h": 4}, "gc": {"h": 4}, "scse": {"h": 32}, "psa": {"h": 1},
+    "se": {"h": 4}, "tiled_se": {"h": 4, "tiles": 1}, "cbam": {"h": 4, "k": 7}, "bam": {"h": 4}, "gc": {"h": 4},
+    "scse": {"h": 32}, "psa": {"h": 1},
     "glam": {"h": 16, "k": 3}, "ge_theta": {"s": 7}, "ge_theta_plus": {"s": 7, "h": 4}, "double_attention": {"h": 16},
     "eca": {"k": 3}, "mca_e": {"k": 3}, "mca_s": {"k": 7},
 }  # fmt: skip

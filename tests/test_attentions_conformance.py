@@ -39,7 +39,7 @@ OURS = {
     "scse": (
         "scse",
         {},
-        [*(f"cSE.fc{layer}.{name}" for layer in (1, 2) for name in ("weight", "bias")), "sSE.conv.weight", "sSE.conv.bias"],
+        [f"{layer}.{name}" for layer in ("cSE.fc1", "cSE.fc2", "sSE.conv") for name in ("weight", "bias")],
     ),
     "tse_rows7": ("tiled_se", {"tile": (7, None)}, ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]),
     "tse_rows7_exact": ("tiled_se", {"tile": (7, None)}, ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]),

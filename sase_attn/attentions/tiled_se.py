@@ -45,10 +45,11 @@ class ExcitationOf(Protocol):
 class TiledSE(Attention, nn.Sequential):
     """y = x·gate, the gate of a tile being excitation(mean of the tile); the excitation is SE's.
 
-    Parameters: `2*C*h + h + C`, SE's, under SE's names; MACs: `2*C*h*tiles`; h = C/16. Goes where SE goes. Takes (B, C, H, W) of any floating
-    type, a tile larger than the map too; half precision is averaged in float32. Right in ONNX at other sizes than the
-    exported one: the means are sums divided by counts, not average pooling with `ceil_mode`, which onnxruntime
-    divides by the whole window below opset 19.
+    Parameters: `2*C*h + h + C`, SE's, under SE's names; MACs: `2*C*h*tiles`; h = C/16. Goes where SE goes.
+
+    Takes (B, C, H, W) of any floating type, a tile larger than the map too; half precision is averaged in float32.
+    Right in ONNX at other sizes than the exported one: the means are sums divided by counts, not average pooling with
+    `ceil_mode`, which onnxruntime divides by the whole window below opset 19.
 
     Deviation: none from the paper's Algorithm 1. Its tile is (7, whole width), the default.
 
