@@ -18,7 +18,7 @@ MARKED = re.compile(r"(<!-- results (\w+) -->\n).*?(<!-- /results -->)", flags=r
 
 def table(study: str, rows: list[Row]) -> str:
     """The table of a study."""
-    return {"search": _searches, "search_step": _steps}.get(study, _trainings)(rows)
+    return {"search": _searches, "search_step": _steps, "compare_cost": _compared}.get(study, _trainings)(rows)
 
 
 def _trainings(rows: list[Row]) -> str:
@@ -70,6 +70,37 @@ def _steps(rows: list[Row]) -> str:
         speed, memory = base["seconds"] / row["seconds"], row["memory_mb"] / base["memory_mb"]
         lines.append(f"| {row['label']} | {row['seconds']:.2f} | {speed:.2f} | {memory:.2f} | {row['first']:.1f} |")
     return "\n".join([*lines, "", f"{_place(rows)}."])
+
+
+def _compared(rows: list[Row]) -> str:
+    """A line a network: size, accuracies of both trainings, and costs as ratios to the plain network's."""
+    studies = [read_rows("compare_embedded"), read_rows("compare_cifar")]
+    lines = [
+        "| attention | parameters | MACs, M | embedded, % | seeds | CIFAR-10, % | seeds | step | inference | memory |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    plain = next(row for row in rows if row["label"] == "plain")
+    ranked = sorted(rows, key=lambda row: -_top1(studies[0], row["label"]))
+    for row in ranked:
+        cells = [f"{row['parameters']:,}", f"{row['macs'] / 1e6:.2f}"]
+        for study in studies:
+            runs = [run["top1"] for run in study if run["label"] == row["label"]]
+            cells += [_mean(runs) if runs else "", str(len(runs)) if runs else ""]
+        cells += [f"{row[key] / plain[key]:.2f}" for key in ("step_ms", "inference_ms", "memory_mb")]
+        lines.append(f"| {row['label']} | {' | '.join(cells)} |")
+    costs = (
+        f"Costs relative to plain ({plain['step_ms']:.0f} ms a step, {plain['inference_ms']:.0f} ms inference, "
+        f"{plain['memory_mb']:.0f} MB) at batch 128, medians of {len(plain['all_step_ms'])} rounds; {_place(rows)}."
+    )
+    regimes = [
+        f"{name}: {_regime(study)}" for name, study in zip(("Embedded", "CIFAR-10"), studies, strict=True) if study
+    ]
+    return "\n".join([*lines, "", *regimes, costs])
+
+
+def _top1(rows: list[Row], label: str) -> float:
+    """Mean accuracy of a label, 0 where it has no row."""
+    return statistics.mean([row["top1"] for row in rows if row["label"] == label] or [0.0])
 
 
 def _place(rows: list[Row]) -> str:

@@ -53,8 +53,9 @@ def _list(args: argparse.Namespace) -> None:
         if args.kind is not None or args.markdown:
             args.error("--compare prints the table of the paper's comparison; it goes with --json only")
         if args.json:
-            rows = {"networks": comparison.comparison(), "detectors": comparison.detectors()}
-            print(json.dumps({kind: [asdict(row) for row in listed] for kind, listed in rows.items()}, indent=2))
+            compared = [asdict(row) for row in comparison.comparison()]
+            boxes = [asdict(box) for box in comparison.detectors()]
+            print(json.dumps({"networks": compared, "detectors": boxes}, indent=2))
         else:
             print(comparison.comparison_text())
         return

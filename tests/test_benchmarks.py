@@ -14,6 +14,7 @@ from PIL import Image
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
+import compare  # noqa: E402
 import finetune  # noqa: E402
 import rows  # noqa: E402
 import search_step  # noqa: E402
@@ -102,6 +103,8 @@ def test_readme_tables_are_those_of_the_rows():
     text = tables.README.read_text(encoding="utf-8")
     assert tables.filled(text) == text, "run python benchmarks/tables.py --write"
     shown = {found[2] for found in tables.MARKED.finditer(text)}
+    if "compare_cost" in shown:
+        shown |= {"compare_embedded", "compare_cifar"}  # columns of the same table
     assert shown == {path.stem for path in rows.RESULTS.glob("*.jsonl")}
 
 
@@ -112,14 +115,16 @@ def test_published_rows_are_complete():
             if path.stem == "search":
                 assert SearchConfig(**row["config"]).seed == row["seed"]
                 assert str(Genotype.parse(row["genotype"])) == row["genotypes"][-1]
-            elif path.stem != "search_step":
+            elif path.stem not in ("search_step", "compare_cost", "tiling"):
                 assert Recipe(**row["recipe"]).seed == row["seed"] and row["count"] >= 1000
 
 
 def test_every_case_of_the_studies_can_be_made():
     cases = [*studies.embedded(), *studies.cifar10_jpeg("cifar"), *finetune.recipes("folder", "weights", 64, 3)]
+    compared = [*compare.embedded(), *compare.cifar("cifar")]
+    assert len(compare.embedded()) == 23 and len(compare.cifar("cifar")) == 12
     assert len({case.label for case in cases}) == len(cases)
-    for case in cases:
+    for case in [*cases, *compared]:
         timm.create_model(case.recipe.model, num_classes=10, device="meta", **case.recipe.model_kwargs)
 
 
@@ -186,6 +191,30 @@ def test_tables_of_searches_and_steps():
     assert "1,234 s; M; torch 2; commit 1234567." in text
 
 
+def test_table_of_the_comparison_joins_accuracy_and_cost(results):
+    place = {"machine": "M", "versions": {"torch": "2", "timm": "1"}, "commit": "1234567890"}
+    costs = [("plain", 100.0, 40.0, 500.0), ("srm", 150.0, 50.0, 600.0), ("bam", 120.0, 44.0, 550.0)]
+    for label, step, inference, memory in costs:
+        size = {"parameters": 1234, "macs": 5_600_000, "step_ms": step, "inference_ms": inference}
+        compare.add_row(
+            "compare_cost", {"label": label, "seed": 0, **size, "memory_mb": memory, "all_step_ms": [1], **place}
+        )
+    run = {"count": 1000, "loss": 0.25, "recipe": {"epochs": 3, "data": "embedded"}, **place}
+    for label, seed, top1 in [("plain", 0, 80.0), ("srm", 0, 82.0), ("srm", 1, 84.0)]:
+        compare.add_row("compare_embedded", {"label": label, "seed": seed, "top1": top1, **run})
+    lines = tables.table("compare_cost", rows.read_rows("compare_cost")).splitlines()
+    assert lines[2] == "| srm | 1,234 | 5.60 | 83.00 ± 1.41 | 2 |  |  | 1.50 | 1.25 | 1.20 |"
+    assert lines[3] == "| plain | 1,234 | 5.60 | 80.00 | 1 |  |  | 1.00 | 1.00 | 1.00 |"
+    assert lines[4].startswith("| bam | 1,234 | 5.60 |  |  |")
+    assert "Embedded: 3 epochs of `embedded`" in lines[6] and "plain (100 ms a step" in lines[7]
+
+
+def test_costs_are_measured():
+    found = compare.cost("SASE random", "cpu", steps=1)
+    assert found["step_ms"] > found["inference_ms"] > 0 and found["memory_mb"] > 0
+    assert compare.size("plain")["parameters"] == 272_474 and 40e6 < compare.size("plain")["macs"] < 42e6
+
+
 def test_a_subset_links_the_first_images_of_each_class(images, tmp_path):
     subset.subset(images, tmp_path / "part", (2, 1))
     links = sorted(tmp_path.glob("part/*/*/*"))
@@ -218,7 +247,16 @@ def test_the_gpu_script_runs_where_there_is_none(images, tmp_path):
 
 
 def test_commands():
-    for script in ("train.py", "finetune.py", "tables.py", "search.py", "search_step.py", "search_gpu.py", "subset.py"):
+    for script in (
+        "compare.py",
+        "train.py",
+        "finetune.py",
+        "tables.py",
+        "search.py",
+        "search_step.py",
+        "search_gpu.py",
+        "subset.py",
+    ):
         done = subprocess.run(
             [sys.executable, BENCHMARKS / script, "--help"],
             capture_output=True,

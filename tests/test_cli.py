@@ -72,7 +72,7 @@ def test_list_json_describes_every_operation_genotype_and_model(run):
 
 def test_list_of_one_kind_is_a_part_of_the_whole(run):
     everything, sections = json.loads(run("list", "--json")), run("list").rstrip("\n").split("\n\n")
-    for kind, section in zip(("ops", "genotypes", "models"), sections, strict=True):
+    for kind, section in zip(("ops", "attentions", "genotypes", "models"), sections, strict=True):
         assert json.loads(run("list", kind, "--json")) == {kind: everything[kind]}
         assert run("list", kind).rstrip("\n") == section
     words = run("list").split()
@@ -300,6 +300,7 @@ def test_push_refuses_weights_and_arguments_that_do_not_fit(fail, trained, argum
         (("shwo", "sase"), "did you mean show"),
         (("list", "modles"), "did you mean models"),
         (("list", "models", "--markdown"), "not of models"),
+        (("list", "models", "--compare"), "--compare prints the table"),
         (("list", "--json", "--markdown"), "not allowed with"),
         (("list", "--jso"), "--jso"),
         (("show", "sasse"), "did you mean sase"),

@@ -27,7 +27,7 @@ LAYERS = [
     {"insert", "fusion", "describe"},
     {"weights", "buffering"},
     {"models"},
-    {"hub"},
+    {"hub", "comparison"},
     {"training"},
     {"search", "synthesis", "detection", "tile_command"},
     {"cli"},

@@ -1,0 +1,48 @@
+"""`sase-attn list --compare`: counts beside the paper's table, and what is inconsistent in that."""
+
+import json
+
+import pytest
+
+from sase_attn import cli, comparison
+
+
+@pytest.fixture(scope="module")
+def listed():
+    return {row.attention: row for row in comparison.comparison()}
+
+
+def test_which_columns_of_the_paper_agree(listed):
+    agrees = {name: row.agrees for name, row in listed.items() if row.agrees is not None}
+    assert agrees == {
+        "plain": True, "srm": False, "gsop": False, "eca": True, "autola": False, "gct_gaussian": True,
+        "mca_e": False, "ean": False, "sase": True,
+    }  # fmt: skip
+    assert all(bool(row.note) == (row.agrees is False) for row in listed.values())
+    assert set(listed) == {"plain", "sase", *comparison.COMPARED}
+
+
+def test_exact_counts(listed):
+    assert listed["plain"].parameters == (25_557_032, 44_549_160)
+    assert listed["sase"].parameters == (28_102_568, 49_358_144)
+    assert listed["plain"].macs == (4_089_184_256, 7_801_405_440)
+    # The slip of a row: what the table gives for MCA's ResNet-101 is SRM's size.
+    assert f"{listed['srm'].parameters[1] / 1e6:.2f}" == listed["mca_e"].paper_millions[1]
+
+
+def test_detectors_mix_two_conventions():
+    for box in comparison.detectors():
+        plain, sase = box.paper_millions
+        assert f"{box.trainable / 1e6:.1f}" == plain != f"{box.total / 1e6:.1f}"
+        assert f"{box.sase_total / 1e6:.1f}" == sase
+        assert box.sase_total - box.total in (2_545_536, 4_808_984)
+
+
+def test_the_command(listed, capsys, monkeypatch):
+    monkeypatch.setattr(comparison, "comparison", lambda: iter(listed.values()))
+    assert cli.main(["list", "--compare"]) == 0
+    text = capsys.readouterr().out
+    assert "25.56/44.68" in text and "28,102,568" in text and "mca_e: the paper's R101 entry" in text
+    assert cli.main(["list", "--compare", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["networks"][0]["attention"] == "plain" and len(found["detectors"]) == 4
