@@ -91,8 +91,14 @@ def buffering(
     blocks = []
     for name, tile, shape, before, behind in calls:
         blocks.append(_block(name, tile, shape, flow.shortcuts(before, behind), projections))
-    named = (getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__
-    return BufferingReport(named, (x.shape[2], x.shape[3]), precision, projections, tuple(blocks))
+    return BufferingReport(_name(model), (x.shape[2], x.shape[3]), precision, projections, tuple(blocks))
+
+
+def _name(model: nn.Module) -> str:
+    """timm's name, of `attached` with the network that it is made from; else the class."""
+    name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__
+    base = (getattr(model, "_model_args", None) or {}).get("base") if name == "attached" else None
+    return f"{name} {base}" if base else name
 
 
 def _block(name: str, tile: Tile, shape: Any, shortcuts: Any, projections: bool) -> BlockBuffer:

@@ -87,9 +87,14 @@ class BufferingReport:
         head = ("block", "map", "gated", "shortcut", "projected", "tile", "SE", "tiled")
         rows: list[tuple[str, ...]] = [head]
         for block in self.blocks:
-            sides = "×".join("all" if side is None else str(side) for side in block.tile)
             channels = [f"{number:,}" for number in (block.gated, block.shortcut, block.projected)]
-            shown = (f"{block.height}×{block.width}", *channels, sides, f"{block.se:,}", f"{block.tiled:,}")
+            shown = (
+                f"{block.height}×{block.width}",
+                *channels,
+                _words(block.tile),
+                f"{block.se:,}",
+                f"{block.tiled:,}",
+            )
             rows.append((block.name, *shown))
         rows.append((f"{len(self.blocks)} blocks", *[""] * 5, f"{self.se:,}", f"{self.tiled:,}"))
         before, after = (self.size_in_bytes(number) for number in (self.se, self.tiled))
@@ -107,6 +112,13 @@ class BufferingReport:
                 f"{before:,} → {after:,} bytes in {self.precision}",
             ]
         )
+
+
+def _words(tile: Tile) -> str:
+    rows, columns = tile
+    if rows is None:
+        return "whole" if columns is None else f"{columns} columns"
+    return f"{rows} rows" if columns is None else f"{rows}×{columns}"
 
 
 def bits(precision: str) -> int:
