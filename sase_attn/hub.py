@@ -323,7 +323,7 @@ def _difference(model: Any, twin: Any) -> str | None:
         if not torch.equal(tensor.nan_to_num(), theirs[key].to(tensor).nan_to_num()):
             return f"other values in {key!r}"
     attention, again = _attention(model), _attention(twin)
-    for name in attention.keys() | again.keys():
+    for name in attention | again:
         if attention.get(name) != again.get(name):
             return f"{again.get(name, 'another module')} instead of {attention.get(name, 'another module')} in {name!r}"
     weight = next(model.parameters())
