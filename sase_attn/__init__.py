@@ -4,6 +4,9 @@ Importing the package registers its models with timm: `import sase_attn; timm.cr
 """
 
 from sase_attn import models as models
+from sase_attn.attentions import create_attention as create_attention
+from sase_attn.attentions import list_attentions as list_attentions
+from sase_attn.attentions import register_attention as register_attention
 from sase_attn.block import SASEBlock as SASEBlock
 from sase_attn.genotype import Genotype as Genotype
 from sase_attn.genotype import genotypes as genotypes

@@ -74,7 +74,7 @@ def _list(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(listed, indent=2))
         return
-    notes = {"ops": " (parameters at C = 256)", "attentions": " (parameters at C = 256)", "models": " (timm.create_model)"}
+    notes = dict.fromkeys(("ops", "attentions"), " (parameters at C = 256)") | {"models": " (timm.create_model)"}
     for i, (kind, rows) in enumerate(listed.items()):
         keys = list(rows[0])
         table = [

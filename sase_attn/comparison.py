@@ -92,8 +92,8 @@ def detectors() -> list[Detector]:
 
 def comparison_text() -> str:
     """Both tables, and what is inconsistent in the paper's."""
-    head = ("attention", "R50", "MACs", "R101", "MACs", "paper", "top-1", "agrees")
-    rows, notes = [head], []
+    rows: list[tuple[str, ...]] = [("attention", "R50", "MACs", "R101", "MACs", "paper", "top-1", "agrees")]
+    notes = []
     for row in comparison():
         paper = "/".join(row.paper_millions or ()) or "-"
         agrees = {True: "yes", False: "no", None: ""}[row.agrees]

@@ -115,6 +115,7 @@ def adaptive_mean(x: Tensor, dim: int, parts: int) -> Tensor:
     return matmul(x, weights.transpose(0, 1)) if dim == -1 else matmul(weights, x)
 
 
+@torch.fx.wrap
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """`a @ b` in the operands' own type, under autocast too."""
     if torch.jit.is_scripting():

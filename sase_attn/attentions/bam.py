@@ -18,7 +18,8 @@ class BAM(Attention):
     Parameters: `3*C*h + C + 18*h*h + 13*h + 1`; MACs: `2*C*h + N*(C*h + 18*h*h + h)`; h = C/16, N = H·W. Goes after
     stages 1, 2 and 3 of a ResNet, not into its blocks.
 
-    As the authors' code, which multiplies the two maps; the paper's text adds them.
+    As the authors' code, which multiplies the two maps and has no norm after their last layers; the paper's text adds
+    them, normalised.
 
     Args:
         channels: C.

@@ -8,8 +8,6 @@ from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import positive
 from sase_attn.ops import functional
 
-_EPS = 1e-5
-
 
 class GatedChannelTransform(Attention):
     """y = x·(1 + tanh(γ·s/√(mean over C of s² + eps) + β)), s = α·√(Σ x² over H, W + eps).
@@ -34,6 +32,7 @@ class GatedChannelTransform(Attention):
     ) -> None:
         super().__init__()
         self.channels = positive("channels", channels)
+        self.eps = 1e-5
         self.alpha = nn.Parameter(torch.ones(1, channels, 1, 1, device=device, dtype=dtype))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
@@ -41,8 +40,8 @@ class GatedChannelTransform(Attention):
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
         energy = statistics.upcast(x).square().sum((2, 3), keepdim=True)
-        norm = self.alpha.to(energy.dtype) * torch.sqrt(energy + _EPS)
-        relative = norm * torch.rsqrt(norm.square().mean(1, keepdim=True) + _EPS)
+        norm = self.alpha.to(energy.dtype) * torch.sqrt(energy + self.eps)
+        relative = norm * torch.rsqrt(norm.square().mean(1, keepdim=True) + self.eps)
         gate = 1 + torch.tanh(self.gamma.to(energy.dtype) * relative + self.beta.to(energy.dtype))
         return (x * gate).to(x.dtype)
 

@@ -23,7 +23,8 @@ class GLAM(Attention):
     Parameters: `3 + 3*k + 5*C*h + C + 7*h + 27*h*h + 4*h + 1`; MACs: `3*C*k + C*C + C*C*N + N*(5*C*h + 27*h*h + 4*h)
     + 2*N*N*h`; h = C/4, k ECA's adaptive size, N = H·W. Goes once after the last stage of a retrieval network.
 
-    No official code was found; written from the paper's formulas. Memory grows with C² and (H·W)² per image.
+    No official code was found; written from the paper's formulas, with convolutions along C without biases and a sigmoid
+    on the local spatial map, in which public ports differ. Memory grows with C² and (H·W)² per image.
 
     Args:
         channels: C.
@@ -92,7 +93,8 @@ class GLAM(Attention):
         between = torch.softmax(statistics.matmul(key.transpose(1, 2), query), dim=1)  # over keys: (B, key, query)
         mixed = statistics.matmul(between.transpose(1, 2), flat).view_as(x).to(x.dtype)
         y = x * mixed + x
-        q, k, v = (statistics.upcast(layer(x)).flatten(2) for layer in (self.query, self.key, self.value))
-        between = torch.softmax(statistics.matmul(k.transpose(1, 2), q), dim=1)
-        spread = statistics.matmul(v, between).unflatten(2, [x.shape[2], x.shape[3]]).to(x.dtype)
+        near, far = statistics.upcast(self.query(x)).flatten(2), statistics.upcast(self.key(x)).flatten(2)
+        between = torch.softmax(statistics.matmul(far.transpose(1, 2), near), dim=1)
+        spread = statistics.matmul(statistics.upcast(self.value(x)).flatten(2), between)
+        spread = spread.unflatten(2, [x.shape[2], x.shape[3]]).to(x.dtype)
         return y * self.expand(spread) + y

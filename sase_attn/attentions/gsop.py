@@ -19,13 +19,14 @@ class RowConv(nn.Module):
 
     def __init__(self, width: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
+        self.width = width
         self.weight = nn.Parameter(torch.empty(_PER_ROW * width, 1, 1, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(_PER_ROW * width, device=device, dtype=dtype))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         nn.init.uniform_(self.bias, -1 / math.sqrt(width), 1 / math.sqrt(width))
 
     def forward(self, rows: Tensor) -> Tensor:
-        weight = self.weight.to(rows.dtype).view(rows.shape[1], _PER_ROW, rows.shape[1]).transpose(1, 2)
+        weight = self.weight.to(rows.dtype).view(self.width, -1, self.width).transpose(1, 2)
         y = statistics.matmul(rows[:, :, None], weight).flatten(1)
         return (y + self.bias.to(y.dtype))[:, :, None, None]
 
