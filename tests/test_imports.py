@@ -40,7 +40,7 @@ OPS_LAYERS = [
     {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
     {"registry"},
 ]
-INSERT_LAYERS = [{"adapters", "trial"}, {"attach", "kinds", "channels", "trial"}, {"replace"}, {"tile"}]
+INSERT_LAYERS = [{"adapters", "trial"}, {"attach", "kinds", "channels"}, {"replace"}, {"tile"}]
 INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS}
 
 

@@ -67,7 +67,7 @@ def tile(
     """
     default = checked_tile((rows, columns))
     special = {pattern: _tile_of(value) for pattern, value in (overrides or {}).items()}
-    if count is not None and (not isinstance(count, int) or count < 1):
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
         raise ValueError(f"count must be at least 1, or None for all, got {count!r}")
     found = find(model, of_kind("se"))
     if not found:

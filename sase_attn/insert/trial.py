@@ -20,12 +20,13 @@ def meta_twin(model: nn.Module) -> nn.Module:
 def meta_image(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
     """One image on the meta device, of the network's channels and type.
 
-    Its height and width are `size`, or the network's own (timm's `pretrained_cfg`), or 224×224.
+    Its height and width are `size`, or the network's own (timm's `pretrained_cfg`), or 224×224. A network that does not
+    tell its channels is asked by its first convolution wider than 1×1.
     """
     channels, *own = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (0, 224, 224))
-    first = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    wide = (m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1)
     weight = next(model.parameters(), torch.empty(0))
-    shape = (1, getattr(model, "in_chans", channels or first), *(size or own))
+    shape = (1, getattr(model, "in_chans", channels or next(wide, 3)), *(size or own))
     return torch.empty(shape, device="meta", dtype=weight.dtype)
 
 
