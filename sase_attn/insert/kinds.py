@@ -80,7 +80,8 @@ def look_alikes(model: nn.Module) -> dict[str, nn.Module]:
             continue
         if any(owner in known or owner in found for owner in _ancestors(name)):
             continue
-        if name.rpartition(".")[2] in _SLOTS or _SE_CLASS.fullmatch(type(module).__name__):
+        classes = [cls.__name__ for cls in type(module).__mro__]
+        if name.rpartition(".")[2] in _SLOTS or any(map(_SE_CLASS.fullmatch, classes)):
             found[name] = module
     return found
 
