@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sase_attn.describe import parameters, text_table
-from sase_attn.models.compared_resnet import COMPARED
+from sase_attn.models.places import COMPARED
 
 HOSTS = ("resnet50", "resnet101")
 

@@ -5,18 +5,18 @@ no weights for them; `attached` starts from timm's. All arguments are those of `
 options of the attention (JSON-able, so that they survive the Hub).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
-from torch import Tensor, nn
+from torch import nn
 
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.registry import get_attention
-from sase_attn.insert import Attached
+from sase_attn.models.places import COMPARED, before_every_convolution
 from sase_attn.models.sase_resnet_cifar import CIFAR_CFG, CifarResNet
 
 __all__: list[str] = []  # filled by register_model
@@ -33,108 +33,6 @@ IMAGENET_CFG = dict(
     classifier="fc",
     license="apache-2.0",
 )
-
-Build = Callable[..., nn.Module]  # (channels, stage, **options of this place)
-
-
-class Preceded(nn.Module):
-    """A layer of a network, `host`, with an attention, `attn`, before it."""
-
-    def __init__(self, attn: nn.Module, host: nn.Module) -> None:
-        super().__init__()
-        self.attn = attn
-        self.host = host
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.host(self.attn(x))
-
-
-def _stages(model: ResNet) -> list[nn.Sequential]:
-    return [stage for stage in (model.layer1, model.layer2, model.layer3, model.layer4) if len(stage)]
-
-
-def _blocks(model: ResNet) -> Iterator[tuple[int, Any]]:
-    for number, stage in enumerate(_stages(model)):
-        for block in stage:
-            yield number, block
-
-
-def _width(block: Any) -> int:
-    return (block.bn3 if hasattr(block, "bn3") else block.bn2).num_features
-
-
-def in_every_block(model: ResNet, build: Build) -> None:
-    """After the last norm of every block, before the shortcut is added."""
-    for number, block in _blocks(model):
-        block.se = build(_width(block), number)
-
-
-def at_inner_width(model: ResNet, build: Build) -> None:
-    """After the 3×3 convolution of every bottleneck and its norm; after the last norm of basic blocks."""
-    for number, block in _blocks(model):
-        block.bn2 = Attached(block.bn2, build(block.bn2.num_features, number))
-
-
-def in_last_blocks(model: ResNet, build: Build) -> None:
-    """In the last block of each stage; the reduction of the first has stride 2, a fourth stage none."""
-    for number, stage in enumerate(_stages(model)):
-        stage[-1].se = build(_width(stage[-1]), number, stride=2 if number == 0 else 1)
-    if len(model.layer4):
-        first = model.layer4[0]
-        for conv in (first.conv1, first.conv2, *first.downsample):
-            if isinstance(conv, nn.Conv2d):
-                conv.stride = (1, 1)
-        model.feature_info[-1]["reduction"] = 16
-
-
-def between_stages(model: ResNet, build: Build) -> None:
-    """After every stage but the last."""
-    for number, stage in enumerate(_stages(model)[:-1]):
-        stage.add_module("attn", build(_width(stage[-1]), number))
-
-
-def after_the_last_stage(model: ResNet, build: Build) -> None:
-    """Once, after the last stage."""
-    stage = _stages(model)[-1]
-    stage.add_module("attn", build(_width(stage[-1]), 0))
-
-
-def before_every_convolution(model: ResNet, build: Build) -> None:
-    """Before every convolution, that of the stem and of the shortcuts included."""
-    for name, conv in [(name, conv) for name, conv in model.named_modules() if isinstance(conv, nn.Conv2d)]:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, Preceded(build(conv.in_channels, 0), conv))
-
-
-def instead_of_convolution(model: ResNet, build: Build) -> None:
-    """In the place of the 3×3 convolution of every bottleneck; of the second one of basic blocks."""
-    for number, block in _blocks(model):
-        block.conv2 = build(block.conv2.in_channels, number, stride=block.conv2.stride[0])
-
-
-COMPARED: dict[str, Callable[[ResNet, Build], None]] = {
-    "se": in_every_block,
-    "eca": in_every_block,
-    "cbam": in_every_block,
-    "bam": between_stages,
-    "srm": in_every_block,
-    "gsop": in_last_blocks,
-    "gct_gaussian": in_every_block,
-    "gct_gated": before_every_convolution,
-    "mca_e": in_every_block,
-    "mca_s": in_every_block,
-    "ean": in_every_block,
-    "autola": at_inner_width,
-    "gc": in_every_block,
-    "scse": in_every_block,
-    "glam": after_the_last_stage,
-    "psa": instead_of_convolution,
-    "ge_theta_minus": in_every_block,
-    "ge_theta": in_every_block,
-    "ge_theta_plus": in_every_block,
-    "double_attention": in_every_block,
-}
-"""Where each attention goes."""
 
 _ECA_KERNELS = {"eca_resnet50": (3, 5, 5, 7), "eca_resnet101": (3, 3, 5, 7)}  # of the released networks, by stage
 
