@@ -170,8 +170,9 @@ def test_the_grid_shows_photos_maps_and_predictions(monkeypatch):
     inputs = (photos - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
     scores = [model.eval()(inputs).softmax(1) for model in models.values()]
     targets = [int(scores[0][0].argmax()), *((score.argmax() + 1).item() % 3 for score in scores[0][1:])]
-    axes = drawn(monkeypatch, models, photos, targets=targets, labels=["ant", "bee", "$cat$"], **NORMALISATION)
+    axes = drawn(monkeypatch, models, photos, targets=targets, labels=["ant", "bee", r"$\cat$"], **NORMALISATION)
 
+    assert not any(text.get_parse_math() for text in axes.texts)
     *cells, bar = axes.images
     assert len(cells) == 3 * 3 and bar.get_array().shape[:2] == (1, 256)
     heat = colormaps[saliency_grid._HEAT]
@@ -183,7 +184,7 @@ def test_the_grid_shows_photos_maps_and_predictions(monkeypatch):
             colours = torch.from_numpy(heat(seen.numpy())[..., :3])
             expected = (1 - saliency_grid._OPACITY) * expected + saliency_grid._OPACITY * colours
         assert abs(cell.get_array() - expected.detach().numpy()).max() < 0.01
-    names, wrong = ["ant", "bee", "$cat$"], saliency_grid._WRONG
+    names, wrong = ["ant", "bee", r"$\cat$"], saliency_grid._WRONG
     expected = [("one", "#111111"), ("two", "#111111")]
     for row, target in enumerate(targets):
         below = [(names[target], "#111111")]

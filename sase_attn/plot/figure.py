@@ -64,10 +64,11 @@ def write_figure(draw: "Callable[[], Figure]", path: Path) -> None:
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:
-    """The width in inches of the ink of a text of `size` points."""
+    """The width in inches of the ink of a text of `size` points, in which "$" is a dollar."""
     if not text.strip():
         return 0.0  # TextPath fails
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    return TextPath((0, 0), text, size=size, prop=FontProperties(weight=weight)).get_extents().width / 72
+    plain = text.replace("$", r"\$")
+    return TextPath((0, 0), plain, size=size, prop=FontProperties(weight=weight)).get_extents().width / 72
