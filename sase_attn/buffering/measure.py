@@ -53,12 +53,11 @@ def buffering(
         UnknownNameError: no such precision.
     """
     bits(precision)
-    height, width = size if isinstance(size, tuple | list) else (size, size)
-    if size is not None and not all(isinstance(side, int) and side > 0 for side in (height, width)):
+    sides = None if size is None else tuple(size) if isinstance(size, tuple | list) else (size, size)
+    if sides is not None and not (len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)):
         raise ValueError(f"size must be a positive number or (height, width), got {size!r}")
     twin = meta_twin(model)
-    wanted = None if height is None or width is None else (height, width)
-    x = meta_image(model, wanted)
+    x = meta_image(model, sides)
     is_tiled = any(isinstance(module, TiledSE) for module in twin.modules())
     both = (rows, columns) == (None, None)
     default: Tile = checked_tile((7, None) if both and not is_tiled else (rows, columns))

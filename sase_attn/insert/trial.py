@@ -21,12 +21,14 @@ def meta_image(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
     """One image on the meta device, of the network's channels and type.
 
     Its height and width are `size`, or the network's own (timm's `pretrained_cfg`), or 224×224. A network that does not
-    tell its channels is asked by its first convolution wider than 1×1.
+    tell its channels gets 3, if a convolution of it takes 3, else as many as its first one wider than 1×1.
     """
     channels, *own = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (0, 224, 224))
-    wide = (m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1)
+    convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    wide = (conv.in_channels for conv in convs if max(conv.kernel_size) > 1)
+    guess = 3 if any(conv.in_channels == 3 for conv in convs) else next(wide, 3)
     weight = next(model.parameters(), torch.empty(0))
-    shape = (1, getattr(model, "in_chans", channels or next(wide, 3)), *(size or own))
+    shape = (1, getattr(model, "in_chans", channels or guess), *(size or own))
     return torch.empty(shape, device="meta", dtype=weight.dtype)
 
 
