@@ -60,9 +60,11 @@ def _list(args: argparse.Namespace) -> None:
             print(comparison.comparison_text())
         return
     if args.markdown:
-        if args.kind not in (None, "ops"):
-            args.error(f"--markdown prints the table of operations, not of {args.kind}")
-        print(describe.markdown_table())
+        tables = {None: describe.operations_table, "ops": describe.operations_table}
+        tables["attentions"] = describe.attentions_table
+        if args.kind not in tables:
+            args.error(f"--markdown prints the table of operations or of attentions, not of {args.kind}")
+        print(tables[args.kind]())
         return
     listings: dict[str, Callable[[], list[dict[str, Any]]]] = {
         "ops": lambda: [asdict(op) for op in describe.describe_ops()],
@@ -179,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--markdown", action="store_true", help="print the operations as a Markdown table")
+    form.add_argument("--markdown", action="store_true", help="print the operations, or attentions, as a Markdown table")
 
     sub = add_command(
         commands, "show", _show, "Show a genotype: its operations, their parameters and multiply-accumulates."

@@ -5,7 +5,7 @@ Multiply-accumulates (MACs) are those of convolutions and matrix products for on
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,10 +32,14 @@ class OpDescription:
 
 @dataclass(frozen=True)
 class AttentionDescription:
-    """An attention of the registry; `paper` is the first line of the file that defines it."""
+    """An attention of the registry; `paper` is the first line of the file that defines it.
+
+    `gain` is the constant that it can start as, None where it cannot (see `Attention.zero_gates`).
+    """
 
     name: str
     parameters: int
+    gain: float | None
     paper: str
 
 
@@ -118,12 +122,25 @@ def describe_ops(channels: int = 256) -> Iterator[OpDescription]:
 def describe_attentions(channels: int = 256) -> Iterator[AttentionDescription]:
     """Every attention, in the registry's order."""
     for name, attention in ATTENTIONS.items():
-        count = parameters(create_attention(name, channels, device=torch.device("meta")))
-        paper = definition(sys.modules[attention.__module__])
-        yield AttentionDescription(name, count, paper)
+        module = create_attention(name, channels, device=torch.device("meta"))
+        zero_gates: Callable[[], float] | None = getattr(module, "zero_gates", None)  # a user's may have none
+        try:
+            gain = zero_gates() if zero_gates else None
+        except TypeError:
+            gain = None
+        yield AttentionDescription(name, parameters(module), gain, definition(sys.modules[attention.__module__]))
 
 
-def markdown_table(channels: int = 256) -> str:
+def attentions_table(channels: int = 256) -> str:
+    """The attentions as a Markdown table."""
+    rows = [f"| attention | paper | parameters at C = {channels} | can start as |", "| --- | --- | ---: | --- |"]
+    for attention in describe_attentions(channels):
+        start = {None: "", 1.0: "x"}.get(attention.gain, f"{attention.gain}·x")
+        rows.append(f"| `{attention.name}` | {attention.paper} | {attention.parameters:,} | {start} |")
+    return "\n".join(rows)
+
+
+def operations_table(channels: int = 256) -> str:
     """The operations as a Markdown table."""
     rows = [f"| set | operation | definition | parameters at C = {channels} | source |"]
     rows.append("| --- | --- | --- | ---: | --- |")

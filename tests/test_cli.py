@@ -15,7 +15,7 @@ from hub_server import HubServer
 
 import sase_attn
 from sase_attn import Genotype, cli, genotypes, hub, register_op
-from sase_attn.describe import describe, markdown_table
+from sase_attn.describe import describe, operations_table
 from sase_attn.ops import OP_SETS, RELEASE_OPS, Op, create_op
 
 KEYS = json.loads((Path(__file__).parent / "reference" / "authors_resnet50_keys.json").read_text())
@@ -82,7 +82,7 @@ def test_list_of_one_kind_is_a_part_of_the_whole(run):
 
 def test_list_markdown_is_a_stable_table(run):
     table = run("list", "--markdown")
-    assert table == run("list", "ops", "--markdown") == markdown_table() + "\n"
+    assert table == run("list", "ops", "--markdown") == operations_table() + "\n"
     head, rule, *rows = (line.strip("|").split(" | ") for line in table.splitlines())
     assert [cell.strip() for cell in head] == ["set", "operation", "definition", "parameters at C = 256", "source"]
     assert len(rule) == 5 and len(rows) == sum(map(len, OP_SETS.values()))

@@ -9,6 +9,7 @@ import pytest
 import timm
 from hub_server import HubServer
 
+from sase_attn.attentions import ATTENTIONS
 from sase_attn.cli import main
 from sase_attn.ops import OP_SETS
 
@@ -43,6 +44,13 @@ def test_operations_table_is_current(capsys):
     table = re.search(r"<!-- operations -->\n(.*?)<!-- /operations -->", README, flags=re.DOTALL)[1]
     assert table.strip() == capsys.readouterr().out.strip()
     assert table.count("\n") == 2 + sum(len(ops) for ops in OP_SETS.values())
+
+
+def test_attentions_table_is_current(capsys):
+    assert main(["list", "attentions", "--markdown"]) == 0
+    table = re.search(r"<!-- attentions -->\n(.*?)<!-- /attentions -->", README, flags=re.DOTALL)[1]
+    assert table.strip() == capsys.readouterr().out.strip()
+    assert table.count("\n") == 2 + len(ATTENTIONS)
 
 
 def test_model_table_is_current():

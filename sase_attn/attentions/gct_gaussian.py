@@ -1,4 +1,4 @@
-"""GCT (Gaussian): Gaussian Context Transformer, CVPR 2021. Not the Gated Channel Transformation of `gct_gated.py`."""
+"""GCT (Gaussian): Gaussian Context Transformer, CVPR 2021. Not the Gated Channel Transformation."""
 
 import torch
 from torch import Tensor, nn
