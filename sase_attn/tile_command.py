@@ -17,6 +17,7 @@ from sase_attn.arguments import add_command, key_value
 from sase_attn.attentions.tiled_se import TiledSE
 from sase_attn.buffering.measure import buffering
 from sase_attn.buffering.report import PRECISIONS, BufferingReport
+from sase_attn.insert.attach import Attached
 from sase_attn.insert.tile import tile
 from sase_attn.suggest import unknown_name
 from sase_attn.training.loading import recipe_of
@@ -165,13 +166,13 @@ def _converted(model: Any, options: dict[str, Any], names: list[str]) -> Any:
         raise ValueError(
             f"this network is tiled already, by {json.dumps(recorded['tile'])}; start from the untiled one"
         )
+    if behind := [n for n in names if isinstance(model.get_submodule(n.rpartition(".")[0]), Attached)]:
+        raise ValueError(
+            f"cannot save {behind[0]} tiled: `attached` tiles a network before it attaches attention; attach 'tiled_se'"
+        )
     with warnings.catch_warnings():  # announced before
         warnings.simplefilter("ignore", UserWarning)
         twin: Any = timm.create_model("attached", **recorded | {"tile": options})
-    if _tiled_names(twin) != sorted(names):
-        raise ValueError(
-            f"cannot save this network tiled: {name} puts its attention in after tiling; make it with attn='tiled_se'"
-        )
     twin.load_state_dict(model.state_dict())
     source = ("architecture", "tag", "url", "file", "hf_hub_id", "source", "custom_load")
     own = {key: value for key, value in cfg.items() if key not in source}
