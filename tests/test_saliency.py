@@ -157,6 +157,13 @@ def drawn(monkeypatch, *arguments, **keywords):
     return figures[0].axes[0]
 
 
+def overlaid(photo, seen):
+    """A map (H, W) over the photo (3, H, W) in grey."""
+    grey = torch.einsum("chw,c->hw", photo, torch.tensor([0.299, 0.587, 0.114]))[..., None]
+    colours = torch.from_numpy(colormaps[saliency_grid._HEAT](seen.numpy())[..., :3])
+    return (1 - saliency_grid._OPACITY) * grey + saliency_grid._OPACITY * colours
+
+
 def text_of(axes):
     """Texts with their colours, row by row from the top."""
     return [
@@ -175,15 +182,13 @@ def test_the_grid_shows_photos_maps_and_predictions(monkeypatch):
     assert not any(text.get_parse_math() for text in axes.texts)
     *cells, bar = axes.images
     assert len(cells) == 3 * 3 and bar.get_array().shape[:2] == (1, 256)
-    heat = colormaps[saliency_grid._HEAT]
     for index, cell in enumerate(cells):
         row, column = divmod(index, 3)
         expected = photos[row].permute(1, 2, 0)
         if column:
             (seen,) = saliency(list(models.values())[column - 1], inputs[row : row + 1], target=targets[row])[:, 0]
-            colours = torch.from_numpy(heat(seen.numpy())[..., :3])
-            expected = (1 - saliency_grid._OPACITY) * expected + saliency_grid._OPACITY * colours
-        assert abs(cell.get_array() - expected.detach().numpy()).max() < 0.01
+            expected = overlaid(photos[row], seen)
+        assert abs(cell.get_array() - expected.numpy()).max() < 0.01
     names, wrong = ["ant", "bee", r"$\cat$"], saliency_grid._WRONG
     expected = [("one", "#111111"), ("two", "#111111")]
     for row, target in enumerate(targets):
@@ -207,11 +212,9 @@ def test_each_networks_own_prediction_normalisation_and_layer(monkeypatch):
     axes = drawn(monkeypatch, models, photos, layer={"a": "layer3"}, captions=["first", ""])
     mean, std = (torch.tensor(models["a"].pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     seen = [saliency(models["a"], (photos - mean) / std, layer="layer3"), saliency(models["b"], photos)]
-    heat = colormaps[saliency_grid._HEAT]
     for row in range(2):
         for column in range(2):
-            colours = torch.from_numpy(heat(seen[column][row, 0].numpy())[..., :3])
-            expected = (1 - saliency_grid._OPACITY) * photos[row].permute(1, 2, 0) + saliency_grid._OPACITY * colours
+            expected = overlaid(photos[row], seen[column][row, 0])
             assert abs(axes.images[3 * row + column + 1].get_array() - expected.numpy()).max() < 0.01
     texts = [text for text, _ in text_of(axes)]
     assert texts[2] == "first" and texts[-1] == "Grad-CAM of each network's prediction"

@@ -44,10 +44,10 @@ def draw_saliency(
 ) -> None:
     """Draw where each network looks in each photo: a row a photo, the photo first, then a column a network.
 
-    The heat is Grad-CAM's (`sase_attn.plot.saliency`), each map from zero to its own maximum, over the photo. Below it
-    stand the class that the network predicts and its probability. With `targets` the maps are of these classes, the
-    same for all networks, which is the fair comparison; a prediction that differs is red, and the target's own
-    probability stands under it. Without, each map is of its network's own prediction.
+    The heat is Grad-CAM's (`sase_attn.plot.saliency`), each map from zero to its own maximum, over the photo in grey.
+    Below it stand the class that the network predicts and its probability. With `targets` the maps are of these
+    classes, the same for all networks, which is the fair comparison; a prediction that differs is red, and the target's
+    own probability stands under it. Without, each map is of its network's own prediction.
 
     Args:
         models: networks by the name of their column, all with the same classes.
@@ -146,6 +146,7 @@ def _grid(
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     heat = colormaps[_HEAT]
+    grey = photos @ torch.tensor([[0.299], [0.587], [0.114]])  # so that an orange van is not taken for heat
 
     def write(x: float, y: float, text: str, size: float = _TEXT, color: str = _INK, **style: Any) -> None:
         axes.text(x, y, text, fontsize=size, color=color, va="center", parse_math=False, **{"ha": "center"} | style)
@@ -164,7 +165,7 @@ def _grid(
         write(lefts[0] + _WIDTH / 2, first, _fitted(captions[row], _WIDTH))
         for left, column, guess in zip(lefts[1:], columns, guesses, strict=True):
             colours = torch.from_numpy(heat(column.maps[row].numpy())[..., :3]).float()
-            show(left, top - tall, _WIDTH, tall, ((1 - _OPACITY) * photos[row] + _OPACITY * colours).numpy())
+            show(left, top - tall, _WIDTH, tall, ((1 - _OPACITY) * grey[row] + _OPACITY * colours).numpy())
             wrong = classes is not None and guess[row] != classes[row]
             centre, scores = left + _WIDTH / 2, column.scores[row]
             write(centre, first, _scored(names[guess[row]], scores[guess[row]]), color=_WRONG if wrong else _INK)
