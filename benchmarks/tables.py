@@ -18,7 +18,9 @@ MARKED = re.compile(r"(<!-- results (\w+) -->\n).*?(<!-- /results -->)", flags=r
 
 def table(study: str, rows: list[Row]) -> str:
     """The table of a study."""
-    return {"search": _searches, "search_step": _steps, "compare_cost": _compared}.get(study, _trainings)(rows)
+    return {"search": _searches, "search_step": _steps, "compare_cost": _compared, "tiling": _tilings}.get(
+        study, _trainings
+    )(rows)
 
 
 def _trainings(rows: list[Row]) -> str:
@@ -101,6 +103,37 @@ def _compared(rows: list[Row]) -> str:
 def _top1(rows: list[Row], label: str) -> float:
     """Mean accuracy of a label, 0 where it has no row."""
     return statistics.mean([row["top1"] for row in rows if row["label"] == label] or [0.0])
+
+
+def _tilings(rows: list[Row]) -> str:
+    """A line a network and a way of tiling: what is held, accuracy, and its change without retraining."""
+    lines = [
+        "| network | tiles | modules | activations held | held, % | top-1, % | change |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+
+    def place(row: Row) -> tuple[str, bool, int, bool, float]:
+        height = row["rows"] or float("inf")
+        return row["network"], row["first"] is not None, row["first"] or 0, row["columns"] is not None, -height
+
+    for label in dict.fromkeys(row["label"] for row in sorted(rows, key=place)):
+        runs = [row for row in rows if row["label"] == label]
+        tile = runs[0]["label"].removeprefix(f"{runs[0]['network']}, ").partition(",")[0]
+        which = "all" if runs[0]["first"] is None else f"first {runs[0]['first']}"
+        held = runs[0]["tiled_activations"]
+        change = _mean([row["top1"] - row["before_top1"] for row in runs])
+        cells = (
+            f"{held:,}",
+            f"{100 * held / runs[0]['se_activations']:.1f}",
+            _mean([row["top1"] for row in runs]),
+            change,
+        )
+        lines.append(f"| {runs[0]['network']} | {tile} | {which} of {runs[0]['modules']} | {' | '.join(cells)} |")
+    seeds = {row["network"]: len({r["seed"] for r in rows if r["network"] == row["network"]}) for row in rows}
+    parts = [f"{network}: {number} seed{'s' * (number > 1)}" for network, number in seeds.items()]
+    images = " or ".join(f"{count:,}" for count in sorted({row["count"] for row in rows}))
+    where = f"no retraining; {', '.join(parts)}; {images} test images; mean ± standard deviation over seeds"
+    return "\n".join([*lines, "", f"{where}; {_place(rows)}."])
 
 
 def _place(rows: list[Row]) -> str:

@@ -1,0 +1,167 @@
+"""Accuracy of trained squeeze-and-excitation networks after tiling, without retraining (arXiv 2107.02145).
+
+    python benchmarks/tiling.py RUN [RUN ...] [--data FOLDER] [--device cuda]
+
+RUN is the folder of a finished `sase-attn train`. Every run's network is evaluated on the test images of its data as it
+is and tiled in several ways: rows of several heights, squares, and only the first modules. A row each goes to
+`benchmarks/results/tiling.jsonl`; what has its row is left, so that an interrupted study goes on where it was.
+"""
+
+import argparse
+import copy
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import timm
+import torch
+from rows import Row, add_row, read_rows
+from torch import nn
+
+from sase_attn import __version__
+from sase_attn.buffering import BufferingReport, buffering
+from sase_attn.insert.tile import tile
+from sase_attn.training.distributed import ranks
+from sase_attn.training.evaluate import Metrics, evaluate
+from sase_attn.training.loading import load_network, recipe_of
+from sase_attn.training.normalisation import as_trained
+from sase_attn.training.recipes import Recipe
+from sase_attn.training.result import commit, machine
+from sase_attn.training.run import open_recipe_data
+
+STUDY = "tiling"
+HEIGHTS = (1, 2, 4, 7, 14, None)
+"""Of tiles; None is the map's, which is squeeze-and-excitation itself."""
+FIRST_HEIGHTS = (1, 2, 4, 7)
+"""Of tiles of the first modules only."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a network is tiled: rows and columns (None: the whole extent), and how many of its modules (None: all)."""
+
+    rows: int | None
+    columns: int | None = None
+    first: int | None = None
+
+    def __str__(self) -> str:
+        shape = (
+            "full" if self.rows is None else f"{self.rows} rows" if self.columns is None else f"{self.rows}×{self.rows}"
+        )
+        return shape if self.first is None else f"{shape}, first {self.first}"
+
+
+def cases(modules: int) -> Iterator[Case]:
+    """Rows and squares of all modules, and rows of the first 1, 2, 4, … of so many modules."""
+    for height in HEIGHTS:
+        yield Case(height)
+    for height in HEIGHTS[:-1]:
+        yield Case(height, height)
+    first = 1
+    while first < modules:
+        for height in FIRST_HEIGHTS:
+            yield Case(height, first=first)
+        first *= 2
+
+
+def tiled(model: nn.Module, case: Case) -> nn.Module:
+    """A tiled copy. The whole map as one tile goes through `TiledSE` too."""
+    twin = copy.deepcopy(model)
+    tile(twin, case.rows or 1_000_000, case.columns, count=case.first)
+    return twin
+
+
+def signature(report: BufferingReport) -> tuple[tuple[int, int], ...]:
+    """What the tiles come to on these maps: cases that agree here compute the same."""
+    return tuple(
+        (min(block.tile[0] or block.height, block.height), min(block.tile[1] or block.width, block.width))
+        for block in report.blocks
+    )
+
+
+def study(run: Path, recipe: Recipe, device: str | None) -> None:
+    """Add the rows of a run that are not there yet, and print a line for each."""
+    network = f"{recipe.model} on {Path(recipe.data).name}"
+    known = {(row["label"], row["seed"]) for row in read_rows(STUDY)}
+    with ranks(device) as group:
+        train_batches, tests, info = open_recipe_data(recipe, group)
+        model, is_known = load_network(str(run), recipe, num_classes=len(info.classes), in_chans=info.channels)
+        if is_known:
+            _, tests, _ = as_trained(model, (train_batches, tests), info)
+        before: Metrics | None = None
+        done: dict[tuple[tuple[int, int], ...], Metrics] = {}
+        whole = buffering(tiled(model, Case(None)), info.size)
+        for case in cases(len(whole.blocks)):
+            label = f"{network}, {case}"
+            if (label, recipe.seed) in known:
+                continue
+            if before is None:  # the network as it is
+                before = evaluate(model.to(group.device), tests.epoch(0), group)
+                model.cpu()
+            twin = tiled(model, case)
+            report = buffering(twin, info.size)
+            key = signature(report)
+            if key not in done:
+                done[key] = evaluate(twin.to(group.device), tests.epoch(0), group)
+            add_row(STUDY, row(label, network, case, recipe, report, before, done[key], str(group.device)))
+            print(f"{label}: {before.top1:.2f} % → {done[key].top1:.2f} %, {-report.saving:+.1f} % held", flush=True)
+
+
+def row(
+    label: str,
+    network: str,
+    case: Case,
+    recipe: Recipe,
+    report: BufferingReport,
+    before: Metrics,
+    after: Metrics,
+    device: str,
+) -> Row:
+    """One line of results."""
+    shown = asdict(recipe)
+    for name in ("data", "init_from"):  # a file's name says what it is, its folder does not
+        shown[name] = shown[name] and Path(shown[name]).name
+    return {
+        "label": label,
+        "seed": recipe.seed,
+        "network": network,
+        **asdict(case),
+        "modules": len(report.blocks),
+        "before_top1": before.top1,
+        "before_loss": before.loss,
+        **asdict(after),
+        "size": report.size,
+        "se_activations": report.se,
+        "tiled_activations": report.tiled,
+        "recipe": shown,
+        "machine": machine(),
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        "versions": {
+            "sase_attn": __version__,
+            "timm": timm.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "commit": commit(),
+    }
+
+
+def main() -> None:
+    """Study every run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
+    parser.add_argument("--data", metavar="FOLDER", help="where the runs' data is now, if it has moved")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N")
+    args = parser.parse_args()
+    for run in args.runs:
+        recipe = recipe_of(str(run))
+        if recipe is None:
+            parser.error(f"{run} is no folder of a run: it has no recipe.json")
+        changes = {"data": args.data} if args.data else {}
+        study(run, recipe.override(workers=args.workers, **changes), args.device)
+
+
+if __name__ == "__main__":
+    main()
