@@ -19,8 +19,8 @@ MOBILENET = "mobilenetv3_small_050"
 def pretrained(monkeypatch, tmp_path):
     """Weights of a network as if timm had them on the Hub; gives the network."""
 
-    def publish(base):
-        model = network(base, num_classes=5)
+    def publish(base, **args):
+        model = network(base, num_classes=5, **args)
         torch.save(model.state_dict(), tmp_path / "base.pt")
         cfg = timm.get_pretrained_cfg(base)
         found = type(cfg)(**{**cfg.to_dict(), "num_classes": 5, "file": str(tmp_path / "base.pt"), "hf_hub_id": None})
@@ -52,6 +52,20 @@ def test_pretrained_replaced(pretrained, attn, keep):
     for key, value in model.state_dict().items():
         source = plain if kept or ".se." not in key else cold
         assert torch.equal(value, source.state_dict()[key]), key
+
+
+def test_pretrained_replaced_anew_under_the_same_keys(pretrained, tmp_path):
+    """The base's weights fit, but were not asked for; the network's own, which look the same, are taken."""
+    args = dict(base="seresnet18", replace="se", attn="se", attn_args={"rd_divisor": 8}, keep_weights=False)
+    args |= dict(layers=[1, 1, 1, 1], num_classes=5)
+    plain = pretrained("seresnet18", layers=[1, 1, 1, 1])
+    model = timm.create_model("attached", pretrained=True, **args)
+    assert model.state_dict().keys() == plain.state_dict().keys()
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, plain.state_dict()[key]) == (".se." not in key), key
+    save_for_hf(model, str(tmp_path / "saved"), safe_serialization=True)
+    again = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("attn", ["sase", "cbam", "eca", "gc"])

@@ -61,8 +61,8 @@ def replace(
         What was replaced, in the network's order. A module that sits in several places stays one module.
 
     Warns:
-        UserWarning: `only` matches modules that are of another kind too, or, for "se", there are modules that look like
-            squeeze-and-excitation but are of unknown class (see `register_se`). The message names them.
+        UserWarning: `only` matches modules that are of another kind too; or, for "se" without `only`, there are modules
+            that look like squeeze-and-excitation but are of unknown class (see `register_se`). The message names them.
 
     Raises:
         ValueError: nothing matched (the network's attention and the known kinds are given); a match has forward hooks,
