@@ -110,10 +110,11 @@ def test_partial_shortcuts_and_wider_ones():
 @pytest.mark.parametrize("size", [(192, 320), (65, 31)], ids=str)
 def test_other_sizes(size):
     model = timm.create_model("seresnet18", device=META)
-    first = buffering(model, size).blocks[0]
+    first, *_, last = buffering(model, size).blocks
     height, width = (-(-side // 4) for side in size)
     assert (first.height, first.width) == (height, width)
     assert (first.se, first.tiled) == (height * width * 128, min(7, height) * width * 128)
+    assert last.height < 7 and last.tiled == last.se
 
 
 class Gated(nn.Module):
@@ -138,9 +139,17 @@ def up(x: Tensor) -> Tensor:
     return nn.functional.interpolate(x, scale_factor=2.0)
 
 
+def written_in_place(m: Gated, x: Tensor, y: Tensor) -> Tensor:
+    """The output reaches the last sum through a part of another map."""
+    z = m.side(x)
+    z[:, :2].add_(y[:, :2])
+    return z + x
+
+
 @pytest.mark.parametrize(
     "end, shortcut, projected",
     [
+        (written_in_place, 4, 2),
         (lambda m, x, y: y, 0, 0),
         (lambda m, x, y: y + x, 4, 0),
         (lambda m, x, y: x.add_(y), 4, 0),

@@ -13,6 +13,7 @@ from inputs import draw
 from networks import moved, network
 from tolerances import assert_close
 from torch import Tensor, nn
+from torch.export import Dim
 
 from sase_attn.attentions.tiled_se import TiledSE
 from sase_attn.insert import SqueezeExcitation, describe_se, pointwise, register_se
@@ -259,6 +260,23 @@ def test_onnx_of_a_network_at_other_sizes(opset):
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
     for shape in ((2, 3, 64, 96), (1, 3, 160, 64), (3, 3, 33, 47)):
         (y,) = session.run(None, {"x": draw(*shape).numpy()})
+        assert_close(torch.from_numpy(y), model(draw(*shape)), tolerance=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [18, 20])
+@torch.no_grad()
+def test_onnx_of_a_network_by_torch_export(opset):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = network("mobilenetv3_small_050", num_classes=5)
+    tile(model, rows=3, overrides={"blocks.4.*.se": (2, 2)})
+    sizes = ({0: Dim("B"), 2: Dim("H", min=33), 3: Dim("W", min=33)},)
+    program = torch.export.export(model, (draw(2, 3, 64, 96),), dynamic_shapes=sizes)
+    made = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=opset).model_proto
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    for shape in ((2, 3, 64, 96), (1, 3, 160, 64), (3, 3, 33, 47)):
+        (y,) = session.run(None, {session.get_inputs()[0].name: draw(*shape).numpy()})
         assert_close(torch.from_numpy(y), model(draw(*shape)), tolerance=1e-4)
 
 

@@ -68,6 +68,7 @@ def test_loops_over_tiles(tile, add_maxpool):
         assert_close(module(x), by_loops(module, x).float())
         strided = draw(*shape).to(memory_format=torch.channels_last)
         assert_close(module(strided), module(x))
+        assert module(strided).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_gates_of_a_map_of_ten_rows():
