@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
-    form.add_argument("--markdown", action="store_true", help="print the operations, or attentions, as a Markdown table")
+    form.add_argument("--markdown", action="store_true", help="print operations, or attentions, as a Markdown table")
 
     sub = add_command(
         commands, "show", _show, "Show a genotype: its operations, their parameters and multiply-accumulates."

@@ -40,6 +40,7 @@ CASES = {
     "test_coatnet": Case(2, "stages.0.blocks.0.se", "SEModule", {"img_size": 64}, any_size=False),
     "test_maxvit": Case(4, "stages.0.blocks.0.conv.se", "SEModule", {"img_size": 64}, any_size=False),
     "ese_vovnet19b_slim_dw": Case(4, "stages.0.blocks.0.attn", "EffectiveSEModule"),
+    "hgnet_tiny": Case(5, "stages.0.blocks.0.aggregation.1", "EseModule"),
     "tresnet_m": Case(3, "body.layer1.0.se", "SEModule", {"layers": [1, 1, 1, 1]}, checkpointing=False),
     "test_nfnet": Case(4, "stages.0.0.attn_last", "SEModule"),
     "test_byobnet": Case(4, "stages.0.0.attn", "SEModule"),

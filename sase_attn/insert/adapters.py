@@ -117,6 +117,7 @@ def _children(module: nn.Module) -> SqueezeExcitation:
 _KNOWN: dict[str, Adapter] = {
     "timm.layers.squeeze_excite.SEModule": _layers(("fc1", "bn", "act", "fc2", "gate")),
     "timm.layers.squeeze_excite.EffectiveSEModule": _layers(("fc", "gate")),
+    "timm.models.hgnet.EseModule": _layers(("conv", "sigmoid")),
     "timm.models._efficientnet_blocks.SqueezeExcite": _layers(("conv_reduce", "act1", "conv_expand", "gate")),
     "timm.models.senet.SEModule": _layers(("fc1", "relu", "fc2", "sigmoid")),
     "torchvision.ops.misc.SqueezeExcitation": _layers(("fc1", "activation", "fc2", "scale_activation")),
