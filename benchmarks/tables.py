@@ -106,33 +106,29 @@ def _top1(rows: list[Row], label: str) -> float:
 
 
 def _tilings(rows: list[Row]) -> str:
-    """A line a network and a way of tiling: what is held, accuracy, and its change without retraining."""
-    lines = [
-        "| network | tiles | modules | activations held | held, % | top-1, % | change |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
-    ]
-
-    def place(row: Row) -> tuple[str, bool, int, bool, float]:
-        height = row["rows"] or float("inf")
-        return row["network"], row["first"] is not None, row["first"] or 0, row["columns"] is not None, -height
-
-    for label in dict.fromkeys(row["label"] for row in sorted(rows, key=place)):
-        runs = [row for row in rows if row["label"] == label]
-        tile = runs[0]["label"].removeprefix(f"{runs[0]['network']}, ").partition(",")[0]
-        which = "all" if runs[0]["first"] is None else f"first {runs[0]['first']}"
-        held = runs[0]["tiled_activations"]
-        change = _mean([row["top1"] - row["before_top1"] for row in runs])
-        cells = (
-            f"{held:,}",
-            f"{100 * held / runs[0]['se_activations']:.1f}",
-            _mean([row["top1"] for row in runs]),
-            change,
-        )
-        lines.append(f"| {runs[0]['network']} | {tile} | {which} of {runs[0]['modules']} | {' | '.join(cells)} |")
+    """A line a network and a kind of tiling, a column a height: accuracy, and what is held of the activations."""
+    heights = sorted({row["rows"] or 0 for row in rows}, key=lambda height: height or float("inf"))
+    words = [f"{height} row{'s' * (height > 1)}" if height else "full" for height in heights]
+    lines = [f"| network | tiles | {' | '.join(words)} |", "| --- | --- |" + " ---: |" * len(words)]
+    for network in dict.fromkeys(row["network"] for row in rows):
+        mine = [row for row in rows if row["network"] == network]
+        kinds = sorted({(row["first"] or 0, row["columns"] is not None) for row in mine})
+        for first, square in kinds:
+            which = f"rows, first {first} of {mine[0]['modules']}" if first else "squares" if square else "rows"
+            cells = []
+            for height in heights:
+                runs = [
+                    row
+                    for row in mine
+                    if (row["first"] or 0, row["columns"] is not None, row["rows"] or 0) == (first, square, height)
+                ]
+                held = 100 * runs[0]["tiled_activations"] / runs[0]["se_activations"] if runs else 0
+                cells.append(f"{_mean([row['top1'] for row in runs])} ({held:.0f})" if runs else "")
+            lines.append(f"| {network} | {which} | {' | '.join(cells)} |")
     seeds = {row["network"]: len({r["seed"] for r in rows if r["network"] == row["network"]}) for row in rows}
     parts = [f"{network}: {number} seed{'s' * (number > 1)}" for network, number in seeds.items()]
     images = " or ".join(f"{count:,}" for count in sorted({row["count"] for row in rows}))
-    where = f"no retraining; {', '.join(parts)}; {images} test images; mean ± standard deviation over seeds"
+    where = f"Top-1, %, and in brackets the activations held in % of SE's; {', '.join(parts)}; {images} test images"
     return "\n".join([*lines, "", f"{where}; {_place(rows)}."])
 
 

@@ -81,19 +81,12 @@ def test_study(run, tmp_path, monkeypatch, capsys):
     assert len(evaluated) == 10 and not capsys.readouterr().out  # every case has its row
     text = tables.table("tiling", rows.read_rows("tiling"))
     lines = text.splitlines()
-    full = f"| se_resnet20 on data | full | all of 9 | {got['full']['se_activations']:,} | 100.0 |"
-    assert lines[2].startswith(full) and lines[2].endswith("| 0.00 |")
-    assert [line.split("|")[2].strip() for line in lines[2:9]] == [
-        "full",
-        "40 rows",
-        "14 rows",
-        "2 rows",
-        "40×40",
-        "14×14",
-        "2×2",
-    ]
-    assert lines[9].split("|")[3].strip() == "first 1 of 9"
-    assert "no retraining; se_resnet20 on data: 1 seed; 16 test images" in lines[-1]
+    assert lines[0] == "| network | tiles | 2 rows | 14 rows | 40 rows | full |"
+    kinds = [line.split("|")[2].strip() for line in lines[2:-2]]
+    assert kinds == ["rows", "squares", *(f"rows, first {n} of 9" for n in (1, 2, 4, 8))]
+    assert lines[2].count("(100) |") == 2 and lines[4].count("(") == 1
+    assert f"{got['full']['top1']:.2f} (100) |" in lines[2]
+    assert "se_resnet20 on data: 1 seed; 16 test images" in lines[-1]
 
 
 def test_table_over_seeds():
@@ -104,7 +97,7 @@ def test_table_over_seeds():
         for seed, top1 in ((0, 88.0), (1, 89.0))
     ]  # fmt: skip
     text = tables.table("tiling", made)
-    assert "| net | 7 rows | all of 9 | 250 | 25.0 | 88.50 ± 0.71 | -1.50 ± 0.71 |" in text
+    assert "| network | tiles | 7 rows |" in text and "| net | rows | 88.50 ± 0.71 (25) |" in text
     assert "net: 2 seeds; 1,000 test images" in text and text.endswith("M; torch 2; commit 1234567.")
 
 
