@@ -11,6 +11,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -145,6 +146,7 @@ def _check_model(name: str) -> None:
         raise unknown_name("model", name, _our_models())
 
 
+@cache
 def _describe_model(name: str) -> dict[str, Any]:
     model = timm.create_model(name, device=torch.device("meta"))
     definition = describe.definition(timm.model_entrypoint(name))

@@ -10,6 +10,7 @@ from inputs import draw
 from sase_attn import cli, hub
 from sase_attn.attentions.tiled_se import TiledSE
 from sase_attn.buffering import buffering
+from sase_attn.insert import adapters
 from sase_attn.insert.tile import tile
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import write_safetensors
@@ -250,6 +251,8 @@ def test_what_cannot_be_saved(run, fail, saved, tmp_path):
     assert not (tmp_path / "twice").exists()
 
 
-def test_look_alikes_are_noted(capsys):
+def test_unknown_classes_are_named(capsys, monkeypatch):
+    monkeypatch.delitem(adapters._KNOWN, "timm.models.hgnet.EseModule")
     code = cli.main(["tile", "hgnet_tiny"])
-    assert code == 1 and "nothing to tile" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert code == 1 and "nothing to tile" in said and "5 EseModule" in said
