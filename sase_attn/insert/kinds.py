@@ -23,7 +23,7 @@ _TIMM = {
 }
 _TILED = ("sase_attn.attentions.tiled_se.TiledSE",)
 _SLOTS = {"se", "se_module", "se_layer", "se_block", "squeeze_excite", "squeeze_excitation"}
-_SE_CLASS = re.compile(r"(E|Eff\w*)?(SE|Squeeze(And)?Excit\w*)(Module|Layer|Block|Unit|Attention|2d)?")
+_SE_CLASS = re.compile(r"(E|Eff\w*)?(SE|[Ss]e|Squeeze(And)?Excit\w*)(Module|Layer|Block|Unit|Attention|2d)?")
 _ATTENTION_CLASS = re.compile(r"Attn|Attention|Excit|SelectiveKernel$|GlobalContext$|Eca|ECA|Cbam|CBAM|MHSA")
 
 
