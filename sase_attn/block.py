@@ -10,8 +10,9 @@ import torch
 from timm.layers import make_divisible
 from torch import Tensor, nn
 
+from sase_attn import statistics
 from sase_attn.genotype import EDGES, Genotype
-from sase_attn.ops import Excite, create_op, functional
+from sase_attn.ops import Excite, create_op, functional, together
 from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
 from sase_attn.suggest import unknown_name
 
@@ -92,12 +93,23 @@ class SASEBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
+        if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+            if statistics.fused(x, [1]):
+                return self._in_three_reads(x)
         squeezed = self.channel_squeeze(x)
         gated = x * self.channel_gate(squeezed)
         fused = self.fuse(self.spatial_squeeze_gated(gated), self.spatial_squeeze_input(x))
         spatial = self.spatial_excite(torch.relu(self.norm(fused)))
-        gate = (0.5 * self.channel_excite(squeezed) + self.residual) + 0.5 * spatial
-        return (x * gate).to(x.dtype)
+        return functional.gated(x, 0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial)
+
+    def _in_three_reads(self, x: Tensor) -> Tensor:
+        """The same by kernels: the channel squeeze, both spatial squeezes and the product each read x once."""
+        squeezed, x = together.channel_squeeze(self.channel_squeeze, x)
+        gated, plain, x = together.spatial_squeezes(
+            self.spatial_squeeze_gated, self.spatial_squeeze_input, x, self.channel_gate(squeezed)
+        )
+        spatial = self.spatial_excite(torch.relu(self.norm(self.fuse(gated, plain))))
+        return functional.gated(x, 0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial)
 
     def _init_gates(self, gate_init: str) -> None:
         if gate_init not in GATE_INITS:

@@ -5,12 +5,106 @@ are reduced and returned in float32, float32 and float64 in their own type. All 
 zero maps, constant maps and a single element.
 
 The functions are leaves for `torch.fx` (they look at types and shapes), so call them as `statistics.mean(...)`.
+
+Where `sase_attn.kernels` takes a map, eager calls over [2, 3] or [1] of those marked `twin` are computed there instead;
+`several` computes any of them in one read. What is written here is the definition of both.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from sase_attn.kernels import functions, router
+
+
+def fused(x: object, dims: list[int]) -> bool:
+    """Whether a kernel computes the statistics of a map over these axes."""
+    return isinstance(x, Tensor) and x.dim() == 4 and dims in ([2, 3], [1]) and router.takes(x)
+
+
+def one_read(
+    x: Tensor, names: list[str], dims: list[int], weight: Tensor | None = None, weighted: list[str] | None = None
+) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Statistics of `x`, and `weighted` ones of x·weight for (B, C, 1, 1) over [1], by kernels; where `fused` only.
+
+    Returns:
+        Both in the order asked for, and `x`, to use from here on: its gradient is then added up without a pass.
+    """
+    sets = [names, weighted or []]
+    plain, other = (tuple(part for name in wanted for part in _PARTS[name]) for wanted in sets)
+    *found, x = functions.reduce(x, 1 if dims == [1] else 2, plain, weight, other)
+    n = _count(x, dims)
+    first, second = ([_completed(name, parts, n) for name in wanted] for wanted, parts in zip(sets, found, strict=True))
+    return first, second, x
+
+
+_PARTS: dict[str, tuple[str, ...]] = {
+    "mean": ("mean",),
+    "maximum": ("maximum",),
+    "std": ("std",),
+    "biased_std": ("std",),
+    "third_moment": ("third",),
+    "skewness": ("std", "third"),
+    "l4": ("l4",),
+    "l4_mean": ("l4",),
+}
+
+
+def _completed(name: str, parts: dict[str, Tensor], n: int) -> Tensor:
+    """A statistic of n elements from what kernels compute of them."""
+    if name == "std":
+        return parts["std"] * (n / max(n - 1, 1)) ** 0.5
+    if name == "skewness":
+        return parts["third"] / (parts["std"].square() + 1e-5) ** 1.5
+    if name == "l4_mean":
+        return parts["l4"] / n**0.25
+    return parts[_PARTS[name][0]]
+
+
+def twin(definition: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let kernels compute a statistic where they can. TorchScript sees the definition, which `wraps` keeps."""
+    name = definition.__name__
+
+    @wraps(definition)
+    def call(x: Tensor, dims: list[int], **options: Any) -> Tensor:
+        if not options and fused(x, dims):
+            return one_read(x, [name], dims)[0][0]
+        return definition(x, dims, **options)
+
+    return call
+
+
+@torch.fx.wrap
+def several(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
+    """Statistics by the names of the functions below, in the order asked for."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if fused(x, dims):
+            return one_read(x, names, dims)[0]
+    results: list[Tensor] = []
+    for name in names:
+        if name == "mean":
+            results.append(mean(x, dims))
+        elif name == "maximum":
+            results.append(maximum(x, dims))
+        elif name == "std":
+            results.append(std(x, dims))
+        elif name == "biased_std":
+            results.append(biased_std(x, dims))
+        elif name == "third_moment":
+            results.append(third_moment(x, dims))
+        elif name == "skewness":
+            results.append(skewness(x, dims))
+        elif name == "l4":
+            results.append(l4(x, dims))
+        elif name == "l4_mean":
+            results.append(l4_mean(x, dims))
+        else:
+            raise ValueError(f"no statistic {name}")
+    return results
 
 
 @torch.fx.wrap
@@ -21,18 +115,21 @@ def upcast(x: Tensor) -> Tensor:
     return x
 
 
+@twin
 @torch.fx.wrap
 def mean(x: Tensor, dims: list[int]) -> Tensor:
     """Arithmetic mean."""
     return upcast(x).mean(dims, keepdim=True)
 
 
+@twin
 @torch.fx.wrap
 def maximum(x: Tensor, dims: list[int]) -> Tensor:
     """Largest element; ties share the gradient equally, as in `torch.amax`."""
     return upcast(x.amax(dims, keepdim=True))
 
 
+@twin
 @torch.fx.wrap
 def std(x: Tensor, dims: list[int]) -> Tensor:
     """Unbiased standard deviation, 0 (not NaN) of a single element; its gradient is 0 where it is 0."""
@@ -42,6 +139,7 @@ def std(x: Tensor, dims: list[int]) -> Tensor:
     return biased_std(x, dims) * (n**0.5 / unbiased**0.5)
 
 
+@twin
 @torch.fx.wrap
 def biased_std(x: Tensor, dims: list[int]) -> Tensor:
     """Standard deviation divided by n, not n - 1; its gradient is 0 where it is 0."""
@@ -49,6 +147,7 @@ def biased_std(x: Tensor, dims: list[int]) -> Tensor:
     return torch.std_mean(upcast(x), dims, correction=0, keepdim=True)[0]
 
 
+@twin
 @torch.fx.wrap
 def third_moment(x: Tensor, dims: list[int]) -> Tensor:
     """Third central moment E[(x - μ)³], not divided by σ³."""
@@ -57,6 +156,7 @@ def third_moment(x: Tensor, dims: list[int]) -> Tensor:
     return (deviation * deviation * deviation).mean(dims, keepdim=True)
 
 
+@twin
 @torch.fx.wrap
 def skewness(x: Tensor, dims: list[int], eps: float = 1e-5) -> Tensor:
     """Standardised third moment E[(x - μ)³] / (σ² + eps)^1.5 with the biased σ²."""
@@ -66,6 +166,7 @@ def skewness(x: Tensor, dims: list[int], eps: float = 1e-5) -> Tensor:
     return (square * deviation).mean(dims, keepdim=True) / (square.mean(dims, keepdim=True) + eps) ** 1.5
 
 
+@twin
 @torch.fx.wrap
 def l4(x: Tensor, dims: list[int]) -> Tensor:
     """L4 norm (Σ x⁴)^¼; no power overflows or vanishes, because x is divided by its largest magnitude first."""
@@ -76,6 +177,7 @@ def l4(x: Tensor, dims: list[int]) -> Tensor:
     return (square * square).sum(dims, keepdim=True).clamp(min=0.5).sqrt().sqrt() * largest
 
 
+@twin
 @torch.fx.wrap
 def l4_mean(x: Tensor, dims: list[int]) -> Tensor:
     """Generalised mean with exponent four, (mean x⁴)^¼."""

@@ -37,6 +37,7 @@ OPS_LAYERS = [
     {"op", "functional"},
     {"layers"},
     {"reductions", "gsop"},
+    {"together"},
     {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
     {"registry"},
 ]

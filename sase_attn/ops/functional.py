@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sase_attn import statistics
+from sase_attn.kernels import functions
 
 
 @torch.fx.wrap
@@ -35,6 +36,15 @@ def resize_like(weight: Tensor, x: Tensor) -> Tensor:
     size = [x.shape[2], x.shape[3]]
     resized = F.interpolate(statistics.upcast(weight)[None], size=size, mode="bilinear", align_corners=False)[0]
     return resized.to(x.dtype)
+
+
+@torch.fx.wrap
+def gated(x: Tensor, channel: Tensor, position: Tensor) -> Tensor:
+    """x·(channel + position) in x's type, for gates (B, C, 1, 1) and (B, 1, H, W)."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if statistics.fused(x, [1]):
+            return functions.gate(x, channel, position)
+    return (x * (channel + position)).to(x.dtype)
 
 
 @torch.fx.wrap

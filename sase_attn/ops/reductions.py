@@ -14,9 +14,10 @@ from sase_attn.ops.op import Op
 
 
 class Reduction(Op):
-    """Base: a squeeze over `axes` of (B, C, H, W)."""
+    """Base: a squeeze over `axes` of (B, C, H, W) that follows from the statistics it `reads`, by `combine`."""
 
     axes: ClassVar[tuple[int, ...]]
+    reads: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
@@ -29,6 +30,14 @@ class Reduction(Op):
     ) -> None:
         super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
         self.dims = list(self.axes)
+        self.names = list(self.reads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.combine(statistics.several(x, self.names, self.dims))
+
+    def combine(self, values: list[Tensor]) -> Tensor:
+        """The squeeze from its statistics."""
+        return values[0]
 
 
 class MixedReduction(Reduction):
@@ -46,51 +55,47 @@ class MixedReduction(Reduction):
         super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
         self.mixer = Mixer(device=device, dtype=dtype)
 
+    def combine(self, values: list[Tensor]) -> Tensor:
+        return torch.relu(self.mixer(values[0], values[1]))
+
 
 class GAP(Reduction):
     """Mean."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return statistics.mean(x, self.dims)
+    reads = ("mean",)
 
 
 class L4(Reduction):
     """(Σ x⁴)^¼."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return statistics.l4(x, self.dims)
+    reads = ("l4",)
 
 
 class L4Mean(Reduction):
     """(mean x⁴)^¼."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return statistics.l4_mean(x, self.dims)
+    reads = ("l4_mean",)
 
 
 class GAPGMP(MixedReduction):
     """Mean and maximum."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.mixer(statistics.mean(x, self.dims), statistics.maximum(x, self.dims)))
+    reads = ("mean", "maximum")
 
 
 class GAPSTD(MixedReduction):
     """Mean and standard deviation."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.mixer(statistics.mean(x, self.dims), statistics.std(x, self.dims)))
+    reads = ("mean", "std")
 
 
 class GAPSkew(MixedReduction):
     """Mean and third central moment."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.mixer(statistics.mean(x, self.dims), statistics.third_moment(x, self.dims)))
+    reads = ("mean", "third_moment")
 
 
 class GAPSkewness(MixedReduction):
     """Mean and standardised third moment."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.mixer(statistics.mean(x, self.dims), statistics.skewness(x, self.dims)))
+    reads = ("mean", "skewness")

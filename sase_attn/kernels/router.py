@@ -1,0 +1,134 @@
+"""Which implementation a call takes: `use` chooses, `takes` decides for a tensor.
+
+The definition (plain torch) is taken on the CPU, for types without a kernel, while torch compiles, exports or traces,
+and under function transforms and forward-mode derivatives, whatever was chosen.
+"""
+
+import threading
+from importlib.util import find_spec
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from sase_attn.suggest import unknown_name
+
+BACKENDS = ("auto", "torch", "triton")
+TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+_own = threading.local()
+_main = "auto"
+
+
+class use:
+    """Choose how statistics and gates are computed: at once, and in a `with` statement until its end.
+
+        sase_attn.kernels.use("torch")          # from here on
+        with sase_attn.kernels.use("triton"):   # here only
+            y = block(x)
+
+    The choice is that of the calling thread; threads that have made none follow the main thread, as those do in which
+    torch runs backward passes. Results of kernels can be differentiated once: gradients of gradients by
+    `create_graph=True` need "torch".
+
+    Args:
+        backend: "auto", kernels for float16, bfloat16 and float32 on CUDA where Triton is installed; "torch", the
+            definition everywhere; "triton", kernels (for float64 too) or an error where a tensor cannot have them.
+
+    Raises:
+        UnknownNameError: no such backend.
+        RuntimeError: "triton", which is not installed.
+    """
+
+    def __init__(self, backend: str) -> None:
+        if backend not in BACKENDS:
+            raise unknown_name("backend", backend, BACKENDS)
+        if backend == "triton" and not _installed():
+            raise RuntimeError("kernels.use('triton') needs Triton, which is not installed: pip install triton")
+        self._before = _main if _is_main() else getattr(_own, "backend", None)
+        _choose(backend)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        _choose(self._before)
+
+
+def chosen() -> str:
+    """The backend that holds in this thread."""
+    return getattr(_own, "backend", None) or _main
+
+
+def takes(x: object) -> bool:
+    """Whether a kernel computes what is asked of the map `x` (B, C, H, W).
+
+    Raises:
+        RuntimeError: "triton" was chosen and the tensor cannot have it.
+    """
+    if torch.compiler.is_compiling() or not isinstance(x, Tensor):
+        return False
+    backend = chosen()
+    if backend == "torch" or (backend == "auto" and not x.is_cuda):
+        return False
+    if torch.jit.is_tracing() or _transformed() or x.is_meta or x.numel() == 0:
+        return False
+    reason = _reason(x)
+    if reason is None:
+        return backend == "triton" or x.dtype != torch.float64
+    if backend == "triton":
+        raise RuntimeError(f"kernels.use('triton') was called, but the kernels take {reason}")
+    return False
+
+
+def _reason(x: Tensor) -> str | None:
+    """What a tensor would have to be instead, None if kernels can take it."""
+    if not _installed():
+        return "an installed Triton: pip install triton"
+    if not (x.is_cuda or (x.device.type == "cpu" and _interpreting())):
+        return f"CUDA tensors (or CPU ones where TRITON_INTERPRET=1 was set at the start), got one on {x.device.type}"
+    if x.dtype not in TYPES:
+        return f"float16, bfloat16, float32 or float64, got {x.dtype}"
+    elements = x.numel() // len(x)
+    if elements >= 2**31:
+        return f"samples of fewer than 2**31 elements, got {elements}"
+    return None
+
+
+def _transformed() -> bool:
+    """Under `torch.func` or forward-mode derivatives; assumed so where torch lacks its (private) way of telling."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return active is None or active() or getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def _choose(backend: str | None) -> None:
+    global _main
+    if _is_main():
+        _main = backend or "auto"
+    else:
+        _own.backend = backend
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _installed() -> bool:
+    global _found
+    if _found is None:
+        _found = find_spec("triton") is not None
+    return _found
+
+
+_found: bool | None = None
+
+
+def _interpreting() -> bool:
+    """Whether Triton interprets its kernels on the CPU."""
+    from sase_attn.kernels.operators import INTERPRETED
+
+    return INTERPRETED
