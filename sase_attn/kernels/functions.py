@@ -1,4 +1,4 @@
-"""The kernels for autograd: statistics and gates with backward passes of their own, which cannot be differentiated.
+"""The kernels for autograd: statistics and gates with backward passes of their own, differentiable once.
 
 Call these where `router.takes(x)` says so. Gates and statistics are float32 (float64 for float64 maps).
 """
@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from sase_attn.kernels import selection
 
@@ -79,13 +78,14 @@ class _Reduce(torch.autograd.Function):
         ctx.save_for_backward(x, weight, values, saved)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grads: Tensor | None, _: None, carried: Tensor | None) -> tuple[Tensor | None, ...]:
         if grads is None:
             return carried, None, None, None, None
         x, weight, values, saved = ctx.saved_tensors
-        dx, dweight = _operators().reduce_backward(x, weight, values, saved, grads, carried, *ctx.call)
-        return dx, None if weight is None else dweight.to(weight.dtype), None, None, None
+        with torch.no_grad():
+            dx, dweight = _operators().reduce_backward(x, weight, values, saved, grads, carried, *ctx.call)
+            found = [dx, None if weight is None else dweight.to(weight.dtype)]
+        return *_final(found, x, weight, grads, carried), None, None, None
 
 
 class _Gate(torch.autograd.Function):
@@ -102,17 +102,40 @@ class _Gate(torch.autograd.Function):
         ctx.save_for_backward(x, channel, position, output if relu else None)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, channel, position, y = ctx.saved_tensors
         masked = ctx.shortcut and y is not None
-        dx, dchannel, dposition, dshortcut = _operators().gate_backward(x, channel, position, y, g, masked)
-        if ctx.shortcut and not masked:
-            dshortcut = g
-        return (
-            dx,
-            dchannel.to(channel.dtype),
-            dposition.to(position.dtype),
-            dshortcut if ctx.shortcut else None,
-            None,
+        with torch.no_grad():
+            dx, dchannel, dposition, dshortcut = _operators().gate_backward(x, channel, position, y, g, masked)
+            found = [dx, dchannel.to(channel.dtype), dposition.to(position.dtype), dshortcut if masked else None]
+        dx, dchannel, dposition, dshortcut = _final(found, x, channel, position, g)
+        return dx, dchannel, dposition, g if ctx.shortcut and not masked else dshortcut, None
+
+
+def _final(grads: list[Tensor | None], *sources: Tensor | None) -> list[Tensor | None]:
+    """Gradients; under `create_graph`, such as say so when they are differentiated as functions of their sources.
+
+    (`once_differentiable` looks at incoming gradients only: a gradient of the map itself would be lost in silence.)
+    """
+    needed = [source for source in sources if source is not None and source.requires_grad]
+    if not (torch.is_grad_enabled() and needed):
+        return grads
+    return [None if grad is None else _Final.apply(grad, *needed) for grad in grads]
+
+
+class _Final(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(grad: Tensor, *sources: Tensor) -> Tensor:
+        return grad.view_as(grad)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        raise RuntimeError(
+            "gradients of sase_attn's kernels have no gradient of their own: call sase_attn.kernels.use('torch') before"
         )

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from sase_attn.kernels import gating, reduction, reduction_backward, selection
+from sase_attn.kernels import launches, selection, triton_gate
 
 # The variable TRITON_INTERPRET is read where kernels are decorated.
-INTERPRETED = isinstance(gating.gate_kernel, InterpretedFunction)
+INTERPRETED = isinstance(triton_gate.gate_kernel, InterpretedFunction)
 
 DEFINITIONS = (
     # Statistics `plain` (bits, see `selection`) of x (B, C, H, W), and `weighted` ones of x·weight (B, C), over the
@@ -33,7 +33,7 @@ DEFINITIONS = (
 
 
 def _fake_reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
-    return reduction.empty_values(x, over, plain, weighted)
+    return launches.empty_values(x, over, plain, weighted)
 
 
 def _fake_reduce_backward(
@@ -72,12 +72,13 @@ def _on_its_device(launch: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _LIBRARY = torch.library.Library("sase_attn", "FRAGMENT")
-for definition, launch, fake in zip(
-    DEFINITIONS,
-    (reduction.reduce, reduction_backward.reduce_backward, gating.gate, gating.gate_backward),
-    (_fake_reduce, _fake_reduce_backward, _fake_gate, _fake_gate_backward),
-    strict=True,
-):
+_FUNCTIONS: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (
+    (launches.reduce, _fake_reduce),
+    (launches.reduce_backward, _fake_reduce_backward),
+    (launches.gate, _fake_gate),
+    (launches.gate_backward, _fake_gate_backward),
+)
+for definition, (launch, fake) in zip(DEFINITIONS, _FUNCTIONS, strict=True):
     name = _LIBRARY.define(definition, tags=torch.Tag.pt2_compliant_tag)
     torch.library.register_fake(f"sase_attn::{name}", fake, lib=_LIBRARY)
     for key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):

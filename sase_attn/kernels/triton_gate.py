@@ -4,13 +4,8 @@ A program of the backward pass holds channels and walks positions: sums over pos
 are added up from one number a tile and position. No atomics.
 """
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from sase_attn.kernels import selection
-from sase_attn.kernels.reduction import triton_type
 
 
 @triton.jit
@@ -34,8 +29,7 @@ def gate_kernel(
         v = tl.load(x + place, mask=inside, other=0.0).to(ACC)
         v *= first_gate + tl.load(position + b * P + p, mask=within, other=0.0)[None, :]
         if SHORTCUT:
-            # Rounded as the sum of two maps would be.
-            v = v.to(y.dtype.element_ty).to(ACC) + tl.load(shortcut + place, mask=inside, other=0.0).to(ACC)
+            v += tl.load(shortcut + place, mask=inside, other=0.0).to(ACC)
         if RELU:
             v = tl.where(v < 0, 0.0, v)
         tl.store(y + place, v.to(y.dtype.element_ty), mask=inside)
@@ -74,44 +68,3 @@ def gate_backward_kernel(
         total += product
         tl.store(dposition + tile.to(tl.int64) * positions + b * P + p, tl.sum(product, 0), mask=within)
     tl.store(dchannel + piece.to(tl.int64) * channels + b * C + c, tl.sum(total, 1), mask=keep)
-
-
-def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
-    """See `operators.DEFINITIONS`."""
-    layout = selection.dense_format(x)
-    x = x.contiguous(memory_format=layout)
-    batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
-    acc = selection.accumulator(x.dtype)
-    strides = selection.strides(x, layout)
-    y = torch.empty_like(x)
-    block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, strides[0])
-    gate_kernel[(batch * -(-channels // block_c) * pieces,)](
-        x, channel.to(acc).contiguous(), position.to(acc).contiguous(),
-        y if shortcut is None else shortcut.contiguous(memory_format=layout), y, channels, positions, *strides, pieces,
-        chunk, SHORTCUT=shortcut is not None, RELU=relu, ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p,
-    )  # fmt: skip
-    return y
-
-
-def gate_backward(
-    x: Tensor, channel: Tensor, position: Tensor, y: Tensor | None, g: Tensor, shortcut: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `operators.DEFINITIONS`."""
-    layout = selection.dense_format(x)
-    x, g = x.contiguous(memory_format=layout), g.contiguous(memory_format=layout)
-    batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
-    acc = selection.accumulator(x.dtype)
-    strides = selection.strides(x, layout)
-    dx = torch.empty_like(x)
-    dshortcut = torch.empty_like(x) if shortcut else x.new_empty(0)
-    block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, strides[0])
-    tiles = -(-channels // block_c)
-    dchannel = x.new_empty((pieces, batch, channels), dtype=acc)
-    dposition = x.new_empty((tiles, batch, positions), dtype=acc)
-    gate_backward_kernel[(batch * tiles * pieces,)](
-        x, channel.to(acc).contiguous(), position.to(acc).contiguous(),
-        x if y is None else y.contiguous(memory_format=layout), g, dx, dchannel, dposition, dshortcut,
-        channels, positions, *strides, pieces, chunk, batch * channels, batch * positions,
-        SHORTCUT=shortcut, RELU=y is not None, ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p,
-    )  # fmt: skip
-    return dx, dchannel.sum(0), dposition.sum(0), dshortcut

@@ -6,36 +6,34 @@ kernel merges them in order: no atomics, the same bits every run. Moments are ta
 merged by Chan's formulas; powers of four are of elements divided by the largest magnitude so far.
 """
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
 from sase_attn.kernels import selection
 
 MEAN, MAXIMUM, STD, THIRD, L4 = (tl.constexpr(1 << i) for i in range(len(selection.STATISTICS)))
-MOMENTS = tl.constexpr(MEAN.value | STD.value | THIRD.value)
 CENTRAL = tl.constexpr(STD.value | THIRD.value)
 SMALLEST = tl.constexpr(2.0**-126)  # normal number: the least that powers of four are scaled by
-STATE = tl.constexpr(7)  # numbers that describe a piece of the reduced axis
+STATE = tl.constexpr(8)  # numbers that describe a piece of the reduced axis
 
 
 @triton.jit
-def _absorb(v, inside, before, count, total, top, ties, centre, second, third, scale, fourth, WHICH: tl.constexpr):
+def _absorb(
+    v, inside, before, count, total, top, ties, shift, centre, second, third, scale, fourth, WHICH: tl.constexpr
+):
     """The state of `before` elements, joined by the tile `v` of `count` more, which is 0 outside."""
     if (CENTRAL & WHICH) != 0:
-        middle = tl.sum(v, 1) / count
-        deviation = tl.where(inside, v - middle[:, None], 0.0)
+        # Means are kept as differences from that of the first tile: large ones would lose the small steps of a merge.
+        shift = tl.where(before == 0, tl.sum(v, 1) / count, shift)
+        deviation = tl.where(inside, v - shift[:, None], 0.0)
+        middle = tl.sum(deviation, 1) / count
+        deviation = tl.where(inside, deviation - middle[:, None], 0.0)
         square = deviation * deviation
-        # What is left of the mean by its rounding is taken out of the sums.
-        rest = tl.sum(deviation, 1) / count
         squares = tl.sum(square, 1)
-        cubes = tl.sum(square * deviation, 1) - 3.0 * rest * squares + 2.0 * count * rest * rest * rest
-        squares -= count * rest * rest
         n = before + count
-        step = middle + rest - centre
+        step = middle - centre
         cross = before * count / n
-        third += cubes + step * step * step * cross * ((before - count) / n)
+        third += tl.sum(square * deviation, 1) + step * step * step * cross * ((before - count) / n)
         third += 3.0 * step * (before * squares - count * second) / n
         second += squares + step * step * cross
         centre += step * (count / n)
@@ -52,7 +50,7 @@ def _absorb(v, inside, before, count, total, top, ties, centre, second, third, s
         square = square * square
         fourth = fourth * (shrink * shrink * shrink * shrink)[:, None] + square * square
         scale = larger
-    return total, top, ties, centre, second, third, scale, fourth
+    return total, top, ties, shift, centre, second, third, scale, fourth
 
 
 @triton.jit
@@ -72,12 +70,12 @@ def _collapse(total, top, ties, fourth, WHICH: tl.constexpr):
 
 
 @triton.jit
-def _finish(values, saved, at, keep, rows, n, total, top, ties, centre, second, third, scale, fourth,
+def _finish(values, saved, at, keep, rows, n, total, top, ties, shift, centre, second, third, scale, fourth,
             WHICH: tl.constexpr):  # fmt: skip
     """Store the statistics and what the backward pass needs; pointers to the rows behind."""
     if (MEAN & WHICH) != 0:
         if (CENTRAL & WHICH) != 0:
-            tl.store(values + at, centre, mask=keep)
+            tl.store(values + at, shift + centre, mask=keep)
         else:
             tl.store(values + at, total / n, mask=keep)
         values += rows
@@ -94,7 +92,7 @@ def _finish(values, saved, at, keep, rows, n, total, top, ties, centre, second, 
         tl.store(values + at, third / n, mask=keep)
         values += rows
     if (CENTRAL & WHICH) != 0:
-        tl.store(saved + at, centre, mask=keep)
+        tl.store(saved + at, shift + centre, mask=keep)
         saved += rows
         tl.store(saved + at, variance, mask=keep)
         saved += rows
@@ -105,7 +103,7 @@ def _finish(values, saved, at, keep, rows, n, total, top, ties, centre, second, 
 
 
 @triton.jit
-def _write(state, at, keep, rows, total, top, ties, centre, second, third, scale, fourth, WHICH: tl.constexpr):
+def _write(state, at, keep, rows, total, top, ties, shift, centre, second, third, scale, fourth, WHICH: tl.constexpr):
     """Store the state of one piece; the pointer to the piece behind."""
     if (CENTRAL & WHICH) != 0:
         tl.store(state + at, centre, mask=keep)
@@ -117,6 +115,7 @@ def _write(state, at, keep, rows, total, top, ties, centre, second, third, scale
     if (CENTRAL & WHICH) != 0:
         tl.store(state + 3 * rows + at, second, mask=keep)
         tl.store(state + 4 * rows + at, third, mask=keep)
+        tl.store(state + 7 * rows + at, shift, mask=keep)
     if (L4 & WHICH) != 0:
         tl.store(state + 5 * rows + at, scale, mask=keep)
         tl.store(state + 6 * rows + at, fourth, mask=keep)
@@ -144,13 +143,14 @@ def reduce_kernel(
     top = tl.full([BLOCK_K, BLOCK_R], float("-inf"), ACC)
     ties = tl.zeros([BLOCK_K, BLOCK_R], tl.int32)
     fourth = tl.zeros([BLOCK_K, BLOCK_R], ACC)
+    shift = tl.zeros([BLOCK_K], ACC)
     centre = tl.zeros([BLOCK_K], ACC)
     second = tl.zeros([BLOCK_K], ACC)
     third = tl.zeros([BLOCK_K], ACC)
     scale = tl.full([BLOCK_K], SMALLEST, ACC)
     # The same of the weighted map.
     w_total, w_top, w_ties, w_fourth = total, top, ties, fourth
-    w_centre, w_second, w_third, w_scale = centre, second, third, scale
+    w_shift, w_centre, w_second, w_third, w_scale = shift, centre, second, third, scale
     for first in range(start, end, BLOCK_R):
         r = first + tl.arange(0, BLOCK_R)
         inside = keep[:, None] & (r < end)[None, :]
@@ -158,14 +158,14 @@ def reduce_kernel(
         before = (first - start).to(ACC)
         count = tl.minimum(end - first, BLOCK_R).to(ACC)
         if PLAIN != 0:
-            total, top, ties, centre, second, third, scale, fourth = _absorb(
-                v, inside, before, count, total, top, ties, centre, second, third, scale, fourth, PLAIN
+            total, top, ties, shift, centre, second, third, scale, fourth = _absorb(
+                v, inside, before, count, total, top, ties, shift, centre, second, third, scale, fourth, PLAIN
             )
         if WEIGHTED != 0:
             factor = tl.load(weight + b * R + r, mask=r < end, other=0.0)
-            w_total, w_top, w_ties, w_centre, w_second, w_third, w_scale, w_fourth = _absorb(
+            w_total, w_top, w_ties, w_shift, w_centre, w_second, w_third, w_scale, w_fourth = _absorb(
                 v * factor[None, :], inside, before, count,
-                w_total, w_top, w_ties, w_centre, w_second, w_third, w_scale, w_fourth, WEIGHTED,
+                w_total, w_top, w_ties, w_shift, w_centre, w_second, w_third, w_scale, w_fourth, WEIGHTED,
             )  # fmt: skip
 
     at = b * K + k
@@ -174,19 +174,36 @@ def reduce_kernel(
     if CUT:
         state += piece.to(tl.int64) * rows * (STATE * ((PLAIN != 0) + (WEIGHTED != 0)))
         if PLAIN != 0:
-            state = _write(state, at, keep, rows, total_k, top_k, ties_k, centre, second, third, scale, fourth_k, PLAIN)
+            state = _write(
+                state, at, keep, rows, total_k, top_k, ties_k, shift, centre, second, third, scale, fourth_k, PLAIN
+            )
         if WEIGHTED != 0:
-            _write(state, at, keep, rows, w_total_k, w_top_k, w_ties_k, w_centre, w_second, w_third, w_scale,
+            _write(state, at, keep, rows, w_total_k, w_top_k, w_ties_k, w_shift, w_centre, w_second, w_third, w_scale,
                    w_fourth_k, WEIGHTED)  # fmt: skip
     else:
         n = tl.full([], 0.0, ACC) + R
         if PLAIN != 0:
             values, saved = _finish(
-                values, saved, at, keep, rows, n, total_k, top_k, ties_k, centre, second, third, scale, fourth_k, PLAIN
+                values,
+                saved,
+                at,
+                keep,
+                rows,
+                n,
+                total_k,
+                top_k,
+                ties_k,
+                shift,
+                centre,
+                second,
+                third,
+                scale,
+                fourth_k,
+                PLAIN,
             )
         if WEIGHTED != 0:
-            _finish(values, saved, at, keep, rows, n, w_total_k, w_top_k, w_ties_k, w_centre, w_second, w_third,
-                    w_scale, w_fourth_k, WEIGHTED)  # fmt: skip
+            _finish(values, saved, at, keep, rows, n, w_total_k, w_top_k, w_ties_k, w_shift, w_centre, w_second,
+                    w_third, w_scale, w_fourth_k, WEIGHTED)  # fmt: skip
 
 
 @triton.jit
@@ -196,6 +213,7 @@ def _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WHICH: 
     total = tl.zeros([BLOCK], ACC)
     top = tl.full([BLOCK], float("-inf"), ACC)
     ties = tl.zeros([BLOCK], tl.int32)
+    shift = tl.zeros([BLOCK], ACC)
     centre = tl.zeros([BLOCK], ACC)
     second = tl.zeros([BLOCK], ACC)
     third = tl.zeros([BLOCK], ACC)
@@ -207,7 +225,9 @@ def _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WHICH: 
         if (CENTRAL & WHICH) != 0:
             squares = tl.load(state + 3 * rows + at, mask=keep, other=0.0)
             n = before + count
-            move = tl.load(state + at, mask=keep, other=0.0) - centre
+            own = tl.load(state + 7 * rows + at, mask=keep, other=0.0)
+            shift = tl.where(before == 0, own, shift)
+            move = (own - shift) + tl.load(state + at, mask=keep, other=0.0) - centre
             cross = before * count / n
             third += tl.load(state + 4 * rows + at, mask=keep, other=0.0)
             third += move * move * move * cross * ((before - count) / n)
@@ -231,7 +251,9 @@ def _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WHICH: 
             scale = larger
         state += step
     n = tl.full([], 0.0, ACC) + R
-    return _finish(values, saved, at, keep, rows, n, total, top, ties, centre, second, third, scale, fourth, WHICH)
+    return _finish(
+        values, saved, at, keep, rows, n, total, top, ties, shift, centre, second, third, scale, fourth, WHICH
+    )
 
 
 @triton.jit
@@ -248,50 +270,3 @@ def merge_kernel(
         state += rows * STATE
     if WEIGHTED != 0:
         _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WEIGHTED, ACC, BLOCK)
-
-
-def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
-    """See `operators.DEFINITIONS`."""
-    layout = selection.dense_format(x)
-    x = x.contiguous(memory_format=layout)
-    channels, positions = x.shape[1], x.shape[2] * x.shape[3]
-    channel, position = selection.strides(x, layout)
-    if over == 1:
-        k, r, stride_k, stride_r = positions, channels, position, channel
-    else:
-        k, r, stride_k, stride_r = channels, positions, channel, position
-    if stride_k == 1:
-        block_k, block_r = selection.tile(k, r)
-    else:
-        block_r, block_k = selection.tile(r, k)
-    acc = selection.accumulator(x.dtype)
-    values, saved = empty_values(x, over, plain, weighted)
-    programs = len(x) * -(-k // block_k)
-    pieces, chunk = selection.cut(r, block_r, programs)
-    rows = len(x) * k
-    sets = (plain != 0) + (weighted != 0)
-    state = x.new_empty((pieces, sets, STATE.value, rows) if pieces > 1 else 0, dtype=acc)
-    weight = values if weight is None else weight.to(acc).contiguous()
-    shared = dict(PLAIN=plain, WEIGHTED=weighted, ACC=triton_type(acc))
-    reduce_kernel[(programs * pieces,)](
-        x, weight, values, saved, state, k, r, stride_k, stride_r, pieces, chunk, rows,
-        CUT=pieces > 1, BLOCK_K=block_k, BLOCK_R=block_r, **shared,
-    )  # fmt: skip
-    if pieces > 1:
-        block = min(128, selection.power_of_two(rows))
-        merge_kernel[(-(-rows // block),)](values, saved, state, r, pieces, chunk, rows, BLOCK=block, **shared)
-    return values, saved
-
-
-def empty_values(x: Tensor, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
-    """What `reduce` gives, uninitialised."""
-    kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
-    counts = (plain.bit_count() + weighted.bit_count(), selection.saved_rows(plain) + selection.saved_rows(weighted))
-    acc = selection.accumulator(x.dtype)
-    values, saved = (x.new_empty((count, len(x), kept), dtype=acc) for count in counts)
-    return values, saved
-
-
-def triton_type(dtype: torch.dtype) -> tl.dtype:
-    """Triton's name of an accumulator."""
-    return tl.float64 if dtype == torch.float64 else tl.float32

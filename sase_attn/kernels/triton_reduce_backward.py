@@ -5,13 +5,10 @@ a share for those that are the maximum. A program holds tiles of channels and po
 that the gradient of a channel's weight is a sum of its own.
 """
 
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from sase_attn.kernels import selection
-from sase_attn.kernels.reduction import CENTRAL, L4, MAXIMUM, MEAN, SMALLEST, STD, THIRD, triton_type
+from sase_attn.kernels.triton_reduce import CENTRAL, L4, MAXIMUM, MEAN, SMALLEST, STD, THIRD
 
 
 @triton.jit
@@ -141,36 +138,3 @@ def channels_backward_kernel(
         tl.store(dx + place, g.to(dx.dtype.element_ty), mask=inside)
     if WEIGHTED != 0:
         tl.store(dweight + piece.to(tl.int64) * channels + b * C + c, tl.sum(total, 1), mask=keep)
-
-
-def reduce_backward(
-    x: Tensor, weight: Tensor | None, values: Tensor, saved: Tensor, grads: Tensor, carried: Tensor | None,
-    over: int, plain: int, weighted: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """See `operators.DEFINITIONS`."""
-    layout = selection.dense_format(x)
-    x = x.contiguous(memory_format=layout)
-    if carried is not None:
-        carried = carried.contiguous(memory_format=layout)
-    grads = grads.contiguous()
-    batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
-    channel, position = selection.strides(x, layout)
-    acc = selection.accumulator(x.dtype)
-    dx = torch.empty_like(x)
-    block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, channel)
-    grid = (batch * -(-channels // block_c) * pieces,)
-    shared = dict(CARRIED=carried is not None, ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p)
-    carried = dx if carried is None else carried
-    if over != 1:
-        space_backward_kernel[grid](
-            x, values, grads, saved, carried, dx, channels, positions, channel, position, pieces, chunk,
-            batch * channels, WHICH=plain, **shared,
-        )  # fmt: skip
-        return dx, x.new_empty(0, dtype=acc)
-    dweight = x.new_empty((pieces, batch, channels) if weighted else 0, dtype=acc)
-    weight = values if weight is None else weight.to(acc).contiguous()
-    channels_backward_kernel[grid](
-        x, weight, values, grads, saved, carried, dx, dweight, channels, positions, channel, position, pieces, chunk,
-        batch * positions, batch * channels, PLAIN=plain, WEIGHTED=weighted, **shared,
-    )  # fmt: skip
-    return dx, dweight.sum(0) if weighted else dweight
