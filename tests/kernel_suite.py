@@ -37,6 +37,12 @@ DEFINITIONS = {
 }
 ALL = selection.STATISTICS
 TYPES = pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+slow = pytest.mark.slow
+FEW_TYPES = pytest.mark.parametrize(
+    "dtype",
+    [DOUBLE, torch.bfloat16, *(pytest.param(t, marks=slow) for t in (torch.float32, torch.float16))],
+    ids=str,
+)
 
 
 def contiguous(x: Tensor) -> Tensor:
@@ -52,7 +58,6 @@ def strided(x: Tensor) -> Tensor:
     return x.repeat_interleave(2, dim=3)[..., ::2]
 
 
-slow = pytest.mark.slow
 ALL_LAYOUTS = pytest.mark.parametrize("layout", [contiguous, channels_last, strided])
 LAYOUTS = pytest.mark.parametrize("layout", [contiguous, channels_last, pytest.param(strided, marks=slow)])
 
@@ -121,35 +126,39 @@ def assert_agree(x: Tensor, names: tuple[str, ...] = ALL, tolerance: float | Non
     return found
 
 
-@TYPES
+@FEW_TYPES
 @ALL_LAYOUTS
 def test_all_statistics_and_the_gate(dtype, layout):
     assert_agree(layout(draw(2, 5, 7, 3, dtype=dtype)))
 
 
-@pytest.mark.parametrize("programs", [1, 512])
-@pytest.mark.parametrize("dtype", [DOUBLE, *(pytest.param(t, marks=slow) for t in TOLERANCES if t != DOUBLE)], ids=str)
+@pytest.mark.parametrize(
+    "dtype, programs",
+    [(DOUBLE, 1), (DOUBLE, 512), *(pytest.param(t, 512, marks=slow) for t in TOLERANCES if t != DOUBLE)],
+    ids=str,
+)
 @LAYOUTS
-def test_in_many_tiles_and_pieces(programs, dtype, layout, monkeypatch):
+def test_in_many_tiles_and_pieces(dtype, programs, layout, monkeypatch):
     monkeypatch.setattr(selection, "TILE", 16)
     monkeypatch.setattr(selection, "PROGRAMS", programs)
-    assert_agree(layout(draw(2, 5, 5, 4, dtype=dtype)))
+    assert_agree(layout(draw(1, 5, 5, 4, dtype=dtype)))
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 7, 1, 1), (2, 1, 3, 5), (1, 33, 1, 3), (2, 3, 1, 37)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (3, 7, 1, 1), (2, 1, 3, 5), (1, 19, 1, 3), (1, 3, 1, 21)], ids=str)
 @LAYOUTS
 def test_odd_sizes(shape, layout, walk):
     assert_agree(layout(draw(*shape, dtype=DOUBLE)))
 
 
-@pytest.mark.parametrize("names", [c for n in (1, 2) for c in combinations(ALL, n)], ids=" ".join)
+@slow
+@pytest.mark.parametrize("names", list(combinations(ALL, 2)), ids=" ".join)
 def test_every_pair(names):
     assert_agree(draw(2, 5, 7, 3, dtype=DOUBLE), names)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_statistic_in_pieces(name, walk):
-    assert_agree(draw(1, 5, 7, 3, dtype=DOUBLE), (name,))
+def test_every_statistic_alone(name, walk):
+    assert_agree(draw(1, 3, 5, 4, dtype=DOUBLE), (name,))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
@@ -185,20 +194,20 @@ def test_first_element_far_from_the_others(walk):
 @pytest.mark.parametrize("fill", [0.0, -1.0])
 def test_constant_maps(fill, walk):
     """Ties share the maximum's gradient; roots have gradient 0 at 0; nothing is NaN."""
-    x = torch.full((2, 5, 7, 3), fill, dtype=DOUBLE)
+    x = torch.full((1, 3, 5, 4), fill, dtype=DOUBLE)
     assert all(value.isfinite().all() for value in assert_agree(x))
 
 
 @LAYOUTS
 def test_dead_parts_and_ties(layout, walk):
-    x = draw(3, 5, 7, 3, dtype=DOUBLE).round().relu()
-    x[0], x[1, 2], x[2, :, 1] = 0, 0, 0
+    x = draw(2, 3, 5, 4, dtype=DOUBLE).round().relu()
+    x[0], x[1, 2], x[1, :, 1] = 0, 0, 0
     assert all(value.isfinite().all() for value in assert_agree(layout(x)))
 
 
 @pytest.mark.parametrize("scale", [1e30, 1e-30])
 def test_l4_neither_overflows_nor_vanishes(scale, walk):
-    x = draw(2, 5, 7, 3)
+    x = draw(1, 3, 5, 4)
     for over in (2, 1):
         found = []
         for factor in (1.0, scale):
@@ -211,7 +220,7 @@ def test_l4_neither_overflows_nor_vanishes(scale, walk):
 
 
 def test_not_a_number_is_passed_on(walk):
-    x = draw(2, 5, 7, 3)
+    x = draw(1, 3, 5, 4)
     x[0, 1, 2, 1] = float("nan")
     for over, dims in ((2, [2, 3]), (1, [1])):
         for name, value in functions.reduce(x, over, ALL)[0].items():
@@ -274,8 +283,8 @@ def test_gradients_of_any_layout(layout):
 
 @pytest.mark.parametrize("layout", [channels_last, *(pytest.param(f, marks=slow) for f in (contiguous, strided))])
 def test_gradcheck(layout):
-    x = layout(draw(2, 3, 2, 3, dtype=DOUBLE)).requires_grad_()
-    weight = draw(2, 3, 1, 1, seed=1, dtype=DOUBLE).requires_grad_()
+    x = layout(draw(1, 3, 2, 3, dtype=DOUBLE)).requires_grad_()
+    weight = draw(1, 3, 1, 1, seed=1, dtype=DOUBLE).requires_grad_()
     assert torch.autograd.gradcheck(lambda *leaves: tuple(by_kernels(*leaves, ALL)), (x, weight), fast_mode=True)
 
 
@@ -311,7 +320,7 @@ def test_batched_gradients():
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 4, 3), *(pytest.param(s, marks=slow) for s in [(1, 1, 1, 1), (3, 4, 1, 1)])])
-@LAYOUTS
+@pytest.mark.parametrize("layout", [channels_last, *(pytest.param(f, marks=slow) for f in (contiguous, strided))])
 def test_operators_are_registered_as_torch_wants(shape, layout):
     x = layout(draw(*shape))
     batch, channels, height, width = shape
@@ -329,7 +338,7 @@ def test_operators_are_registered_as_torch_wants(shape, layout):
 
 
 def test_every_run_gives_the_same_bits(walk):
-    x = draw(2, 5, 7, 3)
+    x = draw(1, 3, 5, 4)
     first, second = (results(by_kernels, x, ALL) for _ in range(2))
     assert all(torch.equal(y, again) for y, again in zip(first, second, strict=True))
 

@@ -42,21 +42,19 @@ def test_interpreted_suite(marks):
     assert " passed" in result.stdout
 
 
-FLAGS = {
-    "reduce_kernel": [
-        dict(PLAIN=3, WEIGHTED=0, CUT=False),
-        dict(PLAIN=1, WEIGHTED=16, CUT=False),
-        pytest.param(dict(PLAIN=31, WEIGHTED=31, CUT=True), marks=pytest.mark.slow),
-    ],
-    "merge_kernel": [dict(PLAIN=31, WEIGHTED=31)],
-    "space_backward_kernel": [dict(WHICH=3, CARRIED=True), dict(WHICH=31, CARRIED=False)],
-    "channels_backward_kernel": [
-        dict(PLAIN=1, WEIGHTED=16, CARRIED=True),
-        pytest.param(dict(PLAIN=31, WEIGHTED=31, CARRIED=False), marks=pytest.mark.slow),
-    ],
-    "gate_kernel": [dict(SHORTCUT=True, RELU=True)],
-    "gate_backward_kernel": [dict(SHORTCUT=True, RELU=True)],
-}
+EVERY = sum(1 << i for i in range(len(selection.STATISTICS)))
+FLAGS = [
+    ("reduce_kernel", dict(PLAIN=3, WEIGHTED=0, CUT=False)),
+    ("reduce_kernel", dict(PLAIN=1, WEIGHTED=16, CUT=False)),
+    pytest.param("reduce_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY, CUT=True), marks=pytest.mark.slow),
+    ("merge_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY)),
+    ("space_backward_kernel", dict(WHICH=3, CARRIED=True)),
+    ("space_backward_kernel", dict(WHICH=EVERY, CARRIED=False)),
+    ("channels_backward_kernel", dict(PLAIN=1, WEIGHTED=16, CARRIED=True)),
+    pytest.param("channels_backward_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY, CARRIED=False), marks=pytest.mark.slow),
+    ("gate_kernel", dict(SHORTCUT=True, RELU=True)),
+    ("gate_backward_kernel", dict(SHORTCUT=True, RELU=True)),
+]
 
 
 @pytest.mark.skipif(interpreted, reason="kernels are interpreted in this process")
@@ -64,7 +62,7 @@ FLAGS = {
 @pytest.mark.parametrize(
     "ones", [("stride_r", "stride_p"), ("stride_k", "stride_c", "C", "P", "K", "R", "pieces", "rows")]
 )
-@pytest.mark.parametrize("name, flags", [(name, flags) for name, cases in FLAGS.items() for flags in cases])
+@pytest.mark.parametrize("name, flags", FLAGS)
 def test_compiles_for_a_gpu(name, flags, ones, tmp_path, monkeypatch):
     """To machine code of an H100, for bfloat16; Triton takes arguments equal to 1 as constants."""
     pytest.importorskip("triton")

@@ -88,7 +88,7 @@ class AutoLA(Attention):
         x = functional.check_input(x, self.channels)
         width = self.channels // 4
         s1, s2, s3, s4 = x[:, :width], x[:, width : 2 * width], x[:, 2 * width : 3 * width], x[:, 3 * width :]
-        pooled = torch.cat([statistics.maximum(s2, [1]), statistics.mean(s2, [1])], dim=1).to(x.dtype)
+        pooled = torch.cat(statistics.several(s2, ["maximum", "mean"], [1]), dim=1).to(x.dtype)
         n2 = s2 * torch.sigmoid(self.sepgate(pooled)) + s1 * torch.sigmoid(self.sepconv_a(s1))
         n3 = self.cbam(s3) + n2 + s1 * torch.sigmoid(self.sepconv_b(s1))
         n4 = s4 * torch.sigmoid(self.sepconv_c(s4)) + s1

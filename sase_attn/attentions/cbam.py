@@ -54,9 +54,9 @@ class CBAM(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        mean = self._mlp(statistics.mean(x, [2, 3]))
-        x = (x * torch.sigmoid(mean + self._mlp(statistics.maximum(x, [2, 3])))).to(x.dtype)
-        pooled = torch.cat([statistics.maximum(x, [1]), statistics.mean(x, [1])], dim=1)
+        mean, largest = statistics.several(x, ["mean", "maximum"], [2, 3])
+        x = (x * torch.sigmoid(self._mlp(mean) + self._mlp(largest))).to(x.dtype)
+        pooled = torch.cat(statistics.several(x, ["maximum", "mean"], [1]), dim=1)
         return (x * torch.sigmoid(self.norm(self.conv(pooled)))).to(x.dtype)
 
     def _mlp(self, z: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ class SRM(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        mean = statistics.mean(x, [2, 3])
-        std = torch.sqrt(statistics.std(x, [2, 3]).square() + 1e-5)
+        mean, deviation = statistics.several(x, ["mean", "std"], [2, 3])
+        std = torch.sqrt(deviation.square() + 1e-5)
         weight = self.weight.to(mean.dtype)[:, :, None, None]
         return (x * torch.sigmoid(self.norm(weight[:, 0] * mean + weight[:, 1] * std))).to(x.dtype)
 
