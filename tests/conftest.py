@@ -1,9 +1,14 @@
 """Fixtures of all tests."""
 
+import os
 from collections.abc import Iterator
 
-import pytest
-import torch
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores, and so do the processes that they start: more threads than cores cost several times.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 
 @pytest.fixture(scope="module")

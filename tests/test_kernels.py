@@ -32,6 +32,8 @@ def test_interpreted_suite(marks):
         "-q",
         "-p",
         "no:cacheprovider",
+        "-n",
+        "0",
         "-m",
         marks,
         str(TESTS / "kernel_suite.py"),

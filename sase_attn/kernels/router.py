@@ -19,7 +19,7 @@ BACKENDS = ("auto", "torch", "triton")
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 _own = threading.local()
-_main = "auto"
+_main = "torch"  # "auto" once the kernels have been measured on a GPU
 
 
 class use:
@@ -34,8 +34,9 @@ class use:
     `create_graph=True` need "torch".
 
     Args:
-        backend: "auto", kernels for float16, bfloat16 and float32 on CUDA where Triton is installed; "torch", the
-            definition everywhere; "triton", kernels (for float64 too) or an error where a tensor cannot have them.
+        backend: "torch", the definition everywhere, which holds where nothing was chosen, because the kernels have not
+            run on a GPU yet; "auto", kernels for float16, bfloat16 and float32 on CUDA where Triton is installed;
+            "triton", kernels (for float64 too) or an error where a tensor cannot have them.
 
     Raises:
         UnknownNameError: no such backend.
