@@ -13,6 +13,7 @@ def gate_kernel(
     x, channel, position, shortcut, y, C, P, stride_c, stride_p, pieces, chunk,
     SHORTCUT: tl.constexpr, RELU: tl.constexpr, ACC: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
+    """y = x·(channel + position), plus a shortcut, through a ReLU; a program for a piece of P of a tile of C."""
     program = tl.program_id(0)
     tiles = tl.cdiv(C, BLOCK_C)
     b = (program // pieces // tiles).to(tl.int64)
@@ -41,6 +42,7 @@ def gate_backward_kernel(
     positions, SHORTCUT: tl.constexpr, RELU: tl.constexpr, ACC: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
+    """Gradients of `gate_kernel`; those of the gates as partial sums of a tile and a piece, to be added in order."""
     program = tl.program_id(0)
     piece = program % pieces
     tiles = tl.cdiv(C, BLOCK_C)

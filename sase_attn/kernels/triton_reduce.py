@@ -128,6 +128,7 @@ def reduce_kernel(
     PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, CUT: tl.constexpr, ACC: tl.constexpr,
     BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
+    """Statistics of K rows over R; a program for a piece of a tile of rows. If CUT, `merge_kernel` completes them."""
     program = tl.program_id(0)
     piece = program % pieces
     tiles = tl.cdiv(K, BLOCK_K)
@@ -261,6 +262,7 @@ def merge_kernel(
     values, saved, state, R, pieces, chunk, rows,
     PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """Merge the states of the pieces of each row, in their order, and complete the statistics."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     rows = tl.full([], 0, tl.int64) + rows
     keep = at < rows

@@ -69,6 +69,7 @@ def space_backward_kernel(
     x, values, grads, saved, carried, dx, C, P, stride_c, stride_p, pieces, chunk, rows,
     WHICH: tl.constexpr, CARRIED: tl.constexpr, ACC: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
+    """Gradient of x from those of statistics over the positions, added to what is carried."""
     program = tl.program_id(0)
     tiles = tl.cdiv(C, BLOCK_C)
     b = (program // pieces // tiles).to(tl.int64)
@@ -99,6 +100,7 @@ def channels_backward_kernel(
     PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, CARRIED: tl.constexpr, ACC: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
+    """Gradient of x from those of statistics over the channels, plain and weighted; of the weight in partial sums."""
     program = tl.program_id(0)
     piece = program % pieces
     tiles = tl.cdiv(C, BLOCK_C)
