@@ -104,12 +104,11 @@ class SASEBlock(nn.Module):
 
     def _in_three_reads(self, x: Tensor) -> Tensor:
         """The same by kernels: the channel squeeze, both spatial squeezes and the product each read x once."""
-        squeezed, x = together.channel_squeeze(self.channel_squeeze, x)
-        gated, plain, x = together.spatial_squeezes(
-            self.spatial_squeeze_gated, self.spatial_squeeze_input, x, self.channel_gate(squeezed)
-        )
-        spatial = self.spatial_excite(torch.relu(self.norm(self.fuse(gated, plain))))
-        return functional.gated(x, 0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial)
+        squeezes = together.Squeezes(x, self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input)
+        squeezed = squeezes.channel()
+        fused = self.fuse(*squeezes.spatial(self.channel_gate(squeezed)))
+        spatial = self.spatial_excite(torch.relu(self.norm(fused)))
+        return squeezes.gated(0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial)
 
     def _init_gates(self, gate_init: str) -> None:
         if gate_init not in GATE_INITS:

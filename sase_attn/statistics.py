@@ -22,24 +22,33 @@ from sase_attn.kernels import functions, router
 
 
 def fused(x: object, dims: list[int]) -> bool:
-    """Whether a kernel computes the statistics of a map over these axes."""
+    """Whether kernels compute the statistics of a map over these axes."""
     return isinstance(x, Tensor) and x.dim() == 4 and dims in ([2, 3], [1]) and router.takes(x)
 
 
-def one_read(
-    x: Tensor, names: list[str], dims: list[int], weight: Tensor | None = None, weighted: list[str] | None = None
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Statistics of `x`, and `weighted` ones of x·weight for (B, C, 1, 1) over [1], by kernels; where `fused` only.
+class Reads:
+    """Statistics of a map, and the map gated, by kernels that read it once for each; where it is `fused` only.
 
-    Returns:
-        Both in the order asked for, and `x`, to use from here on: its gradient is then added up without a pass.
+    Args:
+        space: names of statistics over [2, 3]; `channels`, over [1]; `weighted`, over [1] of the map times a weight.
     """
-    sets = [names, weighted or []]
-    plain, other = (tuple(part for name in wanted for part in _PARTS[name]) for wanted in sets)
-    *found, x = functions.reduce(x, 1 if dims == [1] else 2, plain, weight, other)
-    n = _count(x, dims)
-    first, second = ([_completed(name, parts, n) for name in wanted] for wanted, parts in zip(sets, found, strict=True))
-    return first, second, x
+
+    def __init__(self, x: Tensor, space: list[str], channels: list[str], weighted: list[str]) -> None:
+        parts = [tuple(part for name in names for part in _PARTS[name]) for names in (space, channels, weighted)]
+        self._map = functions.SharedMap(x, router.operators(x), _definition, *parts)
+        self._channels, self._weighted = channels, weighted
+        self.space = _completed(space, self._map.space, _count(x, [2, 3]))
+        """Those over [2, 3], in the order asked for."""
+        self._n = x.shape[1]
+
+    def over_channels(self, weight: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Those over [1], plain and weighted by (B, C, 1, 1), in the order asked for."""
+        plain, weighted = self._map.over_channels(weight)
+        return _completed(self._channels, plain, self._n), _completed(self._weighted, weighted, self._n)
+
+    def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+        """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus a shortcut, through a ReLU; once, at last."""
+        return self._map.gate(channel, position, shortcut, relu)
 
 
 _PARTS: dict[str, tuple[str, ...]] = {
@@ -54,15 +63,36 @@ _PARTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _completed(name: str, parts: dict[str, Tensor], n: int) -> Tensor:
-    """A statistic of n elements from what kernels compute of them."""
-    if name == "std":
-        return parts["std"] * (n / max(n - 1, 1)) ** 0.5
-    if name == "skewness":
-        return parts["third"] / (parts["std"].square() + 1e-5) ** 1.5
-    if name == "l4_mean":
-        return parts["l4"] / n**0.25
-    return parts[_PARTS[name][0]]
+def _completed(names: list[str], parts: dict[str, Tensor], n: int) -> list[Tensor]:
+    """Statistics of n elements from what kernels compute of them."""
+    found: list[Tensor] = []
+    for name in names:
+        if name == "std":
+            found.append(parts["std"] * (n / max(n - 1, 1)) ** 0.5)
+        elif name == "skewness":
+            found.append(parts["third"] / (parts["std"].square() + 1e-5) ** 1.5)
+        elif name == "l4_mean":
+            found.append(parts["l4"] / n**0.25)
+        else:
+            found.append(parts[_PARTS[name][0]])
+    return found
+
+
+def _definition(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
+    """What kernels compute, by the functions below."""
+    functions_of = {"mean": mean, "maximum": maximum, "std": biased_std, "third": third_moment, "l4": l4}
+    return [functions_of[name].__wrapped__(x, dims) for name in names]  # type: ignore[attr-defined]
+
+
+def _one_read(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
+    if dims == [1]:
+        return Reads(x, [], names, []).over_channels()[0]
+    return Reads(x, names, [], []).space
+
+
+def _pays(x: Tensor, names: list[str]) -> bool:
+    """On a CPU the mean by itself is as fast by its definition, whose gradient takes no memory."""
+    return names != ["mean"] or router.operators(x) is not router.chunked()
 
 
 def twin(definition: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -71,8 +101,8 @@ def twin(definition: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(definition)
     def call(x: Tensor, dims: list[int], **options: Any) -> Tensor:
-        if not options and fused(x, dims):
-            return one_read(x, [name], dims)[0][0]
+        if not options and fused(x, dims) and _pays(x, [name]):
+            return _one_read(x, [name], dims)[0]
         return definition(x, dims, **options)
 
     return call
@@ -82,8 +112,8 @@ def twin(definition: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def several(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
     """Statistics by the names of the functions below, in the order asked for."""
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
-        if fused(x, dims):
-            return one_read(x, names, dims)[0]
+        if fused(x, dims) and _pays(x, names):
+            return _one_read(x, names, dims)
     results: list[Tensor] = []
     for name in names:
         if name == "mean":

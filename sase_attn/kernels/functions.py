@@ -1,141 +1,221 @@
-"""The kernels for autograd: statistics and gates with backward passes of their own, differentiable once.
+"""The kernels for autograd: a map that is read several times, whose gradient is written in one pass.
 
-Call these where `router.takes(x)` says so. Gates and statistics are float32 (float64 for float64 maps).
+`operators` is a module with the functions of `operators.DEFINITIONS`: that one (Triton), or `chunked` (the CPU).
+Gates and statistics are float32, float64 for float64 maps. Gradients of gradients take the definition.
 """
 
-from functools import cache
-from importlib import import_module
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from sase_attn.kernels import selection
 
+SPACE, CHANNELS = [2, 3], [1]
 
-def reduce(
-    x: Tensor,
-    over: int,
-    plain: tuple[str, ...] = (),
-    weight: Tensor | None = None,
-    weighted: tuple[str, ...] = (),
-) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-    """Statistics of a map (B, C, H, W) in one read.
+Definition = Callable[[Tensor, list[str], list[int]], list[Tensor]]
+"""Statistics, by names of `selection.STATISTICS`, of a map over axes, differentiable any number of times."""
+
+
+class _Plan(NamedTuple):
+    """What is read of a map: sets of statistics (bits, see `selection`) over positions; over channels; weighted."""
+
+    operators: ModuleType
+    definition: Definition
+    space: int
+    plain: int
+    weighted: int
+
+
+class SharedMap:
+    """A map (B, C, H, W) read up to three times: for statistics over positions, those over channels, and the gates.
+
+    Gradients travel as what each read has to say of dL/dx (a row per channel or position, and the gradient of the
+    gated map as it came), and only where the map came from are they put together.
 
     Args:
-        over: 2, the positions, or 1, the channels.
-        plain: names from `selection.STATISTICS`, of x.
-        weight: (B, C, 1, 1), and `weighted`, names: of x·weight; over the channels only.
-
-    Returns:
-        Both sets by name, (B, C, 1, 1) or (B, 1, H, W), and x: uses of the map from here on go through this one, so
-        that their gradient is added where that of the statistics is computed, not in a pass of its own.
+        x: the map, one that `router.takes`.
+        operators: what computes, a module.
+        definition: of the statistics.
+        space: names of statistics over the positions; `channels`, over the channels; `weighted`, over those of
+            x·weight.
     """
-    bits = selection.bits(plain), selection.bits(weighted)
-    weight = None if weight is None else weight.expand(len(x), x.shape[1], 1, 1).flatten(1)
-    values, _, x = _Reduce.apply(x, weight, over, *bits)
-    shape = (1, *x.shape[2:]) if over == 1 else (-1, 1, 1)
-    maps = [value.unflatten(1, shape) for value in (values.unbind() if len(values) > 1 else [values.squeeze(0)])]
-    names = [selection.names_of(which) for which in bits]
-    split = len(names[0])
-    return dict(zip(names[0], maps[:split], strict=True)), dict(zip(names[1], maps[split:], strict=True)), x
+
+    def __init__(
+        self,
+        x: Tensor,
+        operators: ModuleType,
+        definition: Definition,
+        space: tuple[str, ...] = (),
+        channels: tuple[str, ...] = (),
+        weighted: tuple[str, ...] = (),
+    ) -> None:
+        self._x = x
+        self._plan = _Plan(operators, definition, *(selection.bits(names) for names in (space, channels, weighted)))
+        values, self._passed, self._packed, self._weight, *self._gates = _Read.apply(x, self._plan)
+        self.space = _named(values, self._plan.space, (-1, 1, 1))
+
+    def over_channels(self, weight: Tensor | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Both sets of statistics over the channels by name, (B, 1, H, W), for a weight (B, C, 1, 1)."""
+        x, plan = self._x, self._plan
+        if weight is not None:
+            weight = weight.expand(len(x), x.shape[1], 1, 1).flatten(1)
+        values = _Channels.apply(x, self._packed, self._weight, weight, plan)
+        count, shape = plan.plain.bit_count(), (1, *x.shape[2:])
+        return _named(values[:count], plan.plain, shape), _named(values[count:], plan.weighted, shape)
+
+    def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+        """x·(channel + position) for gates (B, C, 1, 1) and (B, 1, H, W), plus a shortcut like x, through a ReLU.
+
+        Once a map, as its last read.
+
+        Raises:
+            ValueError: the shortcut is of another shape or type.
+        """
+        x = self._x
+        if shortcut is not None and (shortcut.shape != x.shape or shortcut.dtype != x.dtype):
+            wanted, got = (f"{tuple(value.shape)} {value.dtype}" for value in (x, shortcut))
+            raise ValueError(f"the shortcut must be of the shape and type of the map, {wanted}, got {got}")
+        channel = channel.expand(len(x), x.shape[1], 1, 1).flatten(1)
+        position = position.expand(len(x), 1, *x.shape[2:]).flatten(1)
+        inputs = (x, self._passed, *self._gates, channel, position, shortcut, relu, self._plan.operators)
+        return cast(Tensor, _Gate.apply(*inputs))
 
 
-def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-    """x·(channel + position) for gates (B, C, 1, 1) and (B, 1, H, W), plus a shortcut like x, through a ReLU."""
-    batch, channels, height, width = x.shape
-    if shortcut is not None and (shortcut.shape != x.shape or shortcut.dtype != x.dtype):
-        wanted, got = (f"{tuple(value.shape)} {value.dtype}" for value in (x, shortcut))
-        raise ValueError(f"the shortcut must be of the shape and type of the map, {wanted}, got {got}")
-    channel = channel.expand(batch, channels, 1, 1).flatten(1)
-    position = position.expand(batch, 1, height, width).flatten(1)
-    return cast(Tensor, _Gate.apply(x, channel, position, shortcut, relu))
+def _named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    names = selection.names_of(which)
+    return {name: row.unflatten(1, shape) for name, row in zip(names, values.unbind(), strict=True)}
 
 
-@cache
-def _operators() -> ModuleType:
-    """The operators; Triton is imported with them."""
-    return import_module("sase_attn.kernels.operators")
+class _Read(torch.autograd.Function):
+    """Statistics over the positions; the map; and what the other reads send their gradients through, by its shape."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
+        batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
+        acc = selection.accumulator(x.dtype)
+        rows = sum(2 * which.bit_count() + selection.saved_rows(which) for which in (plan.plain, plan.weighted))
+        sizes = (rows, batch, positions), (batch, channels), (batch, channels), (batch, positions)
+        values = saved = x.new_empty((0, batch, channels), dtype=acc)
+        if plan.space:
+            values, saved = plan.operators.reduce(x, None, 2, plan.space, 0)
+        ctx.plan = plan
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, values, saved)
+        return values, x.view_as(x), *(x.new_empty(size, dtype=acc) for size in sizes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
+        x, values, saved = ctx.saved_tensors
+        plan = ctx.plan
+        dvalues, g, packed, weight, channel, position = grads
+        if not plan.space:
+            dvalues = None
+        if dvalues is None and g is None and packed is None:
+            return None, None
+        if torch.is_grad_enabled():
+            return _gradient(x, plan, *grads), None
+        space = (None, None, None) if dvalues is None else (dvalues, values, saved)
+        over = (None, None, None) if packed is None else _unpacked(packed, plan)
+        return plan.operators.map_backward(x, g, channel, position, *space, weight, *over, *plan[2:]), None
 
 
-class _Reduce(torch.autograd.Function):
-    generate_vmap_rule = True
+class _Channels(torch.autograd.Function):
+    """Statistics over the channels, rows (statistics, B, H·W), those of x·weight behind."""
 
     @staticmethod
     def forward(
-        x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        values, saved = _operators().reduce(x, weight, over, plain, weighted)
-        return values, saved, x.view_as(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        x, weight, *ctx.call = inputs
-        values, saved, _ = output
-        ctx.mark_non_differentiable(saved)
+        ctx: Any, x: Tensor, to_packed: Tensor, to_weight: Tensor, weight: Tensor | None, plan: _Plan
+    ) -> Tensor:
+        values, saved = plan.operators.reduce(x, weight, 1, plan.plain, plan.weighted)
+        ctx.plan = plan
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, weight, values, saved)
+        return cast(Tensor, values)
 
     @staticmethod
-    def backward(ctx: Any, grads: Tensor | None, _: None, carried: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if grads is None:
-            return carried, None, None, None, None
+            return None, None, None, None, None
         x, weight, values, saved = ctx.saved_tensors
-        with torch.no_grad():
-            dx, dweight = _operators().reduce_backward(x, weight, values, saved, grads, carried, *ctx.call)
-            found = [dx, None if weight is None else dweight.to(weight.dtype)]
-        return *_final(found, x, weight, grads, carried), None, None, None
+        plan: _Plan = ctx.plan
+        packed, dweight = torch.cat([grads, values, saved]), None
+        if weight is not None and plan.weighted:
+            count = plan.plain.bit_count()
+            if torch.is_grad_enabled():
+                found = plan.definition(_product(x, weight), selection.names_of(plan.weighted), CHANNELS)
+                (dweight,) = torch.autograd.grad(found, weight, _like(grads[count:], found), create_graph=True)
+            else:
+                own = selection.saved_rows(plan.plain)
+                parts = grads[count:], values[count:], saved[own:]
+                dweight = plan.operators.weight_backward(x, weight, *parts, plan.weighted).to(weight.dtype)
+        return None, packed, None if weight is None else weight.to(grads.dtype), dweight, None
 
 
 class _Gate(torch.autograd.Function):
-    generate_vmap_rule = True
+    """x·(channel + position) + shortcut through a ReLU; sends the gradient of y and the gates where x came from."""
 
     @staticmethod
-    def forward(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
-        return cast(Tensor, _operators().gate(x, channel, position, shortcut, relu))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, channel, position, shortcut, relu = inputs
-        ctx.shortcut = shortcut is not None
-        ctx.save_for_backward(x, channel, position, output if relu else None)
+    def forward(
+        ctx: Any, x: Tensor, passed: Tensor, to_channel: Tensor, to_position: Tensor, channel: Tensor,
+        position: Tensor, shortcut: Tensor | None, relu: bool, operators: ModuleType,
+    ) -> Tensor:  # fmt: skip
+        y = operators.gate(x, channel, position, shortcut, relu)
+        ctx.operators, ctx.shortcut = operators, shortcut is not None
+        ctx.save_for_backward(x, channel, position, y if relu else None)
+        return cast(Tensor, y)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, channel, position, y = ctx.saved_tensors
-        masked = ctx.shortcut and y is not None
-        with torch.no_grad():
-            dx, dchannel, dposition, dshortcut = _operators().gate_backward(x, channel, position, y, g, masked)
-            found = [dx, dchannel.to(channel.dtype), dposition.to(position.dtype), dshortcut if masked else None]
-        dx, dchannel, dposition, dshortcut = _final(found, x, channel, position, g)
-        return dx, dchannel, dposition, g if ctx.shortcut and not masked else dshortcut, None
+        acc = selection.accumulator(x.dtype)
+        if torch.is_grad_enabled():
+            g = g if y is None else g * (y > 0)
+            product = (g.to(acc) * x.to(acc)).flatten(2)
+            dchannel, dposition = product.sum(2), product.sum(1)
+        else:
+            dchannel, dposition, masked = ctx.operators.sums(x, y, g)
+            g = g if y is None else masked
+        gates = channel.to(acc), position.to(acc), dchannel.to(channel.dtype), dposition.to(position.dtype)
+        return None, g, *gates, g if ctx.shortcut else None, None, None
 
 
-def _final(grads: list[Tensor | None], *sources: Tensor | None) -> list[Tensor | None]:
-    """Gradients; under `create_graph`, such as say so when they are differentiated as functions of their sources.
-
-    (`once_differentiable` looks at incoming gradients only: a gradient of the map itself would be lost in silence.)
-    """
-    needed = [source for source in sources if source is not None and source.requires_grad]
-    if not (torch.is_grad_enabled() and needed):
-        return grads
-    return [None if grad is None else _Final.apply(grad, *needed) for grad in grads]
+def _unpacked(packed: Tensor, plan: _Plan) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients, values and saved rows of both sets over the channels."""
+    count = plan.plain.bit_count() + plan.weighted.bit_count()
+    return packed[:count], packed[count : 2 * count], packed[2 * count :]
 
 
-class _Final(torch.autograd.Function):
-    generate_vmap_rule = True
+def _gradient(
+    x: Tensor, plan: _Plan, dvalues: Tensor | None, g: Tensor | None, packed: Tensor | None, weight: Tensor | None,
+    channel: Tensor | None, position: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """What `map_backward` computes, by the definition, so that it can be differentiated."""
+    found: list[Tensor] = []
+    grads: list[Tensor] = []
+    if dvalues is not None:
+        found += plan.definition(x, selection.names_of(plan.space), SPACE)
+        grads += _like(dvalues, found)
+    if packed is not None:
+        over = plan.definition(x, selection.names_of(plan.plain), CHANNELS)
+        if weight is not None:
+            over += plan.definition(_product(x, weight), selection.names_of(plan.weighted), CHANNELS)
+        grads += _like(_unpacked(packed, plan)[0], over)
+        found += over
+    dx = torch.zeros_like(x)
+    if found:
+        (dx,) = torch.autograd.grad(found, x, grads, create_graph=True)
+    if g is not None and channel is not None and position is not None:
+        gates = channel[:, :, None, None] + position.unflatten(1, (1, *x.shape[2:]))
+        dx = dx + (g * gates).to(x.dtype)
+    return dx
 
-    @staticmethod
-    def forward(grad: Tensor, *sources: Tensor) -> Tensor:
-        return grad.view_as(grad)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
+def _product(x: Tensor, weight: Tensor) -> Tensor:
+    return x * weight[:, :, None, None]
 
-    @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        raise RuntimeError(
-            "gradients of sase_attn's kernels have no gradient of their own: call sase_attn.kernels.use('torch') before"
-        )
+
+def _like(rows: Tensor, values: list[Tensor]) -> list[Tensor]:
+    return [row.reshape(value.shape) for row, value in zip(rows.unbind(), values, strict=True)]

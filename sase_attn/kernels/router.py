@@ -1,17 +1,20 @@
 """Which implementation a call takes: `use` chooses, `takes` decides for a tensor.
 
-The definition (plain torch) is taken on the CPU, for types without a kernel, while torch compiles, exports or traces,
-and under function transforms and forward-mode derivatives, whatever was chosen.
+The definition (plain torch) is taken for types without a kernel, while torch compiles, exports or traces, and under
+function transforms and forward-mode derivatives, whatever was chosen.
 """
 
 import threading
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Self
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from sase_attn.suggest import unknown_name
 
@@ -19,7 +22,8 @@ BACKENDS = ("auto", "torch", "triton")
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 _own = threading.local()
-_main = "torch"  # "auto" once the kernels have been measured on a GPU
+_main = "auto"
+MEASURED = ("cpu",)  # devices on which "auto" takes kernels; CUDA when they have been measured there
 
 
 class use:
@@ -30,13 +34,13 @@ class use:
             y = block(x)
 
     The choice is that of the calling thread; threads that have made none follow the main thread, as those do in which
-    torch runs backward passes. Results of kernels can be differentiated once: gradients of gradients by
-    `create_graph=True` need "torch".
+    torch runs backward passes.
 
     Args:
-        backend: "torch", the definition everywhere, which holds where nothing was chosen, because the kernels have not
-            run on a GPU yet; "auto", kernels for float16, bfloat16 and float32 on CUDA where Triton is installed;
-            "triton", kernels (for float64 too) or an error where a tensor cannot have them.
+        backend: "auto", which holds where nothing was chosen: on the CPU the definition in pieces that stay in the
+            cache, with gradients of its own; on CUDA the definition, because the kernels have not been measured on a
+            GPU yet; "torch", the definition everywhere; "triton", the kernels for CUDA, or an error where a tensor
+            cannot have them.
 
     Raises:
         UnknownNameError: no such backend.
@@ -66,7 +70,7 @@ def chosen() -> str:
 
 
 def takes(x: object) -> bool:
-    """Whether a kernel computes what is asked of the map `x` (B, C, H, W).
+    """Whether kernels compute what is asked of the map `x` (B, C, H, W).
 
     Raises:
         RuntimeError: "triton" was chosen and the tensor cannot have it.
@@ -74,16 +78,36 @@ def takes(x: object) -> bool:
     if torch.compiler.is_compiling() or not isinstance(x, Tensor):
         return False
     backend = chosen()
-    if backend == "torch" or (backend == "auto" and not x.is_cuda):
+    if backend == "torch" or (backend == "auto" and x.device.type not in MEASURED):
         return False
     if torch.jit.is_tracing() or _transformed() or x.is_meta or x.numel() == 0:
         return False
+    if backend == "auto":
+        return _usual(x)
     reason = _reason(x)
     if reason is None:
-        return backend == "triton" or x.dtype != torch.float64
-    if backend == "triton":
-        raise RuntimeError(f"kernels.use('triton') was called, but the kernels take {reason}")
-    return False
+        return True
+    raise RuntimeError(f"kernels.use('triton') was called, but the kernels take {reason}")
+
+
+def operators(x: Tensor) -> ModuleType:
+    """The module whose functions compute what is asked of a map that is taken; Triton is imported with its own."""
+    if x.is_cuda or chosen() == "triton":
+        return import_module("sase_attn.kernels.operators")
+    return chunked()
+
+
+@cache
+def chunked() -> ModuleType:
+    """The module for the CPU."""
+    return import_module("sase_attn.kernels.chunked")
+
+
+def _usual(x: Tensor) -> bool:
+    """Of a type that is taken without being asked for, and no subclass, which may stand for what has no values."""
+    if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES:
+        return False
+    return not x.is_cuda or (x.dtype != torch.float64 and _reason(x) is None)
 
 
 def _reason(x: Tensor) -> str | None:

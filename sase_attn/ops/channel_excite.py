@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sase_attn.ops.layers import Filter
+from sase_attn.ops.layers import Dense, Filter
 from sase_attn.ops.op import Excite, reduced_channels, zero_
 
 
@@ -27,8 +27,8 @@ class FC(Excite):
     ) -> None:
         super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
         hidden = reduced_channels(channels, rd_ratio)
-        self.fc1 = Filter(hidden, channels, 1, 1, device=device, dtype=dtype)
-        self.fc2 = Filter(channels, hidden, 1, 1, device=device, dtype=dtype)
+        self.fc1 = Dense(hidden, channels, 1, 1, device=device, dtype=dtype)
+        self.fc2 = Dense(channels, hidden, 1, 1, device=device, dtype=dtype)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.fc2(torch.relu(self.fc1(z)))

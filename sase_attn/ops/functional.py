@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sase_attn import statistics
-from sase_attn.kernels import functions
 
 
 @torch.fx.wrap
@@ -31,6 +30,12 @@ def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
 
 
 @torch.fx.wrap
+def dense(x: Tensor, weight: Tensor) -> Tensor:
+    """1×1 convolution without bias of (B, C, 1, 1), as a product of matrices, in x's type under autocast too."""
+    return statistics.matmul(x.flatten(1), weight.to(x.dtype).flatten(1).t())[:, :, None, None]
+
+
+@torch.fx.wrap
 def resize_like(weight: Tensor, x: Tensor) -> Tensor:
     """A (1, h, w) parameter resized bilinearly to the H, W of `x`, in x's type; unchanged where the sizes agree."""
     size = [x.shape[2], x.shape[3]]
@@ -41,9 +46,6 @@ def resize_like(weight: Tensor, x: Tensor) -> Tensor:
 @torch.fx.wrap
 def gated(x: Tensor, channel: Tensor, position: Tensor) -> Tensor:
     """x·(channel + position) in x's type, for gates (B, C, 1, 1) and (B, 1, H, W)."""
-    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
-        if statistics.fused(x, [1]):
-            return functions.gate(x, channel, position)
     return (x * (channel + position)).to(x.dtype)
 
 

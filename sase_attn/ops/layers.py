@@ -55,6 +55,13 @@ class Filter(nn.Module):
             self.weight[: (len(self.weight) + 1) // 2].abs_()
 
 
+class Dense(Filter):
+    """1×1 convolution of one value a channel, (B, C, 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dense(x, self.weight)
+
+
 @register_notrace_module
 class BatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` in the input's type that accepts one value per channel in training (batch of one, 1×1 map)."""

@@ -1,39 +1,50 @@
-"""Squeezes of one map whose statistics kernels take in one read; each other squeeze reads the map by itself.
+"""Squeezes of one map by kernels that read it once for all that is asked over the same axes, and gate it at last.
 
-For maps that `statistics.fused` accepts. Every function also gives the map to go on with, see `statistics.one_read`.
+For maps that `statistics.fused` accepts. A squeeze that its statistics do not describe reads the map by itself.
 """
 
 from typing import TypeGuard
 
 from torch import Tensor, nn
 
-from sase_attn import statistics
 from sase_attn.ops.reductions import Reduction
+from sase_attn.statistics import Reads
 
 SPACE, CHANNELS = [2, 3], [1]
 
 
-def channel_squeeze(op: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """op(x), (B, C, 1, 1)."""
-    if not _follows(op, SPACE):
-        return op(x), x
-    values, _, x = statistics.one_read(x, op.names, SPACE)
-    return op.combine(values), x
+class Squeezes:
+    """A channel squeeze and two spatial ones of a map, the first of these of the gated map."""
+
+    def __init__(self, x: Tensor, channel: nn.Module, of_gated: nn.Module, of_input: nn.Module) -> None:
+        self._x = x
+        self._channel, self._of_gated, self._of_input = channel, of_gated, of_input
+        self._reads = Reads(x, _names(channel, SPACE), _names(of_input, CHANNELS), _names(of_gated, CHANNELS))
+
+    def channel(self) -> Tensor:
+        """The channel squeeze, (B, C, 1, 1)."""
+        return self._channel.combine(self._reads.space) if _follows(self._channel, SPACE) else self._channel(self._x)
+
+    def spatial(self, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """The spatial squeezes of x·gate and of x, (B, 1, H, W), for a gate (B, C, 1, 1)."""
+        plain, weighted = _follows(self._of_input, CHANNELS), _follows(self._of_gated, CHANNELS)
+        values: list[Tensor] = []
+        products: list[Tensor] = []
+        if plain or weighted:
+            values, products = self._reads.over_channels(gate if weighted else None)
+        first = (
+            self._of_gated.combine(products) if _follows(self._of_gated, CHANNELS) else self._of_gated(self._x * gate)
+        )
+        second = self._of_input.combine(values) if _follows(self._of_input, CHANNELS) else self._of_input(self._x)
+        return first, second
+
+    def gated(self, channel: Tensor, position: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+        """x·(channel + position), plus a shortcut, through a ReLU."""
+        return self._reads.gate(channel, position, shortcut, relu)
 
 
-def spatial_squeezes(
-    of_gated: nn.Module, of_input: nn.Module, x: Tensor, gate: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """of_gated(x·gate) and of_input(x), (B, 1, H, W), for a gate (B, C, 1, 1)."""
-    names: list[str] = of_input.names if _follows(of_input, CHANNELS) else []
-    weighted: list[str] = of_gated.names if _follows(of_gated, CHANNELS) else []
-    values: list[Tensor] = []
-    products: list[Tensor] = []
-    if names or weighted:
-        values, products, x = statistics.one_read(x, names, CHANNELS, gate if weighted else None, weighted)
-    first = of_gated.combine(products) if _follows(of_gated, CHANNELS) else of_gated(x * gate)
-    second = of_input.combine(values) if _follows(of_input, CHANNELS) else of_input(x)
-    return first, second, x
+def _names(op: nn.Module, dims: list[int]) -> list[str]:
+    return op.names if _follows(op, dims) else []
 
 
 def _follows(op: nn.Module, dims: list[int]) -> TypeGuard[Reduction]:

@@ -1,0 +1,172 @@
+"""The operators of `operators.DEFINITIONS` for the CPU, in plain torch on pieces of a map that stay in its cache.
+
+Not registered with torch: they are called from eager code only. Row `ties` of a maximum is not set: they are counted
+in the backward pass.
+"""
+
+import torch
+from torch import Tensor
+
+from sase_attn.kernels import chunked_statistics, selection
+from sase_attn.kernels.chunked_statistics import Rows, Weight
+from sase_attn.kernels.chunks import Chunks
+
+
+def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
+    """Statistics of x and of x·weight; rows of values, rows for the backward pass."""
+    chunks = Chunks(x)
+    kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
+    counts = plain.bit_count() + weighted.bit_count(), selection.saved_rows(plain) + selection.saved_rows(weighted)
+    values, saved = (x.new_zeros((count, len(x), kept), dtype=chunks.type) for count in counts)
+    first, second = _sets(plain, weighted, values, saved)
+    weight = None if weight is None else weight.to(chunks.type)
+    factors = None if weight is None else Weight(weight)
+    by_powers = second.names == ["l4"]
+    for part in chunks:
+        piece = chunks.load(part)
+        chunked_statistics.write(first, chunks, part, piece, over)
+        if factors is not None and by_powers:
+            chunked_statistics.write_weighted_norm(second.of["l4"], factors, chunks, part, piece)
+        elif weight is not None:
+            product = torch.mul(piece, weight[part].unsqueeze(2), out=chunks.buffer("product", part))
+            chunked_statistics.write(second, chunks, part, product, over)
+    chunked_statistics.finish(first, None, chunks, over)
+    if factors is not None and by_powers:
+        chunked_statistics.finish(second, factors.relative, chunks, over)
+        second.of["l4"].mul_(factors.largest)
+    else:
+        chunked_statistics.finish(second, weight, chunks, over)
+    return values, saved
+
+
+def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int) -> Tensor:
+    """Gradient (B, C) of the weight of statistics over the channels."""
+    chunks = Chunks(x)
+    rows, slopes = Rows(weighted, values, saved), Rows(weighted, grads, saved)
+    weight = weight.to(chunks.type)
+    found = torch.empty_like(weight)
+    if not chunked_statistics.norm_is_plain(rows, weight):
+        for part in chunks:
+            piece = chunks.load(part)
+            slope = _slope_of_product(rows, slopes, chunks, part, piece, weight)
+            torch.sum(slope.mul_(piece), 2, out=found[part])
+        return found
+    pull = (slopes.of["l4"] / rows.of["l4"] ** 3).unsqueeze(2)
+    for part in chunks:
+        piece = chunks.load(part)
+        power = torch.mul(piece, piece, out=chunks.buffer("a", part))
+        torch.bmm(power.mul_(power), pull[part], out=found[part].unsqueeze(2))
+    return found.mul_(weight**3)
+
+
+def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
+    """x·(channel + position) + shortcut, through a ReLU."""
+    chunks = Chunks(x)
+    y = torch.empty_like(x, memory_format=selection.dense_format(x))
+    out = chunks.dense(y)
+    other = None if shortcut is None else chunks.dense(shortcut)
+    for part in chunks:
+        factor = _sum(channel, position, part, chunks.buffer("factor", part))
+        piece = torch.mul(chunks.load(part), factor, out=chunks.target(out, part))
+        if other is not None:
+            piece.add_(other[part])
+        if relu:
+            piece.relu_()
+        chunks.store(out, part, piece)
+    return y
+
+
+def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of g·x over the positions and over the channels, and g, which is 0 where a ReLU gave y = 0."""
+    chunks = Chunks(x)
+    channel = x.new_empty((len(x), x.shape[1]), dtype=chunks.type)
+    position = x.new_empty((len(x), x.shape[2] * x.shape[3]), dtype=chunks.type)
+    gradient = chunks.dense(g)
+    masked = g
+    if y is not None:
+        masked = torch.empty_like(x, memory_format=selection.dense_format(x))
+        out, output = chunks.dense(masked), chunks.dense(y)
+    for part in chunks:
+        piece = chunks.load(part, gradient, "g")
+        if y is not None:
+            open_ = torch.gt(output[part], 0, out=chunks.buffer("a", part))
+            piece = torch.mul(piece, open_, out=chunks.target(out, part))
+            chunks.store(out, part, piece)
+        product = torch.mul(piece, chunks.load(part), out=chunks.buffer("b", part))
+        torch.sum(product, 2, out=channel[part])
+        torch.sum(product, 1, out=position[part])
+    return channel, position, masked
+
+
+def map_backward(
+    x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
+    space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
+    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int,
+) -> Tensor:  # fmt: skip
+    """Gradient of x: g·(channel + position), and those of the statistics over positions and over channels."""
+    chunks = Chunks(x)
+    dx = torch.empty_like(x, memory_format=selection.dense_format(x))
+    out = chunks.dense(dx)
+    gradient = None if g is None else chunks.dense(g)
+    # Sets of statistics of x: rows, their gradients, the axis.
+    own: list[tuple[Rows, Rows, int]] = []
+    if space_grads is not None and space_values is not None and space_saved is not None:
+        own.append((Rows(space, space_values, space_saved), Rows(space, space_grads, space_saved), 2))
+    product: tuple[Rows, Rows] | None = None
+    if grads is not None and values is not None and saved is not None:
+        rows, slopes = _sets(plain, weighted, values, saved), _sets(plain, weighted, grads, saved)
+        own.append((rows[0], slopes[0], 1))
+        if weight is not None:
+            weight = weight.to(chunks.type)
+            product = rows[1], slopes[1]
+    cubes = product is not None and weight is not None and chunked_statistics.norm_is_plain(product[0], weight)
+    for part in chunks:
+        piece = chunks.load(part)
+        d = chunks.target(out, part)
+        constants = {axis: chunked_statistics.constant(r, s, part, piece.shape[axis]) for r, s, axis in own}
+        _start(d, constants.get(2), constants.get(1))
+        if gradient is not None and channel is not None and position is not None:
+            factor = _sum(channel, position, part, chunks.buffer("a", part))
+            d.addcmul_(chunks.load(part, gradient, "g"), factor)
+        for r, s, axis in own:
+            chunked_statistics.add_slope(d, r, s, chunks, part, piece, axis)
+        if product is not None and weight is not None:
+            factor = weight[part].unsqueeze(2)
+            if cubes:
+                norm, pull = (rows.at("l4", part, 1) for rows in product)
+                power = torch.mul(factor.square().square(), pull / norm**3, out=chunks.buffer("a", part))
+                d.addcmul_(power.mul_(piece).mul_(piece), piece)
+            else:
+                d.addcmul_(_slope_of_product(*product, chunks, part, piece, weight), factor)
+        chunks.store(out, part, d)
+    return dx
+
+
+def _slope_of_product(rows: Rows, grads: Rows, chunks: Chunks, part: slice, piece: Tensor, weight: Tensor) -> Tensor:
+    """dL/dv of v = x·weight for statistics over the channels."""
+    v = torch.mul(piece, weight[part].unsqueeze(2), out=chunks.buffer("product", part))
+    slope = chunks.buffer("slope", part)
+    _start(slope, None, chunked_statistics.constant(rows, grads, part, v.shape[1]))
+    chunked_statistics.add_slope(slope, rows, grads, chunks, part, v, 1)
+    return slope
+
+
+def _start(d: Tensor, channel: Tensor | None, position: Tensor | None) -> None:
+    """Fill a piece with the sum of what is given of each channel and each position."""
+    if channel is not None and position is not None:
+        torch.add(channel.unsqueeze(2), position.unsqueeze(1), out=d)
+    elif channel is not None:
+        d.copy_(channel.unsqueeze(2))
+    elif position is not None:
+        d.copy_(position.unsqueeze(1))
+    else:
+        d.zero_()
+
+
+def _sum(channel: Tensor, position: Tensor, part: slice, out: Tensor) -> Tensor:
+    return torch.add(channel[part].unsqueeze(2), position[part].unsqueeze(1), out=out)
+
+
+def _sets(plain: int, weighted: int, values: Tensor, saved: Tensor) -> tuple[Rows, Rows]:
+    count, own = plain.bit_count(), selection.saved_rows(plain)
+    return Rows(plain, values[:count], saved[:own]), Rows(weighted, values[count:], saved[own:])
