@@ -8,6 +8,8 @@ from sase_attn.attentions import create_attention as create_attention
 from sase_attn.attentions import list_attentions as list_attentions
 from sase_attn.attentions import register_attention as register_attention
 from sase_attn.block import SASEBlock as SASEBlock
+from sase_attn.fusion import fuse as fuse
+from sase_attn.fusion import unfuse as unfuse
 from sase_attn.genotype import Genotype as Genotype
 from sase_attn.genotype import genotypes as genotypes
 from sase_attn.insert import attach as attach

@@ -95,20 +95,46 @@ class SASEBlock(nn.Module):
         x = functional.check_input(x, self.channels)
         if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
             if statistics.fused(x, [1]):
-                return self._in_three_reads(x)
+                return self._in_three_reads(x, None, False, False)
+        channel, position = self._gates(x)
+        return functional.gated(x, channel, position)
+
+    @torch.jit.unused
+    def tail(self, x: Tensor, shortcut: Tensor, relu: bool = True, overwrite: bool = False) -> Tensor:
+        """self(x) + shortcut, through a ReLU: the end of a residual block in the passes of the block alone.
+
+        Args:
+            shortcut: of the shape and type of x.
+            relu: whether there is a ReLU.
+            overwrite: the result may take the memory of x, where no gradient is recorded.
+
+        Raises:
+            ValueError: as the block itself; or the shortcut is of another shape or type than x.
+        """
+        x = functional.check_input(x, self.channels)
+        functional.check_shortcut(x, shortcut)
+        if statistics.fused(x, [1]):
+            return self._in_three_reads(x, shortcut, relu, overwrite)
+        y = functional.gated(x, *self._gates(x)) + shortcut
+        return torch.relu(y) if relu else y
+
+    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What x is multiplied by: gates (B, C, 1, 1) and (B, 1, H, W), to be added."""
         squeezed = self.channel_squeeze(x)
         gated = x * self.channel_gate(squeezed)
         fused = self.fuse(self.spatial_squeeze_gated(gated), self.spatial_squeeze_input(x))
         spatial = self.spatial_excite(torch.relu(self.norm(fused)))
-        return functional.gated(x, 0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial)
+        return 0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial
 
-    def _in_three_reads(self, x: Tensor) -> Tensor:
+    @torch.jit.unused
+    def _in_three_reads(self, x: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
         """The same by kernels: the channel squeeze, both spatial squeezes and the product each read x once."""
         squeezes = together.Squeezes(x, self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input)
         squeezed = squeezes.channel()
         fused = self.fuse(*squeezes.spatial(self.channel_gate(squeezed)))
         spatial = self.spatial_excite(torch.relu(self.norm(fused)))
-        return squeezes.gated(0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial)
+        channel = 0.5 * self.channel_excite(squeezed) + self.residual
+        return squeezes.gated(channel, 0.5 * spatial, shortcut, relu, overwrite)
 
     def _init_gates(self, gate_init: str) -> None:
         if gate_init not in GATE_INITS:

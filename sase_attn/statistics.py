@@ -46,9 +46,12 @@ class Reads:
         plain, weighted = self._map.over_channels(weight)
         return _completed(self._channels, plain, self._n), _completed(self._weighted, weighted, self._n)
 
-    def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-        """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus a shortcut, through a ReLU; once, at last."""
-        return self._map.gate(channel, position, shortcut, relu)
+    def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
+        """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus a shortcut, through a ReLU; once, at last.
+
+        `overwrite`: x may be lost where no gradient is recorded.
+        """
+        return self._map.gate(channel, position, shortcut, relu, overwrite)
 
 
 _PARTS: dict[str, tuple[str, ...]] = {

@@ -61,19 +61,15 @@ def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, sa
 
 def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
     """x·(channel + position) + shortcut, through a ReLU."""
-    chunks = Chunks(x)
     y = torch.empty_like(x, memory_format=selection.dense_format(x))
-    out = chunks.dense(y)
-    other = None if shortcut is None else chunks.dense(shortcut)
-    for part in chunks:
-        factor = _sum(channel, position, part, chunks.buffer("factor", part))
-        piece = torch.mul(chunks.load(part), factor, out=chunks.target(out, part))
-        if other is not None:
-            piece.add_(other[part])
-        if relu:
-            piece.relu_()
-        chunks.store(out, part, piece)
-    return y
+    return _gate_into(y, x, channel, position, shortcut, relu)
+
+
+def gate_in_place(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
+    """The same in the memory of x, if that is dense: new memory costs more than what is computed in it."""
+    if not x.is_contiguous(memory_format=selection.dense_format(x)):
+        return gate(x, channel, position, shortcut, relu)
+    return _gate_into(x, x, channel, position, shortcut, relu)
 
 
 def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -140,6 +136,21 @@ def map_backward(
                 d.addcmul_(_slope_of_product(*product, chunks, part, piece, weight), factor)
         chunks.store(out, part, d)
     return dx
+
+
+def _gate_into(y: Tensor, x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
+    chunks = Chunks(x)
+    out = chunks.dense(y)
+    other = None if shortcut is None else chunks.dense(shortcut)
+    for part in chunks:
+        factor = _sum(channel, position, part, chunks.buffer("factor", part))
+        piece = torch.mul(chunks.load(part), factor, out=chunks.target(out, part))
+        if other is not None:
+            piece.add_(other[part])
+        if relu:
+            piece.relu_()
+        chunks.store(out, part, piece)
+    return y
 
 
 def _slope_of_product(rows: Rows, grads: Rows, chunks: Chunks, part: slice, piece: Tensor, weight: Tensor) -> Tensor:

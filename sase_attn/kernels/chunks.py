@@ -5,6 +5,7 @@ A piece is a few samples, (b, C, P) with P = H·W, in the layout of the map. Tem
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,7 +69,7 @@ def _memory(name: str, size: int, dtype: torch.dtype) -> Tensor:
     with torch.inference_mode(False):
         if size > largest:
             return torch.empty(size, dtype=dtype)
-        buffers: dict[tuple[str, torch.dtype], Tensor] = _kept.__dict__
+        buffers: dict[Any, Tensor] = _kept.__dict__
         if (name, dtype) not in buffers:
             buffers[name, dtype] = torch.empty(largest, dtype=dtype)
         return buffers[name, dtype]

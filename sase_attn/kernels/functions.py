@@ -66,21 +66,25 @@ class SharedMap:
         count, shape = plan.plain.bit_count(), (1, *x.shape[2:])
         return _named(values[:count], plan.plain, shape), _named(values[count:], plan.weighted, shape)
 
-    def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
+    def gate(
+        self,
+        channel: Tensor,
+        position: Tensor,
+        shortcut: Tensor | None = None,
+        relu: bool = False,
+        overwrite: bool = False,
+    ) -> Tensor:
         """x·(channel + position) for gates (B, C, 1, 1) and (B, 1, H, W), plus a shortcut like x, through a ReLU.
 
-        Once a map, as its last read.
-
-        Raises:
-            ValueError: the shortcut is of another shape or type.
+        Once a map, as its last read. `overwrite`: x may be lost where no gradient is recorded.
         """
         x = self._x
-        if shortcut is not None and (shortcut.shape != x.shape or shortcut.dtype != x.dtype):
-            wanted, got = (f"{tuple(value.shape)} {value.dtype}" for value in (x, shortcut))
-            raise ValueError(f"the shortcut must be of the shape and type of the map, {wanted}, got {got}")
         channel = channel.expand(len(x), x.shape[1], 1, 1).flatten(1)
         position = position.expand(len(x), 1, *x.shape[2:]).flatten(1)
-        inputs = (x, self._passed, *self._gates, channel, position, shortcut, relu, self._plan.operators)
+        operators = self._plan.operators
+        if overwrite and hasattr(operators, "gate_in_place") and not torch.is_grad_enabled():
+            return cast(Tensor, operators.gate_in_place(x, channel, position, shortcut, relu))
+        inputs = (x, self._passed, *self._gates, channel, position, shortcut, relu, operators)
         return cast(Tensor, _Gate.apply(*inputs))
 
 

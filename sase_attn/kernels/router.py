@@ -104,8 +104,11 @@ def chunked() -> ModuleType:
 
 
 def _usual(x: Tensor) -> bool:
-    """Of a type that is taken without being asked for, and no subclass, which may stand for what has no values."""
-    if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES:
+    """Of a type that is taken without being asked for; no subclass, which may stand for what has no values.
+
+    Not under a dispatch mode, such as one that counts operations: those of the definition are what it is to see.
+    """
+    if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES or _modes() > 0:
         return False
     return not x.is_cuda or (x.dtype != torch.float64 and _reason(x) is None)
 
@@ -128,6 +131,11 @@ def _transformed() -> bool:
     """Under `torch.func` or forward-mode derivatives; assumed so where torch lacks its (private) way of telling."""
     active = getattr(torch._C, "_are_functorch_transforms_active", None)
     return active is None or active() or getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def _modes() -> int:
+    count = getattr(torch._C, "_len_torch_dispatch_stack", None)
+    return 1 if count is None else count()
 
 
 def _choose(backend: str | None) -> None:

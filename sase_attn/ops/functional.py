@@ -17,6 +17,14 @@ def check_input(x: Tensor, channels: int) -> Tensor:
 
 
 @torch.fx.wrap
+def check_shortcut(x: Tensor, shortcut: Tensor) -> None:
+    """Raise ValueError unless a shortcut can be added to `x` as it is."""
+    if shortcut.shape != x.shape or shortcut.dtype != x.dtype:
+        wanted, got = (f"{tuple(value.shape)} {value.dtype}" for value in (x, shortcut))
+        raise ValueError(f"the shortcut must be of the shape and type of the map, {wanted}, got {got}")
+
+
+@torch.fx.wrap
 def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
     """1-D or 2-D convolution without bias, by the rank of `weight`, in x's type under autocast too.
 

@@ -38,9 +38,9 @@ class Squeezes:
         second = self._of_input.combine(values) if _follows(self._of_input, CHANNELS) else self._of_input(self._x)
         return first, second
 
-    def gated(self, channel: Tensor, position: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
-        """x·(channel + position), plus a shortcut, through a ReLU."""
-        return self._reads.gate(channel, position, shortcut, relu)
+    def gated(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
+        """x·(channel + position), plus a shortcut, through a ReLU; see `Reads.gate`."""
+        return self._reads.gate(channel, position, shortcut, relu, overwrite)
 
 
 def _names(op: nn.Module, dims: list[int]) -> list[str]:
