@@ -73,12 +73,12 @@ def gate_in_place(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor
 
 
 def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of g·x over the positions and over the channels, and g, which is 0 where a ReLU gave y = 0."""
+    """Sums of g·x over the positions and over the channels; g, made 0 where y, the output behind a ReLU, is."""
     chunks = Chunks(x)
     channel = x.new_empty((len(x), x.shape[1]), dtype=chunks.type)
     position = x.new_empty((len(x), x.shape[2] * x.shape[3]), dtype=chunks.type)
     gradient = chunks.dense(g)
-    masked = g
+    masked = x.new_empty(0)
     if y is not None:
         masked = torch.empty_like(x, memory_format=selection.dense_format(x))
         out, output = chunks.dense(masked), chunks.dense(y)

@@ -5,9 +5,9 @@ import triton.language as tl
 from torch import Tensor
 
 from sase_attn.kernels import selection
-from sase_attn.kernels.triton_gate import gate_backward_kernel, gate_kernel
+from sase_attn.kernels.triton_backward import map_backward_kernel, weight_backward_kernel
+from sase_attn.kernels.triton_gate import gate_kernel, sums_kernel
 from sase_attn.kernels.triton_reduce import STATE, merge_kernel, reduce_kernel
-from sase_attn.kernels.triton_reduce_backward import channels_backward_kernel, space_backward_kernel
 
 
 def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
@@ -31,7 +31,7 @@ def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: in
     rows = len(x) * k
     sets = (plain != 0) + (weighted != 0)
     state = x.new_empty((pieces, sets, STATE.value, rows) if pieces > 1 else 0, dtype=acc)
-    weight = values if weight is None else weight.to(acc).contiguous()
+    weight = values if weight is None else _row(weight, acc)
     shared = dict(PLAIN=plain, WEIGHTED=weighted, ACC=triton_type(acc))
     reduce_kernel[(programs * pieces,)](
         x, weight, values, saved, state, k, r, stride_k, stride_r, pieces, chunk, rows,
@@ -52,37 +52,21 @@ def empty_values(x: Tensor, over: int, plain: int, weighted: int) -> tuple[Tenso
     return values, saved
 
 
-def reduce_backward(
-    x: Tensor, weight: Tensor | None, values: Tensor, saved: Tensor, grads: Tensor, carried: Tensor | None,
-    over: int, plain: int, weighted: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int) -> Tensor:
     """See `operators.DEFINITIONS`."""
     layout = selection.dense_format(x)
     x = x.contiguous(memory_format=layout)
-    if carried is not None:
-        carried = carried.contiguous(memory_format=layout)
-    grads = grads.contiguous()
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
-    channel, position = selection.strides(x, layout)
     acc = selection.accumulator(x.dtype)
-    dx = torch.empty_like(x)
-    block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, channel)
-    grid = (batch * -(-channels // block_c) * pieces,)
-    shared = dict(CARRIED=carried is not None, ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p)
-    carried = dx if carried is None else carried
-    if over != 1:
-        space_backward_kernel[grid](
-            x, values, grads, saved, carried, dx, channels, positions, channel, position, pieces, chunk,
-            batch * channels, WHICH=plain, **shared,
-        )  # fmt: skip
-        return dx, x.new_empty(0, dtype=acc)
-    dweight = x.new_empty((pieces, batch, channels) if weighted else 0, dtype=acc)
-    weight = values if weight is None else weight.to(acc).contiguous()
-    channels_backward_kernel[grid](
-        x, weight, values, grads, saved, carried, dx, dweight, channels, positions, channel, position, pieces, chunk,
-        batch * positions, batch * channels, PLAIN=plain, WEIGHTED=weighted, **shared,
+    strides = selection.strides(x, layout)
+    block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, strides[0])
+    dweight = x.new_empty((pieces, batch, channels), dtype=acc)
+    weight_backward_kernel[(batch * -(-channels // block_c) * pieces,)](
+        x, _row(weight, acc), _row(grads, acc), _row(values, acc), _row(saved, acc), dweight, channels, positions,
+        *strides, pieces, chunk, batch * channels, batch * positions, WEIGHTED=weighted, ACC=triton_type(acc),
+        BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
-    return dx, dweight.sum(0) if weighted else dweight
+    return dweight.sum(0)
 
 
 def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
@@ -95,35 +79,62 @@ def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, 
     y = torch.empty_like(x)
     block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, strides[0])
     gate_kernel[(batch * -(-channels // block_c) * pieces,)](
-        x, channel.to(acc).contiguous(), position.to(acc).contiguous(),
+        x, _row(channel, acc), _row(position, acc),
         y if shortcut is None else shortcut.contiguous(memory_format=layout), y, channels, positions, *strides, pieces,
         chunk, SHORTCUT=shortcut is not None, RELU=relu, ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
     return y
 
 
-def gate_backward(
-    x: Tensor, channel: Tensor, position: Tensor, y: Tensor | None, g: Tensor, shortcut: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """See `operators.DEFINITIONS`."""
     layout = selection.dense_format(x)
     x, g = x.contiguous(memory_format=layout), g.contiguous(memory_format=layout)
+    batch, sizes = len(x), (x.shape[1], x.shape[2] * x.shape[3])
+    acc = selection.accumulator(x.dtype)
+    strides = selection.strides(x, layout)
+    kept, walked = (0, 1) if strides[0] == 1 else (1, 0)
+    block_k, block_r = selection.tile(sizes[kept], sizes[walked])
+    tiles = -(-sizes[kept] // block_k)
+    pieces, chunk = selection.cut(sizes[walked], block_r, batch * tiles)
+    partial = [x.new_empty((n, batch, sizes[axis]), dtype=acc) for n, axis in ((pieces, kept), (tiles, walked))]
+    masked = x.new_empty(0) if y is None else torch.empty_like(x)
+    sums_kernel[(batch * tiles * pieces,)](
+        x, x if y is None else y.contiguous(memory_format=layout), g, *partial, masked, sizes[kept], sizes[walked],
+        strides[kept], strides[walked], pieces, chunk, batch * sizes[kept], batch * sizes[walked],
+        RELU=y is not None, ACC=triton_type(acc), BLOCK_K=block_k, BLOCK_R=block_r,
+    )  # fmt: skip
+    found = [parts.sum(0) for parts in partial]
+    return found[kept], found[walked], masked
+
+
+def map_backward(
+    x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
+    space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
+    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int,
+) -> Tensor:  # fmt: skip
+    """See `operators.DEFINITIONS`."""
+    layout = selection.dense_format(x)
+    x = x.contiguous(memory_format=layout)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
     acc = selection.accumulator(x.dtype)
     strides = selection.strides(x, layout)
     dx = torch.empty_like(x)
-    dshortcut = torch.empty_like(x) if shortcut else x.new_empty(0)
     block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, strides[0])
-    tiles = -(-channels // block_c)
-    dchannel = x.new_empty((pieces, batch, channels), dtype=acc)
-    dposition = x.new_empty((tiles, batch, positions), dtype=acc)
-    gate_backward_kernel[(batch * tiles * pieces,)](
-        x, channel.to(acc).contiguous(), position.to(acc).contiguous(),
-        x if y is None else y.contiguous(memory_format=layout), g, dx, dchannel, dposition, dshortcut,
-        channels, positions, *strides, pieces, chunk, batch * channels, batch * positions,
-        SHORTCUT=shortcut, RELU=y is not None, ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p,
+    given = (channel, position, space_grads, space_values, space_saved, weight, grads, values, saved)
+    rows = [dx if row is None else _row(row, acc) for row in given]  # any pointer stands for what is not read
+    map_backward_kernel[(batch * -(-channels // block_c) * pieces,)](
+        x, dx if g is None else g.contiguous(memory_format=layout), *rows, dx, channels, positions, *strides, pieces,
+        chunk, batch * channels, batch * positions, GATE=g is not None, SPACE=0 if space_grads is None else space,
+        PLAIN=0 if grads is None else plain, WEIGHTED=0 if grads is None or weight is None else weighted,
+        ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
-    return dx, dchannel.sum(0), dposition.sum(0), dshortcut
+    return dx
+
+
+def _row(value: Tensor, acc: torch.dtype) -> Tensor:
+    """What belongs to channels or positions, as the kernels take it."""
+    return value.to(acc).contiguous()
 
 
 def triton_type(dtype: torch.dtype) -> tl.dtype:

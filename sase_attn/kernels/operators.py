@@ -21,14 +21,18 @@ DEFINITIONS = (
     # Statistics `plain` (bits, see `selection`) of x (B, C, H, W), and `weighted` ones of x·weight (B, C), over the
     # positions (over = 2) or the channels (over = 1): rows (statistics, B, C or H·W), and rows for the backward pass.
     "reduce(Tensor x, Tensor? weight, int over, int plain, int weighted) -> (Tensor values, Tensor saved)",
-    # Gradients of x, which `carried` is added to, and of the weight (empty without one), from those of the values.
-    "reduce_backward(Tensor x, Tensor? weight, Tensor values, Tensor saved, Tensor grads, Tensor? carried, int over, "
-    "int plain, int weighted) -> (Tensor dx, Tensor dweight)",
+    # Gradient (B, C) of the weight of statistics over the channels; gradients, values and saved rows of those only.
+    "weight_backward(Tensor x, Tensor weight, Tensor grads, Tensor values, Tensor saved, int weighted) -> Tensor",
     # x·(channel + position) + shortcut, through a ReLU if `relu`, for gates (B, C) and (B, H·W).
     "gate(Tensor x, Tensor channel, Tensor position, Tensor? shortcut, bool relu) -> Tensor",
-    # Gradients of x, both gates and the shortcut (empty unless `shortcut`); y is the output behind a ReLU, if any.
-    "gate_backward(Tensor x, Tensor channel, Tensor position, Tensor? y, Tensor g, bool shortcut) -> "
-    "(Tensor dx, Tensor dchannel, Tensor dposition, Tensor dshortcut)",
+    # Sums of g·x over the positions (B, C) and over the channels (B, H·W); and g, made 0 where y, the output behind a
+    # ReLU, is (empty without y).
+    "sums(Tensor x, Tensor? y, Tensor g) -> (Tensor channel, Tensor position, Tensor masked)",
+    # Gradient of x: of the gates, g·(channel + position); of statistics `space` over the positions; of `plain` and
+    # `weighted` ones over the channels, in the rows of one `reduce`. Each if it is given.
+    "map_backward(Tensor x, Tensor? g, Tensor? channel, Tensor? position, Tensor? space_grads, Tensor? space_values, "
+    "Tensor? space_saved, Tensor? weight, Tensor? grads, Tensor? values, Tensor? saved, int space, int plain, "
+    "int weighted) -> Tensor",
 )
 
 
@@ -36,25 +40,25 @@ def _fake_reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weight
     return launches.empty_values(x, over, plain, weighted)
 
 
-def _fake_reduce_backward(
-    x: Tensor, weight: Tensor | None, values: Tensor, saved: Tensor, grads: Tensor, carried: Tensor | None,
-    over: int, plain: int, weighted: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    acc = selection.accumulator(x.dtype)
-    return _like(x), x.new_empty((len(x), x.shape[1]) if weighted else 0, dtype=acc)
+def _fake_weight_backward(
+    x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int
+) -> Tensor:
+    return x.new_empty((len(x), x.shape[1]), dtype=selection.accumulator(x.dtype))
 
 
 def _fake_gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
     return _like(x)
 
 
-def _fake_gate_backward(
-    x: Tensor, channel: Tensor, position: Tensor, y: Tensor | None, g: Tensor, shortcut: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fake_sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     acc = selection.accumulator(x.dtype)
     sizes = (x.shape[1], x.shape[2] * x.shape[3])
-    dchannel, dposition = (x.new_empty((len(x), size), dtype=acc) for size in sizes)
-    return _like(x), dchannel, dposition, _like(x) if shortcut else x.new_empty(0)
+    channel, position = (x.new_empty((len(x), size), dtype=acc) for size in sizes)
+    return channel, position, x.new_empty(0) if y is None else _like(x)
+
+
+def _fake_map_backward(x: Tensor, *rest: Any) -> Tensor:
+    return _like(x)
 
 
 def _like(x: Tensor) -> Tensor:
@@ -74,9 +78,10 @@ def _on_its_device(launch: Callable[..., Any]) -> Callable[..., Any]:
 _LIBRARY = torch.library.Library("sase_attn", "FRAGMENT")
 _FUNCTIONS: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (
     (launches.reduce, _fake_reduce),
-    (launches.reduce_backward, _fake_reduce_backward),
+    (launches.weight_backward, _fake_weight_backward),
     (launches.gate, _fake_gate),
-    (launches.gate_backward, _fake_gate_backward),
+    (launches.sums, _fake_sums),
+    (launches.map_backward, _fake_map_backward),
 )
 for definition, (launch, fake) in zip(DEFINITIONS, _FUNCTIONS, strict=True):
     name = _LIBRARY.define(definition, tags=torch.Tag.pt2_compliant_tag)
@@ -85,6 +90,7 @@ for definition, (launch, fake) in zip(DEFINITIONS, _FUNCTIONS, strict=True):
         _LIBRARY.impl(name, _on_its_device(launch), key)
 
 reduce = torch.ops.sase_attn.reduce.default
-reduce_backward = torch.ops.sase_attn.reduce_backward.default
+weight_backward = torch.ops.sase_attn.weight_backward.default
 gate = torch.ops.sase_attn.gate.default
-gate_backward = torch.ops.sase_attn.gate_backward.default
+sums = torch.ops.sase_attn.sums.default
+map_backward = torch.ops.sase_attn.map_backward.default

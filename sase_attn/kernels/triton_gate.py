@@ -1,8 +1,4 @@
-"""Triton: x·(channel + position), plus a shortcut, through a ReLU, in one pass; its gradients in another.
-
-A program of the backward pass holds channels and walks positions: sums over positions are its own, those over channels
-are added up from one number a tile and position. No atomics.
-"""
+"""Triton: x·(channel + position), plus a shortcut, through a ReLU, in one pass; gradients of the gates in another."""
 
 import triton
 import triton.language as tl
@@ -37,36 +33,35 @@ def gate_kernel(
 
 
 @triton.jit
-def gate_backward_kernel(
-    x, channel, position, y, g, dx, dchannel, dposition, dshortcut, C, P, stride_c, stride_p, pieces, chunk, channels,
-    positions, SHORTCUT: tl.constexpr, RELU: tl.constexpr, ACC: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+def sums_kernel(
+    x, y, g, kept, walked, masked, K, R, stride_k, stride_r, pieces, chunk, kept_rows, walked_rows,
+    RELU: tl.constexpr, ACC: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of `gate_kernel`; those of the gates as partial sums of a tile and a piece, to be added in order."""
+    """Sums of g·x over either axis of (B, K, R), and g, 0 where a ReLU gave y = 0; a program for a piece of a tile.
+
+    Sums over R are partial ones of a piece, those over K of a tile, to be added in order: no atomics. K is the
+    contiguous axis, whose tiles are long, so that there are few numbers to add.
+    """
     program = tl.program_id(0)
     piece = program % pieces
-    tiles = tl.cdiv(C, BLOCK_C)
+    tiles = tl.cdiv(K, BLOCK_K)
     tile = program // pieces % tiles
     b = (program // pieces // tiles).to(tl.int64)
-    c = tile * BLOCK_C + tl.arange(0, BLOCK_C)
-    keep = c < C
-    first_gate = tl.load(channel + b * C + c, mask=keep, other=0.0)[:, None]
-    total = tl.zeros([BLOCK_C, BLOCK_P], ACC)
+    k = tile * BLOCK_K + tl.arange(0, BLOCK_K)
+    keep = k < K
+    total = tl.zeros([BLOCK_K, BLOCK_R], ACC)
     start = piece * chunk
-    end = tl.minimum(start + chunk, P)
-    for first in range(start, end, BLOCK_P):
-        p = first + tl.arange(0, BLOCK_P)
-        within = p < end
+    end = tl.minimum(start + chunk, R)
+    for first in range(start, end, BLOCK_R):
+        r = first + tl.arange(0, BLOCK_R)
+        within = r < end
         inside = keep[:, None] & within[None, :]
-        place = b * C * P + (c[:, None] * stride_c + p[None, :] * stride_p)
-        grad = tl.load(g + place, mask=inside, other=0.0).to(ACC)
+        place = b * K * R + (k[:, None] * stride_k + r[None, :] * stride_r)
+        grad = tl.load(g + place, mask=inside, other=0.0)
         if RELU:
             grad = tl.where(tl.load(y + place, mask=inside, other=0.0) <= 0, 0.0, grad)
-        if SHORTCUT:
-            tl.store(dshortcut + place, grad.to(dshortcut.dtype.element_ty), mask=inside)
-        factor = first_gate + tl.load(position + b * P + p, mask=within, other=0.0)[None, :]
-        tl.store(dx + place, (grad * factor).to(dx.dtype.element_ty), mask=inside)
-        product = grad * tl.load(x + place, mask=inside, other=0.0).to(ACC)
+            tl.store(masked + place, grad, mask=inside)
+        product = grad.to(ACC) * tl.load(x + place, mask=inside, other=0.0).to(ACC)
         total += product
-        tl.store(dposition + tile.to(tl.int64) * positions + b * P + p, tl.sum(product, 0), mask=within)
-    tl.store(dchannel + piece.to(tl.int64) * channels + b * C + c, tl.sum(total, 1), mask=keep)
+        tl.store(walked + tile.to(tl.int64) * walked_rows + b * R + r, tl.sum(product, 0), mask=within)
+    tl.store(kept + piece.to(tl.int64) * kept_rows + b * K + k, tl.sum(total, 1), mask=keep)
