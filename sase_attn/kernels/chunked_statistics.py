@@ -46,7 +46,10 @@ def write(rows: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None
         if "std" in of:
             torch.sqrt(of["variance"], out=of["std"])
         if "third" in of:
+            # What the mean is off by counts once it is many deviations.
+            lost = deviation.mean(axis)
             torch.mean(power.mul_(deviation), axis, out=of["third"])
+            of["third"].sub_(lost * (3 * of["variance"] - 2 * lost * lost))
     if "l4" in of:
         power = torch.mul(v, v, out=chunks.buffer("a", part))
         torch.sum(power.mul_(power), axis, out=of["l4"])
