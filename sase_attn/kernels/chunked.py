@@ -11,6 +11,8 @@ from sase_attn.kernels import chunked_statistics, selection
 from sase_attn.kernels.chunked_statistics import Rows, Weight
 from sase_attn.kernels.chunks import Chunks
 
+threshold_backward = torch.ops.aten.threshold_backward.grad_input  # that of a ReLU
+
 
 def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
     """Statistics of x and of x·weight; rows of values, rows for the backward pass."""
@@ -85,8 +87,8 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
     for part in chunks:
         piece = chunks.load(part, gradient, "g")
         if y is not None:
-            open_ = torch.gt(output[part], 0, out=chunks.buffer("a", part))
-            piece = torch.mul(piece, open_, out=chunks.target(out, part))
+            shut = chunks.load(part, output, "a")
+            piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(out, part))
             chunks.store(out, part, piece)
         product = torch.mul(piece, chunks.load(part), out=chunks.buffer("b", part))
         torch.sum(product, 2, out=channel[part])

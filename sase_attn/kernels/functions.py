@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import selection
+from sase_attn.kernels import router, selection
 
 SPACE, CHANNELS = [2, 3], [1]
 
@@ -119,7 +119,7 @@ class _Read(torch.autograd.Function):
             dvalues = None
         if dvalues is None and g is None and packed is None:
             return None, None
-        if torch.is_grad_enabled():
+        if _takes_definition(*grads):
             return _gradient(x, plan, *grads), None
         space = (None, None, None) if dvalues is None else (dvalues, values, saved)
         over = (None, None, None) if packed is None else _unpacked(packed, plan)
@@ -146,11 +146,14 @@ class _Channels(torch.autograd.Function):
         x, weight, values, saved = ctx.saved_tensors
         plan: _Plan = ctx.plan
         packed, dweight = torch.cat([grads, values, saved]), None
-        if weight is not None and plan.weighted:
+        if weight is not None and plan.weighted and ctx.needs_input_grad[3]:
             count = plan.plain.bit_count()
-            if torch.is_grad_enabled():
-                found = plan.definition(_product(x, weight), selection.names_of(plan.weighted), CHANNELS)
-                (dweight,) = torch.autograd.grad(found, weight, _like(grads[count:], found), create_graph=True)
+            if _takes_definition(grads):
+                dweight = _by_definition(
+                    lambda: plan.definition(_product(x, weight), selection.names_of(plan.weighted), CHANNELS),
+                    weight,
+                    grads[count:],
+                )
             else:
                 own = selection.saved_rows(plan.plain)
                 parts = grads[count:], values[count:], saved[own:]
@@ -175,15 +178,29 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, channel, position, y = ctx.saved_tensors
         acc = selection.accumulator(x.dtype)
-        if torch.is_grad_enabled():
-            g = g if y is None else g * (y > 0)
-            product = (g.to(acc) * x.to(acc)).flatten(2)
-            dchannel, dposition = product.sum(2), product.sum(1)
+        if _takes_definition(g):
+            g = g if y is None else torch.where(y <= 0, 0, g)
+            product = g.to(acc) * x.to(acc)
+            dchannel, dposition = product.sum((2, 3)), product.sum(1).reshape(len(x), -1)
         else:
             dchannel, dposition, masked = ctx.operators.sums(x, y, g)
             g = g if y is None else masked
         gates = channel.to(acc), position.to(acc), dchannel.to(channel.dtype), dposition.to(position.dtype)
         return None, g, *gates, g if ctx.shortcut else None, None, None
+
+
+def _takes_definition(*grads: Tensor | None) -> bool:
+    """Whether what these give must be differentiable itself, or comes under vmap."""
+    return torch.is_grad_enabled() or router.transformed() or any(router.is_batched(g) for g in grads)
+
+
+def _by_definition(read: Callable[[], list[Tensor]], leaf: Tensor, grads: Tensor) -> Tensor:
+    """Gradient of `leaf` from rows of gradients of what is read."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        values = read()
+    like = [row.reshape(value.shape) for row, value in zip(grads.unbind(), values, strict=True)]
+    return torch.autograd.grad(values, leaf, like, create_graph=create_graph)[0]
 
 
 def _unpacked(packed: Tensor, plan: _Plan) -> tuple[Tensor, Tensor, Tensor]:
@@ -197,20 +214,18 @@ def _gradient(
     channel: Tensor | None, position: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """What `map_backward` computes, by the definition, so that it can be differentiated."""
-    found: list[Tensor] = []
-    grads: list[Tensor] = []
-    if dvalues is not None:
-        found += plan.definition(x, selection.names_of(plan.space), SPACE)
-        grads += _like(dvalues, found)
-    if packed is not None:
-        over = plan.definition(x, selection.names_of(plan.plain), CHANNELS)
+
+    def over_channels() -> list[Tensor]:
+        found = plan.definition(x, selection.names_of(plan.plain), CHANNELS)
         if weight is not None:
-            over += plan.definition(_product(x, weight), selection.names_of(plan.weighted), CHANNELS)
-        grads += _like(_unpacked(packed, plan)[0], over)
-        found += over
+            found += plan.definition(_product(x, weight), selection.names_of(plan.weighted), CHANNELS)
+        return found
+
     dx = torch.zeros_like(x)
-    if found:
-        (dx,) = torch.autograd.grad(found, x, grads, create_graph=True)
+    if dvalues is not None:
+        dx = dx + _by_definition(lambda: plan.definition(x, selection.names_of(plan.space), SPACE), x, dvalues)
+    if packed is not None:
+        dx = dx + _by_definition(over_channels, x, _unpacked(packed, plan)[0])
     if g is not None and channel is not None and position is not None:
         gates = channel[:, :, None, None] + position.unflatten(1, (1, *x.shape[2:]))
         dx = dx + (g * gates).to(x.dtype)
@@ -219,7 +234,3 @@ def _gradient(
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     return x * weight[:, :, None, None]
-
-
-def _like(rows: Tensor, values: list[Tensor]) -> list[Tensor]:
-    return [row.reshape(value.shape) for row, value in zip(rows.unbind(), values, strict=True)]

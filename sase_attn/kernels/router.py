@@ -80,7 +80,7 @@ def takes(x: object) -> bool:
     backend = chosen()
     if backend == "torch" or (backend == "auto" and x.device.type not in MEASURED):
         return False
-    if torch.jit.is_tracing() or _transformed() or x.is_meta or x.numel() == 0:
+    if torch.jit.is_tracing() or transformed() or x.is_meta or x.numel() == 0:
         return False
     if backend == "auto":
         return _usual(x)
@@ -95,6 +95,18 @@ def operators(x: Tensor) -> ModuleType:
     if x.is_cuda or chosen() == "triton":
         return import_module("sase_attn.kernels.operators")
     return chunked()
+
+
+def transformed() -> bool:
+    """Under `torch.func` or forward-mode derivatives; assumed so where torch lacks its (private) way of telling."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return active is None or active() or getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def is_batched(x: Tensor | None) -> bool:
+    """Whether `x` is a batch of gradients (`is_grads_batched`); torch's way of telling is private here too."""
+    told = getattr(torch._C._functorch, "is_legacy_batchedtensor", None)
+    return x is not None and told is not None and bool(told(x))
 
 
 @cache
@@ -125,12 +137,6 @@ def _reason(x: Tensor) -> str | None:
     if elements >= 2**31:
         return f"samples of fewer than 2**31 elements, got {elements}"
     return None
-
-
-def _transformed() -> bool:
-    """Under `torch.func` or forward-mode derivatives; assumed so where torch lacks its (private) way of telling."""
-    active = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return active is None or active() or getattr(forward_ad, "_current_level", 0) >= 0
 
 
 def _modes() -> int:
