@@ -50,12 +50,16 @@ FLAGS = [
     ("reduce_kernel", dict(PLAIN=1, WEIGHTED=16, CUT=False)),
     pytest.param("reduce_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY, CUT=True), marks=pytest.mark.slow),
     ("merge_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY)),
-    ("space_backward_kernel", dict(WHICH=3, CARRIED=True)),
-    ("space_backward_kernel", dict(WHICH=EVERY, CARRIED=False)),
-    ("channels_backward_kernel", dict(PLAIN=1, WEIGHTED=16, CARRIED=True)),
-    pytest.param("channels_backward_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY, CARRIED=False), marks=pytest.mark.slow),
+    ("map_backward_kernel", dict(GATE=True, SPACE=3, PLAIN=1, WEIGHTED=16)),
+    ("map_backward_kernel", dict(GATE=False, SPACE=EVERY, PLAIN=0, WEIGHTED=0)),
+    pytest.param("map_backward_kernel", dict(GATE=True, SPACE=1, PLAIN=1, WEIGHTED=0), marks=pytest.mark.slow),
+    pytest.param(
+        "map_backward_kernel", dict(GATE=True, SPACE=EVERY, PLAIN=EVERY, WEIGHTED=EVERY), marks=pytest.mark.slow
+    ),
+    ("weight_backward_kernel", dict(WEIGHTED=16)),
+    pytest.param("weight_backward_kernel", dict(WEIGHTED=EVERY), marks=pytest.mark.slow),
     ("gate_kernel", dict(SHORTCUT=True, RELU=True)),
-    ("gate_backward_kernel", dict(SHORTCUT=True, RELU=True)),
+    ("sums_kernel", dict(RELU=True)),
 ]
 
 
@@ -78,8 +82,9 @@ def test_compiles_for_a_gpu(name, flags, ones, tmp_path, monkeypatch):
     kernel = getattr(launches, name)
     known = {**flags, "ACC": tl.float32} | {arg: 1 for arg in ones}
     known |= {"BLOCK_K": 32, "BLOCK_R": 32, "BLOCK_C": 32, "BLOCK_P": 32, "BLOCK": 64}
-    maps = {"x", "y", "g", "dx", "carried", "shortcut", "dshortcut"}
-    numbers = {"values", "saved", "state", "grads", "weight", "dweight", "channel", "position", "dchannel", "dposition"}
+    maps = {"x", "y", "g", "dx", "shortcut", "masked"}
+    numbers = {"values", "saved", "state", "grads", "weight", "dweight", "channel", "position", "kept", "walked"}
+    numbers |= {"space_values", "space_saved", "space_grads"}
     constants = {(i,): known[arg] for i, arg in enumerate(kernel.arg_names) if arg in known}
     kinds = {**dict.fromkeys(maps, "*bf16"), **dict.fromkeys(numbers, "*fp32"), **dict.fromkeys(known, "constexpr")}
     signature = {arg: kinds.get(arg, "i32") for arg in kernel.arg_names}
@@ -179,27 +184,38 @@ def test_triton_where_it_cannot_run(with_triton, monkeypatch):
     assert torch.equal(block(x), y)
 
 
-def test_automatic_takes_what_it_can(with_triton, monkeypatch):
+def test_automatic_takes_maps_on_the_cpu(monkeypatch):
+    class Other(torch.Tensor):
+        pass
+
+    x = torch.empty(2, 3, 4, 5)
+    types = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    assert all(router.takes(x.to(dtype)) for dtype in types)
+    assert router.takes(torch.nn.Parameter(x))
+    assert router.operators(x) is router.chunked()
+    for refused in (x.int(), x.to(torch.complex64), x[:0], x.to("meta"), x.as_subclass(Other), None):
+        assert not router.takes(refused)
+    with kernels.use("torch"):
+        assert not router.takes(x)
+    monkeypatch.setattr(router, "MEASURED", ())  # as on any other device
+    assert not router.takes(x)
+
+
+def test_what_triton_takes(with_triton):
     """By tensors that say they are on CUDA."""
 
     class OnCuda(torch.Tensor):
         is_cuda = True
 
-    def example(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        return torch.empty(shape, dtype=dtype).as_subclass(OnCuda)
-
-    assert all(router.takes(example(2, 3, 4, 5, dtype=t)) for t in (torch.float32, torch.float16, torch.bfloat16))
-    assert not router.takes(example(2, 3, 4, 5, dtype=torch.float64))
-    assert not router.takes(example(2, 3, 4, 5, dtype=torch.int32))
-    assert not router.takes(example(0, 3, 4, 5))
-    assert not router.takes(torch.empty(2, 3, 4, 5))
-    assert not router.takes(
-        torch.empty(1, 1, 1, 1, dtype=torch.bfloat16).expand(1, 2**16, 2**8, 2**7).as_subclass(OnCuda)
-    )
-    with kernels.use("torch"):
-        assert not router.takes(example(2, 3, 4, 5))
-    monkeypatch.setattr(router, "_found", False)
-    assert not router.takes(example(2, 3, 4, 5))
+    with kernels.use("triton"):
+        for dtype in router.TYPES:
+            assert router.takes(torch.empty(2, 3, 4, 5, dtype=dtype).as_subclass(OnCuda))
+        assert not router.takes(torch.empty(0, 3, 4, 5).as_subclass(OnCuda))
+        with pytest.raises(RuntimeError, match=r"or float64, got torch.int32"):
+            router.takes(torch.empty(2, 3, 4, 5, dtype=torch.int32).as_subclass(OnCuda))
+        large = torch.empty(1, 1, 1, 1).expand(1, 2**16, 2**8, 2**7).as_subclass(OnCuda)
+        with pytest.raises(RuntimeError, match=r"samples of fewer than 2\*\*31 elements, got 2147483648"):
+            router.takes(large)
 
 
 def test_tiles_and_pieces_cover_an_axis():

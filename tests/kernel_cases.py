@@ -1,0 +1,95 @@
+"""What both suites of the kernels share: maps, what kernels and the definition make of them, comparisons."""
+
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import torch
+from inputs import draw
+from tolerances import TOLERANCES, assert_close
+from torch import Tensor
+
+from sase_attn import kernels, statistics
+from sase_attn.kernels import functions, selection
+
+DOUBLE = torch.float64
+ALL = selection.STATISTICS
+DEFINITIONS = {
+    "mean": statistics.mean,
+    "maximum": statistics.maximum,
+    "std": statistics.biased_std,
+    "third": statistics.third_moment,
+    "l4": statistics.l4,
+}
+AXES = ([2, 3], [1])
+slow = pytest.mark.slow
+
+
+def contiguous(x: Tensor) -> Tensor:
+    return x.contiguous()
+
+
+def channels_last(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def strided(x: Tensor) -> Tensor:
+    """Every other column of a wider map."""
+    return x.repeat_interleave(2, dim=3)[..., ::2]
+
+
+ALL_LAYOUTS = pytest.mark.parametrize("layout", [contiguous, channels_last, strided])
+LAYOUTS = pytest.mark.parametrize("layout", [contiguous, channels_last, pytest.param(strided, marks=slow)])
+ONE_LAYOUT = pytest.mark.parametrize(
+    "layout", [channels_last, *(pytest.param(f, marks=slow) for f in (contiguous, strided))]
+)
+
+
+def shared(operators: ModuleType, x: Tensor, **names: tuple[str, ...]) -> functions.SharedMap:
+    """A map read by kernels."""
+    return functions.SharedMap(x, operators, statistics._definition, **names)
+
+
+def read(operators: ModuleType, x: Tensor, dims: list[int], names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Statistics over the positions or the channels by kernels."""
+    if dims == [1]:
+        return shared(operators, x, channels=names).over_channels()[0]
+    return shared(operators, x, space=names).space
+
+
+def define(x: Tensor, dims: list[int], name: str) -> Tensor:
+    """One statistic by its definition."""
+    with kernels.use("torch"):
+        return DEFINITIONS[name](x, dims)
+
+
+def by_kernels(operators: ModuleType, x: Tensor, weight: Tensor, names: tuple[str, ...]) -> list[Tensor]:
+    """Statistics over positions, over channels and weighted, and the map gated by the weight and by one of these."""
+    reads = shared(operators, x, space=names, channels=names, weighted=names)
+    plain, weighted = reads.over_channels(weight)
+    gated = reads.gate(weight, plain[names[0]])
+    return [*reads.space.values(), *plain.values(), *weighted.values(), gated]
+
+
+def by_definition(x: Tensor, weight: Tensor, names: tuple[str, ...]) -> list[Tensor]:
+    values = [define(m, dims, name) for m, dims in [(x, [2, 3]), (x, [1]), (x * weight, [1])] for name in names]
+    return [*values, (x * (weight + values[len(names)])).to(x.dtype)]
+
+
+def results(function: Callable[..., list[Tensor]], x: Tensor, names: tuple[str, ...]) -> list[Tensor]:
+    """Values, and the gradients of x and the weight for random gradients of the values."""
+    weight = draw(len(x), x.shape[1], 1, 1, seed=1, dtype=selection.accumulator(x.dtype))
+    leaves = [x.detach().requires_grad_(), weight.requires_grad_()]
+    values = function(*leaves, names)
+    cotangents = [draw(*y.shape, seed=5 + i, dtype=y.dtype) for i, y in enumerate(values)]
+    return [*values, *torch.autograd.grad(values, leaves, cotangents)]
+
+
+def assert_agree(operators: ModuleType, x: Tensor, names: tuple[str, ...] = ALL) -> list[Tensor]:
+    """`by_kernels`, if it agrees with `by_definition` in values and gradients."""
+    found = results(lambda *args: by_kernels(operators, *args), x, names)
+    for y, expected in zip(found, results(by_definition, x, names), strict=True):
+        assert y.dtype == expected.dtype
+        # Sums of gradients are rounded in another order.
+        assert_close(y, expected, tolerance=3 * TOLERANCES[y.dtype])
+    return found
