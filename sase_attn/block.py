@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.genotype import EDGES, Genotype
-from sase_attn.ops import Excite, create_op, functional, together
+from sase_attn.ops import Excite, create_op, functional, normalised, together
 from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
 from sase_attn.suggest import unknown_name
 
@@ -95,17 +95,27 @@ class SASEBlock(nn.Module):
         x = functional.check_input(x, self.channels)
         if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
             if statistics.fused(x, [1]):
-                return self._in_three_reads(x, None, False, False)
+                squeezes = self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input
+                return self._in_three_reads(together.Squeezes(x, *squeezes))
         channel, position = self._gates(x)
         return functional.gated(x, channel, position)
 
     @torch.jit.unused
-    def tail(self, x: Tensor, shortcut: Tensor, relu: bool = True, overwrite: bool = False) -> Tensor:
-        """self(x) + shortcut, through a ReLU: the end of a residual block in the passes of the block alone.
+    def tail(
+        self,
+        x: Tensor,
+        shortcut: Tensor,
+        relu: bool = True,
+        norm: nn.Module | None = None,
+        overwrite: bool = False,
+    ) -> Tensor:
+        """self(norm(x)) + shortcut, through a ReLU: the end of a residual block in the passes of the block alone.
 
         Args:
             shortcut: of the shape and type of x.
             relu: whether there is a ReLU.
+            norm: the layer before the block, if it is not applied yet. A batch norm on the CPU becomes part of the
+                passes: no map is kept for the backward pass but x, and the result.
             overwrite: the result may take the memory of x, where no gradient is recorded.
 
         Raises:
@@ -113,8 +123,13 @@ class SASEBlock(nn.Module):
         """
         x = functional.check_input(x, self.channels)
         functional.check_shortcut(x, shortcut)
+        squeezes = self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input
+        if norm is not None:
+            if normalised.applies(norm, *squeezes) and normalised.takes(x):
+                return self._in_three_reads(normalised.NormalisedSqueezes(x, norm, *squeezes), shortcut, relu, False)
+            x, overwrite = norm(x), True
         if statistics.fused(x, [1]):
-            return self._in_three_reads(x, shortcut, relu, overwrite)
+            return self._in_three_reads(together.Squeezes(x, *squeezes), shortcut, relu, overwrite)
         y = functional.gated(x, *self._gates(x)) + shortcut
         return torch.relu(y) if relu else y
 
@@ -127,9 +142,14 @@ class SASEBlock(nn.Module):
         return 0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial
 
     @torch.jit.unused
-    def _in_three_reads(self, x: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
+    def _in_three_reads(
+        self,
+        squeezes: together.Squeezes | normalised.NormalisedSqueezes,
+        shortcut: Tensor | None = None,
+        relu: bool = False,
+        overwrite: bool = False,
+    ) -> Tensor:
         """The same by kernels: the channel squeeze, both spatial squeezes and the product each read x once."""
-        squeezes = together.Squeezes(x, self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input)
         squeezed = squeezes.channel()
         fused = self.fuse(*squeezes.spatial(self.channel_gate(squeezed)))
         spatial = self.spatial_excite(torch.relu(self.norm(fused)))

@@ -34,17 +34,17 @@ class Reads:
     """
 
     def __init__(self, x: Tensor, space: list[str], channels: list[str], weighted: list[str]) -> None:
-        parts = [tuple(part for name in names for part in _PARTS[name]) for names in (space, channels, weighted)]
-        self._map = functions.SharedMap(x, router.operators(x), _definition, *parts)
+        parts = [tuple(part for name in names for part in PARTS[name]) for names in (space, channels, weighted)]
+        self._map = functions.SharedMap(x, router.operators(x), kernel_definition, *parts)
         self._channels, self._weighted = channels, weighted
-        self.space = _completed(space, self._map.space, _count(x, [2, 3]))
+        self.space = completed(space, self._map.space, _count(x, [2, 3]))
         """Those over [2, 3], in the order asked for."""
         self._n = x.shape[1]
 
     def over_channels(self, weight: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
         """Those over [1], plain and weighted by (B, C, 1, 1), in the order asked for."""
         plain, weighted = self._map.over_channels(weight)
-        return _completed(self._channels, plain, self._n), _completed(self._weighted, weighted, self._n)
+        return completed(self._channels, plain, self._n), completed(self._weighted, weighted, self._n)
 
     def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
         """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus a shortcut, through a ReLU; once, at last.
@@ -54,7 +54,7 @@ class Reads:
         return self._map.gate(channel, position, shortcut, relu, overwrite)
 
 
-_PARTS: dict[str, tuple[str, ...]] = {
+PARTS: dict[str, tuple[str, ...]] = {
     "mean": ("mean",),
     "maximum": ("maximum",),
     "std": ("std",),
@@ -64,9 +64,10 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "l4": ("l4",),
     "l4_mean": ("l4",),
 }
+"""Of each statistic, those of the kernels that it follows from; see `completed`."""
 
 
-def _completed(names: list[str], parts: dict[str, Tensor], n: int) -> list[Tensor]:
+def completed(names: list[str], parts: dict[str, Tensor], n: int) -> list[Tensor]:
     """Statistics of n elements from what kernels compute of them."""
     found: list[Tensor] = []
     for name in names:
@@ -77,12 +78,12 @@ def _completed(names: list[str], parts: dict[str, Tensor], n: int) -> list[Tenso
         elif name == "l4_mean":
             found.append(parts["l4"] / n**0.25)
         else:
-            found.append(parts[_PARTS[name][0]])
+            found.append(parts[PARTS[name][0]])
     return found
 
 
-def _definition(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
-    """What kernels compute, by the functions below."""
+def kernel_definition(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
+    """What kernels compute (`selection.STATISTICS`), by the functions below."""
     functions_of = {"mean": mean, "maximum": maximum, "std": biased_std, "third": third_moment, "l4": l4}
     return [functions_of[name].__wrapped__(x, dims) for name in names]  # type: ignore[attr-defined]
 

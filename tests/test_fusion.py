@@ -25,6 +25,13 @@ NETWORKS = {
     "resnetblur18": {},
 }
 
+SQUEEZES = [
+    {},
+    {"channel_squeeze": "gap_skewness", "spatial_squeeze_input": "gap_gmp", "spatial_squeeze_gated": "gap_std"},
+    {"channel_squeeze": "gap_skew", "spatial_squeeze_input": "gap_skew", "spatial_squeeze_gated": "gap_gmp"},
+    {"channel_squeeze": "gap_std", "spatial_squeeze_input": "l4_mean", "spatial_squeeze_gated": "gap"},
+]
+
 
 def network(name: str, **options: object) -> nn.Module:
     """With batch norms that have seen data, in eval mode."""
@@ -152,3 +159,150 @@ class TestTail:
         for shortcut in (draw(3, 8, 5, 1), draw(3, 8, 5, 4).half()):
             with pytest.raises(ValueError, match=r"shortcut must be of the shape and type of the map, \(3, 8, 5, 4\)"):
                 SASEBlock(8).tail(draw(3, 8, 5, 4), shortcut)
+
+
+class TestTraining:
+    @pytest.mark.parametrize("options", [{}, {"base": "resnet26"}, {"drop_block_rate": 0.0}])
+    def test_same_outputs_gradients_statistics_and_keys(self, options):
+        torch.manual_seed(0)
+        name = "attached" if "base" in options else "sase_resnet20"
+        model = timm.create_model(name, **options).double()
+        for parameter in model.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+        fused = copy.deepcopy(model)
+        assert fuse(fused, training=True) is fused
+        x = draw(3, 3, 32, 32, dtype=torch.float64)
+        for network in (model, fused):
+            network(x).square().sum().backward()
+        assert list(model.state_dict()) == list(fused.state_dict())
+        for (key, a), (_, b) in zip(fused.state_dict().items(), model.state_dict().items(), strict=True):
+            assert (a - b).abs().max() <= 1e-12 * (1 + b.abs().max()), key
+        for (key, a), (_, b) in zip(fused.named_parameters(), model.named_parameters(), strict=True):
+            assert (a.grad - b.grad).abs().max() <= 1e-9 * (1 + b.grad.abs().max()), key
+        with torch.no_grad():
+            assert distance(fused.eval()(x), model.eval()(x)) <= 1e-12
+        unfuse(fused)
+        assert [type(layer) for layer in fused.modules()] == [type(layer) for layer in model.modules()]
+
+    def test_keeps_what_a_network_without_attention_keeps(self):
+        """And the definition keeps twice that; bytes of memory held for the backward pass, parameters apart."""
+        x = draw(4, 3, 64, 64)
+        attended, plain = timm.create_model("sase_resnet20"), timm.create_model("resnet20_cifar")
+        with kernels.use("torch"):
+            definition = kept_bytes(attended, x)
+        block = kept_bytes(attended, x)
+        fused = kept_bytes(fuse(attended, training=True), x)
+        assert fused <= 1.1 * kept_bytes(plain, x)
+        assert fused < 0.9 * block < 0.7 * definition
+
+    def test_the_norm_is_never_called(self):
+        model = fuse(timm.create_model("sase_resnet20"), training=True)
+        called = []
+        for name, layer in model.named_modules():
+            if type(layer) is nn.BatchNorm2d:
+                layer.register_forward_hook(lambda *_, name=name: called.append(name))
+        model(draw(2, 3, 16, 16))
+        assert "layer1.0.bn1" in called and "layer1.0.bn2" not in called
+        with kernels.use("torch"):
+            model(draw(2, 3, 16, 16))
+        assert "layer1.0.bn2" in called
+
+    def test_refuses_what_it_cannot_fuse(self):
+        with pytest.raises(ValueError, match="no residual block of timm's ResNet with a SASE block"):
+            fuse(timm.create_model("seresnet18"), training=True)
+        with pytest.raises(ValueError, match="fused for inference"):
+            fuse(fuse(network("sase_resnet20")), training=True)
+        model = fuse(network("sase_resnet20"), training=True)
+        assert distance(fuse(model)(draw(1, 3, 32, 32)), network("sase_resnet20")(draw(1, 3, 32, 32))) <= 2e-6
+
+    def test_layers_one_after_the_other_where_it_does_not_apply(self):
+        model = timm.create_model("sase_resnet20", genotype=str(replace(Genotype.parse("sase"), channel_squeeze="l4")))
+        x = draw(2, 3, 16, 16)
+        expected = copy.deepcopy(model)(x)
+        assert distance(fuse(model, training=True)(x), expected) <= 1e-5
+
+
+def kept_bytes(model: nn.Module, x: torch.Tensor) -> int:
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # alive, so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model(x)
+    assert output.requires_grad
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+class TestNormalisedTail:
+    @pytest.mark.parametrize("training", [True, False])
+    @pytest.mark.parametrize("signs", ["positive", "mixed"])
+    @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("squeezes", SQUEEZES)
+    def test_is_norm_block_and_addition(self, squeezes, dtype, memory_format, signs, training):
+        torch.manual_seed(0)
+        acc = torch.float64 if dtype == torch.float64 else torch.float32
+        block = SASEBlock(8, replace(Genotype.parse("sase"), **squeezes), gate_init="release").to(acc).train(training)
+        norm = nn.BatchNorm2d(8).to(acc).train(training)
+        with torch.no_grad():
+            for parameter in block.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.uniform_(-0.5, 0.5)
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            if signs == "mixed":
+                norm.weight[::2] *= -1
+        maps = [draw(5, 8, 7, 3, seed=i, dtype=dtype).contiguous(memory_format=memory_format) for i in range(3)]
+        expected = self.step(block, norm, [x.double() for x in maps], "torch")
+        found = self.step(block, norm, maps, "auto")
+        tolerance = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 5e-3}[dtype]
+        for a, b in zip(found, expected, strict=True):
+            assert (a.double() - b.double()).norm() <= tolerance * (b.double().norm() + 1e-3)
+
+    @staticmethod
+    def step(block: nn.Module, norm: nn.Module, maps: list[torch.Tensor], backend: str) -> list[torch.Tensor]:
+        block, norm = copy.deepcopy(block), copy.deepcopy(norm)
+        x, shortcut, g = maps
+        x, shortcut = (y.detach().requires_grad_() for y in (x, shortcut))
+        with kernels.use(backend):
+            if backend == "torch":
+                y = torch.relu(block.double()(norm.double()(x)) + shortcut)
+            else:
+                y = block.tail(x, shortcut, norm=norm)
+                assert y.dtype == x.dtype and y.stride() == x.stride()
+            leaves = [x, shortcut, *norm.parameters(), *block.parameters()]
+            grads = torch.autograd.grad(y, leaves, g)
+        return [y.detach(), *grads, norm.running_mean, norm.running_var, norm.num_batches_tracked]
+
+    def test_gradients_of_gradients(self):
+        torch.manual_seed(0)
+        block = SASEBlock(4, gate_init="release").double().eval()
+        norm = nn.BatchNorm2d(4, momentum=0.0).double()
+        with torch.no_grad():
+            norm.weight.copy_(torch.tensor([1.0, -0.5, 0.7, -1.2]))
+            for parameter in block.parameters():
+                parameter.add_(0.3 * torch.rand_like(parameter))
+        x, shortcut = (draw(2, 4, 3, 2, seed=i, dtype=torch.float64).requires_grad_() for i in range(2))
+
+        def tail(x, shortcut):
+            return block.tail(x, shortcut, norm=norm)
+
+        assert torch.autograd.gradcheck(tail, (x, shortcut))
+        assert torch.autograd.gradgradcheck(tail, (x, shortcut))
+
+    def test_moving_averages_and_batches_of_one_value(self):
+        norm, own = nn.BatchNorm2d(4, momentum=None), nn.BatchNorm2d(4, momentum=None)
+        block = SASEBlock(4)
+        for seed in range(3):
+            x = draw(2, 4, 3, 3, seed=seed)
+            block.tail(x, x, norm=norm)
+            own(x)
+        for a, b in zip(norm.buffers(), own.buffers(), strict=True):
+            torch.testing.assert_close(a, b)
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            block.tail(draw(1, 4, 1, 1), draw(1, 4, 1, 1), norm=norm)

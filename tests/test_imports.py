@@ -39,11 +39,13 @@ OPS_LAYERS = [
     {"layers"},
     {"reductions", "gsop"},
     {"together"},
+    {"normalised"},
     {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
     {"registry"},
 ]
 INSERT_LAYERS = [{"adapters", "trial"}, {"attach", "kinds", "channels"}, {"replace"}, {"tile"}]
-INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS}
+FUSION_LAYERS = [{"folding", "training"}, {"fuse"}]
+INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS, "fusion": FUSION_LAYERS}
 
 
 def dotted(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""`fuse`: the residual blocks of a network for inference, batch norm folded, each tail as one unit."""
+"""`fuse`: the residual blocks of a network with each tail as one unit; for inference with batch norm folded."""
 
 import itertools
 from typing import TypeVar, cast
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sase_attn.block import SASEBlock
 from sase_attn.fusion.folding import folded
+from sase_attn.fusion.training import fuse_for_training, unfuse_from_training
 from sase_attn.insert.attach import Attached
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -20,25 +21,41 @@ _BLOCKS: dict[type[nn.Module], tuple[tuple[str, ...], str]] = {
 }
 
 
-def fuse(model: Network) -> Network:
-    """Make a network faster at inference, in place: same outputs (to float rounding), fewer passes over memory.
+def fuse(model: Network, training: bool = False) -> Network:
+    """Make a network faster, in place: same outputs (to float rounding), fewer passes over memory.
 
-    In timm's ResNets (`sase_resnet50`, `seresnet50`, `ecaresnet50d`, `attached`, …) every batch norm is folded into
-    the convolution before it. A SASE block, the addition of the shortcut and the ReLU read the map three times and
-    write it once, as the block alone does, eagerly by `sase_attn.kernels` and inside `torch.compile` by its own fusion;
-    other attention is followed by an addition and a ReLU in place. `unfuse` undoes it.
+    For inference: in timm's ResNets (`sase_resnet50`, `seresnet50`, `ecaresnet50d`, `attached`, …) every batch norm is
+    folded into the convolution before it. A SASE block, the addition of the shortcut and the ReLU read the map three
+    times and write it once, as the block alone does, eagerly by `sase_attn.kernels` and inside `torch.compile` by its
+    own fusion; other attention is followed by an addition and a ReLU in place. `unfuse` undoes it.
 
-    A fused network has other parameters and state dict keys and is for inference only: `train()` raises.
+    A network fused for inference has other parameters and state dict keys, and `train()` raises.
+
+    For training (`training=True`): the last batch norm of a residual block, its SASE block, the shortcut and the ReLU
+    become one unit, which keeps one map for the backward pass, the input of the norm, beside its output, as a block
+    without attention does. Parameters, state dict keys and `eval()` stay as they are; gradients are the same. Where it
+    does not apply (CUDA for now, `torch.compile`, squeezes without statistics, other attention, norms other than
+    `nn.BatchNorm2d`, drop path) the layers are applied one after the other. Hooks of the norm and of the attention are
+    not called.
 
     Args:
-        model: a network in eval mode that contains residual blocks of timm's ResNet.
+        model: a network that contains residual blocks of timm's ResNet; in eval mode for inference.
+        training: fuse for training.
 
     Returns:
         The network itself.
 
     Raises:
-        ValueError: it is in train mode, or has no such block.
+        ValueError: it has no such block (for training: none with a SASE block), or is in train mode without
+            `training`.
     """
+    if training:
+        if any(isinstance(module, _Fused) for module in model.modules()):
+            raise ValueError("the network is fused for inference: call sase_attn.unfuse(model) first")
+        if not fuse_for_training(model):
+            raise ValueError(f"{type(model).__name__} has no residual block of timm's ResNet with a SASE block")
+        return model
+    unfuse_from_training(model)
     blocks = [(name, module) for name, module in model.named_modules() if type(module) in _BLOCKS]
     if not blocks:
         if any(isinstance(module, _Fused) for module in model.modules()):
@@ -62,6 +79,7 @@ def unfuse(model: Network) -> Network:
     Returns:
         The network itself, which may be one that was never fused.
     """
+    unfuse_from_training(model)
     for name, module in list(model.named_modules()):
         if isinstance(module, _Fused):
             parameter = next(itertools.chain(module.parameters(), model.parameters()), None)

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from sase_attn.kernels import chunked_statistics, selection
 from sase_attn.kernels.chunked_statistics import Rows, Weight
-from sase_attn.kernels.chunks import Chunks
+from sase_attn.kernels.chunks import Affine, Chunks
 
 threshold_backward = torch.ops.aten.threshold_backward.grad_input  # that of a ReLU
 
 
-def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
+def reduce(
+    x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int, affine: Affine | None = None
+) -> tuple[Tensor, Tensor]:
     """Statistics of x and of x·weight; rows of values, rows for the backward pass."""
-    chunks = Chunks(x)
+    chunks = Chunks(x, affine)
     kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
     counts = plain.bit_count() + weighted.bit_count(), selection.saved_rows(plain) + selection.saved_rows(weighted)
     values, saved = (x.new_zeros((count, len(x), kept), dtype=chunks.type) for count in counts)
@@ -41,9 +43,12 @@ def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: in
     return values, saved
 
 
-def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int) -> Tensor:
+def weight_backward(
+    x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int,
+    affine: Affine | None = None,
+) -> Tensor:  # fmt: skip
     """Gradient (B, C) of the weight of statistics over the channels."""
-    chunks = Chunks(x)
+    chunks = Chunks(x, affine)
     rows, slopes = Rows(weighted, values, saved), Rows(weighted, grads, saved)
     weight = weight.to(chunks.type)
     found = torch.empty_like(weight)
@@ -61,17 +66,19 @@ def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, sa
     return found.mul_(weight**3)
 
 
-def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
+def gate(
+    x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, affine: Affine | None = None
+) -> Tensor:
     """x·(channel + position) + shortcut, through a ReLU."""
     y = torch.empty_like(x, memory_format=selection.dense_format(x))
-    return _gate_into(y, x, channel, position, shortcut, relu)
+    return _gate_into(y, Chunks(x, affine), channel, position, shortcut, relu)
 
 
 def gate_in_place(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
     """The same in the memory of x, if that is dense: new memory costs more than what is computed in it."""
     if not x.is_contiguous(memory_format=selection.dense_format(x)):
         return gate(x, channel, position, shortcut, relu)
-    return _gate_into(x, x, channel, position, shortcut, relu)
+    return _gate_into(x, Chunks(x), channel, position, shortcut, relu)
 
 
 def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,9 +92,9 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
         masked = torch.empty_like(x, memory_format=selection.dense_format(x))
         out, output = chunks.dense(masked), chunks.dense(y)
     for part in chunks:
-        piece = chunks.load(part, gradient, "g")
+        piece = chunks.load_other(gradient, part, "g")
         if y is not None:
-            shut = chunks.load(part, output, "a")
+            shut = chunks.load_other(output, part, "a")
             piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(out, part))
             chunks.store(out, part, piece)
         product = torch.mul(piece, chunks.load(part), out=chunks.buffer("b", part))
@@ -99,49 +106,85 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
 def map_backward(
     x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
     space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
-    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int,
+    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int, affine: Affine | None = None,
 ) -> Tensor:  # fmt: skip
-    """Gradient of x: g·(channel + position), and those of the statistics over positions and over channels."""
-    chunks = Chunks(x)
+    """Gradient of x: g·(channel + position), and those of the statistics over positions and over channels.
+
+    Of an affine map, the gradient of u: the statistics over the positions are those of u·sign.
+    """
+    chunks = Chunks(x, affine)
+    scale = None if affine is None or affine.scale_shift is None else affine.scale_shift[0]
     dx = torch.empty_like(x, memory_format=selection.dense_format(x))
     out = chunks.dense(dx)
     gradient = None if g is None else chunks.dense(g)
-    # Sets of statistics of x: rows, their gradients, the axis.
-    own: list[tuple[Rows, Rows, int]] = []
+    over_space: tuple[Rows, Rows] | None = None
     if space_grads is not None and space_values is not None and space_saved is not None:
-        own.append((Rows(space, space_values, space_saved), Rows(space, space_grads, space_saved), 2))
-    product: tuple[Rows, Rows] | None = None
+        over_space = Rows(space, space_values, space_saved), Rows(space, space_grads, space_saved)
+    over_channels: ChannelSlopes | None = None
     if grads is not None and values is not None and saved is not None:
-        rows, slopes = _sets(plain, weighted, values, saved), _sets(plain, weighted, grads, saved)
-        own.append((rows[0], slopes[0], 1))
-        if weight is not None:
-            weight = weight.to(chunks.type)
-            product = rows[1], slopes[1]
-    cubes = product is not None and weight is not None and chunked_statistics.norm_is_plain(product[0], weight)
+        over_channels = ChannelSlopes(chunks, weight, grads, values, saved, plain, weighted)
     for part in chunks:
-        piece = chunks.load(part)
         d = chunks.target(out, part)
-        constants = {axis: chunked_statistics.constant(r, s, part, piece.shape[axis]) for r, s, axis in own}
-        _start(d, constants.get(2), constants.get(1))
+        positions = d.shape[2]
+        of_channel = None
+        if over_space is not None and scale is None:
+            of_channel = chunked_statistics.constant(*over_space, part, positions)
+        _start(d, of_channel, None if over_channels is None else over_channels.constant(part))
         if gradient is not None and channel is not None and position is not None:
             factor = _sum(channel, position, part, chunks.buffer("a", part))
-            d.addcmul_(chunks.load(part, gradient, "g"), factor)
-        for r, s, axis in own:
-            chunked_statistics.add_slope(d, r, s, chunks, part, piece, axis)
-        if product is not None and weight is not None:
-            factor = weight[part].unsqueeze(2)
-            if cubes:
-                norm, pull = (rows.at("l4", part, 1) for rows in product)
-                power = torch.mul(factor.square().square(), pull / norm**3, out=chunks.buffer("a", part))
-                d.addcmul_(power.mul_(piece).mul_(piece), piece)
-            else:
-                d.addcmul_(_slope_of_product(*product, chunks, part, piece, weight), factor)
+            d.addcmul_(chunks.load_other(gradient, part, "g"), factor)
+        if over_channels is not None:
+            over_channels.add(d, part, chunks.load(part))
+        if scale is not None:
+            d.mul_(scale.unsqueeze(1))
+            if over_space is not None:
+                of_channel = chunked_statistics.constant(*over_space, part, positions)
+                if of_channel is not None:
+                    d.add_(of_channel.unsqueeze(2))
+        if over_space is not None and over_space[0].names != ["mean"]:
+            chunked_statistics.add_slope(d, *over_space, chunks, part, chunks.raw(part), 2)
+        if affine is not None and affine.sign is not None:
+            d.mul_(affine.sign.unsqueeze(1))
         chunks.store(out, part, d)
     return dx
 
 
-def _gate_into(y: Tensor, x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
-    chunks = Chunks(x)
+class ChannelSlopes:
+    """dL/dx of statistics over the channels, of x and of x·weight: a constant of the position, and the rest."""
+
+    def __init__(
+        self, chunks: Chunks, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int,
+        weighted: int,
+    ) -> None:  # fmt: skip
+        rows, slopes = _sets(plain, weighted, values, saved), _sets(plain, weighted, grads, saved)
+        self._chunks = chunks
+        self._plain = rows[0], slopes[0]
+        self._weighted = rows[1], slopes[1]
+        self._weight = None if weight is None else weight.to(chunks.type)
+        self._cubes = self._weight is not None and chunked_statistics.norm_is_plain(rows[1], self._weight)
+
+    def constant(self, part: slice) -> Tensor | None:
+        """The part that is the same for all channels; None where there is none."""
+        n = self._chunks.channels
+        return chunked_statistics.constant(*self._plain, part, n)
+
+    def add(self, d: Tensor, part: slice, x: Tensor) -> None:
+        """Add the rest to the piece `d`."""
+        chunked_statistics.add_slope(d, *self._plain, self._chunks, part, x, 1)
+        if self._weight is None:
+            return
+        factor = self._weight[part].unsqueeze(2)
+        if self._cubes:
+            norm, pull = (rows.at("l4", part, 1) for rows in self._weighted)
+            power = torch.mul(factor.square().square(), pull / norm**3, out=self._chunks.buffer("a", part))
+            d.addcmul_(power.mul_(x).mul_(x), x)
+        else:
+            d.addcmul_(_slope_of_product(*self._weighted, self._chunks, part, x, self._weight), factor)
+
+
+def _gate_into(
+    y: Tensor, chunks: Chunks, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool
+) -> Tensor:
     out = chunks.dense(y)
     other = None if shortcut is None else chunks.dense(shortcut)
     for part in chunks:

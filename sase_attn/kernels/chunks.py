@@ -5,7 +5,7 @@ A piece is a few samples, (b, C, P) with P = H·W, in the layout of the map. Tem
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,13 +18,27 @@ BYTES = 4 << 20
 _kept = threading.local()  # buffers of each thread: new memory costs more than what is computed in it
 
 
-class Chunks:
-    """The pieces of a map (B, C, H, W), and buffers like them in the type that is computed in."""
+class Affine(NamedTuple):
+    """A map that is kept as another one, u: x = u·sign·scale + shift, (C,) and (2, C); u·sign without the latter."""
 
-    def __init__(self, x: Tensor) -> None:
+    sign: Tensor | None
+    scale_shift: Tensor | None
+
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Scale and shift."""
+        assert self.scale_shift is not None
+        return self.scale_shift[0], self.scale_shift[1]
+
+
+class Chunks:
+    """The pieces of a map (B, C, H, W), or of one kept as `Affine`, and buffers in the type that is computed in."""
+
+    def __init__(self, x: Tensor, affine: Affine | None = None) -> None:
         self.type = selection.accumulator(x.dtype)
+        self._affine = affine
         self._layout = selection.dense_format(x)
         self._x = self.dense(x)
+        self.channels = x.shape[1]
         self._step = max(1, BYTES * len(x) // (x.numel() * self.type.itemsize))
         self._buffers: dict[str, Tensor] = {}
 
@@ -37,12 +51,23 @@ class Chunks:
         """A map in the layout of this one, as (B, C, P)."""
         return x.contiguous(memory_format=self._layout).flatten(2)
 
-    def load(self, part: slice, other: Tensor | None = None, name: str = "x") -> Tensor:
-        """A piece of the map, or of another `dense` one, in the type that is computed in.
+    def load(self, part: slice) -> Tensor:
+        """A piece of the map in the type that is computed in, in a buffer if it is not as it is in memory."""
+        u = self.raw(part)
+        if self._affine is None or self._affine.scale_shift is None:
+            return u
+        scale, shift = (row.unsqueeze(1) for row in self._affine.rows())
+        return torch.addcmul(shift, u, scale, out=self.buffer("x", part))
 
-        A copy in the buffer of that name if the map is of another type, which the next call for it overwrites.
-        """
-        piece = (self._x if other is None else other)[part]
+    def raw(self, part: slice) -> Tensor:
+        """The same of u·sign."""
+        u = self.load_other(self._x, part, "u")
+        sign = None if self._affine is None else self._affine.sign
+        return u if sign is None else torch.mul(u, sign.unsqueeze(1), out=self.buffer("u", part))
+
+    def load_other(self, dense: Tensor, part: slice, name: str) -> Tensor:
+        """A piece of another `dense` map in the type that is computed in, if it is not of it in the buffer `name`."""
+        piece = dense[part]
         return piece if piece.dtype == self.type else self.buffer(name, part).copy_(piece)
 
     def buffer(self, name: str, part: slice) -> Tensor:

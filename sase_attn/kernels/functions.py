@@ -55,7 +55,7 @@ class SharedMap:
         self._x = x
         self._plan = _Plan(operators, definition, *(selection.bits(names) for names in (space, channels, weighted)))
         values, self._passed, self._packed, self._weight, *self._gates = _Read.apply(x, self._plan)
-        self.space = _named(values, self._plan.space, (-1, 1, 1))
+        self.space = named(values, self._plan.space, (-1, 1, 1))
 
     def over_channels(self, weight: Tensor | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Both sets of statistics over the channels by name, (B, 1, H, W), for a weight (B, C, 1, 1)."""
@@ -64,7 +64,7 @@ class SharedMap:
             weight = weight.expand(len(x), x.shape[1], 1, 1).flatten(1)
         values = _Channels.apply(x, self._packed, self._weight, weight, plan)
         count, shape = plan.plain.bit_count(), (1, *x.shape[2:])
-        return _named(values[:count], plan.plain, shape), _named(values[count:], plan.weighted, shape)
+        return named(values[:count], plan.plain, shape), named(values[count:], plan.weighted, shape)
 
     def gate(
         self,
@@ -86,11 +86,6 @@ class SharedMap:
             return cast(Tensor, operators.gate_in_place(x, channel, position, shortcut, relu))
         inputs = (x, self._passed, *self._gates, channel, position, shortcut, relu, operators)
         return cast(Tensor, _Gate.apply(*inputs))
-
-
-def _named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
-    names = selection.names_of(which)
-    return {name: row.unflatten(1, shape) for name, row in zip(names, values.unbind(), strict=True)}
 
 
 class _Read(torch.autograd.Function):
@@ -119,10 +114,10 @@ class _Read(torch.autograd.Function):
             dvalues = None
         if dvalues is None and g is None and packed is None:
             return None, None
-        if _takes_definition(*grads):
+        if takes_definition(*grads):
             return _gradient(x, plan, *grads), None
         space = (None, None, None) if dvalues is None else (dvalues, values, saved)
-        over = (None, None, None) if packed is None else _unpacked(packed, plan)
+        over = (None, None, None) if packed is None else unpacked(packed, plan.plain, plan.weighted)
         return plan.operators.map_backward(x, g, channel, position, *space, weight, *over, *plan[2:]), None
 
 
@@ -148,11 +143,12 @@ class _Channels(torch.autograd.Function):
         packed, dweight = torch.cat([grads, values, saved]), None
         if weight is not None and plan.weighted and ctx.needs_input_grad[3]:
             count = plan.plain.bit_count()
-            if _takes_definition(grads):
-                dweight = _by_definition(
-                    lambda: plan.definition(_product(x, weight), selection.names_of(plan.weighted), CHANNELS),
-                    weight,
-                    grads[count:],
+            if takes_definition(grads):
+                names = selection.names_of(plan.weighted)
+                (dweight,) = by_definition(
+                    lambda: plan.definition(x * weight[:, :, None, None], names, CHANNELS),
+                    [weight],
+                    list(grads[count:]),
                 )
             else:
                 own = selection.saved_rows(plan.plain)
@@ -178,7 +174,7 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, channel, position, y = ctx.saved_tensors
         acc = selection.accumulator(x.dtype)
-        if _takes_definition(g):
+        if takes_definition(g):
             g = g if y is None else torch.where(y <= 0, 0, g)
             product = g.to(acc) * x.to(acc)
             dchannel, dposition = product.sum((2, 3)), product.sum(1).reshape(len(x), -1)
@@ -189,23 +185,39 @@ class _Gate(torch.autograd.Function):
         return None, g, *gates, g if ctx.shortcut else None, None, None
 
 
-def _takes_definition(*grads: Tensor | None) -> bool:
+def takes_definition(*grads: Tensor | None) -> bool:
     """Whether what these give must be differentiable itself, or comes under vmap."""
     return torch.is_grad_enabled() or router.transformed() or any(router.is_batched(g) for g in grads)
 
 
-def _by_definition(read: Callable[[], list[Tensor]], leaf: Tensor, grads: Tensor) -> Tensor:
-    """Gradient of `leaf` from rows of gradients of what is read."""
+def by_definition(read: Callable[[], list[Tensor]], leaves: list[Tensor], grads: list[Tensor]) -> list[Tensor | None]:
+    """Gradients of leaves, None of constant ones, from those of what is read, in any shape with as many elements."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
         values = read()
-    like = [row.reshape(value.shape) for row, value in zip(grads.unbind(), values, strict=True)]
-    return torch.autograd.grad(values, leaf, like, create_graph=create_graph)[0]
+    like = [row.reshape(value.shape).to(value.dtype) for row, value in zip(grads, values, strict=True)]
+    needed = [leaf for leaf in leaves if leaf.requires_grad]
+    found = iter(torch.autograd.grad(values, needed, like, create_graph=create_graph) if needed else ())
+    return [next(found) if leaf.requires_grad else None for leaf in leaves]
 
 
-def _unpacked(packed: Tensor, plan: _Plan) -> tuple[Tensor, Tensor, Tensor]:
+def named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Rows of values by the names of a set of statistics, their last axis in the shape."""
+    names = selection.names_of(which)
+    return {name: row.unflatten(1, shape) for name, row in zip(names, values.unbind(), strict=True)}
+
+
+def over_channels(x: Tensor, definition: Definition, plain: int, weighted: int, weight: Tensor | None) -> list[Tensor]:
+    """Both sets of statistics over the channels by the definition."""
+    found = definition(x, selection.names_of(plain), CHANNELS)
+    if weight is not None:
+        found += definition(x * weight[:, :, None, None], selection.names_of(weighted), CHANNELS)
+    return found
+
+
+def unpacked(packed: Tensor, plain: int, weighted: int) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients, values and saved rows of both sets over the channels."""
-    count = plan.plain.bit_count() + plan.weighted.bit_count()
+    count = plain.bit_count() + weighted.bit_count()
     return packed[:count], packed[count : 2 * count], packed[2 * count :]
 
 
@@ -215,22 +227,18 @@ def _gradient(
 ) -> Tensor:  # fmt: skip
     """What `map_backward` computes, by the definition, so that it can be differentiated."""
 
-    def over_channels() -> list[Tensor]:
-        found = plan.definition(x, selection.names_of(plan.plain), CHANNELS)
-        if weight is not None:
-            found += plan.definition(_product(x, weight), selection.names_of(plan.weighted), CHANNELS)
-        return found
-
     dx = torch.zeros_like(x)
+    found: list[Tensor | None] = []
     if dvalues is not None:
-        dx = dx + _by_definition(lambda: plan.definition(x, selection.names_of(plan.space), SPACE), x, dvalues)
+        names = selection.names_of(plan.space)
+        found += by_definition(lambda: plan.definition(x, names, SPACE), [x], list(dvalues))
     if packed is not None:
-        dx = dx + _by_definition(over_channels, x, _unpacked(packed, plan)[0])
+        sets = plan.definition, plan.plain, plan.weighted
+        grads = list(unpacked(packed, plan.plain, plan.weighted)[0])
+        found += by_definition(lambda: over_channels(x, *sets, weight), [x], grads)
+    for gradient in found:
+        dx = dx if gradient is None else dx + gradient
     if g is not None and channel is not None and position is not None:
         gates = channel[:, :, None, None] + position.unflatten(1, (1, *x.shape[2:]))
         dx = dx + (g * gates).to(x.dtype)
     return dx
-
-
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    return x * weight[:, :, None, None]

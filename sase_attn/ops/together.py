@@ -19,23 +19,23 @@ class Squeezes:
     def __init__(self, x: Tensor, channel: nn.Module, of_gated: nn.Module, of_input: nn.Module) -> None:
         self._x = x
         self._channel, self._of_gated, self._of_input = channel, of_gated, of_input
-        self._reads = Reads(x, _names(channel, SPACE), _names(of_input, CHANNELS), _names(of_gated, CHANNELS))
+        self._reads = Reads(x, names(channel, SPACE), names(of_input, CHANNELS), names(of_gated, CHANNELS))
 
     def channel(self) -> Tensor:
         """The channel squeeze, (B, C, 1, 1)."""
-        return self._channel.combine(self._reads.space) if _follows(self._channel, SPACE) else self._channel(self._x)
+        return self._channel.combine(self._reads.space) if follows(self._channel, SPACE) else self._channel(self._x)
 
     def spatial(self, gate: Tensor) -> tuple[Tensor, Tensor]:
         """The spatial squeezes of x·gate and of x, (B, 1, H, W), for a gate (B, C, 1, 1)."""
-        plain, weighted = _follows(self._of_input, CHANNELS), _follows(self._of_gated, CHANNELS)
+        plain, weighted = follows(self._of_input, CHANNELS), follows(self._of_gated, CHANNELS)
         values: list[Tensor] = []
         products: list[Tensor] = []
         if plain or weighted:
             values, products = self._reads.over_channels(gate if weighted else None)
         first = (
-            self._of_gated.combine(products) if _follows(self._of_gated, CHANNELS) else self._of_gated(self._x * gate)
+            self._of_gated.combine(products) if follows(self._of_gated, CHANNELS) else self._of_gated(self._x * gate)
         )
-        second = self._of_input.combine(values) if _follows(self._of_input, CHANNELS) else self._of_input(self._x)
+        second = self._of_input.combine(values) if follows(self._of_input, CHANNELS) else self._of_input(self._x)
         return first, second
 
     def gated(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
@@ -43,11 +43,11 @@ class Squeezes:
         return self._reads.gate(channel, position, shortcut, relu, overwrite)
 
 
-def _names(op: nn.Module, dims: list[int]) -> list[str]:
-    return op.names if _follows(op, dims) else []
+def names(op: nn.Module, dims: list[int]) -> list[str]:
+    return op.names if follows(op, dims) else []
 
 
-def _follows(op: nn.Module, dims: list[int]) -> TypeGuard[Reduction]:
+def follows(op: nn.Module, dims: list[int]) -> TypeGuard[Reduction]:
     """Whether an operation is what its statistics make of it: a reduction over these axes as written, without hooks."""
     if not isinstance(op, Reduction) or op.dims != dims:
         return False

@@ -1,0 +1,87 @@
+"""Residual blocks of timm's ResNet for training, batch norm, attention, shortcut and ReLU as one unit.
+
+The classes take the place of a block's own (`block.__class__`): parameters, state dict keys and hooks of the layers
+before the last norm stay as they are.
+"""
+
+from typing import cast
+
+from timm.models.resnet import BasicBlock, Bottleneck
+from torch import Tensor, nn
+
+from sase_attn.block import SASEBlock
+from sase_attn.insert.attach import Attached
+
+
+class _Fused(nn.Module):
+    """What both blocks do after their last convolution."""
+
+    conv1: nn.Module
+    conv2: nn.Module
+    conv3: nn.Module
+    bn1: nn.Module
+    bn2: nn.Module
+    bn3: nn.Module
+    act1: nn.Module
+    act2: nn.Module
+    act3: nn.Module
+    aa: nn.Module
+    drop_block: nn.Module
+
+    def _tail(self, x: Tensor, shortcut: Tensor, norm: nn.Module, act: nn.Module) -> Tensor:
+        attention = getattr(self, "se", None)
+        if isinstance(norm, Attached):
+            norm, attention = norm.host, norm.attn
+        downsample = getattr(self, "downsample", None)
+        if downsample is not None:
+            shortcut = downsample(shortcut)
+        relu = type(act) is nn.ReLU
+        y = cast(SASEBlock, attention).tail(x, shortcut, relu=relu, norm=norm)
+        return y if relu else cast(Tensor, act(y))
+
+
+class FusedBottleneck(_Fused, Bottleneck):
+    """timm's `Bottleneck` with a SASE block."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act1(self.bn1(self.conv1(x)))
+        y = self.aa(self.act2(self.drop_block(self.bn2(self.conv2(y)))))
+        return self._tail(self.conv3(y), x, self.bn3, self.act3)
+
+
+class FusedBasicBlock(_Fused, BasicBlock):
+    """timm's `BasicBlock` with a SASE block."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
+        return self._tail(self.conv2(y), x, self.bn2, self.act2)
+
+
+_CLASSES: dict[type[nn.Module], tuple[type[nn.Module], str]] = {
+    Bottleneck: (FusedBottleneck, "bn3"),
+    BasicBlock: (FusedBasicBlock, "bn2"),
+}
+
+
+def fuse_for_training(model: nn.Module) -> int:
+    """Give every block that can have it the fused class; how many have it."""
+    for block in model.modules():
+        if type(block) in _CLASSES and _can(block):
+            block.__class__ = _CLASSES[type(block)][0]
+    return sum(isinstance(block, _Fused) for block in model.modules())
+
+
+def unfuse_from_training(model: nn.Module) -> None:
+    """Give every fused block its own class back."""
+    own = {fused: block for block, (fused, _) in _CLASSES.items()}
+    for block in model.modules():
+        if type(block) in own:
+            block.__class__ = own[type(block)]
+
+
+def _can(block: nn.Module) -> bool:
+    """Whether a SASE block is all there is between the last norm and the shortcut: with drop path it is not."""
+    norm = getattr(block, _CLASSES[type(block)][1])
+    attention = norm.attn if isinstance(norm, Attached) else getattr(block, "se", None)
+    both = isinstance(norm, Attached) and getattr(block, "se", None) is not None
+    return type(attention) is SASEBlock and getattr(block, "drop_path", None) is None and not both

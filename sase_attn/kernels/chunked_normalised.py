@@ -1,0 +1,66 @@
+"""Operators of `chunked` that a batch-normalised map needs beside its own: gradients of its scale and shift."""
+
+import torch
+from torch import Tensor
+
+from sase_attn.kernels import selection
+from sase_attn.kernels.chunked import ChannelSlopes, threshold_backward
+from sase_attn.kernels.chunks import Affine, Chunks
+
+
+def sums(
+    u: Tensor, y: Tensor | None, g: Tensor, channel: Tensor, position: Tensor, affine: Affine
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`chunked.sums` for x = u·sign·scale + shift; and Σ of dL/dx·u·sign and of dL/dx, (2, C), for a gated map.
+
+    All from g and g·u·sign, each summed plainly and weighted by the gates: neither x nor dL/dx is in memory.
+    """
+    chunks = Chunks(u, affine)
+    dchannel = u.new_empty((len(u), u.shape[1]), dtype=chunks.type)
+    dposition = u.new_empty((len(u), u.shape[2] * u.shape[3]), dtype=chunks.type)
+    daffine = torch.zeros((2, u.shape[1]), dtype=chunks.type)
+    gradient = chunks.dense(g)
+    masked = u.new_empty(0)
+    if y is not None:
+        masked = torch.empty_like(u, memory_format=selection.dense_format(u))
+        out, output = chunks.dense(masked), chunks.dense(y)
+    ones = torch.ones_like(position)
+    by_position = torch.stack([ones, position], 2)  # (B, P, 2)
+    rows = affine.rows()
+    scale, shift = (row[None, None] for row in rows)
+    for part in chunks:
+        piece = chunks.load_other(gradient, part, "g")
+        if y is not None:
+            shut = chunks.load_other(output, part, "a")
+            piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(out, part))
+            chunks.store(out, part, piece)
+        product = torch.mul(piece, chunks.raw(part), out=chunks.buffer("b", part))
+        of_g, of_product = (torch.bmm(values, by_position[part]) for values in (piece, product))  # (b, C, 2)
+        count = len(piece)
+        dchannel[part] = rows[0] * of_product[..., 0] + rows[1] * of_g[..., 0]
+        over = torch.bmm(scale.expand(count, -1, -1), product) + torch.bmm(shift.expand(count, -1, -1), piece)
+        dposition[part] = over[:, 0]
+        for row, found in enumerate((of_product, of_g)):
+            daffine[row] += (channel[part] * found[..., 0] + found[..., 1]).sum(0)
+    return dchannel, dposition, masked, daffine
+
+
+def channel_sums(
+    u: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int, weighted: int,
+    affine: Affine,
+) -> Tensor:  # fmt: skip
+    """Σ of dL/dx·u·sign and of dL/dx, (2, C), for statistics over the channels."""
+    chunks = Chunks(u, affine)
+    daffine = torch.zeros((2, u.shape[1]), dtype=chunks.type)
+    slopes = ChannelSlopes(chunks, weight, grads, values, saved, plain, weighted)
+    for part in chunks:
+        d = chunks.buffer("d", part)
+        constant = slopes.constant(part)
+        if constant is None:
+            d.zero_()
+        else:
+            d.copy_(constant.unsqueeze(1))
+        slopes.add(d, part, chunks.load(part))
+        daffine[1] += d.sum((0, 2))
+        daffine[0] += d.mul_(chunks.raw(part)).sum((0, 2))
+    return daffine
