@@ -261,8 +261,10 @@ class TestNormalisedTail:
         expected = self.step(block, norm, [x.double() for x in maps], "torch")
         found = self.step(block, norm, maps, "auto")
         tolerance = {torch.float64: 1e-11, torch.float32: 2e-5, torch.bfloat16: 5e-3}[dtype]
+        scale = expected[1].norm()  # gradients of weights may be small sums of large terms
         for a, b in zip(found, expected, strict=True):
-            assert (a.double() - b.double()).norm() <= tolerance * (b.double().norm() + 1e-3)
+            error = (a.double() - b.double()).norm()
+            assert error <= tolerance * (b.double().norm() + scale), (error, b.double().norm())
 
     @staticmethod
     def step(block: nn.Module, norm: nn.Module, maps: list[torch.Tensor], backend: str) -> list[torch.Tensor]:
