@@ -47,7 +47,7 @@ ONE_LAYOUT = pytest.mark.parametrize(
 
 def shared(operators: ModuleType, x: Tensor, **names: tuple[str, ...]) -> functions.SharedMap:
     """A map read by kernels."""
-    return functions.SharedMap(x, operators, statistics._definition, **names)
+    return functions.SharedMap(x, operators, statistics.kernel_definition, **names)
 
 
 def read(operators: ModuleType, x: Tensor, dims: list[int], names: tuple[str, ...]) -> dict[str, Tensor]:
