@@ -24,8 +24,6 @@ def sums(
     if y is not None:
         masked = torch.empty_like(u, memory_format=selection.dense_format(u))
         out, output = chunks.dense(masked), chunks.dense(y)
-    ones = torch.ones_like(position)
-    by_position = torch.stack([ones, position], 2)  # (B, P, 2)
     rows = affine.rows()
     scale, shift = (row[None, None] for row in rows)
     for part in chunks:
@@ -35,13 +33,14 @@ def sums(
             piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(out, part))
             chunks.store(out, part, piece)
         product = torch.mul(piece, chunks.raw(part), out=chunks.buffer("b", part))
-        of_g, of_product = (torch.bmm(values, by_position[part]) for values in (piece, product))  # (b, C, 2)
         count = len(piece)
-        dchannel[part] = rows[0] * of_product[..., 0] + rows[1] * of_g[..., 0]
         over = torch.bmm(scale.expand(count, -1, -1), product) + torch.bmm(shift.expand(count, -1, -1), piece)
         dposition[part] = over[:, 0]
-        for row, found in enumerate((of_product, of_g)):
-            daffine[row] += (channel[part] * found[..., 0] + found[..., 1]).sum(0)
+        plain = product.sum(2), piece.sum(2)
+        dchannel[part] = rows[0] * plain[0] + rows[1] * plain[1]
+        for row, values in enumerate((product, piece)):
+            weighted = torch.mul(values, position[part].unsqueeze(1), out=chunks.buffer("a", part)).sum(2)
+            daffine[row] += (channel[part] * plain[row] + weighted).sum(0)
     return dchannel, dposition, masked, daffine
 
 

@@ -35,11 +35,11 @@ def write(rows: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None
     """Compute every statistic of the piece `v` into its row; of an L4 norm the sum of fourth powers, see `finish`."""
     of = {name: row[part] for name, row in rows.of.items()}
     if "mean" in of:
-        _mean(v, axis, of["mean"])
+        torch.mean(v, axis, out=of["mean"])
     if "maximum" in of:
         torch.amax(v, axis, out=of["maximum"])
     if "centre" in of:
-        _mean(v, axis, of["centre"])
+        torch.mean(v, axis, out=of["centre"])
         deviation = torch.sub(v, of["centre"].unsqueeze(axis), out=chunks.buffer("a", part))
         power = torch.mul(deviation, deviation, out=chunks.buffer("b", part))
         torch.mean(power, axis, out=of["variance"])
@@ -129,14 +129,6 @@ def _cube(rows: Rows, grads: Rows, chunks: Chunks, part: slice, v: Tensor, axis:
         return torch.mul(v, v, out=cube).mul_(v), pull / norm**3
     ratio = torch.mul(v, torch.where(norm < SMALLEST, 0.0, 1 / norm), out=chunks.buffer("a", part))
     return torch.mul(ratio, ratio, out=cube).mul_(ratio), pull
-
-
-def _mean(v: Tensor, axis: int, out: Tensor) -> None:
-    if axis == 1 and v.stride(2) == 1:  # a sum of rows, which products of matrices are faster at
-        weight = v.new_full((1, 1, v.shape[1]), 1 / v.shape[1]).expand(len(v), -1, -1)
-        torch.bmm(weight, v, out=out.unsqueeze(1))
-    else:
-        torch.mean(v, axis, out=out)
 
 
 def _within(values: Tensor, limits: tuple[float, float]) -> bool:
