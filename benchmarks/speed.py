@@ -12,6 +12,7 @@ versions and commit stays, so that a command that was stopped, by Ctrl-C or its 
 
 import argparse
 import os
+import statistics
 import sys
 import time
 from functools import partial
@@ -28,6 +29,8 @@ from sase_attn.training.result import commit, machine
 
 STUDY = "speed"
 LIMIT_S = {"cpu": 600.0, "cuda": 440.0}
+NOISY = 0.15
+"""Distance of the quartiles, relative to the lower, from which on a group is called so."""
 ROUNDS = {"block": 10, "tail": 10, "model": 5}
 
 
@@ -113,6 +116,9 @@ def main() -> None:
             put_rows(STUDY, [row | here for row in rows], partial(is_of, group))
         for row in rows:
             show(row)
+        spread = [row["ms_high"] / row["ms_low"] - 1 for row in rows if "ms" in row]
+        if spread and statistics.median(spread) > NOISY:
+            print("   the machine was not quiet: measure this again")
 
 
 if __name__ == "__main__":
