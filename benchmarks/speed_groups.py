@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rows import Row
 from speed_timing import Clock, Run, launches, peak_bytes, replayed, saved_bytes
-from speed_variants import Variant, block_maps, variants
+from speed_variants import FusedTail, Variant, block_maps, variants
 from torch import Tensor, nn
 
 Shape = tuple[int, int, int, int]
@@ -128,7 +128,7 @@ def measure(group: Group, rounds: int, deadline: float, tell: Callable[[str], No
         if time.monotonic() > deadline:
             break
         row = asdict(group) | {"label": f"{group}: {variant.label}", "seed": 0, "variant": variant.label}
-        row |= {"family": variant.family, "compiled": variant.compiled, "training": group.training}
+        row |= {"family": variant.family, "compiled": variant.compiled, "fused": variant.fused, "training": group.training}
         rows.append(row)
         try:
             row["difference"] = _difference(bench.run(variant), first, variant)
@@ -149,12 +149,17 @@ def measure(group: Group, rounds: int, deadline: float, tell: Callable[[str], No
     bench.copy()
     samples = clock.interleaved(runs, rounds, deadline)
     copies, *times = [torch.tensor(each, dtype=torch.float64) for each in samples]
-    plain = {variant.compiled: t for (variant, _), t in zip(ready, times, strict=True) if variant.family == "plain"}
+    plain = {_way(variant): t for (variant, _), t in zip(ready, times, strict=True) if variant.family == "plain"}
     for (variant, row), ms in zip(ready, times, strict=True):
-        row |= _times(ms, copies, bench, plain.get(variant.compiled))
+        row |= _times(ms, copies, bench, plain.get(_way(variant)))
         if group.device == "cuda" and group.mode == "forward":
             row |= _recorded(partial(bench.run, variant), clock, rounds)
     return rows
+
+
+def _way(variant: Variant) -> tuple[bool, bool]:
+    """What a network has in common with the plain one that it is compared with; a plain tail has nothing to fuse."""
+    return variant.compiled, variant.fused and not isinstance(variant.module, FusedTail)
 
 
 def _difference(found: list[Tensor], first: dict[str, list[Tensor]], variant: Variant) -> float:

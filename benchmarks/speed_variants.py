@@ -7,8 +7,6 @@ with the FC's last layer at a tenth, so that activations of a whole network stay
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import timm
@@ -18,7 +16,7 @@ from timm.layers import EcaModule, SEModule
 from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
-from sase_attn import SASEBlock, kernels
+from sase_attn import SASEBlock, fuse, kernels
 from sase_attn.ops.layers import Mixer
 
 Call = Callable[..., Tensor]
@@ -31,7 +29,7 @@ ATTENTIONS: dict[str, Callable[..., nn.Module]] = {
 NETWORK: dict[str, Any] = {"model_name": "resnet50", "zero_init_last": False}
 """Without `zero_init_last`, so that no attention of an untrained network sees a map of zeros."""
 COMPILED_NETWORKS = ("plain", "SASE", "SE")
-"""Families compiled at the level of the network, where compiling takes up to a minute each."""
+"""Families compiled and fused at the level of the network, where compiling takes up to a minute each."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Variant:
     module: nn.Module
     call: Call
     compiled: bool = False
+    fused: bool = False
 
 
 class Tail(nn.Module):
@@ -61,6 +60,19 @@ class Tail(nn.Module):
             x = self.attention(x)
         x += shortcut
         return torch.relu_(x)
+
+
+class FusedTail(nn.Module):
+    """The same, attention, shortcut and ReLU as one unit (`fuse` also folds the norm, which needs a convolution)."""
+
+    def __init__(self, tail: Tail) -> None:
+        super().__init__()
+        self.norm, self.attention = tail.norm, tail.attention
+
+    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        attention = self.attention
+        assert isinstance(attention, SASEBlock)
+        return attention.tail(self.norm(x), shortcut, overwrite=not self.training)
 
 
 def searched(channels: int, **where: Any) -> SASEBlock:
@@ -104,20 +116,19 @@ def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Modul
         if level != "model" or family in COMPILED_NETWORKS:
             module = copy.deepcopy(network)
             found.append(Variant(f"{family}, compiled", family, module, torch.compile(module, dynamic=False), True))
-        if family == "SASE" and level != "block":
-            found += fused(family, network)
+        if level == "tail" and isinstance(network.attention, SASEBlock):
+            found += _both(family, FusedTail(copy.deepcopy(network)))
+        if level == "model" and family in COMPILED_NETWORKS and not network.training:
+            found += _both(family, fuse(copy.deepcopy(network)))
     return found
 
 
-def fused(family: str, network: nn.Module) -> Iterator[Variant]:
-    """The network after `sase_attn.fuse`, eager and compiled, where the package has it."""
-    if find_spec("sase_attn.fusion") is None:
-        return
-    fuse = import_module("sase_attn.fusion").fuse
-    for label, compiled in ((f"{family}, fused", False), (f"{family}, fused, compiled", True)):
-        module = fuse(copy.deepcopy(network))
-        call = torch.compile(module, dynamic=False) if compiled else under("auto", module)
-        yield Variant(label, family, module, call, compiled)
+def _both(family: str, module: nn.Module) -> Iterator[Variant]:
+    """A fused module, eager and compiled."""
+    yield Variant(f"{family}, fused", family, module, under("auto", module), fused=True)
+    twin = copy.deepcopy(module)
+    compiled = torch.compile(twin, dynamic=False)
+    yield Variant(f"{family}, fused, compiled", family, twin, compiled, compiled=True, fused=True)
 
 
 def under(backend: str, module: nn.Module) -> Call:
