@@ -128,7 +128,12 @@ def measure(group: Group, rounds: int, deadline: float, tell: Callable[[str], No
         if time.monotonic() > deadline:
             break
         row = asdict(group) | {"label": f"{group}: {variant.label}", "seed": 0, "variant": variant.label}
-        row |= {"family": variant.family, "compiled": variant.compiled, "fused": variant.fused, "training": group.training}
+        row |= {
+            "family": variant.family,
+            "compiled": variant.compiled,
+            "fused": variant.fused,
+            "training": group.training,
+        }
         rows.append(row)
         try:
             row["difference"] = _difference(bench.run(variant), first, variant)

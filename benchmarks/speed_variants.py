@@ -101,12 +101,12 @@ def families(level: str, channels: int) -> Iterator[tuple[str, nn.Module]]:
 def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Module], nn.Module]) -> list[Variant]:
     """All ways at a level; `prepare` brings a module to its device, type, layout and mode."""
     torch.manual_seed(0)
+    fast = "triton" if device == "cuda" else "auto"
     found: list[Variant] = []
     for family, network in families(level, channels):
         network = prepare(network)
         eager = {family: (copy.deepcopy(network), "torch")}
         if family == "SASE":
-            fast = "triton" if device == "cuda" else "auto"
             eager = {  # the definition first: the others are compared with it
                 "SASE, definition": (copy.deepcopy(network), "torch"),
                 "SASE": (copy.deepcopy(network), fast),
@@ -117,15 +117,15 @@ def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Modul
             module = copy.deepcopy(network)
             found.append(Variant(f"{family}, compiled", family, module, torch.compile(module, dynamic=False), True))
         if level == "tail" and isinstance(network.attention, SASEBlock):
-            found += _both(family, FusedTail(copy.deepcopy(network)))
+            found += _both(family, FusedTail(copy.deepcopy(network)), fast)
         if level == "model" and family in COMPILED_NETWORKS and not network.training:
-            found += _both(family, fuse(copy.deepcopy(network)))
+            found += _both(family, fuse(copy.deepcopy(network)), fast)
     return found
 
 
-def _both(family: str, module: nn.Module) -> Iterator[Variant]:
+def _both(family: str, module: nn.Module, fast: str) -> Iterator[Variant]:
     """A fused module, eager and compiled."""
-    yield Variant(f"{family}, fused", family, module, under("auto", module), fused=True)
+    yield Variant(f"{family}, fused", family, module, under(fast, module), fused=True)
     twin = copy.deepcopy(module)
     compiled = torch.compile(twin, dynamic=False)
     yield Variant(f"{family}, fused, compiled", family, twin, compiled, compiled=True, fused=True)
