@@ -64,7 +64,7 @@ def _regime(rows: list[Row]) -> str:
     ]
     if timed:
         parts.append(
-            f"medians of {' or '.join(map(str, rounds))} rounds, quartiles ±{statistics.median(spread):.0f} % apart"
+            f"medians of {' to '.join(map(str, sorted({rounds[0], rounds[-1]})))} rounds, quartiles ±{statistics.median(spread):.0f} % apart"
         )
     if bandwidth:
         parts.append(f"a copy moves {statistics.median(bandwidth):.0f} GB/s")
