@@ -52,7 +52,7 @@ def _regime(rows: list[Row]) -> str:
     timed = [row for row in rows if "ms" in row]
     spread = [50 * (row["ms_high"] - row["ms_low"]) / row["ms"] for row in timed]
     bandwidth = [row["gb_per_s"] / row["percent_of_copy"] * 100 for row in timed if "gb_per_s" in row]
-    rounds = sorted({row["rounds"] for row in timed})
+    rounds = " to ".join(map(str, sorted({f(row["rounds"] for row in timed) for f in (min, max)}))) if timed else ""
     versions = {f"torch {row['versions']['torch']}, timm {row['versions']['timm']}" for row in rows}
     commits = sorted({(row["commit"] or "none")[:7] for row in rows})
     parts = [
@@ -63,9 +63,7 @@ def _regime(rows: list[Row]) -> str:
         f"allocator {' and '.join(sorted({row['allocator'] for row in rows}))}",
     ]
     if timed:
-        parts.append(
-            f"medians of {' to '.join(map(str, sorted({rounds[0], rounds[-1]})))} rounds, quartiles ±{statistics.median(spread):.0f} % apart"
-        )
+        parts.append(f"medians of {rounds} rounds, quartiles ±{statistics.median(spread):.0f} % apart")
     if bandwidth:
         parts.append(f"a copy moves {statistics.median(bandwidth):.0f} GB/s")
     failed = [f"{row['label']}: {row['error']}" for row in rows if "error" in row]

@@ -116,7 +116,7 @@ def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Modul
         if level != "model" or family in COMPILED_NETWORKS:
             module = copy.deepcopy(network)
             found.append(Variant(f"{family}, compiled", family, module, torch.compile(module, dynamic=False), True))
-        if level == "tail" and isinstance(network.attention, SASEBlock):
+        if isinstance(network, Tail) and isinstance(network.attention, SASEBlock):
             found += _both(family, FusedTail(copy.deepcopy(network)), fast)
         if level == "model" and family in COMPILED_NETWORKS and not network.training:
             found += _both(family, fuse(copy.deepcopy(network)), fast)
