@@ -1,6 +1,7 @@
 """Rows of results: JSON lines in `benchmarks/results/STUDY.jsonl`, one a run, in the order of label and seed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +23,12 @@ def add_row(study: str, row: Row) -> None:
     RESULTS.mkdir(exist_ok=True)
     rows = sorted([*kept, row], key=lambda r: (r["label"], r["seed"]))
     write_text(RESULTS / f"{study}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+
+
+def put_rows(study: str, new: list[Row], replaces: Callable[[Row], bool]) -> None:
+    """Write rows at once in the place of those that they replace, else at the end."""
+    old = read_rows(study)
+    place = next((index for index, row in enumerate(old) if replaces(row)), len(old))
+    before, after = ([row for row in part if not replaces(row)] for part in (old[:place], old[place:]))
+    RESULTS.mkdir(exist_ok=True)
+    write_text(RESULTS / f"{study}.jsonl", "".join(json.dumps(row) + "\n" for row in [*before, *new, *after]))

@@ -11,6 +11,7 @@ import statistics
 from pathlib import Path
 
 from rows import Row, read_rows
+from speed_table import speed
 
 README = Path(__file__).parent.parent / "README.md"
 MARKED = re.compile(r"(<!-- results (\w+) -->\n).*?(<!-- /results -->)", flags=re.DOTALL)
@@ -18,9 +19,8 @@ MARKED = re.compile(r"(<!-- results (\w+) -->\n).*?(<!-- /results -->)", flags=r
 
 def table(study: str, rows: list[Row]) -> str:
     """The table of a study."""
-    return {"search": _searches, "search_step": _steps, "compare_cost": _compared, "tiling": _tilings}.get(
-        study, _trainings
-    )(rows)
+    makers = {"search": _searches, "search_step": _steps, "compare_cost": _compared, "tiling": _tilings, "speed": speed}
+    return makers.get(study, _trainings)(rows)
 
 
 def _trainings(rows: list[Row]) -> str:

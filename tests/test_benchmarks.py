@@ -115,7 +115,7 @@ def test_published_rows_are_complete():
             if path.stem == "search":
                 assert SearchConfig(**row["config"]).seed == row["seed"]
                 assert str(Genotype.parse(row["genotype"])) == row["genotypes"][-1]
-            elif path.stem not in ("search_step", "compare_cost", "tiling"):
+            elif path.stem not in ("search_step", "compare_cost", "tiling", "speed"):
                 assert Recipe(**row["recipe"]).seed == row["seed"] and row["count"] >= 1000
 
 

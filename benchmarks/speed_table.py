@@ -1,0 +1,70 @@
+"""The README's tables of speed: one for each level and shape, a line a variant, a column a mode and layout."""
+
+import statistics
+
+from rows import Row
+
+TITLES = {"block": "Block", "tail": "Tail: batch norm, attention, shortcut, ReLU", "model": "ResNet-50"}
+COLUMNS = [(mode, layout) for mode in ("forward", "forward+backward") for layout in ("NCHW", "channels_last")]
+
+
+def speed(rows: list[Row]) -> str:
+    """All tables, those of a device one after the other, and below them where the numbers come from."""
+    parts = []
+    for device in sorted({row["device"] for row in rows}):
+        here = [row for row in rows if row["device"] == device]
+        for level in TITLES:
+            shapes = {tuple(row["shape"]): None for row in here if row["level"] == level}
+            for shape in shapes:
+                mine = [row for row in here if row["level"] == level and tuple(row["shape"]) == shape]
+                parts.append(_table(level, shape, mine))
+        parts.append(_regime(here))
+    return "\n\n".join(parts)
+
+
+def _table(level: str, shape: tuple[int, ...], rows: list[Row]) -> str:
+    head = " | ".join(f"{mode}, {layout}" for mode, layout in COLUMNS)
+    lines = [f"| {TITLES[level]}, {'×'.join(map(str, shape))} | {head} | peak | saved |"]
+    lines.append("| --- |" + " ---: |" * (len(COLUMNS) + 2))
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        mine = [row for row in rows if row["variant"] == variant]
+        cells = [_cell(next((r for r in mine if (r["mode"], r["layout"]) == column), None)) for column in COLUMNS]
+        for key in ("peak_maps", "saved_maps"):
+            values = [row[key] for row in mine if row["mode"] == "forward+backward" and key in row]
+            cells.append(f"{max(values):.1f}" if values else "")
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return ""
+    if "ms" not in row:
+        return "fails"
+    ms = f"{row['ms']:.0f}" if row["ms"] >= 100 else f"{row['ms']:.3g}"
+    if row["level"] != "model":
+        return f"{row['copies']:.1f} ({ms} ms, {row['percent_of_copy']:.0f} %)"
+    passes = f" ({row['passes']:.1f})" if "passes" in row and row["family"] != "plain" else ""
+    return f"{ms} ms{passes}"
+
+
+def _regime(rows: list[Row]) -> str:
+    timed = [row for row in rows if "ms" in row]
+    spread = [50 * (row["ms_high"] - row["ms_low"]) / row["ms"] for row in timed]
+    bandwidth = [row["gb_per_s"] / row["percent_of_copy"] * 100 for row in timed if "gb_per_s" in row]
+    rounds = " to ".join(map(str, sorted({f(row["rounds"] for row in timed) for f in (min, max)}))) if timed else ""
+    versions = {f"torch {row['versions']['torch']}, timm {row['versions']['timm']}" for row in rows}
+    commits = sorted({(row["commit"] or "none")[:7] for row in rows})
+    parts = [
+        " and ".join(sorted({row["machine"] for row in rows})),
+        " and ".join(sorted({row["dtype"] for row in rows})),
+        " and ".join(sorted(versions)),
+        f"commit{'s' * (len(commits) > 1)} {' and '.join(commits)}",
+        f"allocator {' and '.join(sorted({row['allocator'] for row in rows}))}",
+    ]
+    if timed:
+        parts.append(f"medians of {rounds} rounds, quartiles ±{statistics.median(spread):.0f} % apart")
+    if bandwidth:
+        parts.append(f"a copy moves {statistics.median(bandwidth):.0f} GB/s")
+    failed = [f"{row['label']}: {row['error']}" for row in rows if "error" in row]
+    return "; ".join(parts) + "." + "".join(f" Failed: {line}." for line in failed)
