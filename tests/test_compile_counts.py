@@ -15,7 +15,6 @@ from sase_attn import SASEBlock
 pytestmark = pytest.mark.usefixtures("one_thread", "counted")
 SHAPE = (2, 64, 28, 28)  # compiled, it is never run
 N = 4 * 2 * 64 * 28 * 28
-BOUNDS = [(15, 4.5), (16, 4.5), (31, 12.0)]  # without gradients; forward; backward
 
 
 @pytest.fixture
@@ -36,12 +35,16 @@ def counts() -> tuple[int, float]:
     return result
 
 
+# Kernels and maps, without gradients, forward and backward: torch 2.15 needs 13, 14, 28 and 4.31, 4.33, 11.56 of
+# contiguous maps, 15, 16, 22 and 5.31, 5.33, 11.57 of channels_last.
 @pytest.mark.parametrize(
-    "layout",
-    [torch.contiguous_format, pytest.param(torch.channels_last, marks=pytest.mark.slow)],
-    ids=["nchw", "nhwc"],
+    "layout, bounds",
+    [
+        pytest.param(torch.contiguous_format, [(15, 4.5), (16, 4.5), (31, 12.0)], id="nchw"),
+        pytest.param(torch.channels_last, [(17, 5.5), (18, 5.5), (25, 12.0)], id="nhwc", marks=pytest.mark.slow),
+    ],
 )
-def test_of_the_block(layout):
+def test_of_the_block(layout, bounds):
     block = torch.compile(SASEBlock(64, gate_init="release"), fullgraph=True, dynamic=False)
     x = torch.randn(SHAPE).to(memory_format=layout)
     metrics.reset()
@@ -52,6 +55,6 @@ def test_of_the_block(layout):
     found.append(counts())
     y.sum().backward()
     found.append(counts())
-    for (kernels, read_and_written), (most_kernels, most) in zip(found, BOUNDS, strict=True):
+    for (kernels, read_and_written), (most_kernels, most) in zip(found, bounds, strict=True):
         assert 0 < kernels <= most_kernels, found
         assert 2 <= read_and_written <= most, found
