@@ -141,6 +141,15 @@ def several(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
     return results
 
 
+def compiling(x: Tensor) -> bool:
+    """Whether torch.compile makes code for the CPU of this call; forms that run fast there are then taken.
+
+    Exports, which are compiled later or elsewhere, keep the definition, and so do other devices: nothing was measured
+    on them.
+    """
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting() and x.device.type == "cpu"
+
+
 @torch.fx.wrap
 def upcast(x: Tensor) -> Tensor:
     """`x` in the type it is reduced in: float32 for float16 and bfloat16, otherwise its own."""
@@ -205,10 +214,20 @@ def skewness(x: Tensor, dims: list[int], eps: float = 1e-5) -> Tensor:
 def l4(x: Tensor, dims: list[int]) -> Tensor:
     """L4 norm (Σ x⁴)^¼; no power overflows or vanishes, because x is divided by its largest magnitude first."""
     x = upcast(x)
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if x.dtype == torch.float32 and compiling(x):
+            return _l4_in_float64(x, dims)
     largest = x.detach().abs().amax(dims, keepdim=True)
     square = (x / torch.where(largest == 0, torch.ones_like(largest), largest)).square()
     # The largest term of the sum is 1 unless all are 0: the clamp only keeps the root's gradient finite there.
     return (square * square).sum(dims, keepdim=True).clamp(min=0.5).sqrt().sqrt() * largest
+
+
+def _l4_in_float64(x: Tensor, dims: list[int]) -> Tensor:
+    """The same of float32 in one read: in float64, its fourth powers neither overflow nor vanish."""
+    square = x.double().square()
+    # The smallest sum that is not 0 is 1e-180: the clamp only keeps the root's gradient finite at 0.
+    return (square * square).sum(dims, keepdim=True).clamp(min=1e-200).sqrt().sqrt().to(x.dtype)
 
 
 @twin

@@ -20,7 +20,10 @@ GENOTYPES = {
 def step(module: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Output of `module`, a network in any form, and the gradients of its sum of squares, by name; compiled prefixes
     are removed."""
+    marked = getattr(x, "_dynamo_dynamic_indices", ())  # these do not survive `detach`
     x = x.detach().requires_grad_()
+    for dim in marked:
+        torch._dynamo.mark_dynamic(x, dim)
     y = module(x)
     parameters = dict(module.named_parameters()) if isinstance(module, nn.Module) else {}
     grads = torch.autograd.grad(y.square().sum(), [x, *parameters.values()])

@@ -1,4 +1,4 @@
-"""The attentions of the literature under TorchScript, `torch.fx`, `torch.export`, ONNX and dynamo."""
+"""The attentions of the literature under TorchScript, `torch.fx`, `torch.export` and ONNX."""
 
 import copy
 
@@ -38,22 +38,6 @@ def test_fx(name):
     traced = torch.fx.symbolic_trace(module)
     for shape in SHAPES:
         assert_close(traced(draw(*shape)), module(draw(*shape)))
-
-
-@every_attention
-def test_dynamo_makes_one_graph_for_all_sizes(name):
-    module = made(name)
-    graphs = []
-
-    def backend(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    compiled = torch.compile(module, backend=backend, fullgraph=True, dynamic=True)
-    for shape in SHAPES:
-        assert_close(compiled(draw(*shape)), module(draw(*shape)))
-    assert len(graphs) == 1
 
 
 @every_attention

@@ -1,10 +1,16 @@
 """Functions shared by the operations; leaves for `torch.fx`, so call them as `functional.conv(...)`."""
 
+from functools import reduce
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sase_attn import statistics
+
+TAPS = 9
+"""Weights of a convolution that is written out for torch.compile: more would take long to compile."""
 
 
 @torch.fx.wrap
@@ -33,8 +39,23 @@ def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
     weight = weight.to(x.dtype)
     if torch.jit.is_scripting():
         return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
+    if statistics.compiling(x) and weight.shape[:2] == (1, 1) and weight.numel() <= TAPS:
+        return _by_taps(x, weight, padding)
     with statistics.without_autocast(x):
         return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
+
+
+def _by_taps(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
+    """Convolution of one channel to one, written out: a call would keep torch.compile from fusing what is around it,
+    and make it copy a contiguous map to channels_last, because the statistics of that map lead to a convolution."""
+    padded = F.pad(x, [width for width in reversed(padding) for _ in range(2)])
+    terms = []
+    for tap in product(*map(range, weight.shape[2:])):
+        window = padded
+        for dim, start in enumerate(tap, 2):
+            window = window.narrow(dim, start, padded.shape[dim] - weight.shape[dim] + 1)
+        terms.append(weight[(0, 0, *tap)] * window)
+    return reduce(torch.add, terms)
 
 
 @torch.fx.wrap
