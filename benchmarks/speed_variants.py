@@ -63,7 +63,7 @@ class Tail(nn.Module):
 
 
 class FusedTail(nn.Module):
-    """The same, attention, shortcut and ReLU as one unit (`fuse` also folds the norm, which needs a convolution)."""
+    """The same as one unit (at inference `fuse` folds the norm, which needs a convolution)."""
 
     def __init__(self, tail: Tail) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class FusedTail(nn.Module):
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         attention = self.attention
         assert isinstance(attention, SASEBlock)
-        return attention.tail(self.norm(x), shortcut, overwrite=not self.training)
+        return attention.tail(x, shortcut, norm=self.norm)
 
 
 def searched(channels: int, **where: Any) -> SASEBlock:
@@ -124,6 +124,9 @@ def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Modul
             found += _both(family, FusedTail(copy.deepcopy(network)), fast)
         if level == "model" and family in COMPILED_NETWORKS and not network.training:
             found += _both(family, fuse(copy.deepcopy(network)), fast)
+        if level == "model" and family == "SASE" and network.training:
+            module = fuse(copy.deepcopy(network), training=True)
+            found.append(Variant(f"{family}, fused", family, module, under(fast, module), fused=True))
     return found
 
 
