@@ -75,8 +75,8 @@ def test_every_variant_has_a_row_and_a_second_run_none_to_make(tiny, capsys, mon
         wanted |= {"SE, compiled"}
         wanted |= set() if level == "block" else {"plain", "plain, compiled", "SASE, fused", "SASE, fused, compiled"}
         assert wanted <= labels
-        # A network is fused for inference only: the three families, eager and compiled, in both layouts.
-        missing = 2 * 6 if level == "model" else 0
+        # Of the networks three families are fused for inference, eager and compiled, and one for training, eager.
+        missing = 2 * 5 if level == "model" else 0
         assert len(mine) == 4 * len(labels) - missing == len({row["label"] for row in mine})
     for row in found:
         assert 0 < row["ms_low"] <= row["ms"] <= row["ms_high"] and row["copies"] > 0 and row["rounds"] == 2

@@ -101,7 +101,7 @@ def test_block_in_float32(name, backend, layout):
         assert_close(y, expected, torch.float32)
         for key, grad in grads.items():
             # The norm behind the mixer undoes its scale, so that little is left of a sum of large terms.
-            assert_close(grad, expected_grads[key], tolerance=1e-4 if key == "fuse.weight" else 1e-5)
+            assert_close(grad, expected_grads[key], tolerance=1e-4 if key == "fuse.weight" else 2e-5)
 
 
 def test_exports_keep_the_definition():

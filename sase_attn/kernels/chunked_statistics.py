@@ -14,8 +14,6 @@ SUMS = 1e-30, 1e20  # of powers of four in which no term that counts was lost, i
 NORMS = 1e-5, 1e5  # likewise of norms whose third powers are taken
 WEIGHTS = 1e4
 
-SMALLEST = 2.0**-126
-
 
 class Rows:
     """The rows of a set of statistics by name, and of what is saved with them (`centre` and `variance`)."""
@@ -60,7 +58,7 @@ class Weight:
 
     def __init__(self, weight: Tensor) -> None:
         self.largest = weight.abs().amax(1, keepdim=True)
-        self.relative = weight / self.largest.clamp(min=SMALLEST)
+        self.relative = weight / self.largest.clamp(min=torch.finfo(weight.dtype).tiny)
         self.fourth = self.relative.square().square().unsqueeze(1)
 
 
@@ -127,7 +125,7 @@ def _cube(rows: Rows, grads: Rows, chunks: Chunks, part: slice, v: Tensor, axis:
     cube = chunks.buffer("b", part)
     if _within(norm, NORMS):
         return torch.mul(v, v, out=cube).mul_(v), pull / norm**3
-    ratio = torch.mul(v, torch.where(norm < SMALLEST, 0.0, 1 / norm), out=chunks.buffer("a", part))
+    ratio = torch.mul(v, torch.where(norm < torch.finfo(v.dtype).tiny, 0.0, 1 / norm), out=chunks.buffer("a", part))
     return torch.mul(ratio, ratio, out=cube).mul_(ratio), pull
 
 
