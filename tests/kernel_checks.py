@@ -177,14 +177,6 @@ def test_gradients_stop_at_a_shut_relu(operators):
         assert torch.equal(torch.autograd.grad(y, x, g, retain_graph=True)[0], 2.0 * (y > 0))
 
 
-def test_wrong_shortcut(operators):
-    x = draw(2, 5, 7, 3)
-    with pytest.raises(
-        ValueError, match=r"shape and type of the map, \(2, 5, 7, 3\) torch.float32, got \(2, 5, 1, 1\)"
-    ):
-        shared(operators, x).gate(x[:, :, :1, :1], x[:, :1], x[:, :, :1, :1])
-
-
 @LAYOUTS
 def test_gradients_of_any_layout(operators, layout):
     """Expanded from one number, as `sum()` gives them; in the other layout; sliced."""
