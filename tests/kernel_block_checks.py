@@ -72,6 +72,22 @@ def test_block_of_other_types(backend, genotype, dtype):
         assert_close(value, expected_grads[name], dtype if dtype != torch.float32 else None, 3 * TOLERANCES[dtype])
 
 
+@pytest.mark.parametrize("relu", [False, pytest.param(True, marks=slow)])
+def test_tail(backend, relu):
+    x, shortcut = (draw(2, 6, 5, 3, seed=seed, dtype=DOUBLE) for seed in range(2))
+    found = []
+    for choice in (backend, "torch"):
+        module = block("sase")
+        leaves = [x.clone().requires_grad_(), shortcut.clone().requires_grad_(), *module.parameters()]
+        with kernels.use(choice):
+            y = module.tail(*leaves[:2], relu)
+            found.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
+            with torch.no_grad():
+                found[-1].append(module.eval().tail(x.clone(), shortcut, relu, overwrite=True))
+    for value, expected in zip(*found, strict=True):
+        assert_close(value, expected)
+
+
 @pytest.mark.parametrize("own", ["gsop", "l2norm"])
 @pytest.mark.parametrize("place", ["channel_squeeze", "spatial_squeeze_input", "spatial_squeeze_gated"])
 def test_squeezes_without_statistics_among_others(backend, own, place):

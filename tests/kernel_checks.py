@@ -110,23 +110,28 @@ def test_l4_neither_overflows_nor_vanishes(operators, scale, walk):
             assert_close(scaled, plain)
 
 
-@pytest.mark.parametrize("names", [("l4",), ("mean", "l4")], ids=" ".join)
-def test_weights_of_any_magnitude(operators, names, walk):
-    """In float32, of each sample by itself: none, a tiny one, a mixture."""
-    x = draw(3, 4, 5, 3)
-    weight = torch.tensor([[0, 0, 0, 0], [1e-12, 2e-12, 0, 1e-12], [1e8, 1e-12, 1, 0]]).view(3, 4, 1, 1)
+@pytest.mark.parametrize("weight", [(0, 0, 0, 0), (1e-12, 2e-12, 0, 1e-12), (1e8, 1e-12, 1, 0), (1, 0, 1e-12, 2)])
+@pytest.mark.parametrize("names", [("l4",), pytest.param(("mean", "l4"), marks=slow)], ids=" ".join)
+def test_weights_of_any_magnitude(operators, weight, names, walk):
+    """In float32, where the map is dead under the largest one, and large under small ones."""
+    x = draw(1, 4, 5, 3)
+    x[:, 0, 1] = 0
+    if weight[0] == 1:
+        x[:, 1:3] *= 1e12
     found = []
     for dtype in (torch.float32, DOUBLE):
-        leaves = [value.to(dtype).requires_grad_() for value in (x, weight)]
+        leaves = [value.to(dtype).requires_grad_() for value in (x, torch.tensor(weight).float().view(1, 4, 1, 1))]
         if dtype == DOUBLE:
             values = [define(leaves[0] * leaves[1], [1], name) for name in names]
         else:
             values = list(shared(operators, leaves[0], weighted=names).over_channels(leaves[1])[1].values())
-        cotangents = [draw(3, 1, 5, 3, seed=2 + i).to(dtype) for i in range(len(values))]
+        cotangents = [draw(1, 1, 5, 3, seed=2 + i).to(dtype) for i in range(len(values))]
         found.append([*values, *torch.autograd.grad(values, leaves, cotangents)])
     for y, expected in zip(*found, strict=True):
-        for sample, reference in zip(y, expected, strict=True):
-            assert_close(sample, reference)
+        assert_close(y, expected)
+    for channel, reference in zip(found[0][-1].unbind(1), found[1][-1].unbind(1), strict=True):
+        if reference.abs().max() > 1e-30:
+            assert_close(channel, reference)
 
 
 def test_not_a_number_is_passed_on(operators, walk):
@@ -175,14 +180,6 @@ def test_gradients_stop_at_a_shut_relu(operators):
     for cotangent in (float("inf"), float("nan")):
         g = torch.where(y > 0, 1.0, cotangent).detach()
         assert torch.equal(torch.autograd.grad(y, x, g, retain_graph=True)[0], 2.0 * (y > 0))
-
-
-def test_wrong_shortcut(operators):
-    x = draw(2, 5, 7, 3)
-    with pytest.raises(
-        ValueError, match=r"shape and type of the map, \(2, 5, 7, 3\) torch.float32, got \(2, 5, 1, 1\)"
-    ):
-        shared(operators, x).gate(x[:, :, :1, :1], x[:, :1], x[:, :, :1, :1])
 
 
 @LAYOUTS

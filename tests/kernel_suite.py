@@ -6,6 +6,7 @@ By hand: `TRITON_INTERPRET=1 pytest tests/kernel_suite.py`. Memory that no kerne
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from equivalence import step
 from inputs import draw
 from kernel_block_checks import *  # noqa: F403
-from kernel_block_checks import block
+from kernel_block_checks import block, test_block_gradcheck, test_block_gradgradcheck
 from kernel_cases import ALL, AXES, DOUBLE, LAYOUTS, ONE_LAYOUT, channels_last, contiguous, define, read, slow
 from kernel_checks import *  # noqa: F403
 from kernel_checks import assert_agree
@@ -118,53 +119,63 @@ def test_what_the_block_calls(backend):
 
 
 EVERY = selection.bits(ALL)
-for test in (test_block_gradcheck, test_block_gradgradcheck):  # noqa: F405
-    slow(test)  # interpreted; what they check of the kernels, others do too
+slow(test_block_gradcheck), slow(test_block_gradgradcheck)  # what they check of the kernels, others do too
 
 
-@pytest.fixture
-def moved(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Tensor], float]:
-    """Elements of a dense tensor that kernels "load" or "store" in the test, over its size."""
-    from triton.runtime.interpreter import InterpreterBuilder
+class Moved:
+    """Addresses that kernels loaded and stored in the last call."""
 
-    addresses: dict[str, list[np.ndarray]] = {"load": [], "store": []}
-    for kind, position in (("load", 0), ("store", 1)):
-        call = getattr(InterpreterBuilder, f"create_masked_{kind}")
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from triton.runtime.interpreter import InterpreterBuilder
 
-        def recorded(self, pointers, *rest, call=call, kind=kind, position=position):  # type: ignore[no-untyped-def]
-            addresses[kind].append(pointers.data[rest[position].data])
-            return call(self, pointers, *rest)
+        self._addresses: dict[str, list[np.ndarray]] = {}
+        for kind, mask in (("load", 0), ("store", 1)):
+            original = getattr(InterpreterBuilder, f"create_masked_{kind}")
 
-        monkeypatch.setattr(InterpreterBuilder, f"create_masked_{kind}", recorded)
+            def recorded(builder, pointers, *rest, original=original, kind=kind, mask=mask):  # type: ignore[no-untyped-def]
+                self._addresses[kind].append(pointers.data[rest[mask].data])
+                return original(builder, pointers, *rest)
 
-    def times(kind: str, x: Tensor) -> float:
-        found = np.concatenate(addresses[kind])
+            monkeypatch.setattr(InterpreterBuilder, f"create_masked_{kind}", recorded)
+
+    def by(self, call: Callable[..., Any], *args: object) -> Any:
+        self._addresses = {"load": [], "store": []}
+        return call(*args)
+
+    def loads(self, x: Tensor) -> float:
+        """Elements of a dense tensor that were loaded, over its size."""
+        return self._times("load", x)
+
+    def stores(self, x: Tensor) -> float:
+        return self._times("store", x)
+
+    def _times(self, kind: str, x: Tensor) -> float:
+        found = np.concatenate(self._addresses[kind])
         return ((found >= x.data_ptr()) & (found < x.data_ptr() + x.nbytes)).sum() / x.numel()
-
-    return times
 
 
 @pytest.mark.parametrize("layout", [channels_last, pytest.param(contiguous, marks=slow)])
-def test_passes_over_the_maps(operators, layout, walk, moved):
+def test_passes_over_the_maps(operators, layout, walk, monkeypatch):
     """Each operator loads every map that it needs once, and stores once what it gives."""
     x, g, other = (layout(draw(1, 5, 3, 4, seed=seed)) for seed in range(3))
     channel, position = draw(1, 5), draw(1, 12)
-    space = operators.reduce(x, None, 2, EVERY, 0)
-    assert moved("load", x) == 1
-    values, saved = operators.reduce(x, channel, 1, EVERY, EVERY)
-    assert moved("load", x) == 2
-    y = operators.gate(x, channel, position, other, True)
-    assert (moved("load", x), moved("load", other), moved("store", y)) == (3, 1, 1)
-    _, _, masked = operators.sums(x, y, g)
-    assert (moved("load", x), moved("load", y), moved("load", g), moved("store", masked)) == (4, 1, 1, 1)
-    operators.weight_backward(x, channel, values[5:], values[5:], saved[3:], EVERY)
-    assert moved("load", x) == 5
-    over = channel, values, values, saved
-    dx = operators.map_backward(x, masked, channel, position, space[0], *space, *over, EVERY, EVERY, EVERY)
-    assert (moved("load", x), moved("load", masked), moved("store", dx)) == (6, 1, 1)
-    means = values[:2]
-    dx = operators.map_backward(x, g, channel, position, *[space[0][:1]] * 3, channel, means, means, saved, 1, 1, 1)
-    assert (moved("load", x), moved("load", g), moved("store", dx)) == (6, 2, 1)  # gradients of means need no map
+    moved = Moved(monkeypatch)
+    space = moved.by(operators.reduce, x, None, 2, EVERY, 0)
+    assert moved.loads(x) == 1
+    values, saved = moved.by(operators.reduce, x, channel, 1, EVERY, EVERY)
+    assert moved.loads(x) == 1
+    y = moved.by(operators.gate, x, channel, position, other, True)
+    assert (moved.loads(x), moved.loads(other), moved.stores(y)) == (1, 1, 1)
+    _, _, masked = moved.by(operators.sums, x, y, g)
+    assert (moved.loads(x), moved.loads(y), moved.loads(g), moved.stores(masked)) == (1, 1, 1, 1)
+    moved.by(operators.weight_backward, x, channel, values[5:], values[5:], saved[3:], EVERY)
+    assert moved.loads(x) == 1
+    gate, over = (channel, position), (channel, values, values, saved, EVERY, EVERY, EVERY)
+    dx = moved.by(operators.map_backward, x, g, *gate, space[0], *space, *over)
+    assert (moved.loads(x), moved.loads(g), moved.stores(dx)) == (1, 1, 1)
+    over = (channel, values[:2], values[:2], saved, 1, 1, 1)
+    dx = moved.by(operators.map_backward, x, g, *gate, *[space[0][:1]] * 3, *over)
+    assert (moved.loads(x), moved.loads(g), moved.stores(dx)) == (0, 1, 1)  # gradients of means need no map
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 4, 3), *(pytest.param(s, marks=slow) for s in [(1, 1, 1, 1), (3, 4, 1, 1)])])

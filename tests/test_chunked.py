@@ -32,7 +32,7 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fill memory that is allocated with NaN; buffers are new in each test."""
-    monkeypatch.setattr(chunks, "_kept", threading.local())
+    monkeypatch.setattr(chunks, "_kept", type(chunks._kept)())
     torch.use_deterministic_algorithms(True)
     assert torch.empty(3).isnan().all()
     yield

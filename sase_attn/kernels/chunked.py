@@ -52,18 +52,21 @@ def weight_backward(
     rows, slopes = Rows(weighted, values, saved), Rows(weighted, grads, saved)
     weight = weight.to(chunks.type)
     found = torch.empty_like(weight)
-    if not chunked_statistics.norm_is_plain(rows, weight):
+    if chunked_statistics.norm_is_plain(rows, weight):
+        pull = (slopes.of["l4"] / rows.of["l4"] ** 3).unsqueeze(1)
         for part in chunks:
             piece = chunks.load(part)
-            slope = _slope_of_product(rows, slopes, chunks, part, piece, weight)
-            torch.sum(slope.mul_(piece), 2, out=found[part])
-        return found
-    pull = (slopes.of["l4"] / rows.of["l4"] ** 3).unsqueeze(1)
+            power = torch.mul(piece, piece, out=chunks.buffer("a", part))
+            # Products with columns are slow in batches.
+            torch.sum(power.mul_(power).mul_(pull[part]), 2, out=found[part])
+        found.mul_(weight**3)
+        if found.isfinite().all():  # else a map is too large where its weight is small
+            return found
     for part in chunks:
         piece = chunks.load(part)
-        power = torch.mul(piece, piece, out=chunks.buffer("a", part))
-        torch.sum(power.mul_(power).mul_(pull[part]), 2, out=found[part])  # products with columns are slow in batches
-    return found.mul_(weight**3)
+        slope = _slope_of_product(rows, slopes, chunks, part, piece, weight)
+        torch.sum(slope.mul_(piece), 2, out=found[part])
+    return found
 
 
 def gate(
