@@ -130,8 +130,8 @@ class SASEBlock(nn.Module):
             x, overwrite = norm(x), True
         if statistics.fused(x, [1]):
             return self._in_three_reads(together.Squeezes(x, *squeezes), shortcut, relu, overwrite)
-        y = functional.gated(x, *self._gates(x)) + shortcut
-        return torch.relu(y) if relu else y
+        y = functional.gated(x, *self._gates(x)).add_(shortcut)
+        return torch.relu_(y) if relu else y
 
     def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """What x is multiplied by: gates (B, C, 1, 1) and (B, 1, H, W), to be added."""

@@ -13,7 +13,7 @@ from sase_attn.block import SASEBlock
 from sase_attn.insert.attach import Attached
 
 
-class _Fused(nn.Module):
+class _WithTail(nn.Module):
     """What both blocks do after their last convolution."""
 
     conv1: nn.Module
@@ -40,7 +40,7 @@ class _Fused(nn.Module):
         return y if relu else cast(Tensor, act(y))
 
 
-class FusedBottleneck(_Fused, Bottleneck):
+class FusedBottleneck(_WithTail, Bottleneck):
     """timm's `Bottleneck` with a SASE block."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class FusedBottleneck(_Fused, Bottleneck):
         return self._tail(self.conv3(y), x, self.bn3, self.act3)
 
 
-class FusedBasicBlock(_Fused, BasicBlock):
+class FusedBasicBlock(_WithTail, BasicBlock):
     """timm's `BasicBlock` with a SASE block."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def fuse_for_training(model: nn.Module) -> int:
     for block in model.modules():
         if type(block) in _CLASSES and _can(block):
             block.__class__ = _CLASSES[type(block)][0]
-    return sum(isinstance(block, _Fused) for block in model.modules())
+    return sum(isinstance(block, _WithTail) for block in model.modules())
 
 
 def unfuse_from_training(model: nn.Module) -> None:

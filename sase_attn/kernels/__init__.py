@@ -1,6 +1,7 @@
-"""The fused twins of statistics and gates in Triton, which is imported at the first map that they take.
+"""The twins of statistics and gates: in pieces on the CPU (`chunked`), in Triton on CUDA (`operators`).
 
-`use` chooses between them and the definition; see `router` for where the definition is taken anyway.
+Each is imported at the first map that it takes. `use` chooses between them and the definition; see `router` for where
+the definition is taken anyway.
 """
 
 from sase_attn.kernels.router import use as use

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from sase_attn.kernels import chunked_statistics, selection
-from sase_attn.kernels.chunked_statistics import Rows, Weight
+from sase_attn.kernels.chunked_backward import gates_at, row_sets
+from sase_attn.kernels.chunked_backward import map_backward as map_backward
+from sase_attn.kernels.chunked_backward import weight_backward as weight_backward
+from sase_attn.kernels.chunked_statistics import Weight
 from sase_attn.kernels.chunks import Affine, Chunks
 
 threshold_backward = torch.ops.aten.threshold_backward.grad_input  # that of a ReLU
@@ -22,7 +25,7 @@ def reduce(
     kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
     counts = plain.bit_count() + weighted.bit_count(), selection.saved_rows(plain) + selection.saved_rows(weighted)
     values, saved = (x.new_zeros((count, len(x), kept), dtype=chunks.type) for count in counts)
-    first, second = _sets(plain, weighted, values, saved)
+    first, second = row_sets(plain, weighted, values, saved)
     weight = None if weight is None else weight.to(chunks.type)
     factors = None if weight is None else Weight(weight)
     by_powers = second.names == ["l4"]
@@ -41,32 +44,6 @@ def reduce(
     else:
         chunked_statistics.finish(second, weight, chunks, over)
     return values, saved
-
-
-def weight_backward(
-    x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int,
-    affine: Affine | None = None,
-) -> Tensor:  # fmt: skip
-    """Gradient (B, C) of the weight of statistics over the channels."""
-    chunks = Chunks(x, affine)
-    rows, slopes = Rows(weighted, values, saved), Rows(weighted, grads, saved)
-    weight = weight.to(chunks.type)
-    found = torch.empty_like(weight)
-    if chunked_statistics.norm_is_plain(rows, weight):
-        pull = (slopes.of["l4"] / rows.of["l4"] ** 3).unsqueeze(1)
-        for part in chunks:
-            piece = chunks.load(part)
-            power = torch.mul(piece, piece, out=chunks.buffer("a", part))
-            # Products with columns are slow in batches.
-            torch.sum(power.mul_(power).mul_(pull[part]), 2, out=found[part])
-        found.mul_(weight**3)
-        if found.isfinite().all():  # else a map is too large where its weight is small
-            return found
-    for part in chunks:
-        piece = chunks.load(part)
-        slope = _slope_of_product(rows, slopes, chunks, part, piece, weight)
-        torch.sum(slope.mul_(piece), 2, out=found[part])
-    return found
 
 
 def gate(
@@ -106,92 +83,13 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
     return channel, position, masked
 
 
-def map_backward(
-    x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
-    space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
-    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int, affine: Affine | None = None,
-) -> Tensor:  # fmt: skip
-    """Gradient of x: g·(channel + position), and those of the statistics over positions and over channels.
-
-    Of an affine map, the gradient of u: the statistics over the positions are those of u·sign.
-    """
-    chunks = Chunks(x, affine)
-    scale = None if affine is None or affine.scale_shift is None else affine.scale_shift[0]
-    dx = torch.empty_like(x, memory_format=selection.dense_format(x))
-    out = chunks.dense(dx)
-    gradient = None if g is None else chunks.dense(g)
-    over_space: tuple[Rows, Rows] | None = None
-    if space_grads is not None and space_values is not None and space_saved is not None:
-        over_space = Rows(space, space_values, space_saved), Rows(space, space_grads, space_saved)
-    over_channels: ChannelSlopes | None = None
-    if grads is not None and values is not None and saved is not None:
-        over_channels = ChannelSlopes(chunks, weight, grads, values, saved, plain, weighted)
-    for part in chunks:
-        d = chunks.target(out, part)
-        positions = d.shape[2]
-        of_channel = None
-        if over_space is not None and scale is None:
-            of_channel = chunked_statistics.constant(*over_space, part, positions)
-        _start(d, of_channel, None if over_channels is None else over_channels.constant(part))
-        if gradient is not None and channel is not None and position is not None:
-            factor = _sum(channel, position, part, chunks.buffer("a", part))
-            d.addcmul_(chunks.load_other(gradient, part, "g"), factor)
-        if over_channels is not None:
-            over_channels.add(d, part, chunks.load(part))
-        if scale is not None:
-            d.mul_(scale.unsqueeze(1))
-            if over_space is not None:
-                of_channel = chunked_statistics.constant(*over_space, part, positions)
-                if of_channel is not None:
-                    d.add_(of_channel.unsqueeze(2))
-        if over_space is not None and over_space[0].names != ["mean"]:
-            chunked_statistics.add_slope(d, *over_space, chunks, part, chunks.raw(part), 2)
-        if affine is not None and affine.sign is not None:
-            d.mul_(affine.sign.unsqueeze(1))
-        chunks.store(out, part, d)
-    return dx
-
-
-class ChannelSlopes:
-    """dL/dx of statistics over the channels, of x and of x·weight: a constant of the position, and the rest."""
-
-    def __init__(
-        self, chunks: Chunks, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int,
-        weighted: int,
-    ) -> None:  # fmt: skip
-        rows, slopes = _sets(plain, weighted, values, saved), _sets(plain, weighted, grads, saved)
-        self._chunks = chunks
-        self._plain = rows[0], slopes[0]
-        self._weighted = rows[1], slopes[1]
-        self._weight = None if weight is None else weight.to(chunks.type)
-        self._cubes = self._weight is not None and chunked_statistics.norm_is_plain(rows[1], self._weight)
-
-    def constant(self, part: slice) -> Tensor | None:
-        """The part that is the same for all channels; None where there is none."""
-        n = self._chunks.channels
-        return chunked_statistics.constant(*self._plain, part, n)
-
-    def add(self, d: Tensor, part: slice, x: Tensor) -> None:
-        """Add the rest to the piece `d`."""
-        chunked_statistics.add_slope(d, *self._plain, self._chunks, part, x, 1)
-        if self._weight is None:
-            return
-        factor = self._weight[part].unsqueeze(2)
-        if self._cubes:
-            norm, pull = (rows.at("l4", part, 1) for rows in self._weighted)
-            power = torch.mul(factor.square().square(), pull / norm**3, out=self._chunks.buffer("a", part))
-            d.addcmul_(power.mul_(x).mul_(x), x)
-        else:
-            d.addcmul_(_slope_of_product(*self._weighted, self._chunks, part, x, self._weight), factor)
-
-
 def _gate_into(
     y: Tensor, chunks: Chunks, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool
 ) -> Tensor:
     out = chunks.dense(y)
     other = None if shortcut is None else chunks.dense(shortcut)
     for part in chunks:
-        factor = _sum(channel, position, part, chunks.buffer("factor", part))
+        factor = gates_at(channel, position, part, chunks.buffer("factor", part))
         piece = torch.mul(chunks.load(part), factor, out=chunks.target(out, part))
         if other is not None:
             piece.add_(other[part])
@@ -199,33 +97,3 @@ def _gate_into(
             piece.relu_()
         chunks.store(out, part, piece)
     return y
-
-
-def _slope_of_product(rows: Rows, grads: Rows, chunks: Chunks, part: slice, piece: Tensor, weight: Tensor) -> Tensor:
-    """dL/dv of v = x·weight for statistics over the channels."""
-    v = torch.mul(piece, weight[part].unsqueeze(2), out=chunks.buffer("product", part))
-    slope = chunks.buffer("slope", part)
-    _start(slope, None, chunked_statistics.constant(rows, grads, part, v.shape[1]))
-    chunked_statistics.add_slope(slope, rows, grads, chunks, part, v, 1)
-    return slope
-
-
-def _start(d: Tensor, channel: Tensor | None, position: Tensor | None) -> None:
-    """Fill a piece with the sum of what is given of each channel and each position."""
-    if channel is not None and position is not None:
-        torch.add(channel.unsqueeze(2), position.unsqueeze(1), out=d)
-    elif channel is not None:
-        d.copy_(channel.unsqueeze(2))
-    elif position is not None:
-        d.copy_(position.unsqueeze(1))
-    else:
-        d.zero_()
-
-
-def _sum(channel: Tensor, position: Tensor, part: slice, out: Tensor) -> Tensor:
-    return torch.add(channel[part].unsqueeze(2), position[part].unsqueeze(1), out=out)
-
-
-def _sets(plain: int, weighted: int, values: Tensor, saved: Tensor) -> tuple[Rows, Rows]:
-    count, own = plain.bit_count(), selection.saved_rows(plain)
-    return Rows(plain, values[:count], saved[:own]), Rows(weighted, values[count:], saved[own:])

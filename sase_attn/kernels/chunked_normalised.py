@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from sase_attn.kernels import selection
-from sase_attn.kernels.chunked import ChannelSlopes, threshold_backward
+from sase_attn.kernels.chunked import threshold_backward
+from sase_attn.kernels.chunked_backward import ChannelSlopes
 from sase_attn.kernels.chunks import Affine, Chunks
 
 
