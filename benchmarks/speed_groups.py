@@ -163,8 +163,12 @@ def measure(group: Group, rounds: int, deadline: float, tell: Callable[[str], No
 
 
 def _way(variant: Variant) -> tuple[bool, bool]:
-    """What a network has in common with the plain one that it is compared with; a plain tail has nothing to fuse."""
-    return variant.compiled, variant.fused and not isinstance(variant.module, FusedTail)
+    """What a network has in common with the plain one that it is compared with.
+
+    A plain tail, and a plain network in training, have nothing to fuse.
+    """
+    alone = isinstance(variant.module, FusedTail) or variant.module.training
+    return variant.compiled, variant.fused and not alone
 
 
 def _difference(found: list[Tensor], first: dict[str, list[Tensor]], variant: Variant) -> float:

@@ -281,9 +281,12 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 def without_autocast(x: Tensor) -> AbstractContextManager[None]:
     """Context without autocast on the device of `x`; it enters nothing, so adds nothing to a trace, if that is off."""
-    if x.device.type == "meta" or not torch.is_autocast_enabled(x.device.type):
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
+    return torch.autocast(x.device.type, enabled=False) if under_autocast(x) else nullcontext()
+
+
+def under_autocast(x: Tensor) -> bool:
+    """Whether autocast is on for the device of `x`."""
+    return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
 def _count(x: Tensor, dims: list[int]) -> int:

@@ -91,7 +91,8 @@ def test_sizes_that_torch_specialises_are_right_too():
     """A dimension of 1; a batch of 16, above which torch's CPU convolutions run differently."""
     eager = block("sase").float()
     shapes = [(2, 24, 5, 6), (1, 24, 1, 1), (16, 24, 5, 6), (40, 24, 9, 4), (3, 24, 9, 4)]
-    assert_same_steps(compiled(eager), eager, [draw(*shape) for shape in shapes])
+    # Of the mixer's weights the norm behind leaves little: 1e-4 of a sum of large terms.
+    assert_same_steps(compiled(eager), eager, [draw(*shape) for shape in shapes], tolerance=5e-4)
     assert graphs() <= 3
 
 

@@ -80,14 +80,17 @@ def with_dead_parts(*shape: int) -> Tensor:
     return torch.relu(x)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+NCHW, NHWC = torch.contiguous_format, torch.channels_last
+
+
 @pytest.mark.parametrize(
-    "name, backend",
+    "name, backend, layout",
     [
-        pytest.param(name, backend, marks=marks)
+        pytest.param(name, backend, layout, marks=[] if default else [pytest.mark.slow])
         for name in GENOTYPES
         for backend in ("aot_eager", "inductor")
-        for marks in [[pytest.mark.slow] if backend == "inductor" else []]
+        for layout in (NCHW, NHWC)
+        for default in [backend == "aot_eager" and (name == "sase" or layout == NCHW)]
     ],
 )
 def test_block_in_float32(name, backend, layout):
@@ -101,7 +104,7 @@ def test_block_in_float32(name, backend, layout):
         assert_close(y, expected, torch.float32)
         for key, grad in grads.items():
             # The norm behind the mixer undoes its scale, so that little is left of a sum of large terms.
-            assert_close(grad, expected_grads[key], tolerance=1e-4 if key == "fuse.weight" else 2e-5)
+            assert_close(grad, expected_grads[key], tolerance=1e-4 if key == "fuse.weight" else 5e-5)
 
 
 def test_exports_keep_the_definition():

@@ -11,7 +11,7 @@ from safetensors.torch import load, save
 from tolerances import assert_close
 from torch import nn
 
-from sase_attn import Genotype, SASEBlock, attach, genotypes
+from sase_attn import Genotype, SASEBlock, attach, genotypes, kernels
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Op
 from sase_attn.search import SearchBlock, SearchSpace
@@ -75,7 +75,7 @@ def test_sub_networks_are_sase_blocks_with_the_same_weights():
         space = RELEASE if genotype.residual else SMALL
         derived = network.derive(genotype)
         assert isinstance(derived, SASEBlock) and derived.genotype == genotype
-        with network.shared.choose(space.columns(genotype)):
+        with network.shared.choose(space.columns(genotype)), kernels.use("torch"):
             assert torch.equal(copy.deepcopy(network)(x), derived(x)), genotype
     assert network.shared.chosen is None
 

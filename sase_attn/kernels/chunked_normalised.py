@@ -61,6 +61,6 @@ def channel_sums(
         else:
             d.copy_(constant.unsqueeze(1))
         slopes.add(d, part, chunks.load(part))
-        daffine[1] += d.sum((0, 2))
-        daffine[0] += d.mul_(chunks.raw(part)).sum((0, 2))
+        daffine[1] += d.sum(2).sum(0)
+        daffine[0] += d.mul_(chunks.raw(part)).sum(2).sum(0)
     return daffine

@@ -61,6 +61,9 @@ def _by_taps(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
 @torch.fx.wrap
 def dense(x: Tensor, weight: Tensor) -> Tensor:
     """1×1 convolution without bias of (B, C, 1, 1), as a product of matrices, in x's type under autocast too."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if statistics.under_autocast(x):  # where torch.compile would round the gradients of the product
+            return conv(x, weight, [0, 0])
     return statistics.matmul(x.flatten(1), weight.to(x.dtype).flatten(1).t())[:, :, None, None]
 
 
