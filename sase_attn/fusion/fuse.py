@@ -22,7 +22,7 @@ _BLOCKS: dict[type[nn.Module], tuple[tuple[str, ...], str]] = {
 
 
 def fuse(model: Network, training: bool = False) -> Network:
-    """Make a network faster, in place: same outputs (to float rounding), fewer passes over memory.
+    """Run a network in fewer passes over memory, in place: same outputs (to float rounding).
 
     For inference: in timm's ResNets (`sase_resnet50`, `seresnet50`, `ecaresnet50d`, `attached`, …) every batch norm is
     folded into the convolution before it. A SASE block, the addition of the shortcut and the ReLU read the map three
