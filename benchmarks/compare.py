@@ -13,7 +13,6 @@ them. On a GPU: `cifar --data cifar10 --epochs 100 --seeds 3`.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import timm
 import torch
+from memory import peak_mb
 from rows import add_row
 from studies import NETWORKS, Case
 from torch import nn
@@ -125,7 +125,7 @@ def _median(run: Callable[[], None], device: str, steps: int) -> float:
 def _peak(device: str) -> float:
     if device != "cpu":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mb()
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import argparse
 import copy
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from memory import peak_mb
 from rows import add_row
 from torch import Tensor, nn
 
@@ -97,20 +97,16 @@ def measure(label: str, steps: int) -> dict[str, float]:
         else:
             bilevel.step(train, val)
 
-    before = _peak()
+    before = peak_mb()
     first = _seconds(step)
     times = [_seconds(step) for _ in range(steps)]
-    return {"first": first, "seconds": statistics.median(times), "memory_mb": _peak() - before}
+    return {"first": first, "seconds": statistics.median(times), "memory_mb": peak_mb() - before}
 
 
 def _seconds(run: Callable[[], None]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:
