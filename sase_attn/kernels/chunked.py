@@ -66,21 +66,34 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
     chunks = Chunks(x)
     channel = x.new_empty((len(x), x.shape[1]), dtype=chunks.type)
     position = x.new_empty((len(x), x.shape[2] * x.shape[3]), dtype=chunks.type)
-    gradient = chunks.dense(g)
-    masked = x.new_empty(0)
-    if y is not None:
-        masked = torch.empty_like(x, memory_format=selection.dense_format(x))
-        out, output = chunks.dense(masked), chunks.dense(y)
+    gradient = Masked(chunks, x, y, g)
     for part in chunks:
-        piece = chunks.load_other(gradient, part, "g")
-        if y is not None:
-            shut = chunks.load_other(output, part, "a")
-            piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(out, part))
-            chunks.store(out, part, piece)
-        product = torch.mul(piece, chunks.load(part), out=chunks.buffer("b", part))
+        product = torch.mul(gradient.piece(part), chunks.load(part), out=chunks.buffer("b", part))
         torch.sum(product, 2, out=channel[part])
         torch.sum(product, 1, out=position[part])
-    return channel, position, masked
+    return channel, position, gradient.whole
+
+
+class Masked:
+    """A gradient g like x behind a ReLU whose output is y, or behind none; `whole` is filled piece by piece."""
+
+    def __init__(self, chunks: Chunks, x: Tensor, y: Tensor | None, g: Tensor) -> None:
+        self._chunks, self._g = chunks, chunks.dense(g)
+        self.whole = x.new_empty(0)
+        if y is not None:
+            self.whole = torch.empty_like(x, memory_format=selection.dense_format(x))
+            self._out, self._y = chunks.dense(self.whole), chunks.dense(y)
+
+    def piece(self, part: slice) -> Tensor:
+        """A piece, 0 where y is, in the type that is computed in; kept in `whole` if there is a ReLU."""
+        chunks = self._chunks
+        piece = chunks.load_other(self._g, part, "g")
+        if self.whole.numel() == 0:
+            return piece
+        shut = chunks.load_other(self._y, part, "a")
+        piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(self._out, part))
+        chunks.store(self._out, part, piece)
+        return piece
 
 
 def _gate_into(

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import selection
-from sase_attn.kernels.chunked import threshold_backward
+from sase_attn.kernels.chunked import Masked
 from sase_attn.kernels.chunked_backward import ChannelSlopes
 from sase_attn.kernels.chunks import Affine, Chunks
 
@@ -20,19 +19,11 @@ def sums(
     dchannel = u.new_empty((len(u), u.shape[1]), dtype=chunks.type)
     dposition = u.new_empty((len(u), u.shape[2] * u.shape[3]), dtype=chunks.type)
     daffine = torch.zeros((2, u.shape[1]), dtype=chunks.type)
-    gradient = chunks.dense(g)
-    masked = u.new_empty(0)
-    if y is not None:
-        masked = torch.empty_like(u, memory_format=selection.dense_format(u))
-        out, output = chunks.dense(masked), chunks.dense(y)
+    gradient = Masked(chunks, u, y, g)
     rows = affine.rows()
     scale, shift = (row[None, None] for row in rows)
     for part in chunks:
-        piece = chunks.load_other(gradient, part, "g")
-        if y is not None:
-            shut = chunks.load_other(output, part, "a")
-            piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(out, part))
-            chunks.store(out, part, piece)
+        piece = gradient.piece(part)
         product = torch.mul(piece, chunks.raw(part), out=chunks.buffer("b", part))
         count = len(piece)
         over = torch.bmm(scale.expand(count, -1, -1), product) + torch.bmm(shift.expand(count, -1, -1), piece)
@@ -42,7 +33,7 @@ def sums(
         for row, values in enumerate((product, piece)):
             weighted = torch.mul(values, position[part].unsqueeze(1), out=chunks.buffer("a", part)).sum(2)
             daffine[row] += (channel[part] * plain[row] + weighted).sum(0)
-    return dchannel, dposition, masked, daffine
+    return dchannel, dposition, gradient.whole, daffine
 
 
 def channel_sums(

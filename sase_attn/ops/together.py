@@ -44,6 +44,7 @@ class Squeezes:
 
 
 def names(op: nn.Module, dims: list[int]) -> list[str]:
+    """The statistics over these axes that describe a squeeze; none where it reads the map by itself."""
     return op.names if follows(op, dims) else []
 
 
