@@ -1,5 +1,7 @@
 """Gradients of `chunked`: of a map that statistics and gates are taken of, and of the weight of statistics."""
 
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -67,11 +69,12 @@ def map_backward(
         if over_channels is not None:
             over_channels.add(d, part, chunks.load(part))
         if scale is not None:
-            d.mul_(scale.unsqueeze(1))
             if over_space is not None:
                 of_channel = chunked_statistics.constant(*over_space, part, positions)
-                if of_channel is not None:
-                    d.add_(of_channel.unsqueeze(2))
+            if of_channel is None:
+                d.mul_(scale.unsqueeze(1))
+            else:
+                torch.addcmul(of_channel.unsqueeze(2), d, scale.unsqueeze(1), out=d)
         if over_space is not None and over_space[0].names != ["mean"]:
             chunked_statistics.add_slope(d, *over_space, chunks, part, chunks.raw(part), 2)
         if affine is not None and affine.sign is not None:
@@ -98,6 +101,35 @@ class ChannelSlopes:
         """The part that is the same for all channels; None where there is none."""
         n = self._chunks.channels
         return chunked_statistics.constant(*self._plain, part, n)
+
+    def plain(self, part: slice, x: Tensor) -> Tensor | None:
+        """All of it but what the weighted statistics add: a piece, (b, 1, P) where it is the same for all channels."""
+        constant = self.constant(part)
+        row = None if constant is None else constant.unsqueeze(1)
+        if not set(self._plain[0].names) - {"mean"}:
+            return row
+        d = self._chunks.buffer("d", part)
+        _start(d, None, constant)
+        chunked_statistics.add_slope(d, *self._plain, self._chunks, part, x, 1)
+        return d
+
+    def of_product(self, part: slice, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """dL/dv of v = x·weight, as a piece that may be overwritten, and a factor (b, C) that it is to be taken times.
+
+        None without weighted statistics.
+        """
+        if self._weight is None or not self._weighted[0].names:
+            return None
+        if not self._cubes:
+            return _slope_of_product(*self._weighted, self._chunks, part, x, self._weight), None
+        norm, pull = (rows.at("l4", part, 1) for rows in self._weighted)
+        power = torch.mul(x, x, out=self._chunks.buffer("a", part))
+        return power.mul_(x).mul_(pull / norm**3), self._weight[part] ** 3
+
+    def with_care(self) -> Self:
+        """The same without third powers of the map by themselves, which may be too large."""
+        self._cubes = False
+        return self
 
     def add(self, d: Tensor, part: slice, x: Tensor) -> None:
         """Add the rest to the piece `d`."""

@@ -22,36 +22,64 @@ def sums(
     gradient = Masked(chunks, u, y, g)
     rows = affine.rows()
     scale, shift = (row[None, None] for row in rows)
+    columns = torch.stack([torch.ones_like(position), position], 1).to(chunks.type)
     for part in chunks:
         piece = gradient.piece(part)
         product = torch.mul(piece, chunks.raw(part), out=chunks.buffer("b", part))
         count = len(piece)
         over = torch.bmm(scale.expand(count, -1, -1), product) + torch.bmm(shift.expand(count, -1, -1), piece)
         dposition[part] = over[:, 0]
-        plain = product.sum(2), piece.sum(2)
-        dchannel[part] = rows[0] * plain[0] + rows[1] * plain[1]
-        for row, values in enumerate((product, piece)):
-            weighted = torch.mul(values, position[part].unsqueeze(1), out=chunks.buffer("a", part)).sum(2)
-            daffine[row] += (channel[part] * plain[row] + weighted).sum(0)
+        # One product with two rows costs less than two sums over the positions.
+        totals = [torch.bmm(columns[part], values.transpose(1, 2)) for values in (product, piece)]
+        dchannel[part] = rows[0] * totals[0][:, 0] + rows[1] * totals[1][:, 0]
+        for row, (plain, weighted) in enumerate(total.unbind(1) for total in totals):
+            daffine[row] += (channel[part] * plain + weighted).sum(0)
     return dchannel, dposition, gradient.whole, daffine
 
 
-def channel_sums(
+def channels_backward(
     u: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int, weighted: int,
     affine: Affine,
-) -> Tensor:  # fmt: skip
-    """Σ of dL/dx·u·sign and of dL/dx, (2, C), for statistics over the channels."""
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """For statistics over the channels: Σ of dL/dx·u·sign and of dL/dx, (2, C); the gradient (B, C) of the weight.
+
+    Without a weight its gradient has no elements. That of v = x·weight is summed like that of x, and x = u·sign·scale +
+    shift makes both gradients of the sums: one pass over the map.
+    """
     chunks = Chunks(u, affine)
-    daffine = torch.zeros((2, u.shape[1]), dtype=chunks.type)
     slopes = ChannelSlopes(chunks, weight, grads, values, saved, plain, weighted)
+    sums = torch.zeros((2, 2, len(u), u.shape[1]), dtype=chunks.type)
+    of_x, of_v = _sum_slopes(sums, chunks, slopes)
+    if not of_v.isfinite().all():  # third powers of a map that is too large where its weight is small
+        of_x, of_v = _sum_slopes(sums, chunks, slopes.with_care())
+    if weight is None:
+        return of_x.sum(1), of_v.new_empty(0)
+    scale, shift = affine.rows()
+    return (of_x + weight.to(chunks.type) * of_v).sum(1), scale * of_v[0] + shift * of_v[1]
+
+
+def _sum_slopes(sums: Tensor, chunks: Chunks, slopes: ChannelSlopes) -> Tensor:
+    """Σ over the positions of d·u·sign and of d, for the part d of dL/dx that is not through v, and for dL/dv."""
+    of_x, of_v = sums
     for part in chunks:
-        d = chunks.buffer("d", part)
-        constant = slopes.constant(part)
-        if constant is None:
-            d.zero_()
-        else:
-            d.copy_(constant.unsqueeze(1))
-        slopes.add(d, part, chunks.load(part))
-        daffine[1] += d.sum(2).sum(0)
-        daffine[0] += d.mul_(chunks.raw(part)).sum(2).sum(0)
-    return daffine
+        u, x = chunks.pair(part)
+        d = slopes.plain(part, x)
+        if d is not None:
+            if d.shape[1] == 1:
+                of_x[1, part] = d.sum(2)
+                of_x[0, part] = torch.bmm(d, u.transpose(1, 2))[:, 0]
+            else:
+                _write_sums(of_x[:, part], d, u)
+        product = slopes.of_product(part, x)
+        if product is not None:
+            slope, factor = product
+            _write_sums(of_v[:, part], slope, u)
+            if factor is not None:
+                of_v[:, part] *= factor
+    return sums
+
+
+def _write_sums(sums: Tensor, d: Tensor, u: Tensor) -> None:
+    """Sums over the positions of d·u and of d, which is lost."""
+    torch.sum(d, 2, out=sums[1])
+    torch.sum(d.mul_(u), 2, out=sums[0])

@@ -53,11 +53,15 @@ class Chunks:
 
     def load(self, part: slice) -> Tensor:
         """A piece of the map in the type that is computed in, in a buffer if it is not as it is in memory."""
+        return self.pair(part)[1]
+
+    def pair(self, part: slice) -> tuple[Tensor, Tensor]:
+        """What `raw` and `load` give."""
         u = self.raw(part)
         if self._affine is None or self._affine.scale_shift is None:
-            return u
+            return u, u
         scale, shift = (row.unsqueeze(1) for row in self._affine.rows())
-        return torch.addcmul(shift, u, scale, out=self.buffer("x", part))
+        return u, torch.addcmul(shift, u, scale, out=self.buffer("x", part))
 
     def raw(self, part: slice) -> Tensor:
         """The same of u·sign."""

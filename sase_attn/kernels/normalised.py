@@ -139,12 +139,10 @@ class _Channels(torch.autograd.Function):
             dweight = rest[0] if rest else None
         else:
             known = _affine(plan, affine)
-            every = grads, values, saved
-            daffine = chunked_normalised.channel_sums(u, weight, *every, plan.plain, plan.weighted, known)
-            if weight is not None:
-                count, own = plan.plain.bit_count(), selection.saved_rows(plan.plain)
-                weighted = grads[count:], values[count:], saved[own:]
-                dweight = chunked.weight_backward(u, weight, *weighted, plan.weighted, known)
+            daffine, dweight = chunked_normalised.channels_backward(
+                u, weight, grads, values, saved, plan.plain, plan.weighted, known
+            )
+            dweight = None if weight is None else dweight
         return None, torch.cat([grads, values, saved]), weight, affine, dweight, daffine, None
 
 
