@@ -34,8 +34,8 @@ class Reads:
     """
 
     def __init__(self, x: Tensor, space: list[str], channels: list[str], weighted: list[str]) -> None:
-        parts = [tuple(part for name in names for part in PARTS[name]) for names in (space, channels, weighted)]
-        self._map = functions.SharedMap(x, router.operators(x), kernel_definition, *parts)
+        sets = [parts(names) for names in (space, channels, weighted)]
+        self._map = functions.SharedMap(x, router.operators(x), kernel_definition, *sets)
         self._channels, self._weighted = channels, weighted
         self.space = completed(space, self._map.space, _count(x, [2, 3]))
         """Those over [2, 3], in the order asked for."""
@@ -67,18 +67,23 @@ PARTS: dict[str, tuple[str, ...]] = {
 """Of each statistic, those of the kernels that it follows from; see `completed`."""
 
 
-def completed(names: list[str], parts: dict[str, Tensor], n: int) -> list[Tensor]:
+def parts(names: list[str]) -> tuple[str, ...]:
+    """The statistics of the kernels that these follow from."""
+    return tuple(part for name in names for part in PARTS[name])
+
+
+def completed(names: list[str], of: dict[str, Tensor], n: int) -> list[Tensor]:
     """Statistics of n elements from what kernels compute of them."""
     found: list[Tensor] = []
     for name in names:
         if name == "std":
-            found.append(parts["std"] * (n / max(n - 1, 1)) ** 0.5)
+            found.append(of["std"] * (n / max(n - 1, 1)) ** 0.5)
         elif name == "skewness":
-            found.append(parts["third"] / (parts["std"].square() + 1e-5) ** 1.5)
+            found.append(of["third"] / (of["std"].square() + 1e-5) ** 1.5)
         elif name == "l4_mean":
-            found.append(parts["l4"] / n**0.25)
+            found.append(of["l4"] / n**0.25)
         else:
-            found.append(parts[PARTS[name][0]])
+            found.append(of[PARTS[name][0]])
     return found
 
 

@@ -44,7 +44,7 @@ OPS_LAYERS = [
     {"registry"},
 ]
 INSERT_LAYERS = [{"adapters", "trial"}, {"attach", "kinds", "channels"}, {"replace"}, {"tile"}]
-FUSION_LAYERS = [{"folding", "training"}, {"fuse"}]
+FUSION_LAYERS = [{"folding", "tails"}, {"training"}, {"fuse"}]
 INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS, "fusion": FUSION_LAYERS}
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar, cast
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from sase_attn.block import SASEBlock
+from sase_attn.fusion import tails
 from sase_attn.fusion.folding import folded
 from sase_attn.fusion.training import fuse_for_training, unfuse_from_training
 from sase_attn.insert.attach import Attached
@@ -27,16 +27,19 @@ def fuse(model: Network, training: bool = False) -> Network:
     For inference: in timm's ResNets (`sase_resnet50`, `seresnet50`, `ecaresnet50d`, `attached`, …) every batch norm is
     folded into the convolution before it. A SASE block, the addition of the shortcut and the ReLU read the map three
     times and write it once, as the block alone does, eagerly by `sase_attn.kernels` and inside `torch.compile` by its
-    own fusion; other attention is followed by an addition and a ReLU in place. `unfuse` undoes it.
+    own fusion; timm's SE and ECA modules read it twice. Other attention is followed by an addition and a ReLU in
+    place. `unfuse` undoes it.
 
     A network fused for inference has other parameters and state dict keys, and `train()` raises.
 
-    For training (`training=True`): the last batch norm of a residual block, its SASE block, the shortcut and the ReLU
-    become one unit, which keeps one map for the backward pass, the input of the norm, beside its output, as a block
-    without attention does. Parameters, state dict keys and `eval()` stay as they are; gradients are the same. Where it
-    does not apply (CUDA for now, `torch.compile`, squeezes without statistics, other attention, norms other than
-    `nn.BatchNorm2d`, drop path) the layers are applied one after the other. Hooks of the norm and of the attention are
-    not called.
+    For training (`training=True`): the last batch norm of a residual block, its attention (a SASE block, or timm's
+    `SEModule`, `EffectiveSEModule` or `EcaModule`), the shortcut and the ReLU become one unit, which keeps one map for
+    the backward pass, the input of the norm, beside its output, as a block without attention does. Parameters, state
+    dict keys and `eval()` stay as they are; gradients are the same. Where it does not apply (CUDA for now,
+    `torch.compile`, squeezes without statistics, other attention, norms other than `nn.BatchNorm2d`, drop path) the
+    layers are applied one after the other.
+
+    Hooks of what became part of a unit are not called.
 
     Args:
         model: a network that contains residual blocks of timm's ResNet; in eval mode for inference.
@@ -46,14 +49,17 @@ def fuse(model: Network, training: bool = False) -> Network:
         The network itself.
 
     Raises:
-        ValueError: it has no such block (for training: none with a SASE block), or is in train mode without
+        ValueError: it has no such block (for training: none with such attention), or is in train mode without
             `training`.
     """
     if training:
         if any(isinstance(module, _Fused) for module in model.modules()):
             raise ValueError("the network is fused for inference: call sase_attn.unfuse(model) first")
         if not fuse_for_training(model):
-            raise ValueError(f"{type(model).__name__} has no residual block of timm's ResNet with a SASE block")
+            raise ValueError(
+                f"{type(model).__name__} has no residual block of timm's ResNet with attention that joins its tail in "
+                "training (SASEBlock, or timm's SEModule, EffectiveSEModule or EcaModule; no drop path)"
+            )
         return model
     unfuse_from_training(model)
     blocks = [(name, module) for name, module in model.named_modules() if type(module) in _BLOCKS]
@@ -130,9 +136,7 @@ class FusedBlock(_Fused):
                 layers += [layer.host, layer.attn]
             elif layer is not None:
                 layers.append(layer)
-        self.attention: SASEBlock | None = None
-        if type(layers[-1]) is SASEBlock:
-            self.attention = cast(SASEBlock, layers.pop())
+        self.attention = layers.pop() if tails.is_known(layers[-1]) else None
         self.layers = folded(layers)
         self.shortcut = folded([getattr(block, "downsample")])  # noqa: B009  mypy takes attributes for tensors
         self.act = block.get_submodule(act)
@@ -144,7 +148,7 @@ class FusedBlock(_Fused):
         if self.attention is None:
             y += shortcut
             return cast(Tensor, self.act(y))
-        y = self.attention.tail(y, shortcut, relu=self.relu, overwrite=True)
+        y = tails.tail(self.attention, y, shortcut, self.relu, overwrite=True)
         return y if self.relu else cast(Tensor, self.act(y))
 
 

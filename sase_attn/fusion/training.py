@@ -9,7 +9,7 @@ from typing import cast
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
-from sase_attn.block import SASEBlock
+from sase_attn.fusion import tails
 from sase_attn.insert.attach import Attached
 
 
@@ -36,12 +36,12 @@ class _WithTail(nn.Module):
         if downsample is not None:
             shortcut = downsample(shortcut)
         relu = type(act) is nn.ReLU
-        y = cast(SASEBlock, attention).tail(x, shortcut, relu=relu, norm=norm)
+        y = tails.tail(cast(nn.Module, attention), x, shortcut, relu, norm)
         return y if relu else cast(Tensor, act(y))
 
 
 class FusedBottleneck(_WithTail, Bottleneck):
-    """timm's `Bottleneck` with a SASE block."""
+    """timm's `Bottleneck` with attention."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.bn1(self.conv1(x)))
@@ -50,7 +50,7 @@ class FusedBottleneck(_WithTail, Bottleneck):
 
 
 class FusedBasicBlock(_WithTail, BasicBlock):
-    """timm's `BasicBlock` with a SASE block."""
+    """timm's `BasicBlock` with attention."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
@@ -80,8 +80,8 @@ def unfuse_from_training(model: nn.Module) -> None:
 
 
 def _can(block: nn.Module) -> bool:
-    """Whether a SASE block is all there is between the last norm and the shortcut: with drop path it is not."""
+    """Whether known attention is all there is between the last norm and the shortcut: with drop path it is not."""
     norm = getattr(block, _CLASSES[type(block)][1])
     attention = norm.attn if isinstance(norm, Attached) else getattr(block, "se", None)
     both = isinstance(norm, Attached) and getattr(block, "se", None) is not None
-    return type(attention) is SASEBlock and getattr(block, "drop_path", None) is None and not both
+    return tails.is_known(attention) and getattr(block, "drop_path", None) is None and not both

@@ -13,7 +13,7 @@ from sase_attn.ops import together
 from sase_attn.ops.reductions import Reduction
 
 # Statistics of the kernels, of x = scale·u + shift with a scale that is not negative, from those of u.
-_OF_NORMALISED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+OF_NORMALISED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "mean": lambda value, scale, shift: value * scale + shift,
     "maximum": lambda value, scale, shift: value * scale + shift,
     "std": lambda value, scale, shift: value * scale,
@@ -23,14 +23,18 @@ _OF_NORMALISED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 def applies(norm: nn.Module, channel: nn.Module, of_gated: nn.Module, of_input: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Whether these squeezes behind that norm can be had from the map before it."""
-    if type(norm) is not nn.BatchNorm2d or norm.weight is None:
-        return False
-    parts = {part for name in together.names(channel, together.SPACE) for part in statistics.PARTS[name]}
     follow = [
         together.follows(op, dims)
         for op, dims in ((channel, together.SPACE), (of_gated, together.CHANNELS), (of_input, together.CHANNELS))
     ]
-    return all(follow) and parts <= _OF_NORMALISED.keys()
+    return all(follow) and is_known(norm, together.names(channel, together.SPACE))
+
+
+def is_known(norm: nn.Module, space: list[str]) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether statistics over the positions behind that norm follow from those before it."""
+    if type(norm) is not nn.BatchNorm2d or norm.weight is None:
+        return False
+    return set(statistics.parts(space)) <= OF_NORMALISED.keys()
 
 
 def takes(u: Tensor) -> bool:
@@ -38,17 +42,19 @@ def takes(u: Tensor) -> bool:
     return statistics.fused(u, together.CHANNELS) and router.operators(u) is router.chunked()
 
 
-class NormalisedSqueezes:
-    """The squeezes of `norm(u)`, where `applies` and `takes` say so; running statistics are updated as by the norm."""
+class NormalisedReads:
+    """`statistics.Reads` of `norm(u)`, where `takes` says so; running statistics are updated as by the norm.
+
+    Args:
+        space: names of statistics over [2, 3], whose parts are all in `OF_NORMALISED`; `channels`, over [1];
+            `weighted`, over [1] of the map times a weight.
+    """
 
     def __init__(
-        self, u: Tensor, norm: nn.BatchNorm2d, channel: nn.Module, of_gated: nn.Module, of_input: nn.Module
+        self, u: Tensor, norm: nn.BatchNorm2d, space: list[str], channels: list[str], weighted: list[str]
     ) -> None:
-        self._channel, self._of_gated, self._of_input = (cast(Reduction, op) for op in (channel, of_gated, of_input))
-        space = together.names(channel, together.SPACE)
-        over, weighted = (together.names(op, together.CHANNELS) for op in (of_input, of_gated))
-        self._names = over, weighted
-        parts = [tuple(part for name in names for part in statistics.PARTS[name]) for names in (space, over, weighted)]
+        self._names = channels, weighted
+        parts = [statistics.parts(names) for names in (space, channels, weighted)]
         by_batch = norm.training or norm.running_mean is None
         if by_batch:
             parts[0] += ("mean", "std")
@@ -63,25 +69,44 @@ class NormalisedSqueezes:
         scale = weight.abs() / (variance + norm.eps).sqrt()
         shift = bias - scale * mean
         self._map.normalise(scale, shift)
-        of_x = {name: _OF_NORMALISED[name](of_u[name], scale, shift)[:, :, None, None] for name in parts[0]}
-        self._space = statistics.completed(space, of_x, n)
+        of_x = {name: OF_NORMALISED[name](of_u[name], scale, shift)[:, :, None, None] for name in parts[0]}
+        self.space = statistics.completed(space, of_x, n)
+        """Those over [2, 3], in the order asked for."""
         self._n = u.shape[1]
+
+    def over_channels(self, weight: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """As `Reads.over_channels`."""
+        plain, weighted = self._map.over_channels(weight)
+        names = self._names
+        return statistics.completed(names[0], plain, self._n), statistics.completed(names[1], weighted, self._n)
+
+    def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
+        """As `Reads.gate`."""
+        return self._map.gate(channel, position, shortcut, relu)
+
+
+class NormalisedSqueezes:
+    """The squeezes of `norm(u)`, where `applies` and `takes` say so."""
+
+    def __init__(
+        self, u: Tensor, norm: nn.BatchNorm2d, channel: nn.Module, of_gated: nn.Module, of_input: nn.Module
+    ) -> None:
+        self._channel, self._of_gated, self._of_input = (cast(Reduction, op) for op in (channel, of_gated, of_input))
+        over, weighted = (together.names(op, together.CHANNELS) for op in (of_input, of_gated))
+        self._reads = NormalisedReads(u, norm, together.names(channel, together.SPACE), over, weighted)
 
     def channel(self) -> Tensor:
         """The channel squeeze, (B, C, 1, 1)."""
-        return self._channel.combine(self._space)
+        return self._channel.combine(self._reads.space)
 
     def spatial(self, gate: Tensor) -> tuple[Tensor, Tensor]:
         """The spatial squeezes of x·gate and of x, (B, 1, H, W), for a gate (B, C, 1, 1)."""
-        found = self._map.over_channels(gate)
-        plain, weighted = (
-            statistics.completed(names, of, self._n) for names, of in zip(self._names, found, strict=True)
-        )
+        plain, weighted = self._reads.over_channels(gate)
         return self._of_gated.combine(weighted), self._of_input.combine(plain)
 
     def gated(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
         """x·(channel + position), plus a shortcut, through a ReLU."""
-        return self._map.gate(channel, position, shortcut, relu)
+        return self._reads.gate(channel, position, shortcut, relu)
 
 
 def _of_batch(norm: nn.BatchNorm2d, of_u: dict[str, Tensor], n: int, sign: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,85 @@
+"""The tail of a residual block as one unit: batch norm, attention, shortcut and ReLU.
+
+For SASE blocks, and for attention that scales channels by what it makes of their means: timm's SE and ECA modules and
+what derives from them.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from timm.layers import EcaModule, EffectiveSEModule, SEModule
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.block import SASEBlock
+from sase_attn.ops import functional, normalised
+
+
+def is_known(attention: nn.Module | None) -> bool:
+    """Whether `tail` takes this attention."""
+    return type(attention) is SASEBlock or _gate_of(attention) is not None
+
+
+def tail(
+    attention: nn.Module,
+    x: Tensor,
+    shortcut: Tensor,
+    relu: bool,
+    norm: nn.Module | None = None,
+    overwrite: bool = False,
+) -> Tensor:
+    """attention(norm(x)) + shortcut, through a ReLU, for attention that `is_known`; see `SASEBlock.tail`."""
+    if isinstance(attention, SASEBlock):
+        return attention.tail(x, shortcut, relu=relu, norm=norm, overwrite=overwrite)
+    functional.check_shortcut(x, shortcut)
+    names = ["mean", "maximum"] if getattr(attention, "add_maxpool", False) else ["mean"]
+    if norm is not None:
+        if normalised.is_known(norm, names) and normalised.takes(x):
+            behind = normalised.NormalisedReads(x, norm, names, [], [])
+            return behind.gate(*_gates(attention, behind.space, x), shortcut, relu)
+        x, overwrite = norm(x), True
+    if statistics.fused(x, [2, 3]):
+        reads = statistics.Reads(x, names, [], [])
+        return reads.gate(*_gates(attention, reads.space, x), shortcut, relu, overwrite)
+    y = cast(Tensor, attention(x)).add_(shortcut)
+    return torch.relu_(y) if relu else y
+
+
+def _gates(attention: nn.Module, space: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """What x is multiplied by, (B, C, 1, 1), and what is added to that at each position: nothing."""
+    squeezed = space[0] if len(space) == 1 else 0.5 * space[0] + 0.5 * space[1]
+    gate = _gate_of(attention)
+    assert gate is not None
+    return gate(attention, squeezed.to(x.dtype)), x.new_zeros((1, 1, 1, 1))
+
+
+def _gate_of(attention: nn.Module | None) -> Callable[[Any, Tensor], Tensor] | None:
+    """How it makes its gate, None unless its `forward` is that of a class which is known."""
+    for cls, gate in _GATES.items():
+        if isinstance(attention, cls) and type(attention).forward is cls.forward:
+            return gate
+    return None
+
+
+def _se(module: Any, squeezed: Tensor) -> Tensor:
+    hidden = module.act(module.bn(module.fc1(squeezed)))
+    return cast(Tensor, module.gate(module.fc2(hidden)))
+
+
+def _effective_se(module: Any, squeezed: Tensor) -> Tensor:
+    return cast(Tensor, module.gate(module.fc(squeezed)))
+
+
+def _eca(module: Any, squeezed: Tensor) -> Tensor:
+    y = module.conv(squeezed.flatten(1).unsqueeze(1))
+    if module.conv2 is not None:
+        y = module.conv2(module.act(y))
+    return cast(Tensor, module.gate(y).flatten(1)[:, :, None, None])
+
+
+_GATES: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
+    SEModule: _se,
+    EffectiveSEModule: _effective_se,
+    EcaModule: _eca,
+}
