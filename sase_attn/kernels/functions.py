@@ -146,7 +146,7 @@ class _Channels(torch.autograd.Function):
             if takes_definition(grads):
                 names = selection.names_of(plan.weighted)
                 (dweight,) = by_definition(
-                    lambda: plan.definition(x * weight[:, :, None, None], names, CHANNELS),
+                    lambda weight: plan.definition(x * weight[:, :, None, None], names, CHANNELS),
                     [weight],
                     list(grads[count:]),
                 )
@@ -190,11 +190,15 @@ def takes_definition(*grads: Tensor | None) -> bool:
     return torch.is_grad_enabled() or router.transformed() or any(router.is_batched(g) for g in grads)
 
 
-def by_definition(read: Callable[[], list[Tensor]], leaves: list[Tensor], grads: list[Tensor]) -> list[Tensor | None]:
-    """Gradients of leaves, None of constant ones, from those of what is read, in any shape with as many elements."""
+def by_definition(read: Callable[..., list[Tensor]], leaves: list[Tensor], grads: list[Tensor]) -> list[Tensor | None]:
+    """Gradients of leaves, None of constant ones, from those of what is read, in any shape with as many elements.
+
+    `read` is given leaves of its own: what else it reads may follow from them, and has its gradient elsewhere.
+    """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        values = read()
+        leaves = [leaf.view_as(leaf) for leaf in leaves]
+        values = read(*leaves)
     like = [row.reshape(value.shape).to(value.dtype) for row, value in zip(grads, values, strict=True)]
     needed = [leaf for leaf in leaves if leaf.requires_grad]
     found = iter(torch.autograd.grad(values, needed, like, create_graph=create_graph) if needed else ())
@@ -231,11 +235,11 @@ def _gradient(
     found: list[Tensor | None] = []
     if dvalues is not None:
         names = selection.names_of(plan.space)
-        found += by_definition(lambda: plan.definition(x, names, SPACE), [x], list(dvalues))
+        found += by_definition(lambda x: plan.definition(x, names, SPACE), [x], list(dvalues))
     if packed is not None:
         sets = plan.definition, plan.plain, plan.weighted
         grads = list(unpacked(packed, plan.plain, plan.weighted)[0])
-        found += by_definition(lambda: over_channels(x, *sets, weight), [x], grads)
+        found += by_definition(lambda x: over_channels(x, *sets, weight), [x], grads)
     for gradient in found:
         dx = dx if gradient is None else dx + gradient
     if g is not None and channel is not None and position is not None:

@@ -134,7 +134,9 @@ class _Channels(torch.autograd.Function):
         if functions.takes_definition(grads):
             leaves = [affine] if weight is None else [affine, weight]
             daffine, *rest = functions.by_definition(
-                lambda: _over_channels(_normalised(u, plan, affine), plan, weight), leaves, list(grads)
+                lambda affine, weight=None: _over_channels(_normalised(u, plan, affine), plan, weight),
+                leaves,
+                list(grads),
             )
             dweight = rest[0] if rest else None
         else:
@@ -164,7 +166,9 @@ class _Gate(torch.autograd.Function):
         if functions.takes_definition(g):
             g = g if y is None else torch.where(y <= 0, 0, g)
             dchannel, dposition, daffine = functions.by_definition(
-                lambda: [_normalised(u, plan, affine) * _gates(u, channel, position)], [channel, position, affine], [g]
+                lambda channel, position, affine: [_normalised(u, plan, affine) * _gates(u, channel, position)],
+                [channel, position, affine],
+                [g],
             )
         else:
             known = _affine(plan, affine)
@@ -205,7 +209,7 @@ def _gradient(
     if g is not None:
         grads.append(g)
 
-    def read() -> list[Tensor]:
+    def read(u: Tensor) -> list[Tensor]:
         found: list[Tensor] = []
         if dvalues is not None:
             signed = u if plan.sign is None else u * plan.sign[:, None, None]
