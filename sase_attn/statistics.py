@@ -46,7 +46,14 @@ class Reads:
         plain, weighted = self._map.over_channels(weight)
         return completed(self._channels, plain, self._n), completed(self._weighted, weighted, self._n)
 
-    def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
+    def gate(
+        self,
+        channel: Tensor,
+        position: Tensor,
+        shortcut: Tensor | None = None,
+        relu: bool = False,
+        overwrite: bool = False,
+    ) -> Tensor:
         """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus a shortcut, through a ReLU; once, at last.
 
         `overwrite`: x may be lost where no gradient is recorded.

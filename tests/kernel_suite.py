@@ -18,6 +18,7 @@ from kernel_block_checks import block, test_block_gradcheck, test_block_gradgrad
 from kernel_cases import ALL, AXES, DOUBLE, LAYOUTS, ONE_LAYOUT, channels_last, contiguous, define, read, slow
 from kernel_checks import *  # noqa: F403
 from kernel_checks import assert_agree
+from kernel_search_checks import *  # noqa: F403
 from kernel_transform_checks import *  # noqa: F403
 from tolerances import TOLERANCES, assert_close
 from torch import Tensor

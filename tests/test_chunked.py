@@ -17,6 +17,7 @@ from kernel_block_checks import assert_same, block
 from kernel_cases import ALL_LAYOUTS, AXES, DOUBLE, define, read
 from kernel_checks import *  # noqa: F403
 from kernel_checks import assert_agree
+from kernel_search_checks import *  # noqa: F403
 from kernel_transform_checks import *  # noqa: F403
 from tolerances import TOLERANCES, assert_close
 

@@ -1,4 +1,7 @@
-"""The shared implementation of a super-network block against its definition, in float64; its statistics."""
+"""The shared implementation of a super-network block against its definition, in float64; what it keeps and reads.
+
+By the kernels for the CPU and without any; `kernel_search_checks.py` has what holds for those in Triton as well.
+"""
 
 import copy
 
@@ -6,13 +9,14 @@ import pytest
 import torch
 from inputs import draw, randomise
 from tolerances import assert_close
+from torch.overrides import TorchFunctionMode
 
-from sase_attn import list_ops, statistics
+from sase_attn import kernels, list_ops, statistics
 from sase_attn.genotype import EDGES
-from sase_attn.ops import OP_SETS, Op, channel_squeeze, reductions
+from sase_attn.kernels import chunks, router
+from sase_attn.ops import OP_SETS, Op, channel_squeeze, reductions, spatial_squeeze
 from sase_attn.search import SearchBlock, SearchSpace
-from sase_attn.search import moments as moments_module
-from sase_attn.search.moments import CHANNELS, SPACE, moments
+from sase_attn.search.passes import standardised_sums
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EVERYTHING = SearchSpace({edge: tuple(list_ops(op_set)) for edge, op_set in EDGES.items()})
@@ -42,16 +46,25 @@ def outputs_and_gradients(block, x, cotangent):
 @pytest.mark.parametrize("shape", [(3, 8, 7, 6), (2, 16, 16, 16), (5, 33, 2, 3)], ids=str)
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_both_implementations_agree(space, shape, training, monkeypatch):
-    monkeypatch.setattr(moments_module, "CHUNK_BYTES", 8 * 2 * shape[1] * shape[2] * shape[3])  # two samples at a time
+    two_samples_at_a_time(shape, monkeypatch)
     plain, shared = (block.train(training) for block in pair(space, shape[1]))
+    without = copy.deepcopy(shared)
     x, cotangent = draw(*shape, dtype=torch.float64), draw(*shape, seed=1, dtype=torch.float64)
-    y, grads = outputs_and_gradients(plain, x, cotangent)
-    again, shared_grads = outputs_and_gradients(shared, x, cotangent)
-    assert_close(again, y, tolerance=1e-12)
-    for name, grad in grads.items():
-        assert_close(shared_grads[name], grad, tolerance=1e-12)
-    for name, value in plain.named_buffers():
-        assert_close(dict(shared.named_buffers())[name].double(), value.double(), tolerance=1e-12)
+    with kernels.use("torch"):
+        y, grads = outputs_and_gradients(plain, x, cotangent)
+        others = [(without, *outputs_and_gradients(without, x, cotangent))]
+    others.append((shared, *outputs_and_gradients(shared, x, cotangent)))
+    for block, again, shared_grads in others:
+        assert_close(again, y, tolerance=1e-12)
+        for name, grad in grads.items():
+            assert_close(shared_grads[name], grad, tolerance=1e-12)
+        for name, value in plain.named_buffers():
+            assert_close(dict(block.named_buffers())[name].double(), value.double(), tolerance=1e-12)
+
+
+def two_samples_at_a_time(shape, monkeypatch):
+    monkeypatch.setattr(chunks, "_kept", type(chunks._kept)())
+    monkeypatch.setattr(chunks, "BYTES", 8 * 2 * shape[1] * shape[2] * shape[3])
 
 
 def test_float32_is_as_close_to_the_truth_as_the_definition():
@@ -67,63 +80,74 @@ def test_float32_is_as_close_to_the_truth_as_the_definition():
     assert errors["shared"] < 2 * errors["plain"] + 1e-6
 
 
-def test_half_precision_inputs_and_autocast():
+@pytest.mark.parametrize("backend", ["auto", "torch"])
+def test_half_precision_inputs_and_autocast(backend):
     plain, shared = pair(SPACES["release"], 8, torch.float32)
-    x = draw(2, 8, 6, 6, dtype=torch.bfloat16)
-    assert shared(x).dtype == torch.bfloat16
-    with torch.autocast("cpu", torch.bfloat16):
-        assert_close(shared(x.float()), plain(x.float()), tolerance=1e-5)
+    x, cotangent = draw(2, 8, 6, 6, dtype=torch.bfloat16), draw(2, 8, 6, 6, seed=1, dtype=torch.bfloat16)
+    with kernels.use("torch"):
+        y, grads = outputs_and_gradients(plain, x, cotangent)
+        with torch.autocast("cpu", torch.bfloat16):
+            of_float = plain(x.float())
+    with kernels.use(backend):
+        found, found_grads = outputs_and_gradients(shared, x, cotangent)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert_close(shared(x.float()), of_float, tolerance=1e-5)
+    assert found.dtype == torch.bfloat16
+    assert_close(found, y)
+    for name, grad in grads.items():
+        assert_close(found_grads[name], grad, torch.bfloat16)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("group", [SPACE, CHANNELS], ids=["space", "channels"])
-def test_moments_are_the_statistics(dtype, group):
-    dims = list(group)
-    x = draw(3, 5, 4, 6, dtype=dtype)
-    x[1] *= 1e-20
-    x[2, :, 1] = 2.5  # ties
-    (found,) = moments(x, group)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    for value, function in (
-        (found.mean, statistics.mean),
-        (found.maximum, statistics.maximum),
-        (found.l4, statistics.l4),
-    ):
-        for got, wanted in zip(value, function(x, dims), strict=True):  # sample by sample: their scales differ
-            assert_close(got, wanted, tolerance=tolerance)
-    assert_close(found.variance[::2], x[::2].var(dims, keepdim=True, correction=0), tolerance=tolerance)
-    assert_close(found.third[::2], statistics.third_moment(x[::2], dims), tolerance=tolerance)
-    assert found.elements == (24 if group == SPACE else 5)
+def test_channels_last():
+    plain, shared = pair(SPACES["release"], 8)
+    x = draw(3, 8, 5, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
+    y, grads = outputs_and_gradients(shared, x, torch.ones_like(x))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    expected, expected_grads = outputs_and_gradients(plain, x, torch.ones_like(x))
+    assert_close(y, expected, tolerance=1e-12)
+    assert_close(grads["input"], expected_grads["input"], tolerance=1e-12)
 
 
-@pytest.mark.parametrize("groups", [(SPACE,), (CHANNELS,), (SPACE, CHANNELS)], ids=str)
-def test_moments_pass_gradcheck(groups):
-    x = draw(3, 4, 3, 2, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda x: tuple(value for found in moments(x, *groups) for value in found[:5]), x, atol=1e-8
-    )
+def test_one_map_is_kept_for_the_backward_pass():
+    """The input; the gated map is not even made."""
+    _, shared = pair(SPACES["release"], 32, torch.float32)
+    x = draw(2, 32, 12, 12).requires_grad_()
+    kept, made = {}, []
+
+    def pack(value):
+        kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    class Maps(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor) and result.shape == x.shape:
+                made.append(function.__name__)
+            return result
+
+    with Maps(), torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+        shared(x)
+    assert kept.pop(x.untyped_storage().data_ptr()) == x.nbytes
+    assert max(kept.values()) < x.nbytes
+    assert set(made) <= {"contiguous", "view_as", "empty_like"}
 
 
-@pytest.mark.parametrize("group", [SPACE, CHANNELS], ids=["space", "channels"])
-def test_ties_share_the_gradient_of_the_maximum(group):
-    x = torch.tensor([1.0, 3.0, 3.0, 3.0, 3.0, 0.0]).reshape(1, 2, 3, 1).requires_grad_()
-    (expected,) = torch.autograd.grad(x.amax(group).sum(), x)
-    (found,) = moments(x, group)
-    assert torch.equal(torch.autograd.grad(found.maximum.sum(), x)[0], expected)
+def test_triton_where_it_cannot_run(monkeypatch):
+    monkeypatch.setattr(router, "_found", True)
+    monkeypatch.setattr(router, "_interpreting", lambda: False)
+    _, shared = pair(SPACES["release"], 8)
+    with kernels.use("triton"), pytest.raises(RuntimeError, match="the kernels take CUDA tensors .* got one on cpu"):
+        shared(draw(2, 8, 4, 4, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, -2.0, 1e12, 1e-30], ids=str)
-@pytest.mark.parametrize("shape", [(2, 6, 1, 1), (2, 1, 3, 3), (1, 8, 4, 4)], ids=str)
-def test_constant_maps_are_finite(value, shape):
-    x = torch.full(shape, value).requires_grad_()
-    found = moments(x, SPACE, CHANNELS)
-    total = sum(
-        (v / max(1.0, abs(value)) ** power).sum()
-        for m in found
-        for v, power in zip(m[:5], (1, 1, 0, 0, 1), strict=True)
-    )
-    assert all(torch.isfinite(v).all() for m in found for v in m[:5])
-    assert torch.isfinite(torch.autograd.grad(total, x)[0]).all()
+@pytest.mark.parametrize("fill", [0.0, -2.0, 1e6, 1e-30])
+@pytest.mark.parametrize("shape", [(2, 8, 1, 1), (1, 8, 4, 4)], ids=str)
+def test_constant_maps_are_finite(fill, shape):
+    _, shared = pair(SPACES["release"], 8, torch.float32)
+    x = torch.full(shape, fill)
+    y, grads = outputs_and_gradients(shared, x, torch.ones_like(x))
+    assert torch.isfinite(y).all()
+    assert all(torch.isfinite(grad).all() for grad in grads.values())
 
 
 def test_dead_channels_and_maps_have_finite_gradients():
@@ -150,14 +174,79 @@ def test_operations_that_only_look_alike_are_evaluated_by_themselves(monkeypatch
         def forward(self, z):
             return 2 * z
 
+    class Range(Op):
+        def forward(self, x):
+            return x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
+
+    class Quieter(spatial_squeeze.SpatialGSoP):
+        def forward(self, x):
+            return 0.5 * super().forward(x)
+
+    monkeypatch.setitem(OP_SETS["spatial_squeeze"], "range", Range)
+    monkeypatch.setitem(OP_SETS["spatial_squeeze"], "quieter", Quieter)
     monkeypatch.setitem(OP_SETS["channel_squeeze"], "louder", Louder)
     monkeypatch.setitem(OP_SETS["channel_squeeze"], "rows", Rows)
     monkeypatch.setitem(OP_SETS["channel_excite"], "twice", Twice)
     ops = {edge: names[:3] for edge, names in SPACES["release"].ops.items()}
-    space = SearchSpace(ops | {"channel_squeeze": ("louder", "gap", "rows"), "channel_gate": ("twice",)})
-    plain, shared = pair(space, 8)
+    ops |= {"channel_squeeze": ("louder", "gap", "rows"), "channel_gate": ("twice",)}
     x = draw(2, 8, 4, 5, dtype=torch.float64)
-    assert_close(shared(x), plain(x), tolerance=1e-12)
+    for of_gated in (("range",), ("quieter", "gap_std", "range", "l2norm")):
+        plain, shared = pair(SearchSpace(ops | {"spatial_squeeze_gated": of_gated}), 8)
+        y, grads = outputs_and_gradients(plain, x, torch.ones_like(x))
+        found, found_grads = outputs_and_gradients(shared, x, torch.ones_like(x))
+        assert_close(found, y, tolerance=1e-12)
+        for name, grad in grads.items():
+            assert_close(found_grads[name], grad, tolerance=1e-12)
+
+
+def sums_of(x, mean, scale, weights):
+    """By the formula."""
+    u = ((x - mean) * scale)[:, None] * weights[..., None, None]
+    return u.sum(2), u.square().sum(2)
+
+
+def sums_arguments(dtype=torch.float64):
+    x, mean, scale = draw(3, 4, 2, 3), draw(3, 4, 1, 1, seed=1), draw(3, 4, 1, 1, seed=2).abs()
+    return [value.to(dtype).requires_grad_() for value in (x, mean, scale, draw(3, 2, 4, seed=3))]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
+def test_standardised_sums(dtype, layout, monkeypatch):
+    two_samples_at_a_time((3, 4, 2, 3), monkeypatch)
+    x, *rows = sums_arguments(torch.float64 if dtype == torch.float64 else torch.float32)
+    leaves = [x.detach().to(dtype).contiguous(memory_format=layout).requires_grad_(), *rows]
+    cotangents = [draw(3, 2, 2, 3, seed=seed, dtype=rows[0].dtype) for seed in (4, 5)]
+    found = standardised_sums(*leaves)
+    expected = sums_of(*leaves)
+    for value, wanted in zip(found, expected, strict=True):
+        assert value.dtype == wanted.dtype
+        assert_close(value, wanted)
+    of_found, of_expected = (torch.autograd.grad(values, leaves, cotangents) for values in (found, expected))
+    for value, wanted in zip(of_found, of_expected, strict=True):
+        assert_close(value, wanted)
+
+
+def test_standardised_sums_of_a_mean_far_above_the_deviation():
+    exact = draw(2, 16, 6, 6, dtype=torch.float64) + 1e3
+    x = exact.float()
+    mean, scale = x.double().mean((2, 3), keepdim=True), 1 / x.double().std((2, 3), keepdim=True)
+    rows = mean.float(), scale.float(), torch.ones(2, 1, 16)
+    for value, wanted in zip(
+        standardised_sums(x, *rows), sums_of(x.double(), *(r.double() for r in rows)), strict=True
+    ):
+        assert_close(value, wanted, tolerance=1e-6)
+
+
+def test_gradients_of_gradients_of_standardised_sums():
+    leaves = sums_arguments()
+    assert torch.autograd.gradcheck(standardised_sums, leaves)
+    assert torch.autograd.gradgradcheck(standardised_sums, leaves)
+    first = standardised_sums(*leaves)[0]
+    cotangents = torch.eye(6, dtype=torch.float64).reshape(6, 1, 1, 2, 3).expand(6, 3, 2, 2, 3)
+    batched = torch.autograd.grad(first, leaves[0], cotangents, is_grads_batched=True, retain_graph=True)[0]
+    for value, cotangent in zip(batched, cotangents, strict=True):
+        assert_close(value, torch.autograd.grad(first, leaves[0], cotangent, retain_graph=True)[0])
 
 
 def test_transforms_get_the_definition():

@@ -20,6 +20,11 @@ class SpatialGAP(reductions.GAP):
     axes = (1,)
 
 
+def averaged(x: Tensor) -> Tensor:
+    """(B, C, H, W) → (B, C, 8, 8), by adaptive averaging."""
+    return statistics.adaptive_mean(statistics.adaptive_mean(x, -1, 8), -2, 8)
+
+
 class SpatialGSoP(Op):
     """Second-order pooling: covariance over C of the 8×8 averaged positions, divided by 63, resized to H, W."""
 
@@ -36,20 +41,23 @@ class SpatialGSoP(Op):
         self.second_order = SecondOrder(64, 64, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x, 63)
+        return self.pool(averaged(x), x.shape[2], x.shape[3])
 
-    def pool(self, x: Tensor, divisor: int) -> Tensor:
-        """The operation with a covariance divided by `divisor`."""
-        positions = statistics.adaptive_mean(statistics.adaptive_mean(x, -1, 8), -2, 8).flatten(2).transpose(1, 2)
-        pooled = self.second_order(positions, divisor).reshape(-1, 1, 8, 8)
-        return statistics.adaptive_mean(statistics.adaptive_mean(pooled, -1, x.shape[3]), -2, x.shape[2])
+    def pool(self, positions: Tensor, height: int, width: int) -> Tensor:
+        """The operation from `averaged(x)`."""
+        pooled = self.second_order(positions.flatten(2).transpose(1, 2), self.divisor()).reshape(-1, 1, 8, 8)
+        return statistics.adaptive_mean(statistics.adaptive_mean(pooled, -1, width), -2, height)
+
+    def divisor(self) -> int:
+        """Of the covariance."""
+        return 63
 
 
 class SpatialGSoPSample(SpatialGSoP):
     """`gsop` with the covariance divided by the number of samples C, as covariances usually are."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x, self.channels)
+    def divisor(self) -> int:
+        return self.channels
 
 
 class SpatialL2Norm(Op):

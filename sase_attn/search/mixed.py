@@ -1,8 +1,8 @@
 """`SearchBlock`: the super-network of a SASE block, every edge a weighted sum of its operations (arXiv 2411.08333).
 
-Here is the definition: operations are evaluated one by one. `shared.py` does their common work once, with the same
-results. Deviation from the release, whose semantics both have otherwise: weights of two mixed statistics start at
-(0.5, 0.5).
+Here is the definition: operations are evaluated one by one. `squeezes.py` and `shared.py` do their common work once,
+with the same results; agreement is tested in float64. Deviation from the release, whose semantics both have otherwise:
+weights of two mixed statistics start at (0.5, 0.5).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +12,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sase_attn import statistics
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES, Genotype
+from sase_attn.kernels import router
 from sase_attn.ops import create_op, functional
 from sase_attn.ops.layers import BatchNorm2d, Mixer
 from sase_attn.search.architecture import Architecture
-from sase_attn.search.moments import CHANNELS, SPACE, moments
-from sase_attn.search.passes import gated
-from sase_attn.search.shared import excite, squeeze
+from sase_attn.search.shared import excite
+from sase_attn.search.squeezes import Edge, Squeezes
 
 
 class Space(Protocol):
@@ -96,26 +95,19 @@ class SearchBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        if self.plain or self.shared.chosen is not None or _transformed():
+        compiled = torch.compiler.is_compiling() or router.transformed()
+        if self.plain or self.shared.chosen is not None or compiled:
             return self._plain(x)
-        ops = {name: list(mixed) for name, mixed in self.edges.items()}
         weights = dict(zip(EDGES, self.shared.weights(), strict=True))
-        whole = statistics.upcast(x)
-        over_space, over_channels = moments(whole, SPACE, CHANNELS)
-        space = over_space.mean, over_space.variance
-        squeezed = squeeze(ops["channel_squeeze"], weights["channel_squeeze"], whole, over_space, space)
-        masks = [(ops[name], weights[name]) for name in ("channel_excite", "channel_gate")]
-        mask, gate = excite(masks, squeezed)
-        product = x * gate
-        (over_product,) = moments(statistics.upcast(product), CHANNELS)
-        its_space = gate * over_space.mean, gate.square() * over_space.variance
-        fused = self.fuse(
-            squeeze(ops["spatial_squeeze_gated"], weights["spatial_squeeze_gated"], product, over_product, its_space),
-            squeeze(ops["spatial_squeeze_input"], weights["spatial_squeeze_input"], whole, over_channels, space),
-        )
-        place = torch.relu(self.norm(fused))
-        (spatial,) = excite([(ops["spatial_excite"], weights["spatial_excite"])], place)
-        return gated(whole, 0.5 * mask + float(self.residual), 0.5 * spatial).to(x.dtype)
+
+        def edge(name: str) -> Edge:
+            return list(self.edges[name]), weights[name]
+
+        squeezes = Squeezes(x, edge("channel_squeeze"), edge("spatial_squeeze_gated"), edge("spatial_squeeze_input"))
+        mask, gate = excite([edge("channel_excite"), edge("channel_gate")], squeezes.channel())
+        place = torch.relu(self.norm(self.fuse(*squeezes.spatial(gate))))
+        (spatial,) = excite([edge("spatial_excite")], place)
+        return squeezes.gated(0.5 * mask + float(self.residual), 0.5 * spatial)
 
     def _plain(self, x: Tensor) -> Tensor:
         alpha, chosen = self.shared.weights(), self.shared.chosen
@@ -183,11 +175,6 @@ def columns_of(genotype: Genotype, ops: Mapping[str, Sequence[str]], residual: b
                 f"{edge} {getattr(genotype, edge)!r} is not in the space, which has {', '.join(ops[edge])}"
             )
     return tuple(list(ops[edge]).index(getattr(genotype, edge)) for edge in EDGES)
-
-
-def _transformed() -> bool:
-    """Whether a `torch.func` transform is at work, or a compiler: neither takes a backward pass written by hand."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 _ROWS = {edge: row for row, edge in enumerate(EDGES)}

@@ -1,106 +1,17 @@
-"""The mixtures of a super-network block with their common work done once; `mixed.py` is their definition.
+"""The mixed excitations of a super-network block with their common work done once; `mixed.py` is their definition.
 
-Statistics come from one pass over the map for all squeezes of an edge, first convolutions of all excitations are one
-convolution, later ones a grouped one, and one sigmoid takes all logits. Operations that are not of these families,
-yours among them, are evaluated by themselves. Agreement with the definition is tested in float64.
+First convolutions of all excitations are one convolution, later ones a grouped one, and one sigmoid takes all logits.
+Operations that are not of these families, yours among them, are evaluated by themselves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sase_attn import statistics
-from sase_attn.ops import channel_excite, channel_squeeze, functional, reductions, spatial_excite, spatial_squeeze
-from sase_attn.search.moments import SPACE, Moments
-from sase_attn.search.passes import standardised_sums
-
-Squeeze = Callable[[nn.Module, Moments], Tensor]
-
-
-def squeeze(
-    ops: Sequence[nn.Module], weights: Tensor, x: Tensor, moments: Moments, over_space: tuple[Tensor, Tensor]
-) -> Tensor:
-    """Σ weight·op(x) over the squeezes of an edge.
-
-    Args:
-        ops, weights: of the edge. `x`: its input.
-        moments: statistics of x over the edge's axes.
-        over_space: mean and biased variance of each channel of x.
-    """
-    outputs = []
-    for op in ops:
-        known = _known(op, moments.dims)
-        if known is not None:
-            outputs.append(known(op, moments))
-        elif type(op) is spatial_squeeze.SpatialL2Norm:
-            outputs.append(_spatial_l2norm(op, x, *over_space))
-        else:
-            outputs.append(op(x))
-    return _sum(outputs, weights)
-
-
-def _spatial_l2norm(op: spatial_squeeze.SpatialL2Norm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """√(w²·Σu² + 2wb·Σu + C·b²) at each position, u the standardised channels, w and b the affine of the position."""
-    first, second = standardised_sums(x, mean, (variance + 1e-5).rsqrt())
-    weight, bias = (functional.resize_like(parameter[None], first) for parameter in (op.weight, op.bias))
-    square = weight.square() * second + 2 * weight * bias * first + x.shape[1] * bias.square()
-    return _root(square.clamp_min(0))
-
-
-def _root(square: Tensor) -> Tensor:
-    """√square, whose gradient is 0 where it is 0."""
-    zero = square == 0
-    return torch.where(zero, square, torch.where(zero, torch.ones_like(square), square).sqrt())
-
-
-def _known(op: nn.Module, dims: tuple[int, ...]) -> Squeeze | None:
-    """How an operation follows from the moments, if it is one of those that do and reduces these axes."""
-    for cls, known in _SQUEEZES.items():
-        if isinstance(op, cls) and all(_same(type(op), cls, name) for name in ("forward", "combine", "reads")):
-            return known if tuple(getattr(op, "dims", SPACE)) == dims else None
-    return None
-
-
-def _same(derived: type, base: type, name: str) -> bool:
-    """Whether a class has an attribute, if any, from the other one."""
-    return getattr(derived, name, None) is getattr(base, name, None)
-
-
-def _std(moments: Moments) -> Tensor:
-    """Unbiased standard deviation, whose gradient is 0 where it is 0."""
-    zero = moments.variance == 0
-    root = torch.where(zero, torch.ones_like(moments.variance), moments.variance).sqrt()
-    return torch.where(zero, torch.zeros_like(root), root) * (moments.elements / max(moments.elements - 1, 1)) ** 0.5
-
-
-def _mixed(second: Callable[[Moments], Tensor]) -> Squeeze:
-    """A two-statistic operation."""
-
-    def op(module: nn.Module, moments: Moments) -> Tensor:
-        return torch.relu(module.mixer(moments.mean, second(moments)))  # type: ignore[operator]
-
-    return op
-
-
-def _channel_l2norm(module: nn.Module, moments: Moments, eps: float = 1e-5) -> Tensor:
-    """√(n(γ²σ²/(σ² + eps) + β²)): what is left of an instance norm with affine under an L2 norm over the same axes."""
-    gamma, beta = (getattr(module, name).to(moments.mean.dtype)[:, None, None] for name in ("weight", "bias"))
-    square = gamma.square() * moments.variance / (moments.variance + eps) + beta.square()
-    return _root(square * moments.elements)
-
-
-_SQUEEZES: dict[type[nn.Module], Squeeze] = {
-    reductions.GAP: lambda module, moments: moments.mean,
-    reductions.L4: lambda module, moments: moments.l4,
-    reductions.L4Mean: lambda module, moments: moments.l4 / moments.elements**0.25,
-    reductions.GAPGMP: _mixed(lambda moments: moments.maximum),
-    reductions.GAPSTD: _mixed(_std),
-    reductions.GAPSkew: _mixed(lambda moments: moments.third),
-    reductions.GAPSkewness: _mixed(lambda moments: moments.third / (moments.variance + 1e-5) ** 1.5),
-    channel_squeeze.ChannelL2Norm: _channel_l2norm,
-}
+from sase_attn.ops import channel_excite, spatial_excite
 
 
 def excite(edges: Sequence[tuple[Sequence[nn.Module], Tensor]], x: Tensor) -> list[Tensor]:
@@ -130,7 +41,7 @@ def excite(edges: Sequence[tuple[Sequence[nn.Module], Tensor]], x: Tensor) -> li
     sums = []
     for members, weights in edges:
         mine, done = done[: len(members)], done[len(members) :]
-        sums.append(_sum(mine, weights))
+        sums.append(mixture(mine, weights))
     return sums
 
 
@@ -181,7 +92,7 @@ def _conv(kernels: Sequence[Tensor], x: Tensor, groups: int) -> Tensor:
     return convolve(x, weight, padding=[size // 2 for size in sizes], groups=groups)
 
 
-def _sum(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
+def mixture(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
     """Σ weight·output; padding columns of `weights` are left out."""
     stacked = torch.stack(list(outputs))
     row = weights[None, : len(outputs)].to(stacked.dtype)

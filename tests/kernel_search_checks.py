@@ -1,0 +1,67 @@
+"""Checks of a super-network's mixed edges by any implementation; collected as those of `kernel_block_checks.py` are."""
+
+import copy
+
+import pytest
+import torch
+from inputs import draw, randomise
+from kernel_cases import DOUBLE, channels_last
+from tolerances import TOLERANCES, assert_close
+from torch import Tensor
+
+from sase_attn import kernels
+from sase_attn.search import SearchBlock, SearchSpace
+
+
+def mixed(dtype: torch.dtype = DOUBLE) -> tuple[SearchBlock, SearchBlock]:
+    """The same block by its definition, to be called under `use("torch")`, and shared, with distinct alphas."""
+    plain = randomise(SearchBlock(6, SearchSpace.get("release"), plain=True, dtype=dtype))
+    assert isinstance(plain, SearchBlock)
+    with torch.no_grad():
+        plain.shared.alpha.copy_(draw(6, 7, seed=3))
+    shared = copy.deepcopy(plain)
+    shared.plain = False
+    return plain, shared
+
+
+def gradients(module: SearchBlock, x: Tensor, create_graph: bool = False) -> list[Tensor]:
+    """The output for a map, and the gradients of its sum of squares."""
+    y = module(x)
+    leaves = [x, *(parameter for parameter in module.parameters() if parameter.requires_grad)]
+    return [y, *torch.autograd.grad(y.square().sum(), leaves, create_graph=create_graph)]
+
+
+@pytest.mark.parametrize("dtype", [DOUBLE, torch.float32], ids=str)
+def test_mixed_edges(backend, dtype, calls):
+    """In as many reads of the input as a block of one genotype."""
+    plain, shared = mixed(dtype)
+    x = channels_last(draw(2, 6, 5, 3, dtype=dtype)).requires_grad_()
+    with kernels.use("torch"):
+        expected = gradients(plain, x)
+    with kernels.use(backend), calls() as names:
+        found = gradients(shared, x)
+    assert names == ["reduce", "reduce", "gate", "sums", "weight_backward", "map_backward"]
+    for value, reference in zip(found, expected, strict=True):
+        assert_close(value, reference, tolerance=3 * TOLERANCES[dtype])
+
+
+def test_gradients_of_gradients_of_mixed_edges(backend):
+    found = []
+    for choice, module in zip(("torch", backend), mixed(), strict=True):
+        x = draw(2, 6, 5, 3, dtype=DOUBLE).requires_grad_()
+        with kernels.use(choice):
+            _, *grads = gradients(module, x, create_graph=True)
+            product = sum((g * draw(*g.shape, seed=i, dtype=DOUBLE)).sum() for i, g in enumerate(grads))
+            found.append([*grads, *torch.autograd.grad(product, [x, module.shared.alpha])])
+    for value, expected in zip(*found, strict=True):
+        assert_close(value, expected)
+
+
+def test_gradient_of_alpha_alone(backend):
+    found = []
+    for choice, module in zip(("torch", backend), mixed(), strict=True):
+        module.requires_grad_(False).shared.alpha.requires_grad_()
+        with kernels.use(choice):
+            y = module(draw(2, 6, 5, 3, dtype=DOUBLE))
+            found += torch.autograd.grad(y.square().sum(), module.shared.alpha)
+    assert_close(*found)
