@@ -119,6 +119,17 @@ def test_block_gradgradcheck(backend, genotype):
         assert torch.autograd.gradgradcheck(lambda x, *_: module(x), leaves, fast_mode=True)
 
 
+def test_gradients_that_can_be_differentiated(backend):
+    """Are what they are without that."""
+    module, x = block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE).requires_grad_()
+    leaves = [x, *module.parameters()]
+    with kernels.use(backend):
+        loss = module(x).square().sum()
+        plain = torch.autograd.grad(loss, leaves, retain_graph=True)
+        for value, expected in zip(torch.autograd.grad(loss, leaves, create_graph=True), plain, strict=True):
+            assert_close(value, expected)
+
+
 @pytest.mark.parametrize("of", ["parameters", "input"])
 def test_gradients_of_a_part(backend, of):
     module, x = block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE)
