@@ -66,7 +66,7 @@ class NormalisedReads:
         n = u.shape[2] * u.shape[3]
         of_u = self._map.space
         mean, variance = _of_batch(norm, of_u, n, sign) if by_batch else _running(norm, acc, sign)
-        scale = weight.abs() / (variance + norm.eps).sqrt()
+        scale = (weight if sign is None else weight * sign) / (variance + norm.eps).sqrt()
         shift = bias - scale * mean
         self._map.normalise(scale, shift)
         of_x = {name: OF_NORMALISED[name](of_u[name], scale, shift)[:, :, None, None] for name in parts[0]}
