@@ -114,8 +114,8 @@ class SASEBlock(nn.Module):
         Args:
             shortcut: of the shape and type of x.
             relu: whether there is a ReLU.
-            norm: the layer before the block, if it is not applied yet. A batch norm on the CPU becomes part of the
-                passes: no map is kept for the backward pass but x, and the result.
+            norm: the layer before the block, if it is not applied yet. A batch norm becomes part of the passes of
+                kernels: no map is kept for the backward pass but x, and the result.
             overwrite: the result may take the memory of x, where no gradient is recorded.
 
         Raises:
@@ -125,7 +125,7 @@ class SASEBlock(nn.Module):
         functional.check_shortcut(x, shortcut)
         squeezes = self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input
         if norm is not None:
-            if normalised.applies(norm, *squeezes) and normalised.takes(x):
+            if normalised.applies(norm, *squeezes) and statistics.fused(x, [1]):
                 return self._in_three_reads(normalised.NormalisedSqueezes(x, norm, *squeezes), shortcut, relu, False)
             x, overwrite = norm(x), True
         if statistics.fused(x, [1]):

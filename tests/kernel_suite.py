@@ -18,11 +18,14 @@ from kernel_block_checks import block, test_block_gradcheck, test_block_gradgrad
 from kernel_cases import ALL, AXES, DOUBLE, LAYOUTS, ONE_LAYOUT, channels_last, contiguous, define, read, slow
 from kernel_checks import *  # noqa: F403
 from kernel_checks import assert_agree
+from kernel_normalised_checks import *  # noqa: F403
+from kernel_normalised_checks import maps, unit
 from kernel_search_checks import *  # noqa: F403
 from kernel_transform_checks import *  # noqa: F403
 from tolerances import TOLERANCES, assert_close
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sase_attn import kernels, statistics
 from sase_attn.kernels import operators as triton_operators
@@ -179,6 +182,41 @@ def test_passes_over_the_maps(operators, layout, walk, monkeypatch):
     assert (moved.loads(x), moved.loads(g), moved.stores(dx)) == (0, 1, 1)  # gradients of means need no map
 
 
+class Large(TorchDispatchMode):
+    """Operations of torch that read or write as many elements as a map has, beside those that make new memory."""
+
+    def __init__(self, elements: int) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self._elements = elements
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        found = function(*args, **(kwargs or {}))
+        tensors = [value for value in tree_leaves((args, kwargs, found)) if isinstance(value, Tensor)]
+        free = function.namespace == "sase_attn" or function.is_view or "empty" in function._opname
+        if not free and any(value.numel() == self._elements for value in tensors):
+            self.names.add(function._opname)
+        return found
+
+
+@pytest.mark.parametrize("relu", [True, pytest.param(False, marks=slow)])
+@pytest.mark.parametrize("layout", [channels_last, pytest.param(contiguous, marks=slow)])
+def test_passes_of_the_normalised_tail(relu, layout, walk, monkeypatch):
+    """Three reads of the map before the norm forward and three backward; others are of what the tail is given."""
+    module = unit(5, dtype=torch.float32)
+    x, shortcut, g = maps(1, 5, 3, 4, dtype=torch.float32, layout=layout)
+    leaves = [x.requires_grad_(), shortcut.requires_grad_()]
+    moved = Moved(monkeypatch)
+    with kernels.use("triton"), Large(x.numel()) as others:
+        y = moved.by(module["block"].tail, *leaves, relu, module["norm"])
+        assert (moved.loads(x), moved.loads(shortcut), moved.stores(y)) == (3, 1, 1)
+        dx, masked = moved.by(torch.autograd.grad, y, leaves, g)
+    assert (moved.loads(x), moved.loads(y), moved.loads(g), moved.stores(dx)) == (3, relu, 1 if relu else 2, 1)
+    if relu:
+        assert (moved.loads(masked), moved.stores(masked)) == (1, 1)
+    assert not others.names
+
+
 @pytest.mark.parametrize("shape", [(2, 5, 4, 3), *(pytest.param(s, marks=slow) for s in [(1, 1, 1, 1), (3, 4, 1, 1)])])
 @ONE_LAYOUT
 def test_operators_are_registered_as_torch_wants(operators, shape, layout):
@@ -196,6 +234,24 @@ def test_operators_are_registered_as_torch_wants(operators, shape, layout):
     for other in (None, g):
         check(operators.gate, (x, channel, position, other, other is not None))
         check(operators.sums, (x, other, g))
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 2, 3), *(pytest.param(s, marks=slow) for s in [(1, 1, 1, 1), (3, 4, 1, 1)])])
+@pytest.mark.parametrize("signed", [True, pytest.param(False, marks=slow)])
+@ONE_LAYOUT
+def test_operators_of_a_normalised_map_are_registered_as_torch_wants(operators, shape, layout, signed):
+    x, g, check = layout(draw(*shape)), draw(*shape, seed=1), torch.library.opcheck
+    batch, channels, height, width = shape
+    weight, position, affine = draw(batch, channels), draw(batch, height * width), draw(2, channels, seed=2)
+    given = affine[0].sign() if signed else None, affine
+    check(operators.reduce, (x, weight, 1, EVERY, EVERY, *given))
+    values, saved = operators.reduce(x, weight, 1, EVERY, EVERY, *given)
+    for factor, which in ((weight, EVERY), (None, 0)) if signed else ((weight, 0),):
+        check(operators.channels_backward, (x, factor, values, values, saved, EVERY, which, *given))
+    over = (*[None] * 3, weight, values, values, saved, EVERY, EVERY, EVERY)
+    check(operators.map_backward, (x, g, weight, position, *over, *given))
+    check(operators.gate, (x, weight, position, g, True, *given))
+    check(operators.normalised_sums, (x, g if signed else None, g, weight, position, *given))
 
 
 def test_what_kernels_refuse():

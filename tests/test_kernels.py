@@ -46,8 +46,12 @@ def test_interpreted_suite(marks):
 
 EVERY = sum(1 << i for i in range(len(selection.STATISTICS)))
 FLAGS = [
-    ("reduce_kernel", dict(PLAIN=3, WEIGHTED=0, CUT=False)),
+    ("reduce_kernel", dict(PLAIN=3, WEIGHTED=0, CUT=False, OF_CHANNELS=True)),
     ("reduce_kernel", dict(PLAIN=1, WEIGHTED=16, CUT=False)),
+    pytest.param(
+        "reduce_kernel", dict(PLAIN=3, WEIGHTED=0, CUT=True, OF_CHANNELS=True, SIGN=True), marks=pytest.mark.slow
+    ),
+    ("reduce_kernel", dict(PLAIN=1, WEIGHTED=16, CUT=False, SIGN=True, AFFINE=True)),
     pytest.param("reduce_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY, CUT=True), marks=pytest.mark.slow),
     ("merge_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY)),
     ("map_backward_kernel", dict(GATE=True, SPACE=3, PLAIN=1, WEIGHTED=16)),
@@ -56,11 +60,18 @@ FLAGS = [
     pytest.param(
         "map_backward_kernel", dict(GATE=True, SPACE=EVERY, PLAIN=EVERY, WEIGHTED=EVERY), marks=pytest.mark.slow
     ),
-    ("weight_backward_kernel", dict(WEIGHTED=16)),
-    pytest.param("weight_backward_kernel", dict(WEIGHTED=EVERY), marks=pytest.mark.slow),
+    ("map_backward_kernel", dict(GATE=True, SPACE=3, PLAIN=1, WEIGHTED=16, SIGN=True, AFFINE=True)),
+    ("channels_backward_kernel", dict(PLAIN=0, WEIGHTED=16)),
+    ("channels_backward_kernel", dict(PLAIN=1, WEIGHTED=16, SIGN=True, AFFINE=True)),
+    pytest.param("channels_backward_kernel", dict(PLAIN=0, WEIGHTED=EVERY), marks=pytest.mark.slow),
+    pytest.param("channels_backward_kernel", dict(PLAIN=EVERY, WEIGHTED=0, AFFINE=True), marks=pytest.mark.slow),
     ("gate_kernel", dict(SHORTCUT=True, RELU=True)),
+    ("gate_kernel", dict(SHORTCUT=True, RELU=True, SIGN=True, AFFINE=True)),
     ("sums_kernel", dict(RELU=True)),
+    ("sums_kernel", dict(RELU=True, SIGN=True, AFFINE=True, KEEPS_CHANNELS=True)),
+    ("sums_kernel", dict(RELU=True, AFFINE=True)),
 ]
+SWITCHES = dict.fromkeys(("SIGN", "AFFINE", "OF_CHANNELS", "KEEPS_CHANNELS"), False)
 
 
 @pytest.mark.skipif(interpreted, reason="kernels are interpreted in this process")
@@ -80,11 +91,12 @@ def test_compiles_for_a_gpu(name, flags, ones, tmp_path, monkeypatch):
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     kernel = getattr(launches, name)
-    known = {**flags, "ACC": tl.float32} | {arg: 1 for arg in ones}
+    known = {**SWITCHES, **flags, "ACC": tl.float32} | {arg: 1 for arg in ones}
     known |= {"BLOCK_K": 32, "BLOCK_R": 32, "BLOCK_C": 32, "BLOCK_P": 32, "BLOCK": 64}
     maps = {"x", "y", "g", "dx", "shortcut", "masked"}
-    numbers = {"values", "saved", "state", "grads", "weight", "dweight", "channel", "position", "kept", "walked"}
+    numbers = {"values", "saved", "state", "grads", "weight", "sums", "channel", "position", "kept", "walked"}
     numbers |= {"space_values", "space_saved", "space_grads"}
+    numbers |= {"sign", "scale_shift", "kept_gate", "walked_gate", "slopes"}
     constants = {(i,): known[arg] for i, arg in enumerate(kernel.arg_names) if arg in known}
     kinds = {**dict.fromkeys(maps, "*bf16"), **dict.fromkeys(numbers, "*fp32"), **dict.fromkeys(known, "constexpr")}
     signature = {arg: kinds.get(arg, "i32") for arg in kernel.arg_names}

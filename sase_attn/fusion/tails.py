@@ -35,7 +35,7 @@ def tail(
     functional.check_shortcut(x, shortcut)
     names = ["mean", "maximum"] if getattr(attention, "add_maxpool", False) else ["mean"]
     if norm is not None:
-        if normalised.is_known(norm, names) and normalised.takes(x):
+        if normalised.is_known(norm, names) and statistics.fused(x, [2, 3]):
             behind = normalised.NormalisedReads(x, norm, names, [], [])
             return behind.gate(*_gates(attention, behind.space, x), shortcut, relu)
         x, overwrite = norm(x), True

@@ -11,17 +11,19 @@ from sase_attn.kernels import chunked_statistics, selection
 from sase_attn.kernels.chunked_backward import gates_at, row_sets
 from sase_attn.kernels.chunked_backward import map_backward as map_backward
 from sase_attn.kernels.chunked_backward import weight_backward as weight_backward
+from sase_attn.kernels.chunked_normalised import channels_backward as channels_backward
+from sase_attn.kernels.chunked_normalised import normalised_sums as normalised_sums
 from sase_attn.kernels.chunked_statistics import Weight
-from sase_attn.kernels.chunks import Affine, Chunks
-
-threshold_backward = torch.ops.aten.threshold_backward.grad_input  # that of a ReLU
+from sase_attn.kernels.chunked_sums import sums as sums
+from sase_attn.kernels.chunks import Chunks
 
 
 def reduce(
-    x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int, affine: Affine | None = None
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int, sign: Tensor | None = None,
+    scale_shift: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Statistics of x and of x·weight; rows of values, rows for the backward pass."""
-    chunks = Chunks(x, affine)
+    chunks = Chunks(x, sign, scale_shift)
     kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
     counts = plain.bit_count() + weighted.bit_count(), selection.saved_rows(plain) + selection.saved_rows(weighted)
     values, saved = (x.new_zeros((count, len(x), kept), dtype=chunks.type) for count in counts)
@@ -47,11 +49,12 @@ def reduce(
 
 
 def gate(
-    x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, affine: Affine | None = None
-) -> Tensor:
+    x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, sign: Tensor | None = None,
+    scale_shift: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """x·(channel + position) + shortcut, through a ReLU."""
     y = torch.empty_like(x, memory_format=selection.dense_format(x))
-    return _gate_into(y, Chunks(x, affine), channel, position, shortcut, relu)
+    return _gate_into(y, Chunks(x, sign, scale_shift), channel, position, shortcut, relu)
 
 
 def gate_in_place(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
@@ -59,41 +62,6 @@ def gate_in_place(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor
     if not x.is_contiguous(memory_format=selection.dense_format(x)):
         return gate(x, channel, position, shortcut, relu)
     return _gate_into(x, Chunks(x), channel, position, shortcut, relu)
-
-
-def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of g·x over the positions and over the channels; g, made 0 where y, the output behind a ReLU, is."""
-    chunks = Chunks(x)
-    channel = x.new_empty((len(x), x.shape[1]), dtype=chunks.type)
-    position = x.new_empty((len(x), x.shape[2] * x.shape[3]), dtype=chunks.type)
-    gradient = Masked(chunks, x, y, g)
-    for part in chunks:
-        product = torch.mul(gradient.piece(part), chunks.load(part), out=chunks.buffer("b", part))
-        torch.sum(product, 2, out=channel[part])
-        torch.sum(product, 1, out=position[part])
-    return channel, position, gradient.whole
-
-
-class Masked:
-    """A gradient g like x behind a ReLU whose output is y, or behind none; `whole` is filled piece by piece."""
-
-    def __init__(self, chunks: Chunks, x: Tensor, y: Tensor | None, g: Tensor) -> None:
-        self._chunks, self._g = chunks, chunks.dense(g)
-        self.whole = x.new_empty(0)
-        if y is not None:
-            self.whole = torch.empty_like(x, memory_format=selection.dense_format(x))
-            self._out, self._y = chunks.dense(self.whole), chunks.dense(y)
-
-    def piece(self, part: slice) -> Tensor:
-        """A piece, 0 where y is, in the type that is computed in; kept in `whole` if there is a ReLU."""
-        chunks = self._chunks
-        piece = chunks.load_other(self._g, part, "g")
-        if self.whole.numel() == 0:
-            return piece
-        shut = chunks.load_other(self._y, part, "a")
-        piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(self._out, part))
-        chunks.store(self._out, part, piece)
-        return piece
 
 
 def _gate_into(

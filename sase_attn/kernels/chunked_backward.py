@@ -7,15 +7,14 @@ from torch import Tensor
 
 from sase_attn.kernels import chunked_statistics, selection
 from sase_attn.kernels.chunked_statistics import Rows
-from sase_attn.kernels.chunks import Affine, Chunks
+from sase_attn.kernels.chunks import Chunks
 
 
 def weight_backward(
-    x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int,
-    affine: Affine | None = None,
+    x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int
 ) -> Tensor:  # fmt: skip
     """Gradient (B, C) of the weight of statistics over the channels."""
-    chunks = Chunks(x, affine)
+    chunks = Chunks(x)
     rows, slopes = Rows(weighted, values, saved), Rows(weighted, grads, saved)
     weight = weight.to(chunks.type)
     found = torch.empty_like(weight)
@@ -39,14 +38,15 @@ def weight_backward(
 def map_backward(
     x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
     space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
-    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int, affine: Affine | None = None,
+    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int, sign: Tensor | None = None,
+    scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Gradient of x: g·(channel + position), and those of the statistics over positions and over channels.
 
     Of an affine map, the gradient of u: the statistics over the positions are those of u·sign.
     """
-    chunks = Chunks(x, affine)
-    scale = None if affine is None or affine.scale_shift is None else affine.scale_shift[0]
+    chunks = Chunks(x, sign, scale_shift)
+    scale = None if scale_shift is None else scale_shift[0]
     dx = torch.empty_like(x, memory_format=selection.dense_format(x))
     out = chunks.dense(dx)
     gradient = None if g is None else chunks.dense(g)
@@ -77,8 +77,8 @@ def map_backward(
                 torch.addcmul(of_channel.unsqueeze(2), d, scale.unsqueeze(1), out=d)
         if over_space is not None and over_space[0].names != ["mean"]:
             chunked_statistics.add_slope(d, *over_space, chunks, part, chunks.raw(part), 2)
-        if affine is not None and affine.sign is not None:
-            d.mul_(affine.sign.unsqueeze(1))
+        if sign is not None:
+            d.mul_(sign.unsqueeze(1))
         chunks.store(out, part, d)
     return dx
 

@@ -5,7 +5,7 @@ A piece is a few samples, (b, C, P) with P = H·W, in the layout of the map. Tem
 
 import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,24 +18,15 @@ BYTES = 4 << 20
 _kept = threading.local()  # buffers of each thread: new memory costs more than what is computed in it
 
 
-class Affine(NamedTuple):
-    """A map that is kept as another one, u: x = u·sign·scale + shift, (C,) and (2, C); u·sign without the latter."""
-
-    sign: Tensor | None
-    scale_shift: Tensor | None
-
-    def rows(self) -> tuple[Tensor, Tensor]:
-        """Scale and shift."""
-        assert self.scale_shift is not None
-        return self.scale_shift[0], self.scale_shift[1]
-
-
 class Chunks:
-    """The pieces of a map (B, C, H, W), or of one kept as `Affine`, and buffers in the type that is computed in."""
+    """The pieces of a map (B, C, H, W), and buffers in the type that is computed in.
 
-    def __init__(self, x: Tensor, affine: Affine | None = None) -> None:
+    Of one that is kept as another, u, where rows are given: x = u·sign·scale + shift, (C,) and (2, C).
+    """
+
+    def __init__(self, x: Tensor, sign: Tensor | None = None, scale_shift: Tensor | None = None) -> None:
         self.type = selection.accumulator(x.dtype)
-        self._affine = affine
+        self._sign, self._scale_shift = sign, scale_shift
         self._layout = selection.dense_format(x)
         self._x = self.dense(x)
         self.channels = x.shape[1]
@@ -58,16 +49,15 @@ class Chunks:
     def pair(self, part: slice) -> tuple[Tensor, Tensor]:
         """What `raw` and `load` give."""
         u = self.raw(part)
-        if self._affine is None or self._affine.scale_shift is None:
+        if self._scale_shift is None:
             return u, u
-        scale, shift = (row.unsqueeze(1) for row in self._affine.rows())
+        scale, shift = self._scale_shift.unsqueeze(2)
         return u, torch.addcmul(shift, u, scale, out=self.buffer("x", part))
 
     def raw(self, part: slice) -> Tensor:
         """The same of u·sign."""
         u = self.load_other(self._x, part, "u")
-        sign = None if self._affine is None else self._affine.sign
-        return u if sign is None else torch.mul(u, sign.unsqueeze(1), out=self.buffer("u", part))
+        return u if self._sign is None else torch.mul(u, self._sign.unsqueeze(1), out=self.buffer("u", part))
 
     def load_other(self, dense: Tensor, part: slice, name: str) -> Tensor:
         """A piece of another `dense` map in the type that is computed in, if it is not of it in the buffer `name`."""

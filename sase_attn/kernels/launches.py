@@ -5,12 +5,15 @@ import triton.language as tl
 from torch import Tensor
 
 from sase_attn.kernels import selection
-from sase_attn.kernels.triton_backward import map_backward_kernel, weight_backward_kernel
+from sase_attn.kernels.triton_backward import channels_backward_kernel, map_backward_kernel
 from sase_attn.kernels.triton_gate import gate_kernel, sums_kernel
 from sase_attn.kernels.triton_reduce import STATE, merge_kernel, reduce_kernel
 
 
-def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
+def reduce(
+    x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int, sign: Tensor | None = None,
+    scale_shift: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `operators.DEFINITIONS`."""
     layout = selection.dense_format(x)
     x = x.contiguous(memory_format=layout)
@@ -34,8 +37,8 @@ def reduce(x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: in
     weight = values if weight is None else _row(weight, acc)
     shared = dict(PLAIN=plain, WEIGHTED=weighted, ACC=triton_type(acc))
     reduce_kernel[(programs * pieces,)](
-        x, weight, values, saved, state, k, r, stride_k, stride_r, pieces, chunk, rows,
-        CUT=pieces > 1, BLOCK_K=block_k, BLOCK_R=block_r, **shared,
+        x, weight, *_affine(x, sign, scale_shift), values, saved, state, k, r, stride_k, stride_r, pieces, chunk, rows,
+        **_given(sign, scale_shift), OF_CHANNELS=over == 2, CUT=pieces > 1, BLOCK_K=block_k, BLOCK_R=block_r, **shared,
     )  # fmt: skip
     if pieces > 1:
         block = min(128, selection.power_of_two(rows))
@@ -54,22 +57,46 @@ def empty_values(x: Tensor, over: int, plain: int, weighted: int) -> tuple[Tenso
 
 def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int) -> Tensor:
     """See `operators.DEFINITIONS`."""
+    return _channel_sums(x, weight, grads, values, saved, 0, weighted, None, None)[:, 0].sum(0)
+
+
+def channels_backward(
+    x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int, weighted: int,
+    sign: Tensor | None, scale_shift: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See `operators.DEFINITIONS`."""
+    weighted = 0 if weight is None else weighted
+    sums = _channel_sums(x, weight, grads, values, saved, plain, weighted, sign, scale_shift)
+    dweight = sums[:, 2].sum(0) if weighted else sums.new_zeros(0 if weight is None else sums.shape[2:])
+    return sums[:, :2].sum((0, 2)), dweight
+
+
+def _channel_sums(
+    x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int, weighted: int,
+    sign: Tensor | None, scale_shift: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Gradients of scale, shift and weight where they are needed, in parts: (pieces, 1 to 3, B, C)."""
     layout = selection.dense_format(x)
     x = x.contiguous(memory_format=layout)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
     acc = selection.accumulator(x.dtype)
     strides = selection.strides(x, layout)
     block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, strides[0])
-    dweight = x.new_empty((pieces, batch, channels), dtype=acc)
-    weight_backward_kernel[(batch * -(-channels // block_c) * pieces,)](
-        x, _row(weight, acc), _row(grads, acc), _row(values, acc), _row(saved, acc), dweight, channels, positions,
-        *strides, pieces, chunk, batch * channels, batch * positions, WEIGHTED=weighted, ACC=triton_type(acc),
+    rows = 2 * (scale_shift is not None) + (weighted != 0)
+    sums = x.new_empty((pieces, rows, batch, channels), dtype=acc)
+    channels_backward_kernel[(batch * -(-channels // block_c) * pieces,)](
+        x, sums if weight is None else _row(weight, acc), *_affine(x, sign, scale_shift), _row(grads, acc),
+        _row(values, acc), _row(saved, acc), sums, channels, positions, *strides, pieces, chunk, batch * channels,
+        batch * positions, PLAIN=plain, WEIGHTED=weighted, **_given(sign, scale_shift), ACC=triton_type(acc),
         BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
-    return dweight.sum(0)
+    return sums
 
 
-def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
+def gate(
+    x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, sign: Tensor | None = None,
+    scale_shift: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """See `operators.DEFINITIONS`."""
     layout = selection.dense_format(x)
     x = x.contiguous(memory_format=layout)
@@ -79,15 +106,31 @@ def gate(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, 
     y = torch.empty_like(x)
     block_c, block_p, pieces, chunk = selection.walk(batch, channels, positions, strides[0])
     gate_kernel[(batch * -(-channels // block_c) * pieces,)](
-        x, _row(channel, acc), _row(position, acc),
+        x, *_affine(x, sign, scale_shift), _row(channel, acc), _row(position, acc),
         y if shortcut is None else shortcut.contiguous(memory_format=layout), y, channels, positions, *strides, pieces,
-        chunk, SHORTCUT=shortcut is not None, RELU=relu, ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p,
+        chunk, **_given(sign, scale_shift), SHORTCUT=shortcut is not None, RELU=relu, ACC=triton_type(acc),
+        BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
     return y
 
 
 def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """See `operators.DEFINITIONS`."""
+    return _gate_sums(x, y, g, (), None, None)[:3]
+
+
+def normalised_sums(
+    x: Tensor, y: Tensor | None, g: Tensor, channel: Tensor, position: Tensor, sign: Tensor | None, scale_shift: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """See `operators.DEFINITIONS`."""
+    dchannel, dposition, masked, slopes = _gate_sums(x, y, g, (channel, position), sign, scale_shift)
+    return dchannel, dposition, masked, slopes.sum((0, 2))
+
+
+def _gate_sums(
+    x: Tensor, y: Tensor | None, g: Tensor, gates: tuple[Tensor, ...], sign: Tensor | None, scale_shift: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `sums` gives, and partial sums (n, 2, B, C) that are the gradients of scale and shift."""
     layout = selection.dense_format(x)
     x, g = x.contiguous(memory_format=layout), g.contiguous(memory_format=layout)
     batch, sizes = len(x), (x.shape[1], x.shape[2] * x.shape[3])
@@ -99,19 +142,23 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
     pieces, chunk = selection.cut(sizes[walked], block_r, batch * tiles)
     partial = [x.new_empty((n, batch, sizes[axis]), dtype=acc) for n, axis in ((pieces, kept), (tiles, walked))]
     masked = x.new_empty(0) if y is None else torch.empty_like(x)
+    slopes = x.new_empty((pieces if kept == 0 else tiles, 2, batch, sizes[0]) if gates else 0, dtype=acc)
+    rows = [_row(gates[axis], acc) if gates else slopes for axis in (kept, walked)]
     sums_kernel[(batch * tiles * pieces,)](
-        x, x if y is None else y.contiguous(memory_format=layout), g, *partial, masked, sizes[kept], sizes[walked],
-        strides[kept], strides[walked], pieces, chunk, batch * sizes[kept], batch * sizes[walked],
-        RELU=y is not None, ACC=triton_type(acc), BLOCK_K=block_k, BLOCK_R=block_r,
+        x, x if y is None else y.contiguous(memory_format=layout), g, *_affine(x, sign, scale_shift), *rows, *partial,
+        slopes, masked, sizes[kept], sizes[walked], strides[kept], strides[walked], pieces, chunk, batch * sizes[kept],
+        batch * sizes[walked], RELU=y is not None, **_given(sign, scale_shift), KEEPS_CHANNELS=kept == 0,
+        ACC=triton_type(acc), BLOCK_K=block_k, BLOCK_R=block_r,
     )  # fmt: skip
     found = [parts.sum(0) for parts in partial]
-    return found[kept], found[walked], masked
+    return found[kept], found[walked], masked, slopes
 
 
 def map_backward(
     x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
     space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
     values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int,
+    sign: Tensor | None = None, scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """See `operators.DEFINITIONS`."""
     layout = selection.dense_format(x)
@@ -124,10 +171,11 @@ def map_backward(
     given = (channel, position, space_grads, space_values, space_saved, weight, grads, values, saved)
     rows = [dx if row is None else _row(row, acc) for row in given]  # any pointer stands for what is not read
     map_backward_kernel[(batch * -(-channels // block_c) * pieces,)](
-        x, dx if g is None else g.contiguous(memory_format=layout), *rows, dx, channels, positions, *strides, pieces,
-        chunk, batch * channels, batch * positions, GATE=g is not None, SPACE=0 if space_grads is None else space,
-        PLAIN=0 if grads is None else plain, WEIGHTED=0 if grads is None or weight is None else weighted,
-        ACC=triton_type(acc), BLOCK_C=block_c, BLOCK_P=block_p,
+        x, dx if g is None else g.contiguous(memory_format=layout), *_affine(x, sign, scale_shift), *rows, dx, channels,
+        positions, *strides, pieces, chunk, batch * channels, batch * positions, GATE=g is not None,
+        SPACE=0 if space_grads is None else space, PLAIN=0 if grads is None else plain,
+        WEIGHTED=0 if grads is None or weight is None else weighted, **_given(sign, scale_shift), ACC=triton_type(acc),
+        BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
     return dx
 
@@ -135,6 +183,16 @@ def map_backward(
 def _row(value: Tensor, acc: torch.dtype) -> Tensor:
     """What belongs to channels or positions, as the kernels take it."""
     return value.to(acc).contiguous()
+
+
+def _affine(x: Tensor, sign: Tensor | None, scale_shift: Tensor | None) -> list[Tensor]:
+    """Both as the kernels take them; any pointer stands for what is not read."""
+    return [x if row is None else _row(row, selection.accumulator(x.dtype)) for row in (sign, scale_shift)]
+
+
+def _given(sign: Tensor | None, scale_shift: Tensor | None) -> dict[str, bool]:
+    """The kernels' switches of the same."""
+    return {"SIGN": sign is not None, "AFFINE": scale_shift is not None}
 
 
 def triton_type(dtype: torch.dtype) -> tl.dtype:

@@ -2,22 +2,23 @@
 
 x = u·sign·scale + shift with a row a channel each. Batch norm needs only the mean and deviation of every channel of
 every sample of u, read with the statistics over the positions, and the gradients of scale and shift, which are sums
-that the other reads of the map take with their own: no pass over the map is for the norm alone. CPU only.
+that the other reads of the map take with their own: no pass over the map is for the norm alone.
 """
 
+from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import chunked, chunked_normalised, functions, selection
-from sase_attn.kernels.chunks import Affine
+from sase_attn.kernels import functions, selection
 from sase_attn.kernels.functions import SPACE, Definition
 
 _Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 class _Plan(NamedTuple):
+    operators: ModuleType
     definition: Definition
     sign: Tensor | None
     space: int
@@ -30,7 +31,7 @@ class NormalisedMap:
 
     Args:
         u: the map before the norm.
-        definition: see `functions.Definition`.
+        operators, definition: see `functions.SharedMap` and `functions.Definition`.
         sign: 1 or -1 for each channel, None for 1: that of the norm's weight.
         space: names of statistics over the positions, of u·sign.
         channels, weighted: names of those over the channels, of x, and of x·weight.
@@ -39,6 +40,7 @@ class NormalisedMap:
     def __init__(
         self,
         u: Tensor,
+        operators: ModuleType,
         definition: Definition,
         sign: Tensor | None,
         space: tuple[str, ...],
@@ -46,7 +48,8 @@ class NormalisedMap:
         weighted: tuple[str, ...],
     ) -> None:
         self._u = u
-        self._plan = _Plan(definition, sign, *(selection.bits(names) for names in (space, channels, weighted)))
+        sets = (selection.bits(names) for names in (space, channels, weighted))
+        self._plan = _Plan(operators, definition, sign, *sets)
         values, self._passed, *self._slots = _Read.apply(u, self._plan)
         self.space = functions.named(values, self._plan.space, (-1,))
         """Statistics over the positions by name, (B, C), of u·sign."""
@@ -85,7 +88,7 @@ class _Read(torch.autograd.Function):
         of_gate = (batch, channels), (batch, positions), (2, channels)
         values = saved = u.new_empty((0, batch, channels), dtype=acc)
         if plan.space:
-            values, saved = chunked.reduce(u, None, 2, plan.space, 0, _affine(plan, None))
+            values, saved = plan.operators.reduce(u, None, 2, plan.space, 0, plan.sign)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(u, values, saved)
@@ -105,10 +108,9 @@ class _Read(torch.autograd.Function):
             return _gradient(u, plan, dvalues, g, packed, weight, channel, position, affine), None
         space: _Three = (None, None, None) if dvalues is None else (dvalues, values, saved)
         over: _Three = (None, None, None) if packed is None else functions.unpacked(packed, plan.plain, plan.weighted)
-        known = _affine(plan, affine)
-        return chunked.map_backward(
-            u, g, channel, position, *space, weight, *over, plan.space, plan.plain, plan.weighted, known
-        ), None
+        sets = plan.space, plan.plain, plan.weighted
+        du = plan.operators.map_backward(u, g, channel, position, *space, weight, *over, *sets, plan.sign, affine)
+        return du, None
 
 
 class _Channels(torch.autograd.Function):
@@ -117,11 +119,11 @@ class _Channels(torch.autograd.Function):
         ctx: Any, u: Tensor, to_packed: Tensor, to_weight: Tensor, to_affine: Tensor, weight: Tensor | None,
         affine: Tensor, plan: _Plan,
     ) -> Tensor:  # fmt: skip
-        values, saved = chunked.reduce(u, weight, 1, plan.plain, plan.weighted, _affine(plan, affine))
+        values, saved = plan.operators.reduce(u, weight, 1, plan.plain, plan.weighted, plan.sign, affine)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(u, weight, affine, values, saved)
-        return values
+        return cast(Tensor, values)
 
     @staticmethod
     def backward(ctx: Any, grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -140,9 +142,8 @@ class _Channels(torch.autograd.Function):
             )
             dweight = rest[0] if rest else None
         else:
-            known = _affine(plan, affine)
-            daffine, dweight = chunked_normalised.channels_backward(
-                u, weight, grads, values, saved, plan.plain, plan.weighted, known
+            daffine, dweight = plan.operators.channels_backward(
+                u, weight, grads, values, saved, plan.plain, plan.weighted, plan.sign, affine
             )
             dweight = None if weight is None else dweight
         return None, torch.cat([grads, values, saved]), weight, affine, dweight, daffine, None
@@ -154,10 +155,10 @@ class _Gate(torch.autograd.Function):
         ctx: Any, u: Tensor, passed: Tensor, to_channel: Tensor, to_position: Tensor, to_affine: Tensor,
         channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, affine: Tensor, plan: _Plan,
     ) -> Tensor:  # fmt: skip
-        y = chunked.gate(u, channel, position, shortcut, relu, _affine(plan, affine))
+        y = plan.operators.gate(u, channel, position, shortcut, relu, plan.sign, affine)
         ctx.plan, ctx.shortcut = plan, shortcut is not None
         ctx.save_for_backward(u, channel, position, affine, y if relu else None)
-        return y
+        return cast(Tensor, y)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
@@ -171,16 +172,11 @@ class _Gate(torch.autograd.Function):
                 [g],
             )
         else:
-            known = _affine(plan, affine)
-            dchannel, dposition, masked, daffine = chunked_normalised.sums(u, y, g, channel, position, known)
+            sums = plan.operators.normalised_sums(u, y, g, channel, position, plan.sign, affine)
+            dchannel, dposition, masked, daffine = sums
             g = g if y is None else masked
         sent = channel, position, affine
         return None, g, *sent, dchannel, dposition, g if ctx.shortcut else None, None, daffine, None
-
-
-def _affine(plan: _Plan, affine: Tensor | None) -> Affine:
-    """The rows (scale, shift), as pieces of a map are read with; without them only u·sign can be."""
-    return Affine(plan.sign, affine)
 
 
 def _normalised(u: Tensor, plan: _Plan, affine: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 from sase_attn.kernels import selection
+from sase_attn.kernels.triton_affine import affine, affine_rows
 
 MEAN, MAXIMUM, STD, THIRD, L4 = (tl.constexpr(1 << i) for i in range(len(selection.STATISTICS)))
 CENTRAL = tl.constexpr(STD.value | THIRD.value)
@@ -124,11 +125,14 @@ def _write(state, at, keep, rows, total, top, ties, shift, centre, second, third
 
 @triton.jit
 def reduce_kernel(
-    x, weight, values, saved, state, K, R, stride_k, stride_r, pieces, chunk, rows,
-    PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, CUT: tl.constexpr, ACC: tl.constexpr,
-    BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr,
+    x, weight, sign, scale_shift, values, saved, state, K, R, stride_k, stride_r, pieces, chunk, rows,
+    PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr, OF_CHANNELS: tl.constexpr,
+    CUT: tl.constexpr, ACC: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of K rows over R; a program for a piece of a tile of rows. If CUT, `merge_kernel` completes them."""
+    """Statistics of K rows over R; a program for a piece of a tile of rows. If CUT, `merge_kernel` completes them.
+
+    K are the channels if OF_CHANNELS, else R are.
+    """
     program = tl.program_id(0)
     piece = program % pieces
     tiles = tl.cdiv(K, BLOCK_K)
@@ -152,10 +156,15 @@ def reduce_kernel(
     # The same of the weighted map.
     w_total, w_top, w_ties, w_fourth = total, top, ties, fourth
     w_shift, w_centre, w_second, w_third, w_scale = shift, centre, second, third, scale
+    if OF_CHANNELS:
+        sign_c, scale_c, shift_c = affine_rows(sign, scale_shift, k[:, None], keep[:, None], K, SIGN, AFFINE)
     for first in range(start, end, BLOCK_R):
         r = first + tl.arange(0, BLOCK_R)
         inside = keep[:, None] & (r < end)[None, :]
         v = tl.load(x + k[:, None] * stride_k + r[None, :] * stride_r, mask=inside, other=0.0).to(ACC)
+        if not OF_CHANNELS:
+            sign_c, scale_c, shift_c = affine_rows(sign, scale_shift, r[None, :], (r < end)[None, :], R, SIGN, AFFINE)
+        v = affine(v, sign_c, scale_c, shift_c, inside, SIGN, AFFINE)[1]
         before = (first - start).to(ACC)
         count = tl.minimum(end - first, BLOCK_R).to(ACC)
         if PLAIN != 0:

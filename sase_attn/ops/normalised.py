@@ -37,13 +37,8 @@ def is_known(norm: nn.Module, space: list[str]) -> TypeGuard[nn.BatchNorm2d]:
     return set(statistics.parts(space)) <= OF_NORMALISED.keys()
 
 
-def takes(u: Tensor) -> bool:
-    """Whether the map before the norm is one that this is written for: what `kernels` take on the CPU."""
-    return statistics.fused(u, together.CHANNELS) and router.operators(u) is router.chunked()
-
-
 class NormalisedReads:
-    """`statistics.Reads` of `norm(u)`, where `takes` says so; running statistics are updated as by the norm.
+    """`statistics.Reads` of `norm(u)`, for a norm that `is_known`; running statistics are updated as by the norm.
 
     Args:
         space: names of statistics over [2, 3], whose parts are all in `OF_NORMALISED`; `channels`, over [1];
@@ -60,9 +55,8 @@ class NormalisedReads:
             parts[0] += ("mean", "std")
         acc = selection.accumulator(u.dtype)
         weight, bias = norm.weight.to(acc), norm.bias.to(acc)
-        negative = weight.detach() < 0
-        sign = torch.where(negative, -1.0, 1.0).to(acc) if bool(negative.any()) else None
-        self._map = NormalisedMap(u, statistics.kernel_definition, sign, *parts)
+        sign = _sign(weight)
+        self._map = NormalisedMap(u, router.operators(u), statistics.kernel_definition, sign, *parts)
         n = u.shape[2] * u.shape[3]
         of_u = self._map.space
         mean, variance = _of_batch(norm, of_u, n, sign) if by_batch else _running(norm, acc, sign)
@@ -86,7 +80,7 @@ class NormalisedReads:
 
 
 class NormalisedSqueezes:
-    """The squeezes of `norm(u)`, where `applies` and `takes` say so."""
+    """The squeezes of `norm(u)`, where it `applies`."""
 
     def __init__(
         self, u: Tensor, norm: nn.BatchNorm2d, channel: nn.Module, of_gated: nn.Module, of_input: nn.Module
@@ -107,6 +101,14 @@ class NormalisedSqueezes:
     def gated(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, overwrite: bool) -> Tensor:
         """x·(channel + position), plus a shortcut, through a ReLU."""
         return self._reads.gate(channel, position, shortcut, relu)
+
+
+def _sign(weight: Tensor) -> Tensor | None:
+    """1 or -1 for each channel, None where all are 1: not asked for on a GPU, which would have to be waited for."""
+    negative = weight.detach() < 0
+    if not weight.is_cuda and not negative.any():
+        return None
+    return torch.where(negative, -1.0, 1.0).to(weight.dtype)
 
 
 def _of_batch(norm: nn.BatchNorm2d, of_u: dict[str, Tensor], n: int, sign: Tensor | None) -> tuple[Tensor, Tensor]:
