@@ -3,6 +3,7 @@
 import copy
 
 import torch
+from speed_variants import FusedTail, Tail
 from torch import Tensor, nn
 
 from sase_attn import SASEBlock, kernels
@@ -16,15 +17,15 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     return ((actual.double() - expected.double()).norm() / expected.double().norm()).item()
 
 
-def step(block: nn.Module, x: Tensor) -> list[Tensor]:
+def step(module: nn.Module, *maps: Tensor) -> list[Tensor]:
     """Output and the gradients of its sum of squares."""
-    x = x.detach().requires_grad_()
-    y = block(x)
-    return [y.detach(), *torch.autograd.grad(y.float().square().sum(), [x, *block.parameters()])]
+    maps = tuple(x.detach().requires_grad_() for x in maps)
+    y = module(*maps)
+    return [y.detach(), *torch.autograd.grad(y.float().square().sum(), [*maps, *module.parameters()])]
 
 
 def check(device: str, backend: str, dtypes: tuple[torch.dtype, ...] = tuple(LIMITS)) -> None:
-    """Compare the block by a backend with float64, and with itself, on odd sizes and in both layouts.
+    """Compare block and fused tail by a backend with float64, and with themselves, on odd sizes and in both layouts.
 
     Raises:
         AssertionError: they differ.
@@ -33,16 +34,24 @@ def check(device: str, backend: str, dtypes: tuple[torch.dtype, ...] = tuple(LIM
         for shape in SHAPES:
             for dtype in dtypes:
                 torch.manual_seed(0)
+                maps = [torch.randn(shape, device=device).to(dtype).contiguous(memory_format=layout) for _ in range(2)]
                 block = SASEBlock(shape[1], gate_init="release").to(device)
-                x = torch.randn(shape, device=device).to(dtype).contiguous(memory_format=layout)
-                with kernels.use(backend):
-                    found, again = (step(copy.deepcopy(block), x) for _ in range(2))
-                if not all(map(torch.equal, found, again)):
-                    raise AssertionError(f"{shape} {dtype} {layout}: two runs differ")
-                with kernels.use("torch"):
-                    expected = step(copy.deepcopy(block).double(), x.double())
-                worst = max(map(relative_error, found[:2], expected[:2]))
-                if not worst <= LIMITS[dtype]:
-                    raise AssertionError(
-                        f"{shape} {dtype} {layout}: relative error {worst:.1e}, allowed {LIMITS[dtype]:.0e}"
-                    )
+                tail = Tail(shape[1], copy.deepcopy(block)).to(device)
+                tail.norm.weight.data[::2] *= -1
+                where = f"{shape} {dtype} {layout}"
+                _compare(f"block {where}", backend, block, block, maps[:1])
+                _compare(f"tail {where}", backend, FusedTail(tail), tail, maps)
+
+
+def _compare(what: str, backend: str, module: nn.Module, definition: nn.Module, maps: list[Tensor]) -> None:
+    with kernels.use(backend):
+        found, again = (step(copy.deepcopy(module), *maps) for _ in range(2))
+    if not all(map(torch.equal, found, again)):
+        raise AssertionError(f"{what}: two runs differ")
+    with kernels.use("torch"):
+        expected = step(copy.deepcopy(definition).double(), *(x.double() for x in maps))
+    compared = 1 + len(maps)
+    worst = max(map(relative_error, found[:compared], expected[:compared]))
+    limit = LIMITS[maps[0].dtype]
+    if not worst <= limit:
+        raise AssertionError(f"{what}: relative error {worst:.1e}, allowed {limit:.0e}")

@@ -17,6 +17,7 @@ from timm.layers.cbam import CbamModule
 from torch import Tensor, nn
 
 from sase_attn import SASEBlock, fuse, kernels
+from sase_attn.fusion import tails
 from sase_attn.ops.layers import Mixer
 
 Call = Callable[..., Tensor]
@@ -70,9 +71,8 @@ class FusedTail(nn.Module):
         self.norm, self.attention = tail.norm, tail.attention
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        attention = self.attention
-        assert isinstance(attention, SASEBlock)
-        return attention.tail(x, shortcut, norm=self.norm)
+        assert self.attention is not None
+        return tails.tail(self.attention, x, shortcut, relu=True, norm=self.norm)
 
 
 def searched(channels: int, **where: Any) -> SASEBlock:
@@ -124,9 +124,13 @@ def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Modul
             found += _both(family, FusedTail(copy.deepcopy(network)), fast)
         if level == "model" and family in COMPILED_NETWORKS and not network.training:
             found += _both(family, fuse(copy.deepcopy(network)), fast)
-        if level == "model" and family == "SASE" and network.training:
-            module = fuse(copy.deepcopy(network), training=True)
-            found.append(Variant(f"{family}, fused", family, module, under(fast, module), fused=True))
+        twin: nn.Module | None = None
+        if isinstance(network, Tail) and family == "SE":
+            twin = FusedTail(copy.deepcopy(network))
+        if level == "model" and family in ("SASE", "SE") and network.training:
+            twin = fuse(copy.deepcopy(network), training=True)
+        if twin is not None:
+            found.append(Variant(f"{family}, fused", family, twin, under(fast, twin), fused=True))
     return found
 
 
