@@ -32,7 +32,7 @@ from train import add_arguments, run_study
 
 from sase_attn.describe import parameters
 from sase_attn.genotype import Genotype
-from sase_attn.models.places import COMPARED
+from sase_attn.models.placement import COMPARED
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import commit, machine
 

@@ -20,10 +20,10 @@ from timm.data import ImageNetInfo
 from torch import Tensor, nn
 from train import add_arguments, run_study
 
-from sase_attn.training.data_folder import scan
+from sase_attn.training.data.folder import scan
+from sase_attn.training.data.normalise import as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.network import create_network
-from sase_attn.training.normalisation import as_trained
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.run import open_recipe_data
 from sase_attn.weights import write_safetensors

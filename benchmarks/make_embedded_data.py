@@ -3,7 +3,7 @@
     python benchmarks/make_embedded_data.py [OUTPUT_FOLDER]
 
 Writes `fashion_mnist.npz` (the first 600 training and 100 test images of each class, in file order, uint8) and
-`fashion_mnist.LICENSE` (from the Debian package's copyright file) to `sase_attn/training` or OUTPUT_FOLDER.
+`fashion_mnist.LICENSE` (from the Debian package's copyright file) to `sase_attn/training/data` or OUTPUT_FOLDER.
 The same package gives the same arrays; the same zlib gives the same file.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
 COPYRIGHT = Path("/usr/share/doc/dataset-fashion-mnist/copyright")
-TARGET = Path(__file__).parent.parent / "sase_attn" / "training"
+TARGET = Path(__file__).parent.parent / "sase_attn" / "training" / "data"
 PER_CLASS = {"train": 600, "test": 100}
 FILES = {"train": "train", "test": "t10k"}
 HEADER = """Fashion-MNIST, https://github.com/zalandoresearch/fashion-mnist

@@ -22,10 +22,10 @@ import torch
 
 from sase_attn.search.bilevel import Batch, Bilevel
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.mixed import SearchBlock
-from sase_attn.search.searcher import Searcher
+from sase_attn.search.loop import Searcher
 from sase_attn.search.space import SearchSpace
-from sase_attn.search.supernet import architecture_of, create_supernet, open_halves, prepare
+from sase_attn.search.supernet.block import SearchBlock
+from sase_attn.search.supernet.build import architecture_of, create_supernet, open_halves, prepare
 from sase_attn.training.distributed import ranks
 from sase_attn.training.result import commit, machine, write_text
 

@@ -6,7 +6,7 @@ python benchmarks/subset.py FOLDER OUT --train 1000 --test 500
 import argparse
 from pathlib import Path
 
-from sase_attn.training.data_folder import scan
+from sase_attn.training.data.folder import scan
 
 
 def subset(source: Path, target: Path, counts: tuple[int, int]) -> None:

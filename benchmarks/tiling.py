@@ -20,12 +20,12 @@ from rows import Row, add_row, read_rows
 from torch import nn
 
 from sase_attn import __version__
-from sase_attn.buffering import BufferingReport, buffering
-from sase_attn.insert.tile import tile
+from sase_attn.tiling import BufferingReport, buffering
+from sase_attn.tiling.convert import tile
+from sase_attn.training.data.normalise import as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.evaluate import Metrics, evaluate
 from sase_attn.training.loading import load_network, recipe_of
-from sase_attn.training.normalisation import as_trained
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import commit, machine
 from sase_attn.training.run import open_recipe_data

@@ -14,9 +14,9 @@ from sase_attn.genotype import Genotype as Genotype
 from sase_attn.genotype import genotypes as genotypes
 from sase_attn.insert import attach as attach
 from sase_attn.insert import replace as replace
-from sase_attn.insert import tile as tile
 from sase_attn.ops import create_op as create_op
 from sase_attn.ops import list_ops as list_ops
 from sase_attn.ops import register_op as register_op
+from sase_attn.tiling import tile as tile
 
 __version__ = "0.1.0"

@@ -11,10 +11,10 @@ from timm.layers import make_divisible
 from torch import Tensor, nn
 
 from sase_attn import statistics
+from sase_attn.errors import unknown_name
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.ops import Excite, create_op, functional, normalised, together
 from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
-from sase_attn.suggest import unknown_name
 
 GATE_INITS = {
     "constant": "the last layers of both output excitations at zero: the block starts as a constant gain",

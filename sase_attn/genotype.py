@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from sase_attn.errors import unknown_name
 from sase_attn.ops import RELEASE_OPS, get_op
-from sase_attn.suggest import unknown_name
 
 EDGES: dict[str, str] = {
     "channel_squeeze": "channel_squeeze",

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import functions, router
+from sase_attn.kernels import autograd, backend
 
 
 def fused(x: object, dims: list[int]) -> bool:
     """Whether kernels compute the statistics of a map over these axes."""
-    return isinstance(x, Tensor) and x.dim() == 4 and dims in ([2, 3], [1]) and router.takes(x)
+    return isinstance(x, Tensor) and x.dim() == 4 and dims in ([2, 3], [1]) and backend.takes(x)
 
 
 class Reads:
@@ -35,7 +35,7 @@ class Reads:
 
     def __init__(self, x: Tensor, space: list[str], channels: list[str], weighted: list[str]) -> None:
         sets = [parts(names) for names in (space, channels, weighted)]
-        self._map = functions.SharedMap(x, router.operators(x), kernel_definition, *sets)
+        self._map = autograd.SharedMap(x, backend.operators(x), kernel_definition, *sets)
         self._channels, self._weighted = channels, weighted
         self.space = completed(space, self._map.space, _count(x, [2, 3]))
         """Those over [2, 3], in the order asked for."""
@@ -108,7 +108,7 @@ def _one_read(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
 
 def _pays(x: Tensor, names: list[str]) -> bool:
     """On a CPU the mean by itself is as fast by its definition, whose gradient takes no memory."""
-    return names != ["mean"] or router.operators(x) is not router.chunked()
+    return names != ["mean"] or backend.operators(x) is not backend.chunked()
 
 
 def twin(definition: Callable[..., Tensor]) -> Callable[..., Tensor]:

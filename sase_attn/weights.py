@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from sase_attn.attentions.attention import Attention
 from sase_attn.block import SASEBlock
+from sase_attn.errors import unknown_name
 from sase_attn.insert.attach import Attached, absorbing, constant_gain
-from sase_attn.suggest import unknown_name
 
 StateDict = dict[str, Tensor]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sase_attn import SASEBlock, create_attention, kernels, statistics
-from sase_attn.kernels import router
+from sase_attn.kernels.backend import takes
 
 SOME = ["sase", pytest.param("random 1", marks=slow)]
 WITHOUT_STATISTICS = "channel_gate:affine,channel_excite:fc,spatial_excite:conv2d_k3,residual:true"
@@ -258,6 +258,6 @@ def test_a_single_element_has_no_deviation(backend):
 
 def test_what_no_implementation_takes(backend):
     with kernels.use(backend):
-        assert not router.takes(torch.empty(0, 3, 2, 2))
+        assert not takes(torch.empty(0, 3, 2, 2))
         assert statistics.mean(torch.empty(0, 3, 2, 2), [2, 3]).shape == (0, 3, 1, 1)
         assert statistics.mean(draw(2, 3, 2, 2).to("meta"), [2, 3]).device.type == "meta"

@@ -10,10 +10,10 @@ from tolerances import TOLERANCES, assert_close
 from torch import Tensor
 
 from sase_attn import kernels, statistics
-from sase_attn.kernels import functions, selection
+from sase_attn.kernels import autograd, spec
 
 DOUBLE = torch.float64
-ALL = selection.STATISTICS
+ALL = spec.STATISTICS
 DEFINITIONS = {
     "mean": statistics.mean,
     "maximum": statistics.maximum,
@@ -45,9 +45,9 @@ ONE_LAYOUT = pytest.mark.parametrize(
 )
 
 
-def shared(operators: ModuleType, x: Tensor, **names: tuple[str, ...]) -> functions.SharedMap:
+def shared(operators: ModuleType, x: Tensor, **names: tuple[str, ...]) -> autograd.SharedMap:
     """A map read by kernels."""
-    return functions.SharedMap(x, operators, statistics.kernel_definition, **names)
+    return autograd.SharedMap(x, operators, statistics.kernel_definition, **names)
 
 
 def read(operators: ModuleType, x: Tensor, dims: list[int], names: tuple[str, ...]) -> dict[str, Tensor]:
@@ -78,7 +78,7 @@ def by_definition(x: Tensor, weight: Tensor, names: tuple[str, ...]) -> list[Ten
 
 def results(function: Callable[..., list[Tensor]], x: Tensor, names: tuple[str, ...]) -> list[Tensor]:
     """Values, and the gradients of x and the weight for random gradients of the values."""
-    weight = draw(len(x), x.shape[1], 1, 1, seed=1, dtype=selection.accumulator(x.dtype))
+    weight = draw(len(x), x.shape[1], 1, 1, seed=1, dtype=spec.accumulator(x.dtype))
     leaves = [x.detach().requires_grad_(), weight.requires_grad_()]
     values = function(*leaves, names)
     cotangents = [draw(*y.shape, seed=5 + i, dtype=y.dtype) for i, y in enumerate(values)]

@@ -30,7 +30,7 @@ from kernel_cases import (
 from tolerances import assert_close
 from torch import Tensor
 
-from sase_attn.kernels import selection
+from sase_attn.kernels import spec
 
 FEW_TYPES = pytest.mark.parametrize(
     "dtype",
@@ -149,7 +149,7 @@ def test_not_a_number_is_passed_on(operators, walk):
 @FEW_TYPES
 @LAYOUTS
 def test_gate_with_shortcut_and_relu(operators, shortcut, relu, dtype, layout):
-    acc = selection.accumulator(dtype)
+    acc = spec.accumulator(dtype)
     x, other = layout(draw(2, 5, 7, 3, dtype=dtype)), draw(2, 5, 7, 3, seed=1, dtype=dtype)
     gates = draw(2, 5, 1, 1, seed=2, dtype=acc), draw(2, 1, 7, 3, seed=3, dtype=acc)
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sase_attn import Genotype, SASEBlock, fuse, kernels
 from sase_attn.fusion import tails
-from sase_attn.kernels import selection
+from sase_attn.kernels import spec
 
 OPERATORS = ["reduce", "reduce", "gate", "normalised_sums", "channels_backward", "map_backward"]
 
@@ -87,7 +87,7 @@ def assert_same_step(
 @pytest.mark.parametrize("over, weighted", [(1, True), (2, False)])
 def test_statistics_of_a_normalised_map(operators, over, weighted, walk):
     u, affine = draw(1, 5, 3, 4, dtype=DOUBLE), draw(2, 5, seed=1, dtype=DOUBLE)
-    every, sign = selection.bits(selection.STATISTICS), affine[0].sign()
+    every, sign = spec.bits(spec.STATISTICS), affine[0].sign()
     weight, which = (draw(1, 5, seed=2, dtype=DOUBLE), every) if weighted else (None, 0)
     scale, shift = affine[:, :, None, None]
     x = u * sign[:, None, None] * scale + shift
@@ -102,7 +102,7 @@ def test_third_powers_of_a_channel_that_weighs_nothing(operators):
     u = draw(2, 4, 3, 2, seed=0)
     u[:, 1] *= 1e15
     weight = torch.tensor([[0.5, 0.0, 0.9, 0.2]]).expand(2, 4).contiguous()
-    l4 = selection.bits(("l4",))
+    l4 = spec.bits(("l4",))
     affine = torch.tensor([[1.5, 0.5, 2.0, 1.0], [0.1, 0.2, 0.3, 0.4]])
     values, saved = operators.reduce(u, weight, 1, 0, l4, None, affine)
     grads = draw(*values.shape, seed=1)

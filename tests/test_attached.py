@@ -6,11 +6,11 @@ import torch
 from networks import moved, network
 from timm.models import save_for_hf
 
-from sase_attn import SASEBlock, hub
-from sase_attn.attentions.tiled_se import TiledSE
+from sase_attn import SASEBlock, share
 from sase_attn.insert import Attached
 from sase_attn.insert.kinds import find, of_kind
-from sase_attn.insert.tile import tile
+from sase_attn.tiling.block import TiledSE
+from sase_attn.tiling.convert import tile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -87,7 +87,7 @@ def test_round_trip_of_tiles(base, tiling, tmp_path):
     assert (plain(x) - model(x)).abs().max() > 1e-5
     tile(in_place, **tiling, **overrides)
     assert torch.equal(in_place(x), model(x))
-    hub.save(model, tmp_path / "saved")
+    share.save(model, tmp_path / "saved")
     again = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True).eval()
     assert torch.equal(again(x), model(x))
 

@@ -6,9 +6,9 @@ import torch
 from networks import network
 from timm.models import save_for_hf
 
-from sase_attn import hub
+from sase_attn import share
 from sase_attn.insert import attach, replace
-from sase_attn.insert.tile import tile
+from sase_attn.tiling.convert import tile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -143,6 +143,6 @@ def changed_to(change):
     ],
 )
 def test_publishing_what_was_changed_in_place_names_attached(change, problem, tmp_path):
-    with pytest.raises(hub.HubError, match=f"{problem}.*create_model\\('attached'"):
-        hub.save(changed_to(change), tmp_path / "saved")
+    with pytest.raises(share.HubError, match=f"{problem}.*create_model\\('attached'"):
+        share.save(changed_to(change), tmp_path / "saved")
     assert not (tmp_path / "saved").exists()

@@ -11,7 +11,7 @@ from tolerances import TOLERANCES, assert_close
 from torch import Tensor, nn
 
 from sase_attn import Genotype, SASEBlock, genotypes
-from sase_attn.suggest import UnknownNameError
+from sase_attn.errors import UnknownNameError
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("one_thread")]
 DOUBLE = torch.float64

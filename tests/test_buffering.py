@@ -7,10 +7,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from sase_attn.attentions.tiled_se import TiledSE
-from sase_attn.buffering import PRECISIONS, buffering
-from sase_attn.insert.tile import tile
-from sase_attn.suggest import UnknownNameError
+from sase_attn.errors import UnknownNameError
+from sase_attn.tiling import PRECISIONS, buffering
+from sase_attn.tiling.block import TiledSE
+from sase_attn.tiling.convert import tile
 
 META = torch.device("meta")
 # EfficientNet-B0 (arXiv 1905.11946, table 1): expansion, channels, blocks, stride of the first of them.

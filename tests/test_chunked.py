@@ -24,7 +24,8 @@ from kernel_transform_checks import *  # noqa: F403
 from tolerances import TOLERANCES, assert_close
 
 from sase_attn import kernels
-from sase_attn.kernels import chunked, chunks
+from sase_attn.kernels.cpu import chunks
+from sase_attn.kernels.cpu import operators as cpu
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -44,7 +45,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def operators():
-    return chunked
+    return cpu
 
 
 @pytest.fixture
@@ -64,8 +65,8 @@ def _calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     names: list[str] = []
     with monkeypatch.context() as patch:
         for name in {*OPERATORS, "weight_backward", "sums"}:
-            call = getattr(chunked, name)
-            patch.setattr(chunked, name, lambda *args, call=call, name=name: (names.append(name), call(*args))[1])
+            call = getattr(cpu, name)
+            patch.setattr(cpu, name, lambda *args, call=call, name=name: (names.append(name), call(*args))[1])
         yield names
 
 

@@ -14,7 +14,8 @@ import torch
 from hub_server import HubServer
 
 import sase_attn
-from sase_attn import Genotype, cli, genotypes, hub, register_op
+from sase_attn import Genotype, genotypes, register_op, share
+from sase_attn.commands import main
 from sase_attn.describe import describe, operations_table
 from sase_attn.ops import OP_SETS, RELEASE_OPS, Op, create_op
 
@@ -28,7 +29,7 @@ def run(capsys):
     """Run the command and return what it printed; expects no error."""
 
     def succeed(*argv):
-        code = cli.main([str(arg) for arg in argv])
+        code = main.main([str(arg) for arg in argv])
         out, err = capsys.readouterr()
         assert (code, err) == (0, "")
         return out
@@ -41,7 +42,7 @@ def fail(capsys):
     """Run the command and return (exit code, the message of the one line that it printed)."""
 
     def failing(*argv):
-        code = cli.main([str(arg) for arg in argv])
+        code = main.main([str(arg) for arg in argv])
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("sase-attn: error: ") and err.endswith("\n") and err.count("\n") == 1, err
@@ -163,7 +164,7 @@ def test_describing_leaves_the_random_stream(run):
 def test_an_encoding_without_our_symbols_gets_question_marks(monkeypatch):
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stdout)
-    assert cli.main(["show", "sase"]) == 0
+    assert main.main(["show", "sase"]) == 0
     assert b"56?56" in stdout.buffer.getvalue()
 
 
@@ -263,10 +264,10 @@ def test_push_passes_its_options_and_reports_hub_errors(run, fail, trained, monk
     def push(model, repo_id, **options):
         calls.append((model.num_classes, repo_id, options))
         if options["private"]:
-            raise hub.HubError("cannot push:\nwanted a token")
+            raise share.HubError("cannot push:\nwanted a token")
         return "https://hub/org/mine/tree/dev"
 
-    monkeypatch.setattr(hub, "push", push)
+    monkeypatch.setattr(share, "push", push)
     options = ("--revision", "dev", "--message", "Hello", "--license", "mit", "--description", "D", "--metric", "m=1")
     printed = run("push", trained[0], *ARGUMENTS, "--repo", "org/mine", *options)
     assert "https://hub/org/mine/tree/dev" in printed and '"hf-hub:org/mine@dev"' in printed
@@ -353,15 +354,15 @@ def test_interrupt_exits_130(capsys, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_list", interrupt)
-    assert cli.main(["list"]) == 130
+    monkeypatch.setattr(main, "_list", interrupt)
+    assert main.main(["list"]) == 130
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_bug_is_not_hidden(monkeypatch):
-    monkeypatch.setattr(cli, "_list", lambda _: 1 / 0)
+    monkeypatch.setattr(main, "_list", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        cli.main(["list"])
+        main.main(["list"])
 
 
 def test_help_and_version(run):

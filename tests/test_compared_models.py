@@ -10,7 +10,7 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from sase_attn.attentions import ATTENTIONS
-from sase_attn.models.places import COMPARED, Preceded
+from sase_attn.models.placement import COMPARED, Preceded
 
 # Exact parameters of ResNet-50 and ResNet-101 (1,000 classes).
 PARAMETERS = {

@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from sase_attn import cli, comparison
+from sase_attn.commands import main
+from sase_attn.models import paper_table
 
 
 @pytest.fixture(scope="module")
 def listed():
-    return {row.attention: row for row in comparison.comparison()}
+    return {row.attention: row for row in paper_table.comparison()}
 
 
 def test_which_columns_of_the_paper_agree(listed):
@@ -19,7 +20,7 @@ def test_which_columns_of_the_paper_agree(listed):
         "mca_e": False, "ean": False, "sase": True,
     }  # fmt: skip
     assert all(bool(row.note) == (row.agrees is False) for row in listed.values())
-    assert set(listed) == {"plain", "sase", *comparison.COMPARED}
+    assert set(listed) == {"plain", "sase", *paper_table.COMPARED}
 
 
 def test_exact_counts(listed):
@@ -31,7 +32,7 @@ def test_exact_counts(listed):
 
 
 def test_detectors_mix_two_conventions():
-    for box in comparison.detectors():
+    for box in paper_table.detectors():
         plain, sase = box.paper_millions
         assert f"{box.trainable / 1e6:.1f}" == plain != f"{box.total / 1e6:.1f}"
         assert f"{box.sase_total / 1e6:.1f}" == sase
@@ -39,10 +40,10 @@ def test_detectors_mix_two_conventions():
 
 
 def test_the_command(listed, capsys, monkeypatch):
-    monkeypatch.setattr(comparison, "comparison", lambda: iter(listed.values()))
-    assert cli.main(["list", "--compare"]) == 0
+    monkeypatch.setattr(paper_table, "comparison", lambda: iter(listed.values()))
+    assert main.main(["list", "--compare"]) == 0
     text = capsys.readouterr().out
     assert "25.56/44.68" in text and "28,102,568" in text and "mca_e: the paper's R101 entry" in text
-    assert cli.main(["list", "--compare", "--json"]) == 0
+    assert main.main(["list", "--compare", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["networks"][0]["attention"] == "plain" and len(found["detectors"]) == 4

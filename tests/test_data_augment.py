@@ -4,10 +4,10 @@ import pytest
 import torch
 from torchvision.transforms import functional as tv
 
-from sase_attn.training import data_augment
-from sase_attn.training.data_augment import Augment, crop, resize, resized_crop
-from sase_attn.training.data_memory import Normalise
-from sase_attn.training.data_order import generator
+from sase_attn.training.data import augment
+from sase_attn.training.data.augment import JITTERS, Augment, crop, resize, resized_crop
+from sase_attn.training.data.in_memory import Normalise
+from sase_attn.training.data.order import generator
 
 SIZE = (10, 14)
 
@@ -66,7 +66,7 @@ def test_boxes_lie_inside_and_have_torchvisions_distribution(size):
 
 
 def test_narrow_images_fall_back_to_the_centre(monkeypatch):
-    monkeypatch.setattr(data_augment, "SCALE", (1.0, 1.0))
+    monkeypatch.setattr(augment, "SCALE", (1.0, 1.0))
     box = Augment("imagenet", (30, 90)).draw(5, (30, 90), generator(0))["box"]
     assert box.tolist() == [[0, 25, 30, 40]] * 5
 
@@ -81,7 +81,7 @@ def test_narrow_images_fall_back_to_the_centre(monkeypatch):
     ],
 )
 def test_jitter_is_torchvisions(images, name, reference):
-    place = data_augment.JITTERS.index(name)
+    place = JITTERS.index(name)
     strengths = tuple(0.4 * (i == place) for i in range(4))
     augment = Augment("none", SIZE, strengths)
     draws = augment.draw(len(images), SIZE, generator(0))

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sase_attn.training import data_folder
-from sase_attn.training.data import DataConfig, open_data
-from sase_attn.training.data_files import FileLoader
-from sase_attn.training.data_memory import MemoryLoader
+from sase_attn.training.data import folder as folder_module
+from sase_attn.training.data.in_memory import MemoryLoader
+from sase_attn.training.data.on_disk import FileLoader
+from sase_attn.training.data.open import DataConfig, open_data
 
 CLASSES = {"cat": (200, 60, 20), "dog": (20, 60, 200)}
 
@@ -90,7 +90,7 @@ JITTER = (0.4, 0.4, 0.4, 0.2)
     "augment, jitter", [("imagenet", None), ("cifar", None), ("none", None), ("imagenet", JITTER), ("cifar", JITTER)]
 )
 def test_files_are_served_alike_with_and_without_workers(photos, augment, jitter, monkeypatch):
-    monkeypatch.setattr(data_folder, "MEMORY_BYTES", 0)
+    monkeypatch.setattr(folder_module, "MEMORY_BYTES", 0)
     values = {"augment": augment, "color_jitter": jitter, "size": 24, "batch_size": 5}
     alone, test, info = opened(photos, **values)
     helped, _, _ = opened(photos, **values, workers=2)
@@ -241,7 +241,7 @@ def test_splits_whose_sizes_differ_need_a_size(folder):
 
 
 def test_sets_too_large_for_memory_need_a_size(folder, monkeypatch):
-    monkeypatch.setattr(data_folder, "MEMORY_BYTES", 1000)
+    monkeypatch.setattr(folder_module, "MEMORY_BYTES", 1000)
     with pytest.raises(ValueError, match="are too many for memory; give the size"):
         opened(folder)
 

@@ -5,9 +5,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sase_attn.training.data_augment import Augment
-from sase_attn.training.data_memory import MemoryLoader, Normalise
-from sase_attn.training.data_order import Batches, Share
+from sase_attn.training.data.augment import Augment
+from sase_attn.training.data.in_memory import MemoryLoader, Normalise
+from sase_attn.training.data.order import Batches, Share
 
 COUNT, BATCH = 29, 6
 AUGMENTS = [

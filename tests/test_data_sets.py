@@ -11,10 +11,10 @@ import pytest
 import torch
 import torchvision
 
-from sase_attn.training import data_sets
-from sase_attn.training.data import DataConfig, open_data
+from sase_attn.training.data import sets
+from sase_attn.training.data.open import DataConfig, open_data
 
-FOLDER = Path(data_sets.__file__).parent
+FOLDER = Path(sets.__file__).parent
 PIXELS = {
     "train": "2b8cf51fa7e3142613accbf989a3b770",
     "test": "24ce93209bd2223c61ac80bbc5b85cfe",
@@ -38,12 +38,12 @@ def test_embedded_file_is_small_needs_no_pickle_and_has_its_licence():
         images = arrays[f"{split}_images"]
         assert images.shape == (count, 28, 28) and images.dtype == np.uint8
         assert hashlib.md5(images.tobytes() + arrays[f"{split}_labels"].tobytes()).hexdigest() == PIXELS[split]
-    text = (files("sase_attn.training") / "fashion_mnist.LICENSE").read_text()
+    text = (files("sase_attn.training.data") / "fashion_mnist.LICENSE").read_text()
     assert "MIT License" in text and "2017 Zalando SE" in text and "WITHOUT WARRANTY OF ANY KIND" in text
 
 
 def test_embedded_statistics_are_those_it_is_normalised_with():
-    arrays = data_sets.embedded()
+    arrays = sets.embedded()
     pixels = arrays.train[0][:, :, 2:-2, 2:-2].float() / 255
     assert abs(pixels.mean() - arrays.mean[0]) < 3e-3 and abs(pixels.std() - arrays.std[0]) < 3e-3
     border = arrays.train[0].clone()

@@ -10,9 +10,9 @@ from collections import Counter
 import pytest
 
 from sase_attn import Genotype, genotypes
+from sase_attn.errors import UnknownNameError
 from sase_attn.genotype import EDGES, SPACES
 from sase_attn.ops import OP_SETS, RELEASE_OPS
-from sase_attn.suggest import UnknownNameError
 
 SASE = genotypes["sase"]
 TEXT = (

@@ -62,7 +62,7 @@ def publish(folder: Path) -> dict[str, Any]:
     import torch
     from timm.layers import SEModule
 
-    from sase_attn import hub
+    from sase_attn import share
 
     def randomised(name: str, **args: Any) -> Any:
         """In eval mode, every parameter and statistic random: nothing equals what a new model starts with."""
@@ -89,18 +89,18 @@ def publish(folder: Path) -> dict[str, Any]:
 
     small = models["org/genotype"]
     large = models["org/trained"]
-    urls = {repo: outcome(lambda repo=repo: hub.push(models[repo], repo, **CARD)) for repo in models}
-    urls["private"] = outcome(lambda: hub.push(small, "org/private", private=True))
-    urls["branch"] = outcome(lambda: hub.push(small, "org/branches", revision="dev"))
-    urls["untouched"] = outcome(lambda: hub.push(small, "org/untouched"))  # the server has a README there
-    urls["compiled"] = outcome(lambda: hub.push(torch.compile(small), "org/compiled"))
+    urls = {repo: outcome(lambda repo=repo: share.push(models[repo], repo, **CARD)) for repo in models}
+    urls["private"] = outcome(lambda: share.push(small, "org/private", private=True))
+    urls["branch"] = outcome(lambda: share.push(small, "org/branches", revision="dev"))
+    urls["untouched"] = outcome(lambda: share.push(small, "org/untouched"))  # the server has a README there
+    urls["compiled"] = outcome(lambda: share.push(torch.compile(small), "org/compiled"))
     large.to(memory_format=torch.channels_last)
-    urls["channels last"] = outcome(lambda: hub.push(large, "org/channels_last"))
+    urls["channels last"] = outcome(lambda: share.push(large, "org/channels_last"))
     stream = torch.get_rng_state()
-    hub.save(small, folder / "saved", **CARD)
+    share.save(small, folder / "saved", **CARD)
     same_stream = torch.equal(stream, torch.get_rng_state())
     (folder / "empty").mkdir()
-    hub.save(small, folder / "empty", repo_id="org/genotype")
+    share.save(small, folder / "empty", repo_id="org/genotype")
 
     changed, unpooled = timm.create_model(SMALL), timm.create_model("test_resnet")
     changed.layer1[0].conv1 = torch.nn.Conv2d(16, 16, 5, padding=2)
@@ -109,22 +109,22 @@ def publish(folder: Path) -> dict[str, Any]:
     forgetful = timm.create_model(SMALL)
     del forgetful._model_args
     errors = {
-        "no org": outcome(lambda: hub.push(small, "name")),
-        "two slashes": outcome(lambda: hub.push(small, "a/b/c")),
-        "characters": outcome(lambda: hub.model_card(small, repo_id="org/na me")),
-        "revision": outcome(lambda: hub.push(small, "org/genotype", revision="missing")),
-        "bad token": outcome(lambda: hub.push(small, "org/refused", token="other")),
-        "arguments": outcome(lambda: hub.push(unwritable, "org/refused")),
-        "forgotten arguments": outcome(lambda: hub.push(forgetful, "org/refused")),
-        "changed": outcome(lambda: hub.push(changed, "org/refused")),
-        "changed without weights": outcome(lambda: hub.save(unpooled, folder / "refused")),
-        "no classifier": outcome(lambda: hub.push(torch.nn.Linear(1, 1), "org/refused")),
-        "in use": outcome(lambda: hub.save(small, folder / "saved")),
+        "no org": outcome(lambda: share.push(small, "name")),
+        "two slashes": outcome(lambda: share.push(small, "a/b/c")),
+        "characters": outcome(lambda: share.model_card(small, repo_id="org/na me")),
+        "revision": outcome(lambda: share.push(small, "org/genotype", revision="missing")),
+        "bad token": outcome(lambda: share.push(small, "org/refused", token="other")),
+        "arguments": outcome(lambda: share.push(unwritable, "org/refused")),
+        "forgotten arguments": outcome(lambda: share.push(forgetful, "org/refused")),
+        "changed": outcome(lambda: share.push(changed, "org/refused")),
+        "changed without weights": outcome(lambda: share.save(unpooled, folder / "refused")),
+        "no classifier": outcome(lambda: share.push(torch.nn.Linear(1, 1), "org/refused")),
+        "in use": outcome(lambda: share.save(small, folder / "saved")),
     }
     del os.environ["HF_TOKEN"]
-    errors["no token"] = outcome(lambda: hub.push(small, "org/refused"))
+    errors["no token"] = outcome(lambda: share.push(small, "org/refused"))
     huggingface_hub.constants.ENDPOINT = "http://127.0.0.1:9"
-    errors["unreachable"] = outcome(lambda: hub.push(small, "org/refused", token="any"))
+    errors["unreachable"] = outcome(lambda: share.push(small, "org/refused", token="any"))
     return {
         "urls": urls,
         "errors": errors,
@@ -140,13 +140,13 @@ def fetch(folder: Path) -> dict[str, Any]:
     import timm
     import torch
 
-    from sase_attn import hub
+    from sase_attn import share
 
     def pull_error(name: str) -> str:
         try:
             timm.create_model(name, pretrained=True)
         except Exception as error:  # noqa: BLE001
-            return hub.pull_error(error, name)
+            return share.pull_error(error, name)
         return "a model came back"
 
     logits = torch.load(folder / "logits.pt")

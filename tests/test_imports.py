@@ -17,7 +17,8 @@ PACKAGE = Path(sase_attn.__file__).parent
 
 # From the bottom up. A module imports those of lower lines only; modules of one line do not import each other.
 LAYERS = [
-    {"suggest", "arguments"},
+    {"errors", "lock"},
+    {"settings"},
     {"kernels"},
     {"statistics"},
     {"ops"},
@@ -25,13 +26,13 @@ LAYERS = [
     {"plot", "block"},
     {"attentions"},
     {"insert", "describe"},
-    {"fusion"},
-    {"weights", "buffering"},
+    {"fusion", "tiling"},
+    {"weights"},
     {"models"},
-    {"hub", "comparison"},
+    {"share"},
     {"training"},
-    {"search", "synthesis", "detection", "tile_command"},
-    {"cli"},
+    {"search", "synthesis", "detection"},
+    {"commands"},
     {"__main__"},
 ]
 OPS_LAYERS = [
@@ -43,9 +44,10 @@ OPS_LAYERS = [
     {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
     {"registry"},
 ]
-INSERT_LAYERS = [{"adapters", "trial"}, {"attach", "kinds", "channels"}, {"replace"}, {"tile"}]
+INSERT_LAYERS = [{"squeeze_excite", "meta_forward"}, {"attach", "kinds", "channels"}, {"replace"}]
+TILING_LAYERS = [{"block", "dataflow"}, {"convert", "report"}, {"measure"}]
 FUSION_LAYERS = [{"folding", "tails"}, {"training"}, {"fuse"}]
-INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS, "fusion": FUSION_LAYERS}
+INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS, "tiling": TILING_LAYERS, "fusion": FUSION_LAYERS}
 
 
 def dotted(path: Path) -> str:
@@ -119,12 +121,12 @@ def test_every_module_has_its_place(module):
     "module, source, wrong",
     [
         ("sase_attn.genotype", "from sase_attn.ops import get_op", False),
-        ("sase_attn.genotype", "from sase_attn.suggest import unknown_name", False),
+        ("sase_attn.genotype", "from sase_attn.errors import unknown_name", False),
         ("sase_attn.ops.layers", "from sase_attn import statistics", False),
         ("sase_attn.ops.layers", "from sase_attn.ops import functional", False),
         ("sase_attn.models.a", "from sase_attn.models.b import c", False),
-        ("sase_attn.cli", "from sase_attn import __version__, models", False),
-        ("sase_attn", "from sase_attn.cli import main", False),
+        ("sase_attn.commands.main", "from sase_attn import __version__, models", False),
+        ("sase_attn", "from sase_attn.commands.main import main", False),
         ("sase_attn.statistics", "def f():\n    from sase_attn.ops import create_op", True),
         ("sase_attn.statistics", "if True:\n    import sase_attn.ops.layers as layers", True),
         ("sase_attn.genotype", "from sase_attn import block", True),
@@ -133,15 +135,15 @@ def test_every_module_has_its_place(module):
         ("sase_attn.block", "from sase_attn.plot import draw_genotype", True),
         ("sase_attn.block", "import sase_attn", True),
         ("sase_attn.block", "from sase_attn import create_op", True),
-        ("sase_attn.block", "from importlib import import_module\nimport_module('sase_attn.hub')", True),
+        ("sase_attn.block", "from importlib import import_module\nimport_module('sase_attn.share')", True),
         ("sase_attn.ops.op", "from sase_attn.ops import functional", True),
         ("sase_attn.ops.layers", "from sase_attn.ops.registry import create_op", True),
         ("sase_attn.ops.gsop", "from sase_attn.ops.reductions import GAP", True),
         ("sase_attn.ops.gsop", "from .reductions import GAP", True),
         ("sase_attn.ops.gsop", "from sase_attn.ops import Op", True),
-        ("sase_attn.insert.attach", "from sase_attn.insert.tile import tile", True),
-        ("sase_attn.insert.tile", "from sase_attn.insert.adapters import describe_se", False),
-        ("sase_attn.suggest", "from sase_attn import statistics", True),
+        ("sase_attn.insert.attach", "from sase_attn.insert.replace import replace", True),
+        ("sase_attn.insert.replace", "from sase_attn.insert.squeeze_excite import describe_se", False),
+        ("sase_attn.errors", "from sase_attn import statistics", True),
     ],
 )
 def test_the_rule_itself(module, source, wrong):

@@ -12,8 +12,8 @@ from inputs import draw
 from tolerances import assert_close
 
 from sase_attn import SASEBlock, kernels, statistics
-from sase_attn.kernels import router, selection
-from sase_attn.suggest import UnknownNameError
+from sase_attn.errors import UnknownNameError
+from sase_attn.kernels import backend, spec
 
 TESTS = Path(__file__).parent
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,7 +44,7 @@ def test_interpreted_suite(marks):
     assert " passed" in result.stdout
 
 
-EVERY = sum(1 << i for i in range(len(selection.STATISTICS)))
+EVERY = sum(1 << i for i in range(len(spec.STATISTICS)))
 FLAGS = [
     ("reduce_kernel", dict(PLAIN=3, WEIGHTED=0, CUT=False, OF_CHANNELS=True)),
     ("reduce_kernel", dict(PLAIN=1, WEIGHTED=16, CUT=False)),
@@ -87,7 +87,7 @@ def test_compiles_for_a_gpu(name, flags, ones, tmp_path, monkeypatch):
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
 
-    from sase_attn.kernels import launches
+    from sase_attn.kernels.triton import launches
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     kernel = getattr(launches, name)
@@ -109,7 +109,7 @@ def test_importing_the_package_does_not_import_the_kernels():
         "import sys, torch, timm\nbefore = set(sys.modules)\nimport sase_attn\n"
         "sase_attn.SASEBlock(4)(torch.ones(1, 4, 2, 2))\n"
         "new = set(sys.modules) - before\n"
-        "assert 'sase_attn.kernels.router' in new\n"
+        "assert 'sase_attn.kernels.backend' in new\n"
         "kernels = ('triton', 'sase_attn.kernels.triton', 'sase_attn.kernels.op')\n"
         "assert not [name for name in new if name.startswith(kernels)]"
     )
@@ -125,42 +125,42 @@ def automatic():
 @pytest.fixture
 def with_triton(monkeypatch):
     """As if Triton were installed, whether or not it is."""
-    monkeypatch.setattr(router, "_found", True)
+    monkeypatch.setattr(backend, "_found", True)
 
 
 def test_choices_nest_and_end(with_triton):
-    assert router.chosen() == "auto"
+    assert backend.chosen() == "auto"
     with kernels.use("triton"):
-        assert router.chosen() == "triton"
+        assert backend.chosen() == "triton"
         with kernels.use("torch"):
-            assert router.chosen() == "torch"
-        assert router.chosen() == "triton"
+            assert backend.chosen() == "torch"
+        assert backend.chosen() == "triton"
         kernels.use("torch")
-        assert router.chosen() == "torch"
-    assert router.chosen() == "auto"
+        assert backend.chosen() == "torch"
+    assert backend.chosen() == "auto"
     with pytest.raises(KeyError), kernels.use("torch"):
         raise KeyError
-    assert router.chosen() == "auto"
+    assert backend.chosen() == "auto"
 
 
 def test_threads_follow_the_main_one_until_they_choose():
     seen = []
 
     def other():
-        seen.append(router.chosen())
+        seen.append(backend.chosen())
         with kernels.use("auto"):
-            seen.append(router.chosen())
+            seen.append(backend.chosen())
             entered.set()
             left.wait(10)
-            seen.append(router.chosen())
-        seen.append(router.chosen())
+            seen.append(backend.chosen())
+        seen.append(backend.chosen())
 
     entered, left = threading.Event(), threading.Event()
     with kernels.use("torch"):
         thread = threading.Thread(target=other)
         thread.start()
         entered.wait(10)
-        assert router.chosen() == "torch"
+        assert backend.chosen() == "torch"
     left.set()
     thread.join()
     assert seen == ["torch", "auto", "auto", "auto"]
@@ -169,19 +169,19 @@ def test_threads_follow_the_main_one_until_they_choose():
 def test_unknown_choice():
     with pytest.raises(UnknownNameError, match="unknown backend 'trition'; did you mean triton"):
         kernels.use("trition")
-    assert router.chosen() == "auto"
+    assert backend.chosen() == "auto"
 
 
 def test_triton_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(router, "_found", False)
+    monkeypatch.setattr(backend, "_found", False)
     with pytest.raises(RuntimeError, match="not installed: pip install triton"):
         kernels.use("triton")
-    assert router.chosen() == "auto"
+    assert backend.chosen() == "auto"
 
 
 @pytest.mark.skipif(interpreted, reason="kernels take CPU tensors in this process")
 def test_triton_where_it_cannot_run(with_triton, monkeypatch):
-    monkeypatch.setattr(router, "_interpreting", lambda: False)
+    monkeypatch.setattr(backend, "_interpreting", lambda: False)
     block, x = SASEBlock(4).eval(), draw(2, 4, 3, 3)
     y = block(x)
     with kernels.use("triton"):
@@ -202,15 +202,15 @@ def test_automatic_takes_maps_on_the_cpu(monkeypatch):
 
     x = torch.empty(2, 3, 4, 5)
     types = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-    assert all(router.takes(x.to(dtype)) for dtype in types)
-    assert router.takes(torch.nn.Parameter(x))
-    assert router.operators(x) is router.chunked()
+    assert all(backend.takes(x.to(dtype)) for dtype in types)
+    assert backend.takes(torch.nn.Parameter(x))
+    assert backend.operators(x) is backend.chunked()
     for refused in (x.int(), x.to(torch.complex64), x[:0], x.to("meta"), x.as_subclass(Other), None):
-        assert not router.takes(refused)
+        assert not backend.takes(refused)
     with kernels.use("torch"):
-        assert not router.takes(x)
-    monkeypatch.setattr(router, "MEASURED", ())  # as on any other device
-    assert not router.takes(x)
+        assert not backend.takes(x)
+    monkeypatch.setattr(backend, "MEASURED", ())  # as on any other device
+    assert not backend.takes(x)
 
 
 def test_what_triton_takes(with_triton):
@@ -220,25 +220,25 @@ def test_what_triton_takes(with_triton):
         is_cuda = True
 
     with kernels.use("triton"):
-        for dtype in router.TYPES:
-            assert router.takes(torch.empty(2, 3, 4, 5, dtype=dtype).as_subclass(OnCuda))
-        assert not router.takes(torch.empty(0, 3, 4, 5).as_subclass(OnCuda))
+        for dtype in backend.TYPES:
+            assert backend.takes(torch.empty(2, 3, 4, 5, dtype=dtype).as_subclass(OnCuda))
+        assert not backend.takes(torch.empty(0, 3, 4, 5).as_subclass(OnCuda))
         with pytest.raises(RuntimeError, match=r"or float64, got torch.int32"):
-            router.takes(torch.empty(2, 3, 4, 5, dtype=torch.int32).as_subclass(OnCuda))
+            backend.takes(torch.empty(2, 3, 4, 5, dtype=torch.int32).as_subclass(OnCuda))
         large = torch.empty(1, 1, 1, 1).expand(1, 2**16, 2**8, 2**7).as_subclass(OnCuda)
         with pytest.raises(RuntimeError, match=r"samples of fewer than 2\*\*31 elements, got 2147483648"):
-            router.takes(large)
+            backend.takes(large)
 
 
 def test_tiles_and_pieces_cover_an_axis():
     for inner in (1, 3, 49, 64, 129, 3136, 5000):
         for outer in (1, 5, 2048):
-            along, across = selection.tile(inner, outer)
+            along, across = spec.tile(inner, outer)
             assert along & (along - 1) == across & (across - 1) == 0
-            assert along * across <= selection.TILE
-    assert selection.tile(3136, 256) == (128, 16)
+            assert along * across <= spec.TILE
+    assert spec.tile(3136, 256) == (128, 16)
     for length, block, programs in [(1, 16, 1), (49, 16, 1), (3136, 128, 4), (3136, 128, 10**6), (1000, 64, 100)]:
-        pieces, chunk = selection.cut(length, block, programs)
+        pieces, chunk = spec.cut(length, block, programs)
         assert chunk % block == 0
         assert (pieces - 1) * chunk < length <= pieces * chunk
-        assert programs * pieces <= max(selection.PROGRAMS, programs)
+        assert programs * pieces <= max(spec.PROGRAMS, programs)

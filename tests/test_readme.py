@@ -10,7 +10,7 @@ import timm
 from hub_server import HubServer
 
 from sase_attn.attentions import ATTENTIONS
-from sase_attn.cli import main
+from sase_attn.commands.main import main
 from sase_attn.ops import OP_SETS
 
 ROOT = Path(__file__).parent.parent

@@ -6,8 +6,8 @@ from inputs import draw
 from torch import Tensor, nn
 
 from sase_attn import Genotype, SASEBlock, create_op, genotypes, list_ops, register_op
+from sase_attn.errors import UnknownNameError
 from sase_attn.ops import OP_SETS, RELEASE_OPS, Excite, Op, get_op
-from sase_attn.suggest import UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

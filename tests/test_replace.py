@@ -13,18 +13,18 @@ from torch import nn
 
 from sase_attn import SASEBlock
 from sase_attn.attentions.registry import ATTENTIONS, register_attention
-from sase_attn.attentions.tiled_se import TiledSE
 from sase_attn.insert import (
     Replacement,
     SqueezeExcitation,
-    adapters,
     attach,
     describe_se,
     list_kinds,
     pointwise,
     register_se,
     replace,
+    squeeze_excite,
 )
+from sase_attn.tiling.block import TiledSE
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:`torch.jit.script`")]
 
@@ -70,7 +70,7 @@ class SELayer(nn.Module):
 @pytest.fixture
 def my_class(monkeypatch):
     """`SELayer`, known for the length of a test."""
-    monkeypatch.setattr(adapters, "_REGISTERED", {})
+    monkeypatch.setattr(squeeze_excite, "_REGISTERED", {})
     register_se(SELayer, lambda m: SqueezeExcitation(m.fc[0].in_features, {"fc": pointwise(m.fc)}))
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from sase_attn.errors import UnknownNameError
 from sase_attn.search.bilevel import Bilevel, DivergedError
-from sase_attn.suggest import UnknownNameError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DOUBLE = torch.float64

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from sase_attn import Genotype
-from sase_attn.cli import main
+from sase_attn.commands.main import main
+from sase_attn.errors import UnknownNameError
 from sase_attn.search import SEARCHES, SearchConfig, SearchResult
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.sweep import sweep
-from sase_attn.suggest import UnknownNameError
 
 sys.path.insert(0, str(Path(__file__).parent))
 import search_driver as driver
@@ -94,7 +94,7 @@ def test_errors_are_one_line(arguments, code, message, tmp_path, monkeypatch, ca
 
 
 def test_missing_extras_are_named_before_the_search(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sase_attn.search.command.find_spec", lambda name: None)
+    monkeypatch.setattr("sase_attn.commands.search.find_spec", lambda name: None)
     assert main(command(data, "--output", str(tmp_path / "run"))) == 1
     assert 'needs scipy and matplotlib: pip install "sase-attn[search]"' in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -15,7 +15,7 @@ from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES
 from sase_attn.search import SearchConfig, SearchResult, SearchSpace, search
 from sase_attn.search.compare import Compared, Comparison, compared_genotypes, networks, rank_correlation, verdict
-from sase_attn.search.report import write_report
+from sase_attn.search.report.page import write_report
 from sase_attn.search.seeds import agreement
 from sase_attn.training import Recipe
 

@@ -11,16 +11,16 @@ from inputs import draw
 from torch import nn
 
 from sase_attn import attach
+from sase_attn.errors import UnknownNameError
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Op
 from sase_attn.search import SEARCHES, Architecture, SearchBlock, SearchConfig, SearchSpace
-from sase_attn.search.culprit import culprit
 from sase_attn.search.curvature import grown, largest_eigenvalue
+from sase_attn.search.diagnose import culprit
+from sase_attn.search.op_scales import energy_shares, op_scales
 from sase_attn.search.penalty import beta_penalty, entropy_penalty
 from sase_attn.search.result import stable_since
-from sase_attn.search.scales import energy_shares, op_scales
-from sase_attn.search.supernet import architecture_of, create_supernet, divide, open_halves, prepare
-from sase_attn.suggest import UnknownNameError
+from sase_attn.search.supernet.build import architecture_of, create_supernet, divide, open_halves, prepare
 from sase_attn.training.distributed import Ranks
 
 sys.path.insert(0, str(Path(__file__).parent))

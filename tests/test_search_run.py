@@ -265,7 +265,7 @@ def test_other_selections_run(data, tmp_path, select):
 
 def test_an_early_stop_takes_the_genotype_from_before(data, tmp_path, monkeypatch):
     values = iter([1.0] * 5 + [2.0] * 5)
-    monkeypatch.setattr("sase_attn.search.searcher.largest_eigenvalue", lambda *args, **kwargs: next(values))
+    monkeypatch.setattr("sase_attn.search.loop.largest_eigenvalue", lambda *args, **kwargs: next(values))
     config = driver.tiny(
         data, epochs=12, curvature=1, stop_ratio=0.75, order=1, images=32, batch_size=8, without=["gsop"], alpha_lr=0.5
     )

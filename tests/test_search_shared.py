@@ -13,10 +13,11 @@ from torch.overrides import TorchFunctionMode
 
 from sase_attn import kernels, list_ops, statistics
 from sase_attn.genotype import EDGES
-from sase_attn.kernels import chunks, router
+from sase_attn.kernels import backend
+from sase_attn.kernels.cpu import chunks
 from sase_attn.ops import OP_SETS, Op, channel_squeeze, reductions, spatial_squeeze
 from sase_attn.search import SearchBlock, SearchSpace
-from sase_attn.search.passes import standardised_sums
+from sase_attn.search.supernet.standardised_sums import standardised_sums
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 EVERYTHING = SearchSpace({edge: tuple(list_ops(op_set)) for edge, op_set in EDGES.items()})
@@ -133,8 +134,8 @@ def test_one_map_is_kept_for_the_backward_pass():
 
 
 def test_triton_where_it_cannot_run(monkeypatch):
-    monkeypatch.setattr(router, "_found", True)
-    monkeypatch.setattr(router, "_interpreting", lambda: False)
+    monkeypatch.setattr(backend, "_found", True)
+    monkeypatch.setattr(backend, "_interpreting", lambda: False)
     _, shared = pair(SPACES["release"], 8)
     with kernels.use("triton"), pytest.raises(RuntimeError, match="the kernels take CUDA tensors .* got one on cpu"):
         shared(draw(2, 8, 4, 4, dtype=torch.float64))

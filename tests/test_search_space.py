@@ -12,11 +12,11 @@ from tolerances import assert_close
 from torch import nn
 
 from sase_attn import Genotype, SASEBlock, attach, genotypes, kernels
+from sase_attn.errors import UnknownNameError
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Op
 from sase_attn.search import SearchBlock, SearchSpace
-from sase_attn.search.architecture import Architecture
-from sase_attn.suggest import UnknownNameError
+from sase_attn.search.supernet.architecture import Architecture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RELEASE = SearchSpace.get("release")

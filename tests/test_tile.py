@@ -15,11 +15,11 @@ from tolerances import assert_close
 from torch import Tensor, nn
 from torch.export import Dim
 
-from sase_attn.attentions.tiled_se import TiledSE
+from sase_attn.errors import UnknownNameError
 from sase_attn.insert import SqueezeExcitation, describe_se, pointwise, register_se
-from sase_attn.insert.tile import tile
-from sase_attn.insert.trial import in_execution_order
-from sase_attn.suggest import UnknownNameError
+from sase_attn.insert.meta_forward import in_execution_order
+from sase_attn.tiling.block import TiledSE
+from sase_attn.tiling.convert import tile
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -7,11 +7,12 @@ import timm
 import torch
 from inputs import draw
 
-from sase_attn import cli, hub
-from sase_attn.attentions.tiled_se import TiledSE
-from sase_attn.buffering import buffering
-from sase_attn.insert import adapters
-from sase_attn.insert.tile import tile
+from sase_attn import share
+from sase_attn.commands import main
+from sase_attn.insert import squeeze_excite
+from sase_attn.tiling import buffering
+from sase_attn.tiling.block import TiledSE
+from sase_attn.tiling.convert import tile
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import write_safetensors
 
@@ -24,7 +25,7 @@ def run(capsys):
     """Run `sase-attn tile` and return what it printed; expects no error."""
 
     def succeed(*argv):
-        code = cli.main(["tile", *map(str, argv)])
+        code = main.main(["tile", *map(str, argv)])
         out, err = capsys.readouterr()
         assert (code, err) == (0, "")
         return out
@@ -37,7 +38,7 @@ def fail(capsys):
     """Run it and return (exit code, the message of the one line that it printed)."""
 
     def failing(*argv):
-        code = cli.main(["tile", *map(str, argv)])
+        code = main.main(["tile", *map(str, argv)])
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("sase-attn: error: ") and err.count("\n") == 1, err
@@ -54,7 +55,7 @@ def saved(tmp_path_factory):
     for block in (model.layer1[0], model.layer2[0], model.layer3[0], model.layer4[0]):
         torch.nn.init.ones_(block.bn2.weight)  # timm's zero would hide what is behind it
     folder = tmp_path_factory.mktemp("saved") / "run" / "model"
-    return model, hub.save(model, folder)
+    return model, share.save(model, folder)
 
 
 def test_report_of_a_name(run):
@@ -139,7 +140,7 @@ def test_classes_and_normalisation_stay(run, tmp_path):
         "input_size": (3, 96, 96),
         "license": "mit",
     }
-    hub.save(model, tmp_path / "plain")
+    share.save(model, tmp_path / "plain")
     run(tmp_path / "plain", "-o", tmp_path / "tiled")
     loaded = timm.create_model(f"local-dir:{tmp_path / 'tiled'}", pretrained=True)
     cfg = loaded.pretrained_cfg
@@ -161,7 +162,7 @@ def test_attention_that_replaced_other_stays(run, tmp_path):
     model = timm.create_model(
         "attached", base="seresnet18", layers=LAYERS, replace="se", attn="eca", only="layer1.*.se"
     )
-    hub.save(model, tmp_path / "mixed")
+    share.save(model, tmp_path / "mixed")
     printed = run(tmp_path / "mixed", "-o", tmp_path / "tiled")
     loaded = check_written(tmp_path / "tiled", printed, model)
     assert type(loaded.layer1[0].se).__name__ == "ECA" and isinstance(loaded.layer2[0].se, TiledSE)
@@ -245,14 +246,14 @@ def test_what_cannot_be_saved(run, fail, saved, tmp_path):
     code, message = fail(tmp_path / "tiled", "--rows", 3, "-o", tmp_path / "twice")
     assert code == 1 and message.startswith("this network is tiled already, by {")
     behind = timm.create_model("attached", base="resnet18", layers=LAYERS, after="layer*.*.bn2", attn="se")
-    hub.save(behind, tmp_path / "behind")
+    share.save(behind, tmp_path / "behind")
     code, message = fail(tmp_path / "behind", "-o", tmp_path / "twice")
     assert code == 1 and message.startswith("cannot save layer1.0.bn2.attn tiled: ")
     assert not (tmp_path / "twice").exists()
 
 
 def test_unknown_classes_are_named(capsys, monkeypatch):
-    monkeypatch.delitem(adapters._KNOWN, "timm.models.hgnet.EseModule")
-    code = cli.main(["tile", "hgnet_tiny"])
+    monkeypatch.delitem(squeeze_excite._KNOWN, "timm.models.hgnet.EseModule")
+    code = main.main(["tile", "hgnet_tiny"])
     said = capsys.readouterr().err
     assert code == 1 and "nothing to tile" in said and "5 EseModule" in said

@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
-from sase_attn.suggest import UnknownNameError
+from sase_attn.errors import UnknownNameError
 from sase_attn.training import Metrics, Recipe, create_network, evaluate, start_from, train
-from sase_attn.training.data import DataConfig, DataInfo, open_data
+from sase_attn.training.data.normalise import as_trained, is_by_model
+from sase_attn.training.data.open import DataConfig, DataInfo, open_data
 from sase_attn.training.distributed import Ranks
-from sase_attn.training.normalisation import as_trained, is_by_model
-from sase_attn.training.trainer import Trainer
+from sase_attn.training.step import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import training_driver as driver

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from sase_attn.suggest import UnknownNameError
+from sase_attn.commands.train import add_parsers
+from sase_attn.errors import UnknownNameError
 from sase_attn.training import RECIPES, Recipe
-from sase_attn.training.command import add_parsers
 from sase_attn.training.distributed import Ranks
-from sase_attn.training.trainer import Trainer
+from sase_attn.training.step import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import training_driver as driver
@@ -128,7 +128,7 @@ def test_every_field_is_a_flag(capsys):
 
 def test_train_and_evaluate_by_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sase_attn.training.run.open_recipe_data", lambda recipe, group: driver.data(recipe))
-    monkeypatch.setattr("sase_attn.training.command.open_recipe_data", lambda recipe, group: driver.data(recipe))
+    monkeypatch.setattr("sase_attn.commands.train.open_recipe_data", lambda recipe, group: driver.data(recipe))
     monkeypatch.chdir(tmp_path)
     Path("tiny.json").write_text(driver.TINY.override(model_kwargs={"layers": [1, 1, 1]}).to_json())
     args = parse("train", "--recipe", "tiny.json", "--device", "cpu", "--epochs", "1", "--warmup-epochs", "0")

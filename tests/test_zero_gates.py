@@ -6,9 +6,9 @@ from inputs import draw, input_shape, randomise
 
 from sase_attn import Genotype, SASEBlock, create_op, genotypes
 from sase_attn.block import GATE_INITS
+from sase_attn.errors import UnknownNameError
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Excite
-from sase_attn.suggest import UnknownNameError
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("one_thread")]
 GAINS = {"sase": 1.25, "sase_paper": 0.5}

@@ -26,7 +26,7 @@ import sase_attn
 assert not sase_attn.__file__.startswith(sys.argv[1] + "/"), sase_attn.__file__
 model = timm.create_model("sase_resnet20").eval()
 assert model(torch.randn(1, 3, 32, 32)).shape == (1, 10)
-from sase_attn.training.data import DataConfig, open_data
+from sase_attn.training.data.open import DataConfig, open_data
 assert open_data(DataConfig(), seed=0)[2].train_count == 6000
 EOF
 venv/bin/sase-attn list genotypes

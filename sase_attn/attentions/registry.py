@@ -24,10 +24,9 @@ from sase_attn.attentions.psa import PSA
 from sase_attn.attentions.scse import ScSE
 from sase_attn.attentions.se import SE
 from sase_attn.attentions.srm import SRM
-from sase_attn.attentions.tiled_se import TiledSE
 from sase_attn.block import SASEBlock
+from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.genotype import Genotype, genotypes
-from sase_attn.suggest import UnknownNameError, unknown_name
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
     "se": SE,
@@ -51,7 +50,6 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "ge_theta_plus": GEThetaPlus,
     "double_attention": DoubleAttention,
     "att_darts": AttDARTS,
-    "tiled_se": TiledSE,
     "sase": SASEBlock,
 }
 

@@ -1,10 +1,5 @@
 """Put attention into a network that exists."""
 
-from sase_attn.insert.adapters import SqueezeExcitation as SqueezeExcitation
-from sase_attn.insert.adapters import describe_se as describe_se
-from sase_attn.insert.adapters import known_se as known_se
-from sase_attn.insert.adapters import pointwise as pointwise
-from sase_attn.insert.adapters import register_se as register_se
 from sase_attn.insert.attach import Attached as Attached
 from sase_attn.insert.attach import Insertion as Insertion
 from sase_attn.insert.attach import absorbing as absorbing
@@ -13,5 +8,8 @@ from sase_attn.insert.attach import constant_gain as constant_gain
 from sase_attn.insert.kinds import list_kinds as list_kinds
 from sase_attn.insert.replace import Replacement as Replacement
 from sase_attn.insert.replace import replace as replace
-from sase_attn.insert.tile import Tiling as Tiling
-from sase_attn.insert.tile import tile as tile
+from sase_attn.insert.squeeze_excite import SqueezeExcitation as SqueezeExcitation
+from sase_attn.insert.squeeze_excite import describe_se as describe_se
+from sase_attn.insert.squeeze_excite import known_se as known_se
+from sase_attn.insert.squeeze_excite import pointwise as pointwise
+from sase_attn.insert.squeeze_excite import register_se as register_se

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.attentions.registry import attention_factory
+from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
-from sase_attn.suggest import unknown_name
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sase_attn.insert.adapters import describe_se
-from sase_attn.insert.trial import meta_image, meta_twin, trial
+from sase_attn.insert.meta_forward import meta_image, meta_twin, trial
+from sase_attn.insert.squeeze_excite import describe_se
 
 
 def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:

@@ -8,8 +8,8 @@ from torch import nn
 
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.registry import ATTENTIONS, list_attentions
-from sase_attn.insert.adapters import describe_se
-from sase_attn.suggest import unknown_name
+from sase_attn.errors import unknown_name
+from sase_attn.insert.squeeze_excite import describe_se
 
 # Classes of timm beside those of `list_attentions()`; a kind of both holds both. By full name, as in `adapters`.
 _TIMM = {
@@ -21,7 +21,7 @@ _TIMM = {
     "ela": ("timm.layers.coord_attn.EfficientLocalAttn",),
     "strip": ("timm.layers.coord_attn.StripAttn",),
 }
-_TILED = ("sase_attn.attentions.tiled_se.TiledSE",)
+_TILED = ("sase_attn.tiling.block.TiledSE",)
 _SLOTS = {"se", "se_module", "se_layer", "se_block", "squeeze_excite", "squeeze_excitation"}
 _SE_CLASS = re.compile(r"(E|Eff\w*)?(SE|[Ss]e|Squeeze(And)?Excit\w*)(Module|Layer|Block|Unit|Attention|2d)?")
 _ATTENTION_CLASS = re.compile(r"Attn|Attention|Excit|SelectiveKernel$|GlobalContext$|Eca|ECA|Cbam|CBAM|MHSA")

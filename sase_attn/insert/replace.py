@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from sase_attn.attentions.registry import ATTENTIONS, attention_factory
+from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
-from sase_attn.insert.adapters import describe_se
 from sase_attn.insert.attach import matches
 from sase_attn.insert.channels import channels_of
 from sase_attn.insert.kinds import find, inventory, list_kinds, look_alikes, of_kind, present_kinds
-from sase_attn.suggest import unknown_name
+from sase_attn.insert.squeeze_excite import describe_se
 
 
 @dataclass(frozen=True)

@@ -4,4 +4,4 @@ Each is imported at the first map that it takes. `use` chooses between them and 
 the definition is taken anyway.
 """
 
-from sase_attn.kernels.router import use as use
+from sase_attn.kernels.backend import use as use

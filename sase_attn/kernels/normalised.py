@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import functions, selection
-from sase_attn.kernels.functions import SPACE, Definition
+from sase_attn.kernels import autograd, spec
+from sase_attn.kernels.autograd import SPACE, Definition
 
 _Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 
@@ -48,10 +48,10 @@ class NormalisedMap:
         weighted: tuple[str, ...],
     ) -> None:
         self._u = u
-        sets = (selection.bits(names) for names in (space, channels, weighted))
+        sets = (spec.bits(names) for names in (space, channels, weighted))
         self._plan = _Plan(operators, definition, sign, *sets)
         values, self._passed, *self._slots = _Read.apply(u, self._plan)
-        self.space = functions.named(values, self._plan.space, (-1,))
+        self.space = autograd.named(values, self._plan.space, (-1,))
         """Statistics over the positions by name, (B, C), of u·sign."""
 
     def normalise(self, scale: Tensor, shift: Tensor) -> None:
@@ -65,7 +65,7 @@ class NormalisedMap:
             weight = weight.expand(len(u), u.shape[1], 1, 1).flatten(1)
         values = _Channels.apply(u, *self._slots[:3], weight, self._affine, plan)
         count, shape = plan.plain.bit_count(), (1, *u.shape[2:])
-        return functions.named(values[:count], plan.plain, shape), functions.named(values[count:], plan.weighted, shape)
+        return autograd.named(values[:count], plan.plain, shape), autograd.named(values[count:], plan.weighted, shape)
 
     def gate(self, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
         """As `functions.SharedMap.gate`, of x."""
@@ -82,8 +82,8 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
         batch, channels, positions = len(u), u.shape[1], u.shape[2] * u.shape[3]
-        acc = selection.accumulator(u.dtype)
-        rows = sum(2 * which.bit_count() + selection.saved_rows(which) for which in (plan.plain, plan.weighted))
+        acc = spec.accumulator(u.dtype)
+        rows = sum(2 * which.bit_count() + spec.saved_rows(which) for which in (plan.plain, plan.weighted))
         of_channels = (rows, batch, positions), (batch, channels), (2, channels)
         of_gate = (batch, channels), (batch, positions), (2, channels)
         values = saved = u.new_empty((0, batch, channels), dtype=acc)
@@ -104,10 +104,10 @@ class _Read(torch.autograd.Function):
         if dvalues is None and g is None and packed is None:
             return None, None
         affine = first if second is None else second
-        if functions.takes_definition(*grads):
+        if autograd.takes_definition(*grads):
             return _gradient(u, plan, dvalues, g, packed, weight, channel, position, affine), None
         space: _Three = (None, None, None) if dvalues is None else (dvalues, values, saved)
-        over: _Three = (None, None, None) if packed is None else functions.unpacked(packed, plan.plain, plan.weighted)
+        over: _Three = (None, None, None) if packed is None else autograd.unpacked(packed, plan.plain, plan.weighted)
         sets = plan.space, plan.plain, plan.weighted
         du = plan.operators.map_backward(u, g, channel, position, *space, weight, *over, *sets, plan.sign, affine)
         return du, None
@@ -133,9 +133,9 @@ class _Channels(torch.autograd.Function):
         plan: _Plan = ctx.plan
         daffine: Tensor | None
         dweight: Tensor | None = None
-        if functions.takes_definition(grads):
+        if autograd.takes_definition(grads):
             leaves = [affine] if weight is None else [affine, weight]
-            daffine, *rest = functions.by_definition(
+            daffine, *rest = autograd.by_definition(
                 lambda affine, weight=None: _over_channels(_normalised(u, plan, affine), plan, weight),
                 leaves,
                 list(grads),
@@ -164,9 +164,9 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         u, channel, position, affine, y = ctx.saved_tensors
         plan: _Plan = ctx.plan
-        if functions.takes_definition(g):
+        if autograd.takes_definition(g):
             g = g if y is None else torch.where(y <= 0, 0, g)
-            dchannel, dposition, daffine = functions.by_definition(
+            dchannel, dposition, daffine = autograd.by_definition(
                 lambda channel, position, affine: [_normalised(u, plan, affine) * _gates(u, channel, position)],
                 [channel, position, affine],
                 [g],
@@ -191,7 +191,7 @@ def _gates(u: Tensor, channel: Tensor, position: Tensor) -> Tensor:
 
 
 def _over_channels(x: Tensor, plan: _Plan, weight: Tensor | None) -> list[Tensor]:
-    return functions.over_channels(x, plan.definition, plan.plain, plan.weighted, weight)
+    return autograd.over_channels(x, plan.definition, plan.plain, plan.weighted, weight)
 
 
 def _gradient(
@@ -201,7 +201,7 @@ def _gradient(
     """The gradient of u by the definition, so that it can be differentiated."""
     grads: list[Tensor] = [] if dvalues is None else list(dvalues)
     if packed is not None:
-        grads += list(functions.unpacked(packed, plan.plain, plan.weighted)[0])
+        grads += list(autograd.unpacked(packed, plan.plain, plan.weighted)[0])
     if g is not None:
         grads.append(g)
 
@@ -209,7 +209,7 @@ def _gradient(
         found: list[Tensor] = []
         if dvalues is not None:
             signed = u if plan.sign is None else u * plan.sign[:, None, None]
-            found += plan.definition(signed, selection.names_of(plan.space), SPACE)
+            found += plan.definition(signed, spec.names_of(plan.space), SPACE)
         x = u if affine is None else _normalised(u, plan, affine)
         if packed is not None:
             found += _over_channels(x, plan, weight)
@@ -217,6 +217,6 @@ def _gradient(
             found.append(x * _gates(u, channel, position))
         return found
 
-    du = functions.by_definition(read, [u], grads)[0]
+    du = autograd.by_definition(read, [u], grads)[0]
     assert du is not None
     return du

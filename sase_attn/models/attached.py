@@ -8,11 +8,11 @@ import timm
 from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
 from torch import Tensor, nn
 
+from sase_attn.errors import unknown_name
 from sase_attn.insert.attach import attach
 from sase_attn.insert.replace import replace as replace_attention
-from sase_attn.insert.tile import tile as tile_attention
 from sase_attn.models.feature_maps import feature_cfg_of
-from sase_attn.suggest import unknown_name
+from sase_attn.tiling.convert import tile as tile_attention
 from sase_attn.weights import warm_start, without_replaced
 
 __all__: list[str] = []  # filled by register_model

@@ -16,7 +16,7 @@ from torch import nn
 
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.registry import get_attention
-from sase_attn.models.places import COMPARED, before_every_convolution
+from sase_attn.models.placement import COMPARED, before_every_convolution
 from sase_attn.models.sase_resnet_cifar import CIFAR_CFG, CifarResNet
 
 __all__: list[str] = []  # filled by register_model

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn import statistics
-from sase_attn.kernels import router, selection
+from sase_attn.kernels import backend, spec
 from sase_attn.kernels.normalised import NormalisedMap
 from sase_attn.ops import together
 from sase_attn.ops.reductions import Reduction
@@ -53,10 +53,10 @@ class NormalisedReads:
         by_batch = norm.training or norm.running_mean is None
         if by_batch:
             parts[0] += ("mean", "std")
-        acc = selection.accumulator(u.dtype)
+        acc = spec.accumulator(u.dtype)
         weight, bias = norm.weight.to(acc), norm.bias.to(acc)
         sign = _sign(weight)
-        self._map = NormalisedMap(u, router.operators(u), statistics.kernel_definition, sign, *parts)
+        self._map = NormalisedMap(u, backend.operators(u), statistics.kernel_definition, sign, *parts)
         n = u.shape[2] * u.shape[3]
         of_u = self._map.space
         mean, variance = _of_batch(norm, of_u, n, sign) if by_batch else _running(norm, acc, sign)

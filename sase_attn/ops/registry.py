@@ -5,11 +5,11 @@ import inspect
 import torch
 from torch import nn
 
+from sase_attn.errors import unknown_name
 from sase_attn.ops.channel_excite import CHANNEL_EXCITE
 from sase_attn.ops.channel_squeeze import CHANNEL_SQUEEZE
 from sase_attn.ops.spatial_excite import SPATIAL_EXCITE
 from sase_attn.ops.spatial_squeeze import SPATIAL_SQUEEZE
-from sase_attn.suggest import unknown_name
 
 OP_SETS: dict[str, dict[str, type[nn.Module]]] = {
     "channel_squeeze": CHANNEL_SQUEEZE,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from sase_attn.suggest import unknown_name
+from sase_attn.errors import unknown_name
 
 
 def saliency(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from sase_attn.errors import unknown_name
 from sase_attn.plot.figure import figure_path, text_width, write_figure
 from sase_attn.plot.grad_cam import grad_cam
-from sase_attn.suggest import unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 
-from sase_attn.suggest import unknown_name
+from sase_attn.errors import unknown_name
 
 Batch = tuple[Tensor, Tensor]
 HVP = ("fd", "exact")

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from sase_attn.genotype import Genotype, genotypes
+from sase_attn.search.choose import Scorer
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.selection import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.training import checkpoint
 from sase_attn.training.jobs import train_all

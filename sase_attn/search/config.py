@@ -16,17 +16,8 @@ from typing import Any, ClassVar
 from sase_attn.genotype import SPACES
 from sase_attn.search.bilevel import HVP
 from sase_attn.search.space import SearchSpace
-from sase_attn.training.data import DataConfig
-from sase_attn.training.settings import (
-    ABOVE_0,
-    AT_LEAST_0,
-    AT_LEAST_1,
-    FRACTION,
-    NOT_NEGATIVE,
-    Ranges,
-    Settings,
-    setting,
-)
+from sase_attn.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, NOT_NEGATIVE, Ranges, Settings, setting
+from sase_attn.training.data.open import DataConfig
 
 SELECTIONS = ("argmax", "perturbation", "score")
 VAL_ORDERS = ("epoch", "fresh")

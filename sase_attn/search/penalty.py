@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from sase_attn.search.architecture import Architecture
+from sase_attn.search.supernet.architecture import Architecture
 
 
 def beta_penalty(architecture: Architecture) -> Tensor:

@@ -9,13 +9,13 @@ from torch import nn
 
 from sase_attn.genotype import Genotype
 from sase_attn.search.checkpoint import FREE, load_search
+from sase_attn.search.choose import Scorer, by_perturbation
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.curvature import WINDOW
+from sase_attn.search.loop import Searcher
 from sase_attn.search.result import NAME, SearchResult, stable_since
-from sase_attn.search.searcher import Searcher
-from sase_attn.search.selection import Scorer, by_perturbation
 from sase_attn.search.space import SearchSpace
-from sase_attn.search.supernet import SearchData, create_supernet, open_halves
+from sase_attn.search.supernet.build import SearchData, create_supernet, open_halves
 from sase_attn.training.checkpoint import check_same
 from sase_attn.training.distributed import Ranks, ranks
 

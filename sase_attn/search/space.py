@@ -9,11 +9,11 @@ from typing import Self
 
 import torch
 
+from sase_attn.errors import unknown_name
 from sase_attn.genotype import EDGES, SPACES, Genotype
 from sase_attn.ops import get_op
-from sase_attn.search.architecture import Architecture
-from sase_attn.search.mixed import SearchBlock, columns_of
-from sase_attn.suggest import unknown_name
+from sase_attn.search.supernet.architecture import Architecture
+from sase_attn.search.supernet.block import SearchBlock, columns_of
 
 
 @dataclass(frozen=True)

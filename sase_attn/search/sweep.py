@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sase_attn.errors import unknown_name
 from sase_attn.genotype import EDGES, Genotype
+from sase_attn.lock import Lock
 from sase_attn.search.compare import networks
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.lock import Lock
 from sase_attn.search.space import SearchSpace
-from sase_attn.suggest import unknown_name
 from sase_attn.training import checkpoint
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.run import train

@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from sase_attn.settings import Settings
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.settings import Settings
 
 NAME = "checkpoint.pt"
 # Fields that move no number, and so may change when a run is resumed.

@@ -9,8 +9,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sase_attn.training import checkpoint
+from sase_attn.training.data.normalise import is_by_model
 from sase_attn.training.network import create_network
-from sase_attn.training.normalisation import is_by_model
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import StateDict, check_state_dict, read_checkpoint
 

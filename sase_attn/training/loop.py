@@ -10,15 +10,15 @@ from torch import nn
 
 from sase_attn.training import checkpoint, log
 from sase_attn.training.checkpoint import Progress
-from sase_attn.training.data_config import DataInfo, Loader
+from sase_attn.training.data.config import DataInfo, Loader
+from sase_attn.training.data.normalise import as_trained, is_by_model
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.evaluate import Metrics, evaluate
 from sase_attn.training.interrupt import Interrupt
 from sase_attn.training.network import create_network
-from sase_attn.training.normalisation import as_trained, is_by_model
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, read_result, save_model, save_weights, write_result, write_text
-from sase_attn.training.trainer import Trainer
+from sase_attn.training.step import Trainer
 
 Data = tuple[Loader, Loader, DataInfo]
 

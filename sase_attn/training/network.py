@@ -10,7 +10,7 @@ import torch
 from timm.models import adapt_input_conv
 from torch import nn
 
-from sase_attn.suggest import unknown_name
+from sase_attn.errors import unknown_name
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import check_state_dict, read_checkpoint, warm_start
 

@@ -11,16 +11,7 @@ from typing import Any, ClassVar
 
 from timm.optim import list_optimizers
 
-from sase_attn.training.settings import (
-    ABOVE_0,
-    AT_LEAST_0,
-    AT_LEAST_1,
-    FRACTION,
-    NOT_NEGATIVE,
-    Ranges,
-    Settings,
-    setting,
-)
+from sase_attn.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, NOT_NEGATIVE, Ranges, Settings, setting
 
 SCHEDULES = ("cosine", "tanh", "step", "none")
 AMP = ("none", "bfloat16", "float16")

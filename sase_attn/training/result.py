@@ -14,8 +14,8 @@ import timm
 import torch
 from torch import nn
 
-from sase_attn import __version__, hub
-from sase_attn.training.data_config import DataInfo
+from sase_attn import __version__, share
+from sase_attn.training.data.config import DataInfo
 from sase_attn.training.evaluate import Metrics
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import write_safetensors
@@ -107,7 +107,7 @@ def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, m
     model = copy.deepcopy(model).cpu().eval()
     try:
         if not isinstance(getattr(model, "pretrained_cfg", None), dict):
-            raise hub.HubError(f"{type(model).__name__} was not made by timm.create_model")
+            raise share.HubError(f"{type(model).__name__} was not made by timm.create_model")
         model.pretrained_cfg = {  # type: ignore[assignment]
             **model.pretrained_cfg,  # type: ignore[dict-item]
             "input_size": (info.channels, *info.size),
@@ -120,10 +120,10 @@ def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, m
             "num_classes": len(info.classes),
             "label_names": list(info.classes),
         }
-        hub.save(
+        share.save(
             model, target, metrics={f"{info.name} top-1 (%)": metrics.top1, f"{info.name} top-5 (%)": metrics.top5}
         )
-    except hub.HubError as error:
+    except share.HubError as error:
         save_weights(model, folder / "model.safetensors", recipe)
         return str(error)
     return None

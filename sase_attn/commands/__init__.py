@@ -1,0 +1,1 @@
+"""The command `sase-attn`: one file a command; `main.py` parses, calls and turns errors into one line."""

@@ -1,0 +1,60 @@
+"""Flags of a command from the fields of settings, and settings in words."""
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterable
+from dataclasses import asdict
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+from sase_attn.commands.arguments import key_value
+from sase_attn.settings import Settings, settings_fields
+
+
+def add_flags(group: Any, cls: type[Settings], names: Iterable[str] | None = None) -> None:
+    """Add a flag for each field, or for those named; a flag that is not given leaves no trace."""
+    for item, hint in settings_fields(cls):
+        if names is None or item.name in names:
+            flag, text = f"--{item.name.replace('_', '-')}", item.metadata["help"]
+            group.add_argument(flag, default=argparse.SUPPRESS, help=text, **_parsed_as(hint))
+
+
+def given_flags(args: argparse.Namespace, cls: type[Settings]) -> dict[str, Any]:
+    """The fields that came as flags."""
+    return {item.name: getattr(args, item.name) for item, _ in settings_fields(cls) if hasattr(args, item.name)}
+
+
+def summary(settings: Settings, title: str) -> str:
+    """All values, under a title, for people."""
+    values = [f"{key}={json.dumps(value)}".replace('"', "") for key, value in asdict(settings).items()]
+    return "\n".join([f"{title}:", *textwrap.wrap(", ".join(values), 110, initial_indent="  ", subsequent_indent="  ")])
+
+
+def _parsed_as(hint: Any) -> dict[str, Any]:
+    """How argparse reads a field of this type."""
+    kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kind = kinds[0]
+    metavar = {int: "N", float: "X", str: "NAME"}
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(kind) is dict:
+        return {"type": key_value, "action": _Dict, "nargs": "*", "metavar": "KEY=VALUE"}
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)[0]
+        return {"type": inner, "nargs": "*", "metavar": metavar[inner]}
+    if NoneType not in kinds:
+        return {"type": kind, "metavar": metavar[kind]}
+
+    def optional(text: str) -> Any:
+        return None if text == "none" else kind(text)
+
+    optional.__name__ = kind.__name__  # what argparse calls the type in its error
+    return {"type": optional, "metavar": f"{metavar[kind]}|none"}
+
+
+class _Dict(argparse.Action):
+    """Collects key=value pairs into a dictionary, over one flag or several."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, getattr(namespace, self.dest, {}) | dict(values))

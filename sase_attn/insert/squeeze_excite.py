@@ -1,0 +1,126 @@
+"""What every squeeze-and-excitation class is made of: one description for all of them, and a place to add yours.
+
+A squeeze-and-excitation module averages each channel over all positions, maps the (B, C, 1, 1) result through a few
+layers, and multiplies its input by what comes out. Classes differ in the names of those layers alone.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class SqueezeExcitation:
+    """A squeeze-and-excitation module taken apart.
+
+    Attributes:
+        channels: C, of its input and output.
+        layers: its excitation, by the module's own attribute names, in the order of application, gate included. Each
+            maps every position of (B, ·, H, W) alone: 1×1 convolutions, norms, activations.
+        add_maxpool: the squeeze is (mean + maximum)/2 instead of the mean, an option of timm's.
+    """
+
+    channels: int
+    layers: dict[str, nn.Module]
+    add_maxpool: bool = False
+
+
+Adapter = Callable[[nn.Module], SqueezeExcitation]
+
+
+def describe_se(module: nn.Module) -> SqueezeExcitation | None:
+    """`module` taken apart, or None where its class is no known squeeze-and-excitation (see `register_se`).
+
+    The layers are the module's own, not copies. A subclass counts where it inherits `forward`.
+    """
+    own = type(module)
+    for cls in own.__mro__:
+        if issubclass(cls, nn.Module) and own.forward is cls.forward:
+            adapter = _REGISTERED.get(cls) or _KNOWN.get(f"{cls.__module__}.{cls.__qualname__}")
+            if adapter is not None:
+                return adapter(module)
+    return None
+
+
+def register_se(cls: type[nn.Module], adapter: Adapter) -> None:
+    """Make a class of your own known: `adapter(module)` gives its `SqueezeExcitation`.
+
+    A class that keeps `nn.Linear` layers passes them through `pointwise`:
+    `register_se(SELayer, lambda m: SqueezeExcitation(m.fc[0].in_features, {"fc": pointwise(m.fc)}))`.
+
+    Raises:
+        TypeError: `cls` is no class of modules.
+        ValueError: the class is known already.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise TypeError(f"register_se wants a class of modules, got {cls!r}")
+    if cls in _REGISTERED or f"{cls.__module__}.{cls.__qualname__}" in _KNOWN:
+        raise ValueError(f"{cls.__qualname__} is a known squeeze-and-excitation already")
+    _REGISTERED[cls] = adapter
+
+
+def known_se() -> list[str]:
+    """Full names of the known classes."""
+    return [*_KNOWN, *(f"{cls.__module__}.{cls.__qualname__}" for cls in _REGISTERED)]
+
+
+class PointwiseLinear(nn.Linear):
+    """The linear layer it is made from, parameters shared, applied to every position of (B, C, H, W)."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+
+
+def pointwise(module: nn.Module) -> nn.Module:
+    """`module` for maps (B, C, H, W): linear layers, also those in `nn.Sequential`s, become `PointwiseLinear`s.
+
+    Names and parameters stay, and with them the keys of the state dict; `nn.Flatten` and `nn.Unflatten` pass maps on.
+    """
+    if isinstance(module, nn.Linear):
+        return PointwiseLinear(module)
+    if isinstance(module, nn.Flatten | nn.Unflatten):
+        return nn.Identity()
+    if type(module) is nn.Sequential:
+        twin = nn.Sequential()
+        for name, child in module.named_children():
+            twin.add_module(name, pointwise(child))
+        return twin
+    return module
+
+
+def _layers(names: Iterable[str]) -> Adapter:
+    """An adapter for a class that applies the attributes `names` in that order; an absent one is skipped."""
+    names = tuple(names)
+
+    def adapter(module: nn.Module) -> SqueezeExcitation:
+        layers = {name: getattr(module, name) for name in names if getattr(module, name, None) is not None}
+        first = next(iter(layers.values()))
+        return SqueezeExcitation(first.in_channels, layers, add_maxpool=getattr(module, "add_maxpool", False))
+
+    return adapter
+
+
+def _children(module: nn.Module) -> SqueezeExcitation:
+    """For a class whose children are its excitation, in that order."""
+    layers = dict(module.named_children())
+    return SqueezeExcitation(getattr(module, "channels"), layers, getattr(module, "add_maxpool"))  # noqa: B009
+
+
+# By full name, so that no class has to be imported to be recognised.
+_KNOWN: dict[str, Adapter] = {
+    "timm.layers.squeeze_excite.SEModule": _layers(("fc1", "bn", "act", "fc2", "gate")),
+    "timm.layers.squeeze_excite.EffectiveSEModule": _layers(("fc", "gate")),
+    "timm.models.hgnet.EseModule": _layers(("conv", "sigmoid")),
+    "timm.models._efficientnet_blocks.SqueezeExcite": _layers(("conv_reduce", "act1", "conv_expand", "gate")),
+    "timm.models.senet.SEModule": _layers(("fc1", "relu", "fc2", "sigmoid")),
+    "torchvision.ops.misc.SqueezeExcitation": _layers(("fc1", "activation", "fc2", "scale_activation")),
+    "sase_attn.tiling.block.TiledSE": _children,
+}
+_REGISTERED: dict[type[nn.Module], Adapter] = {}

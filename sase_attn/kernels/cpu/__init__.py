@@ -1,0 +1,1 @@
+"""The operators of a map for the CPU: plain torch on pieces of the map that stay in its cache."""

@@ -1,0 +1,178 @@
+"""Gradients of `chunked`: of a map that statistics and gates are taken of, and of the weight of statistics."""
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sase_attn.kernels import spec
+from sase_attn.kernels.cpu import piece_statistics
+from sase_attn.kernels.cpu.chunks import Chunks
+from sase_attn.kernels.cpu.piece_statistics import Rows
+
+
+def weight_backward(
+    x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int
+) -> Tensor:  # fmt: skip
+    """Gradient (B, C) of the weight of statistics over the channels."""
+    chunks = Chunks(x)
+    rows, slopes = Rows(weighted, values, saved), Rows(weighted, grads, saved)
+    weight = weight.to(chunks.type)
+    found = torch.empty_like(weight)
+    if piece_statistics.norm_is_plain(rows, weight):
+        pull = (slopes.of["l4"] / rows.of["l4"] ** 3).unsqueeze(1)
+        for part in chunks:
+            piece = chunks.load(part)
+            power = torch.mul(piece, piece, out=chunks.buffer("a", part))
+            # Products with columns are slow in batches.
+            torch.sum(power.mul_(power).mul_(pull[part]), 2, out=found[part])
+        found.mul_(weight**3)
+        if found.isfinite().all():  # else a map is too large where its weight is small
+            return found
+    for part in chunks:
+        piece = chunks.load(part)
+        slope = _slope_of_product(rows, slopes, chunks, part, piece, weight)
+        torch.sum(slope.mul_(piece), 2, out=found[part])
+    return found
+
+
+def map_backward(
+    x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
+    space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
+    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int, sign: Tensor | None = None,
+    scale_shift: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Gradient of x: g·(channel + position), and those of the statistics over positions and over channels.
+
+    Of an affine map, the gradient of u: the statistics over the positions are those of u·sign.
+    """
+    chunks = Chunks(x, sign, scale_shift)
+    scale = None if scale_shift is None else scale_shift[0]
+    dx = torch.empty_like(x, memory_format=spec.dense_format(x))
+    out = chunks.dense(dx)
+    gradient = None if g is None else chunks.dense(g)
+    over_space: tuple[Rows, Rows] | None = None
+    if space_grads is not None and space_values is not None and space_saved is not None:
+        over_space = Rows(space, space_values, space_saved), Rows(space, space_grads, space_saved)
+    over_channels: ChannelSlopes | None = None
+    if grads is not None and values is not None and saved is not None:
+        over_channels = ChannelSlopes(chunks, weight, grads, values, saved, plain, weighted)
+    for part in chunks:
+        d = chunks.target(out, part)
+        positions = d.shape[2]
+        of_channel = None
+        if over_space is not None and scale is None:
+            of_channel = piece_statistics.constant(*over_space, part, positions)
+        _start(d, of_channel, None if over_channels is None else over_channels.constant(part))
+        if gradient is not None and channel is not None and position is not None:
+            factor = gates_at(channel, position, part, chunks.buffer("a", part))
+            d.addcmul_(chunks.load_other(gradient, part, "g"), factor)
+        if over_channels is not None:
+            over_channels.add(d, part, chunks.load(part))
+        if scale is not None:
+            if over_space is not None:
+                of_channel = piece_statistics.constant(*over_space, part, positions)
+            if of_channel is None:
+                d.mul_(scale.unsqueeze(1))
+            else:
+                torch.addcmul(of_channel.unsqueeze(2), d, scale.unsqueeze(1), out=d)
+        if over_space is not None and over_space[0].names != ["mean"]:
+            piece_statistics.add_slope(d, *over_space, chunks, part, chunks.raw(part), 2)
+        if sign is not None:
+            d.mul_(sign.unsqueeze(1))
+        chunks.store(out, part, d)
+    return dx
+
+
+class ChannelSlopes:
+    """dL/dx of statistics over the channels, of x and of x·weight: a constant of the position, and the rest."""
+
+    def __init__(
+        self, chunks: Chunks, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int,
+        weighted: int,
+    ) -> None:  # fmt: skip
+        rows, slopes = row_sets(plain, weighted, values, saved), row_sets(plain, weighted, grads, saved)
+        self._chunks = chunks
+        self._plain = rows[0], slopes[0]
+        self._weighted = rows[1], slopes[1]
+        self._weight = None if weight is None else weight.to(chunks.type)
+        self._cubes = self._weight is not None and piece_statistics.norm_is_plain(rows[1], self._weight)
+
+    def constant(self, part: slice) -> Tensor | None:
+        """The part that is the same for all channels; None where there is none."""
+        n = self._chunks.channels
+        return piece_statistics.constant(*self._plain, part, n)
+
+    def plain(self, part: slice, x: Tensor) -> Tensor | None:
+        """All of it but what the weighted statistics add: a piece, (b, 1, P) where it is the same for all channels."""
+        constant = self.constant(part)
+        row = None if constant is None else constant.unsqueeze(1)
+        if not set(self._plain[0].names) - {"mean"}:
+            return row
+        d = self._chunks.buffer("d", part)
+        _start(d, None, constant)
+        piece_statistics.add_slope(d, *self._plain, self._chunks, part, x, 1)
+        return d
+
+    def of_product(self, part: slice, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
+        """dL/dv of v = x·weight, as a piece that may be overwritten, and a factor (b, C) that it is to be taken times.
+
+        None without weighted statistics.
+        """
+        if self._weight is None or not self._weighted[0].names:
+            return None
+        if not self._cubes:
+            return _slope_of_product(*self._weighted, self._chunks, part, x, self._weight), None
+        norm, pull = (rows.at("l4", part, 1) for rows in self._weighted)
+        power = torch.mul(x, x, out=self._chunks.buffer("a", part))
+        return power.mul_(x).mul_(pull / norm**3), self._weight[part] ** 3
+
+    def with_care(self) -> Self:
+        """The same without third powers of the map by themselves, which may be too large."""
+        self._cubes = False
+        return self
+
+    def add(self, d: Tensor, part: slice, x: Tensor) -> None:
+        """Add the rest to the piece `d`."""
+        piece_statistics.add_slope(d, *self._plain, self._chunks, part, x, 1)
+        if self._weight is None:
+            return
+        factor = self._weight[part].unsqueeze(2)
+        if self._cubes:
+            norm, pull = (rows.at("l4", part, 1) for rows in self._weighted)
+            power = torch.mul(factor.square().square(), pull / norm**3, out=self._chunks.buffer("a", part))
+            d.addcmul_(power.mul_(x).mul_(x), x)
+        else:
+            d.addcmul_(_slope_of_product(*self._weighted, self._chunks, part, x, self._weight), factor)
+
+
+def _slope_of_product(rows: Rows, grads: Rows, chunks: Chunks, part: slice, piece: Tensor, weight: Tensor) -> Tensor:
+    """dL/dv of v = x·weight for statistics over the channels."""
+    v = torch.mul(piece, weight[part].unsqueeze(2), out=chunks.buffer("product", part))
+    slope = chunks.buffer("slope", part)
+    _start(slope, None, piece_statistics.constant(rows, grads, part, v.shape[1]))
+    piece_statistics.add_slope(slope, rows, grads, chunks, part, v, 1)
+    return slope
+
+
+def _start(d: Tensor, channel: Tensor | None, position: Tensor | None) -> None:
+    """Fill a piece with the sum of what is given of each channel and each position."""
+    if channel is not None and position is not None:
+        torch.add(channel.unsqueeze(2), position.unsqueeze(1), out=d)
+    elif channel is not None:
+        d.copy_(channel.unsqueeze(2))
+    elif position is not None:
+        d.copy_(position.unsqueeze(1))
+    else:
+        d.zero_()
+
+
+def gates_at(channel: Tensor, position: Tensor, part: slice, out: Tensor) -> Tensor:
+    """The sum of the gates of a piece."""
+    return torch.add(channel[part].unsqueeze(2), position[part].unsqueeze(1), out=out)
+
+
+def row_sets(plain: int, weighted: int, values: Tensor, saved: Tensor) -> tuple[Rows, Rows]:
+    """Rows of the statistics of x, and of those of x·weight behind them."""
+    count, own = plain.bit_count(), spec.saved_rows(plain)
+    return Rows(plain, values[:count], saved[:own]), Rows(weighted, values[count:], saved[own:])

@@ -1,0 +1,44 @@
+"""Gradients of the gates of `chunked`, as sums over either axis, and of what goes through the ReLU behind them."""
+
+import torch
+from torch import Tensor
+
+from sase_attn.kernels import spec
+from sase_attn.kernels.cpu.chunks import Chunks
+
+threshold_backward = torch.ops.aten.threshold_backward.grad_input  # that of a ReLU
+
+
+def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of g·x over the positions and over the channels; g, made 0 where y, the output behind a ReLU, is."""
+    chunks = Chunks(x)
+    channel = x.new_empty((len(x), x.shape[1]), dtype=chunks.type)
+    position = x.new_empty((len(x), x.shape[2] * x.shape[3]), dtype=chunks.type)
+    gradient = Masked(chunks, x, y, g)
+    for part in chunks:
+        product = torch.mul(gradient.piece(part), chunks.load(part), out=chunks.buffer("b", part))
+        torch.sum(product, 2, out=channel[part])
+        torch.sum(product, 1, out=position[part])
+    return channel, position, gradient.whole
+
+
+class Masked:
+    """A gradient g like x behind a ReLU whose output is y, or behind none; `whole` is filled piece by piece."""
+
+    def __init__(self, chunks: Chunks, x: Tensor, y: Tensor | None, g: Tensor) -> None:
+        self._chunks, self._g = chunks, chunks.dense(g)
+        self.whole = x.new_empty(0)
+        if y is not None:
+            self.whole = torch.empty_like(x, memory_format=spec.dense_format(x))
+            self._out, self._y = chunks.dense(self.whole), chunks.dense(y)
+
+    def piece(self, part: slice) -> Tensor:
+        """A piece, 0 where y is, in the type that is computed in; kept in `whole` if there is a ReLU."""
+        chunks = self._chunks
+        piece = chunks.load_other(self._g, part, "g")
+        if self.whole.numel() == 0:
+            return piece
+        shut = chunks.load_other(self._y, part, "a")
+        piece = threshold_backward(piece, shut, 0, grad_input=chunks.target(self._out, part))
+        chunks.store(self._out, part, piece)
+        return piece

@@ -1,0 +1,135 @@
+"""Statistics of a piece of a map over one of its axes, and their derivatives, with temporaries in buffers.
+
+`axis` is 2 (positions) or 1 (channels) of pieces (b, C, P); what is kept of the piece is (b, C) or (b, P). Powers of
+four are of the elements as they are where the sums show that nothing was lost, else of elements over the largest.
+"""
+
+import torch
+from torch import Tensor
+
+from sase_attn.kernels import spec
+from sase_attn.kernels.cpu.chunks import Chunks
+
+SUMS = 1e-30, 1e20  # of powers of four in which no term that counts was lost, in float32
+NORMS = 1e-5, 1e5  # likewise of norms whose third powers are taken
+WEIGHTS = 1e-4, 1e4  # of the largest of each sample
+
+
+class Rows:
+    """The rows of a set of statistics by name, and of what is saved with them (`centre` and `variance`)."""
+
+    def __init__(self, which: int, values: Tensor, saved: Tensor) -> None:
+        self.names = spec.names_of(which)
+        self.of = dict(zip(self.names, values, strict=True))
+        if "std" in self.of or "third" in self.of:
+            self.of |= {"centre": saved[-2], "variance": saved[-1]}
+
+    def at(self, name: str, part: slice, axis: int) -> Tensor:
+        """A row of a piece, to be broadcast over it."""
+        return self.of[name][part].unsqueeze(axis)
+
+
+def write(rows: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None:
+    """Compute every statistic of the piece `v` into its row; of an L4 norm the sum of fourth powers, see `finish`."""
+    of = {name: row[part] for name, row in rows.of.items()}
+    if "mean" in of:
+        torch.mean(v, axis, out=of["mean"])
+    if "maximum" in of:
+        torch.amax(v, axis, out=of["maximum"])
+    if "centre" in of:
+        torch.mean(v, axis, out=of["centre"])
+        deviation = torch.sub(v, of["centre"].unsqueeze(axis), out=chunks.buffer("a", part))
+        power = torch.mul(deviation, deviation, out=chunks.buffer("b", part))
+        torch.mean(power, axis, out=of["variance"])
+        if "std" in of:
+            torch.sqrt(of["variance"], out=of["std"])
+        if "third" in of:
+            # What the mean is off by counts once it is many deviations.
+            lost = deviation.mean(axis)
+            torch.mean(power.mul_(deviation), axis, out=of["third"])
+            of["third"].sub_(lost * (3 * of["variance"] - 2 * lost * lost))
+    if "l4" in of:
+        power = torch.mul(v, v, out=chunks.buffer("a", part))
+        torch.sum(power.mul_(power), axis, out=of["l4"])
+
+
+class Weight:
+    """A weight (B, C) of the channels, over the largest magnitude of each sample; and fourth powers of that."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.largest = weight.abs().amax(1, keepdim=True)
+        self.relative = weight / self.largest.clamp(min=torch.finfo(weight.dtype).tiny)
+        self.fourth = self.relative.square().square().unsqueeze(1)
+
+
+def write_weighted_norm(total: Tensor, weight: Weight, chunks: Chunks, part: slice, x: Tensor) -> None:
+    """Sums over the channels of fourth powers of x·weight, from the powers of both: the product is never in memory."""
+    power = torch.mul(x, x, out=chunks.buffer("a", part))
+    torch.bmm(weight.fourth[part], power.mul_(power), out=total[part].unsqueeze(1))
+
+
+def finish(rows: Rows, weight: Tensor | None, chunks: Chunks, axis: int) -> None:
+    """Make L4 norms of the sums; with care, from the map (times a weight), in pieces where the sums have lost terms."""
+    if "l4" not in rows.of:
+        return
+    total = rows.of["l4"]
+    lost = [] if _within(total, SUMS) else [part for part in chunks if not _within(total[part], SUMS)]
+    total.sqrt_().sqrt_()
+    for part in lost:
+        x = chunks.load(part)
+        v = x if weight is None else x * weight[part].unsqueeze(2)
+        largest = v.abs().amax(axis, keepdim=True)
+        square = (v / torch.where(largest == 0, 1.0, largest)).square_()
+        norm = square.square_().sum(axis, keepdim=True).sqrt_().sqrt_() * largest
+        total[part] = norm.squeeze(axis)
+
+
+def constant(rows: Rows, grads: Rows, part: slice, n: int) -> Tensor | None:
+    """The part of dL/dv, for v of n elements, that is the same for all of them; None where there is none."""
+    found = grads.of["mean"][part] / n if "mean" in grads.of else None
+    if "third" in grads.of:
+        lost = grads.of["third"][part] * (-3 / n) * rows.of["variance"][part]
+        found = lost if found is None else found + lost
+    return found
+
+
+def add_slope(d: Tensor, rows: Rows, grads: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None:
+    """Add what `constant` leaves of dL/dv to the piece `d`."""
+    n = v.shape[axis]
+    if "maximum" in rows.of:
+        tied = torch.eq(v, rows.at("maximum", part, axis), out=chunks.buffer("a", part))
+        d.addcmul_(tied, grads.at("maximum", part, axis) / tied.sum(axis, keepdim=True))
+    if "centre" in rows.of:
+        deviation = torch.sub(v, rows.at("centre", part, axis), out=chunks.buffer("a", part))
+        slope = torch.zeros_like(rows.at("centre", part, axis))
+        if "std" in rows.of:
+            std = rows.at("std", part, axis)
+            slope = torch.where(std == 0, 0.0, grads.at("std", part, axis) / (n * std))
+        if "third" in rows.of:
+            bend = grads.at("third", part, axis) * (3 / n)
+            d.addcmul_(torch.mul(deviation, bend, out=chunks.buffer("b", part)).add_(slope), deviation)
+        else:
+            d.addcmul_(deviation, slope)
+    if "l4" in rows.of:
+        d.addcmul_(*_cube(rows, grads, chunks, part, v, axis))
+
+
+def norm_is_plain(rows: Rows, weight: Tensor) -> bool:
+    """Whether third powers of a weighted L4 norm can be taken by themselves."""
+    return rows.names == ["l4"] and _within(rows.of["l4"], NORMS) and _within(weight.abs().amax(1), WEIGHTS)
+
+
+def _cube(rows: Rows, grads: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Factors of dL/dv of an L4 norm: a cube, and the row that it is multiplied by."""
+    norm, pull = rows.at("l4", part, axis), grads.at("l4", part, axis)
+    cube = chunks.buffer("b", part)
+    if _within(norm, NORMS):
+        return torch.mul(v, v, out=cube).mul_(v), pull / norm**3
+    ratio = torch.mul(v, torch.where(norm < torch.finfo(v.dtype).tiny, 0.0, 1 / norm), out=chunks.buffer("a", part))
+    return torch.mul(ratio, ratio, out=cube).mul_(ratio), pull
+
+
+def _within(values: Tensor, limits: tuple[float, float]) -> bool:
+    """Whether all values are; not where one is NaN."""
+    least, most = torch.aminmax(values)
+    return bool((least >= limits[0]) & (most <= limits[1]))

@@ -1,0 +1,1 @@
+"""The operators of a map for CUDA, written in Triton."""

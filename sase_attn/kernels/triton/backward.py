@@ -1,0 +1,193 @@
+"""Triton: the gradient of a map from all that was read of it, in one pass; what belongs to channels, in another.
+
+Of any statistic, dL/dv of an element v is a cubic in v whose coefficients belong to its channel or its position, plus
+a share for those that are the maximum. A program holds tiles of channels and positions and walks the positions, so
+that what belongs to a channel is loaded once and the gradients of its weight, scale and shift are sums of its own.
+"""
+
+import triton
+import triton.language as tl
+
+from sase_attn.kernels.triton.affine import affine, affine_rows
+from sase_attn.kernels.triton.reduce import CENTRAL, L4, MAXIMUM, MEAN, SMALLEST, STD, THIRD
+
+
+@triton.jit
+def _coefficients(values, grads, saved, at, keep, rows, n, WHICH: tl.constexpr):
+    """Of dL/dv, at the places `at`; pointers to the rows behind."""
+    constant, top, share, centre, slope, bend, inverse, pull = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    if (MEAN & WHICH) != 0:
+        constant = tl.load(grads + at, mask=keep, other=0.0) / n
+        values += rows
+        grads += rows
+    if (MAXIMUM & WHICH) != 0:
+        top = tl.load(values + at, mask=keep, other=0.0)
+        share = tl.load(grads + at, mask=keep, other=0.0) / tl.load(saved + at, mask=keep, other=1.0)
+        values += rows
+        grads += rows
+        saved += rows
+    if (CENTRAL & WHICH) != 0:
+        centre = tl.load(saved + at, mask=keep, other=0.0)
+        variance = tl.load(saved + rows + at, mask=keep, other=0.0)
+        saved += 2 * rows
+        if (STD & WHICH) != 0:
+            std = tl.load(values + at, mask=keep, other=0.0)
+            slope = tl.load(grads + at, mask=keep, other=0.0) / (n * tl.where(std == 0, 1.0, std))
+            slope = tl.where(std == 0, 0.0, slope)
+            values += rows
+            grads += rows
+        if (THIRD & WHICH) != 0:
+            bend = 3.0 * tl.load(grads + at, mask=keep, other=0.0) / n
+            constant = constant - bend * variance
+            values += rows
+            grads += rows
+    if (L4 & WHICH) != 0:
+        norm = tl.load(values + at, mask=keep, other=0.0)
+        inverse = tl.where(norm < SMALLEST, 0.0, 1.0 / tl.maximum(norm, SMALLEST))
+        pull = tl.load(grads + at, mask=keep, other=0.0)
+        values += rows
+        grads += rows
+    return constant, top, share, centre, slope, bend, inverse, pull, values, grads, saved
+
+
+@triton.jit
+def _slope(v, constant, top, share, centre, slope, bend, inverse, pull, WHICH: tl.constexpr):
+    """dL/dv."""
+    g = tl.zeros_like(v) + constant
+    if (MAXIMUM & WHICH) != 0:
+        g += tl.where(v == top, share, 0.0)
+    if (CENTRAL & WHICH) != 0:
+        deviation = v - centre
+        g += deviation * (slope + deviation * bend)
+    if (L4 & WHICH) != 0:
+        ratio = v * inverse
+        g += pull * ratio * ratio * ratio
+    return g
+
+
+@triton.jit
+def map_backward_kernel(
+    x, g, sign, scale_shift, channel, position, space_grads, space_values, space_saved, weight, grads, values, saved,
+    dx, C, P, stride_c, stride_p, pieces, chunk, channels, positions, GATE: tl.constexpr, SPACE: tl.constexpr,
+    PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr, ACC: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    """Sum of what the gates and each set of statistics have to say of dL/dx; a program for a piece of P of a tile.
+
+    Of a map kept as u·sign·scale + shift, dL/du; the statistics over the positions are those of u·sign.
+    """
+    program = tl.program_id(0)
+    tiles = tl.cdiv(C, BLOCK_C)
+    b = (program // pieces // tiles).to(tl.int64)
+    c = (program // pieces % tiles) * BLOCK_C + tl.arange(0, BLOCK_C)
+    keep = (c < C)[:, None]
+    at_c = (b * C + c)[:, None]
+    channels = tl.full([], 0, tl.int64) + channels
+    positions = tl.full([], 0, tl.int64) + positions
+    if GATE:
+        first_gate = tl.load(channel + at_c, mask=keep, other=0.0)
+    if WEIGHTED != 0:
+        factor = tl.load(weight + at_c, mask=keep, other=0.0)
+    if SPACE != 0:
+        n = tl.full([], 0.0, ACC) + P
+        constant, top, share, centre, slope, bend, inverse, pull, _, _, _ = _coefficients(
+            space_values, space_grads, space_saved, at_c, keep, channels, n, SPACE
+        )
+    n = tl.full([], 0.0, ACC) + C
+    signs, scale, shift = affine_rows(sign, scale_shift, c[:, None], keep, C, SIGN, AFFINE)
+    start = program % pieces * chunk
+    end = tl.minimum(start + chunk, P)
+    for first in range(start, end, BLOCK_P):
+        p = first + tl.arange(0, BLOCK_P)
+        within = (p < end)[None, :]
+        inside = keep & within
+        place = b * C * P + (c[:, None] * stride_c + p[None, :] * stride_p)
+        at_p = (b * P + p)[None, :]
+        v = tl.zeros([BLOCK_C, BLOCK_P], ACC)
+        if (SPACE | PLAIN | WEIGHTED) > MEAN:  # more than means: their gradients need the map
+            v = tl.load(x + place, mask=inside, other=0.0).to(ACC)
+        u, v = affine(v, signs, scale, shift, inside, SIGN, AFFINE)
+        d = tl.zeros([BLOCK_C, BLOCK_P], ACC)
+        row, grad, kept = values, grads, saved
+        if PLAIN != 0:
+            constant_p, top_p, share_p, centre_p, slope_p, bend_p, inverse_p, pull_p, row, grad, kept = _coefficients(
+                row, grad, kept, at_p, within, positions, n, PLAIN
+            )
+            d += _slope(v, constant_p, top_p, share_p, centre_p, slope_p, bend_p, inverse_p, pull_p, PLAIN)
+        if WEIGHTED != 0:
+            constant_p, top_p, share_p, centre_p, slope_p, bend_p, inverse_p, pull_p, row, grad, kept = _coefficients(
+                row, grad, kept, at_p, within, positions, n, WEIGHTED
+            )
+            d += factor * _slope(
+                v * factor, constant_p, top_p, share_p, centre_p, slope_p, bend_p, inverse_p, pull_p, WEIGHTED
+            )
+        if GATE:
+            gates = first_gate + tl.load(position + at_p, mask=within, other=0.0)
+            d += tl.load(g + place, mask=inside, other=0.0).to(ACC) * gates
+        if AFFINE:
+            d *= scale
+        if SPACE != 0:
+            d += _slope(u, constant, top, share, centre, slope, bend, inverse, pull, SPACE)
+        if SIGN:
+            d *= signs
+        tl.store(dx + place, d.to(dx.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def channels_backward_kernel(
+    x, weight, sign, scale_shift, grads, values, saved, sums, C, P, stride_c, stride_p, pieces, chunk, channels,
+    positions, PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr,
+    ACC: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+):  # fmt: skip
+    """Of statistics over the channels, the gradients of the weight and, if AFFINE, of the scale and the shift.
+
+    As partial sums of a piece and a sample, to be added in order: of the scale, the shift, the weight, each if needed.
+    """
+    program = tl.program_id(0)
+    piece = program % pieces
+    tiles = tl.cdiv(C, BLOCK_C)
+    b = (program // pieces // tiles).to(tl.int64)
+    c = (program // pieces % tiles) * BLOCK_C + tl.arange(0, BLOCK_C)
+    keep = c < C
+    channels = tl.full([], 0, tl.int64) + channels
+    positions = tl.full([], 0, tl.int64) + positions
+    n = tl.full([], 0.0, ACC) + C
+    signs, scale, shift = affine_rows(sign, scale_shift, c[:, None], keep[:, None], C, SIGN, AFFINE)
+    if WEIGHTED != 0:
+        factor = tl.load(weight + b * C + c, mask=keep, other=0.0)[:, None]
+    of_weight = tl.zeros([BLOCK_C, BLOCK_P], ACC)
+    of_scale, of_shift = of_weight, of_weight
+    start = piece * chunk
+    end = tl.minimum(start + chunk, P)
+    for first in range(start, end, BLOCK_P):
+        p = first + tl.arange(0, BLOCK_P)
+        within = (p < end)[None, :]
+        inside = keep[:, None] & within
+        place = b * C * P + (c[:, None] * stride_c + p[None, :] * stride_p)
+        at_p = (b * P + p)[None, :]
+        v = tl.load(x + place, mask=inside, other=0.0).to(ACC)
+        u, v = affine(v, signs, scale, shift, inside, SIGN, AFFINE)
+        row, grad, kept = values, grads, saved
+        d = tl.zeros([BLOCK_C, BLOCK_P], ACC)
+        if PLAIN != 0:
+            constant, top, share, centre, slope, bend, inverse, pull, row, grad, kept = _coefficients(
+                row, grad, kept, at_p, within, positions, n, PLAIN
+            )
+            d += _slope(v, constant, top, share, centre, slope, bend, inverse, pull, PLAIN)
+        if WEIGHTED != 0:
+            constant_w, top_w, share_w, centre_w, slope_w, bend_w, inverse_w, pull_w, row, grad, kept = _coefficients(
+                row, grad, kept, at_p, within, positions, n, WEIGHTED
+            )
+            w = _slope(v * factor, constant_w, top_w, share_w, centre_w, slope_w, bend_w, inverse_w, pull_w, WEIGHTED)
+            of_weight += v * w  # v is 0 outside
+            d += factor * w
+        if AFFINE:
+            of_scale += u * d
+            of_shift += d  # 0 outside, as the gradients of statistics are there
+    sums += piece.to(tl.int64) * channels * (2 * AFFINE + (WEIGHTED != 0)) + b * C + c
+    if AFFINE:
+        tl.store(sums, tl.sum(of_scale, 1), mask=keep)
+        tl.store(sums + channels, tl.sum(of_shift, 1), mask=keep)
+        sums += 2 * channels
+    if WEIGHTED != 0:
+        tl.store(sums, tl.sum(of_weight, 1), mask=keep)

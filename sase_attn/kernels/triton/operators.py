@@ -1,0 +1,124 @@
+"""The kernels as operators `torch.ops.sase_attn.…`, for CUDA, and for the CPU where Triton interprets.
+
+Importing this module imports Triton. Outputs are dense in the layout of x; any other layout than contiguous and
+channels_last is copied to a contiguous one first. float64 is accumulated in float64, all else in float32.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from triton.runtime.interpreter import InterpretedFunction
+
+from sase_attn.kernels import spec
+from sase_attn.kernels.triton import launches
+from sase_attn.kernels.triton.gate import gate_kernel
+
+# The variable TRITON_INTERPRET is read where kernels are decorated.
+INTERPRETED = isinstance(gate_kernel, InterpretedFunction)
+
+DEFINITIONS = (
+    # Statistics `plain` (bits, see `selection`) of x (B, C, H, W), and `weighted` ones of x·weight (B, C), over the
+    # positions (over = 2) or the channels (over = 1): rows (statistics, B, C or H·W), and rows for the backward pass.
+    # Here and below, `sign` (C,) and `scale_shift` (2, C) ask for all this of x·sign·scale + shift, never stored.
+    "reduce(Tensor x, Tensor? weight, int over, int plain, int weighted, Tensor? sign=None, Tensor? scale_shift=None) "
+    "-> (Tensor values, Tensor saved)",
+    # Gradient (B, C) of the weight of statistics over the channels; gradients, values and saved rows of those only.
+    "weight_backward(Tensor x, Tensor weight, Tensor grads, Tensor values, Tensor saved, int weighted) -> Tensor",
+    # Of statistics over the channels of x·sign·scale + shift, the gradients of scale and shift (2, C) and of the weight
+    # (B, C), which has no elements without a weight; in the rows of one `reduce`.
+    "channels_backward(Tensor x, Tensor? weight, Tensor grads, Tensor values, Tensor saved, int plain, int weighted, "
+    "Tensor? sign, Tensor scale_shift) -> (Tensor daffine, Tensor dweight)",
+    # x·(channel + position) + shortcut, through a ReLU if `relu`, for gates (B, C) and (B, H·W).
+    "gate(Tensor x, Tensor channel, Tensor position, Tensor? shortcut, bool relu, Tensor? sign=None, "
+    "Tensor? scale_shift=None) -> Tensor",
+    # Sums of g·x over the positions (B, C) and over the channels (B, H·W); and g, made 0 where y, the output behind a
+    # ReLU, is (empty without y).
+    "sums(Tensor x, Tensor? y, Tensor g) -> (Tensor channel, Tensor position, Tensor masked)",
+    # The same of x·sign·scale + shift; and the gradients of scale and shift (2, C), for the gates.
+    "normalised_sums(Tensor x, Tensor? y, Tensor g, Tensor channel, Tensor position, Tensor? sign, Tensor scale_shift) "
+    "-> (Tensor dchannel, Tensor dposition, Tensor masked, Tensor daffine)",
+    # Gradient of x: of the gates, g·(channel + position); of statistics `space` over the positions; of `plain` and
+    # `weighted` ones over the channels, in the rows of one `reduce`. Each if it is given. Where x·sign·scale + shift is
+    # the map, still that of x; the statistics over the positions are then those of x·sign.
+    "map_backward(Tensor x, Tensor? g, Tensor? channel, Tensor? position, Tensor? space_grads, Tensor? space_values, "
+    "Tensor? space_saved, Tensor? weight, Tensor? grads, Tensor? values, Tensor? saved, int space, int plain, "
+    "int weighted, Tensor? sign=None, Tensor? scale_shift=None) -> Tensor",
+)
+
+
+def _fake_reduce(
+    x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int, *affine: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    return launches.empty_values(x, over, plain, weighted)
+
+
+def _fake_weight_backward(
+    x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int
+) -> Tensor:
+    return x.new_empty((len(x), x.shape[1]), dtype=spec.accumulator(x.dtype))
+
+
+def _fake_channels_backward(x: Tensor, weight: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor]:
+    channels, acc = x.shape[1], spec.accumulator(x.dtype)
+    return x.new_empty((2, channels), dtype=acc), x.new_empty(0 if weight is None else (len(x), channels), dtype=acc)
+
+
+def _fake_gate(x: Tensor, *rest: Any) -> Tensor:
+    return _like(x)
+
+
+def _fake_sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    acc = spec.accumulator(x.dtype)
+    sizes = (x.shape[1], x.shape[2] * x.shape[3])
+    channel, position = (x.new_empty((len(x), size), dtype=acc) for size in sizes)
+    return channel, position, x.new_empty(0) if y is None else _like(x)
+
+
+def _fake_normalised_sums(x: Tensor, y: Tensor | None, g: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return *_fake_sums(x, y, g), x.new_empty((2, x.shape[1]), dtype=spec.accumulator(x.dtype))
+
+
+def _fake_map_backward(x: Tensor, *rest: Any) -> Tensor:
+    return _like(x)
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=spec.dense_format(x))
+
+
+def _on_its_device(launch: Callable[..., Any]) -> Callable[..., Any]:
+    """Triton launches on the current device, which need not be that of the tensors."""
+
+    def run(x: Tensor, *args: Any) -> Any:
+        with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+            return launch(x, *args)
+
+    return run
+
+
+_LIBRARY = torch.library.Library("sase_attn", "FRAGMENT")
+_FUNCTIONS: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (
+    (launches.reduce, _fake_reduce),
+    (launches.weight_backward, _fake_weight_backward),
+    (launches.channels_backward, _fake_channels_backward),
+    (launches.gate, _fake_gate),
+    (launches.sums, _fake_sums),
+    (launches.normalised_sums, _fake_normalised_sums),
+    (launches.map_backward, _fake_map_backward),
+)
+for definition, (launch, fake) in zip(DEFINITIONS, _FUNCTIONS, strict=True):
+    name = _LIBRARY.define(definition, tags=torch.Tag.pt2_compliant_tag)
+    torch.library.register_fake(f"sase_attn::{name}", fake, lib=_LIBRARY)
+    for key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
+        _LIBRARY.impl(name, _on_its_device(launch), key)
+
+reduce = torch.ops.sase_attn.reduce.default
+weight_backward = torch.ops.sase_attn.weight_backward.default
+channels_backward = torch.ops.sase_attn.channels_backward.default
+gate = torch.ops.sase_attn.gate.default
+sums = torch.ops.sase_attn.sums.default
+normalised_sums = torch.ops.sase_attn.normalised_sums.default
+map_backward = torch.ops.sase_attn.map_backward.default

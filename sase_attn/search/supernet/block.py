@@ -1,0 +1,180 @@
+"""`SearchBlock`: the super-network of a SASE block, every edge a weighted sum of its operations (arXiv 2411.08333).
+
+Here is the definition: operations are evaluated one by one. `squeezes.py` and `shared.py` do their common work once,
+with the same results; agreement is tested in float64. Deviation from the release, whose semantics both have otherwise:
+weights of two mixed statistics start at (0.5, 0.5).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.block import SASEBlock
+from sase_attn.genotype import EDGES, Genotype
+from sase_attn.kernels import backend
+from sase_attn.ops import create_op, functional
+from sase_attn.ops.layers import BatchNorm2d, Mixer
+from sase_attn.search.supernet.architecture import Architecture
+from sase_attn.search.supernet.excitations import excite
+from sase_attn.search.supernet.squeezes import Edge, Squeezes
+
+
+class Space(Protocol):
+    """What a block needs to know of a search space."""
+
+    @property
+    def ops(self) -> Mapping[str, Sequence[str]]: ...
+
+    @property
+    def residual(self) -> bool: ...
+
+
+class MixedOp(nn.ModuleList):
+    """The operations of an edge in the order of alpha's columns; called with their weights (K,), it gives the sum."""
+
+    def forward(self, x: Tensor, weights: Tensor, chosen: int | None = None) -> Tensor:
+        if chosen is not None:
+            only: Tensor = self[chosen](x)
+            return only
+        terms = [weight * op(x) for op, weight in zip(self, weights, strict=False)]
+        return torch.stack(terms).sum(0)
+
+
+class SearchBlock(nn.Module):
+    """A block whose edges are mixtures of all the operations of a space.
+
+    (B, C, H, W) → the same shape and type. All blocks of a network share one `Architecture`; the block that was made
+    without one owns a new one, which is then in its state dict.
+
+    Args:
+        channels: C.
+        space: a `SearchSpace`.
+        architecture: alpha of the network that the block is part of.
+        plain: evaluate operations one by one: slower, the definition. Transforms of `torch.func`, and compilers, get it
+            whatever this says.
+        rd_ratio, size: as `SASEBlock` takes them.
+
+    Raises:
+        UnknownNameError: the space names an operation that is not registered.
+        ValueError: `channels` or `size` is not positive; or, when called, the input is not (B, channels, H, W).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        space: Space,
+        architecture: Architecture | None = None,
+        *,
+        plain: bool = False,
+        rd_ratio: float = 1 / 16,
+        size: int | tuple[int, int] | None = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.plain = plain
+        place: dict[str, Any] = dict(device=device, dtype=dtype)
+        self.channels, self.residual = channels, bool(space.residual)
+        self._op_args: dict[str, Any] = dict(rd_ratio=rd_ratio, size=size)
+        for edge in EDGES:
+            ops = [create_op(EDGES[edge], name, channels, **self._op_args, **place) for name in space.ops[edge]]
+            self.add_module(edge, MixedOp(ops))
+        self.fuse = Mixer(**place)
+        self.norm = BatchNorm2d(1, **place).requires_grad_(False)  # without affine weights, as the release searches
+        if architecture is None:
+            self.architecture = architecture = Architecture(space.ops, **place)
+        self._shared = (architecture,)  # in a tuple, so that it is registered in one block only
+
+    @property
+    def shared(self) -> Architecture:
+        """The architecture of the whole network."""
+        return self._shared[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        compiled = torch.compiler.is_compiling() or backend.transformed()
+        if self.plain or self.shared.chosen is not None or compiled:
+            return self._plain(x)
+        weights = dict(zip(EDGES, self.shared.weights(), strict=True))
+
+        def edge(name: str) -> Edge:
+            return list(self.edges[name]), weights[name]
+
+        squeezes = Squeezes(x, edge("channel_squeeze"), edge("spatial_squeeze_gated"), edge("spatial_squeeze_input"))
+        mask, gate = excite([edge("channel_excite"), edge("channel_gate")], squeezes.channel())
+        place = torch.relu(self.norm(self.fuse(*squeezes.spatial(gate))))
+        (spatial,) = excite([edge("spatial_excite")], place)
+        return squeezes.gated(0.5 * mask + float(self.residual), 0.5 * spatial)
+
+    def _plain(self, x: Tensor) -> Tensor:
+        alpha, chosen = self.shared.weights(), self.shared.chosen
+
+        def edge(name: str, value: Tensor) -> Tensor:
+            row = _ROWS[name]
+            mixed: Tensor = self.get_submodule(name)(value, alpha[row], None if chosen is None else chosen[row])
+            return mixed
+
+        squeezed = edge("channel_squeeze", x)
+        gated = x * edge("channel_gate", squeezed)
+        fused = self.fuse(edge("spatial_squeeze_gated", gated), edge("spatial_squeeze_input", x))
+        spatial = edge("spatial_excite", torch.relu(self.norm(fused)))
+        gate = (0.5 * edge("channel_excite", squeezed) + float(self.residual)) + 0.5 * spatial
+        return (x * gate).to(x.dtype)
+
+    @property
+    def edges(self) -> dict[str, MixedOp]:
+        """The mixtures, by edge."""
+        return {name: self.get_submodule(name) for name in EDGES}  # type: ignore[misc]
+
+    def derive(self, genotype: Genotype) -> SASEBlock:
+        """The block of a genotype with the weights of its operations here; it computes what this does when it alone
+        is chosen.
+
+        Raises:
+            ValueError: the genotype is not in the space.
+        """
+        columns = columns_of(genotype, self.shared.columns, self.residual)
+        weight = self.fuse.weight
+        block = SASEBlock(self.channels, genotype, **self._op_args, device=weight.device, dtype=weight.dtype)
+        state = {key: value for key, value in self.state_dict().items() if key.startswith(("fuse.", "norm."))}
+        for edge, column in zip(EDGES, columns, strict=True):
+            chosen = self.get_submodule(f"{edge}.{column}")
+            state |= {f"{edge}.{key}": value for key, value in chosen.state_dict().items()}
+        block.load_state_dict(state)
+        return block.train(self.training)
+
+
+def blocks_of(model: nn.Module) -> list[tuple[str, SearchBlock]]:
+    """The super-network blocks of a network and their names."""
+    return [(name, module) for name, module in model.named_modules() if isinstance(module, SearchBlock)]
+
+
+@contextmanager
+def evaluated_plainly(model: nn.Module) -> Iterator[None]:
+    """Within the context operations are called one by one, so that their hooks are."""
+    before = [(block, block.plain) for _, block in blocks_of(model)]
+    try:
+        for block, _ in before:
+            block.plain = True
+        yield
+    finally:
+        for block, plain in before:
+            block.plain = plain
+
+
+def columns_of(genotype: Genotype, ops: Mapping[str, Sequence[str]], residual: bool) -> tuple[int, ...]:
+    """The column of each edge that a genotype chooses. Raises ValueError if it is not among `ops`."""
+    if genotype.residual != residual:
+        raise ValueError(f"the space has residual {residual}, the genotype {genotype.residual}")
+    for edge in EDGES:
+        if getattr(genotype, edge) not in ops[edge]:
+            raise ValueError(
+                f"{edge} {getattr(genotype, edge)!r} is not in the space, which has {', '.join(ops[edge])}"
+            )
+    return tuple(list(ops[edge]).index(getattr(genotype, edge)) for edge in EDGES)
+
+
+_ROWS = {edge: row for row, edge in enumerate(EDGES)}

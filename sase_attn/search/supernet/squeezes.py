@@ -1,0 +1,156 @@
+"""The mixed squeezes of a super-network block from few reads of its input, by `sase_attn.kernels` where these take it.
+
+All statistics over the positions are read together, then all over the channels, of x and of x·gate; the product itself
+is made only for operations that are not known here, yours among them. Second-order pooling averages the positions once
+for both maps; L2 norms of standardised channels follow from sums over these.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.ops import channel_squeeze, functional, spatial_squeeze
+from sase_attn.ops.together import CHANNELS, SPACE, follows, names
+from sase_attn.search.supernet.excitations import mixture
+from sase_attn.search.supernet.standardised_sums import standardised_sums
+
+Edge = tuple[Sequence[nn.Module], Tensor]
+"""The operations of an edge, and their weights."""
+
+EPS = 1e-5  # of the operations' standardisation
+POOLING = spatial_squeeze.SpatialGSoP, spatial_squeeze.SpatialGSoPSample
+
+
+class Squeezes:
+    """The mixtures of the channel squeezes of a map, of spatial ones of the gated map, and of spatial ones of the map.
+
+    Raises:
+        RuntimeError: `kernels.use("triton")` was called, and they cannot take the map.
+    """
+
+    def __init__(self, x: Tensor, channel: Edge, of_gated: Edge, of_input: Edge) -> None:
+        self._x = x
+        self._channel, self._of_gated, self._of_input = channel, of_gated, of_input
+        space, plain, weighted = (
+            [name for op in ops for name in names(op, dims)]
+            for ops, dims in ((channel[0], SPACE), (of_input[0], CHANNELS), (of_gated[0], CHANNELS))
+        )
+        if any(type(op) is channel_squeeze.ChannelL2Norm for op in channel[0]):
+            space.append("biased_std")
+        if self._spatial_ops(spatial_squeeze.SpatialL2Norm):
+            space += ["mean", "biased_std"]
+        space, self._plain, self._weighted = (list(dict.fromkeys(asked)) for asked in (space, plain, weighted))
+        read = statistics.Reads if statistics.fused(x, CHANNELS) else _Definition
+        self._reads = read(x, space, self._plain, self._weighted)
+        self._space = dict(zip(space, self._reads.space, strict=True))
+
+    def channel(self) -> Tensor:
+        """(B, C, 1, 1)."""
+        ops, weights = self._channel
+        return mixture([self._channel_squeeze(op) for op in ops], weights)
+
+    def _channel_squeeze(self, op: nn.Module) -> Tensor:
+        if follows(op, SPACE):
+            return op.combine([self._space[name] for name in op.names])
+        if type(op) is channel_squeeze.ChannelL2Norm:
+            return _channel_l2norm(op, self._space["biased_std"].square(), self._x.shape[2] * self._x.shape[3])
+        found: Tensor = op(self._x)
+        return found
+
+    def spatial(self, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of x·gate and of x, (B, 1, H, W), for a gate (B, C, 1, 1)."""
+        x = self._x
+        plain: list[Tensor] = []
+        weighted: list[Tensor] = []
+        if self._plain or self._weighted:
+            plain, weighted = self._reads.over_channels(gate if self._weighted else None)
+        sums = self._sums(gate) if self._spatial_ops(spatial_squeeze.SpatialL2Norm) else [None, None]
+        averages: list[Tensor | None] = [None, None]
+        if self._spatial_ops(*POOLING):
+            averaged = spatial_squeeze.averaged(x)
+            averages = [averaged * gate, averaged]
+        values = dict(zip(self._weighted, weighted, strict=True)), dict(zip(self._plain, plain, strict=True))
+        of_gated = _Map(values[0], sums[0], averages[0], x.shape[2:], cache(lambda: x * gate))
+        of_input = _Map(values[1], sums[1], averages[1], x.shape[2:], lambda: x)
+        edges = (self._of_gated, of_gated), (self._of_input, of_input)
+        first, second = (mixture([_spatial_squeeze(op, of) for op in ops], weights) for (ops, weights), of in edges)
+        return first, second
+
+    def gated(self, channel: Tensor, position: Tensor) -> Tensor:
+        """x·(channel + position)."""
+        return self._reads.gate(channel, position)
+
+    def _spatial_ops(self, *types: type[nn.Module]) -> bool:
+        """Whether there are spatial squeezes of these types."""
+        return any(type(op) in types for op in (*self._of_gated[0], *self._of_input[0]))
+
+    def _sums(self, gate: Tensor) -> list[tuple[Tensor, Tensor] | None]:
+        """Σu and Σu² of the standardised channels of x·gate and of x.
+
+        Those of x·gate are those of x times gate·√((σ² + eps)/(gate²·σ² + eps)).
+        """
+        variance = self._space["biased_std"].square()
+        scale = (variance + EPS).rsqrt()
+        relative = gate * (variance + EPS).sqrt() * (gate.square() * variance + EPS).rsqrt()
+        weights = torch.stack([relative.flatten(1), torch.ones_like(scale).flatten(1)], 1)
+        first, second = standardised_sums(self._x, self._space["mean"], scale, weights)
+        return list(zip(first.split(1, 1), second.split(1, 1), strict=True))
+
+
+class _Map(NamedTuple):
+    """What spatial squeezes follow from, and the map, if one does not."""
+
+    values: dict[str, Tensor]
+    sums: tuple[Tensor, Tensor] | None
+    averaged: Tensor | None
+    size: torch.Size
+    whole: Callable[[], Tensor]
+
+
+class _Definition:
+    """As `statistics.Reads`, by the definition."""
+
+    def __init__(self, x: Tensor, space: list[str], channels: list[str], weighted: list[str]) -> None:
+        self._x, self._channels, self._weighted = x, channels, weighted
+        self.space = statistics.several(x, space, SPACE)
+
+    def over_channels(self, weight: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        weighted = [] if weight is None else statistics.several(self._x * weight, self._weighted, CHANNELS)
+        return statistics.several(self._x, self._channels, CHANNELS), weighted
+
+    def gate(self, channel: Tensor, position: Tensor) -> Tensor:
+        return functional.gated(self._x, channel, position)
+
+
+def _spatial_squeeze(op: nn.Module, of: _Map) -> Tensor:
+    if follows(op, CHANNELS):
+        return op.combine([of.values[name] for name in op.names])
+    if type(op) is spatial_squeeze.SpatialL2Norm and of.sums is not None:
+        return _spatial_l2norm(op, *of.sums)
+    if isinstance(op, POOLING) and type(op) in POOLING and of.averaged is not None:
+        return op.pool(of.averaged, *of.size)
+    found: Tensor = op(of.whole())
+    return found
+
+
+def _channel_l2norm(op: channel_squeeze.ChannelL2Norm, variance: Tensor, elements: int) -> Tensor:
+    """√(n(γ²σ²/(σ² + eps) + β²)): what is left of an instance norm with affine under an L2 norm over the same axes."""
+    gamma, beta = (parameter.to(variance.dtype)[:, None, None] for parameter in (op.weight, op.bias))
+    return _root((gamma.square() * variance / (variance + EPS) + beta.square()) * elements)
+
+
+def _spatial_l2norm(op: spatial_squeeze.SpatialL2Norm, first: Tensor, second: Tensor) -> Tensor:
+    """√(w²·Σu² + 2wb·Σu + C·b²) at each position, u the standardised channels, w and b the affine of the position."""
+    weight, bias = (functional.resize_like(parameter[None], first) for parameter in (op.weight, op.bias))
+    square = weight.square() * second + 2 * weight * bias * first + op.channels * bias.square()
+    return _root(square.clamp_min(0))
+
+
+def _root(square: Tensor) -> Tensor:
+    """√square, whose gradient is 0 where it is 0."""
+    zero = square == 0
+    return torch.where(zero, square, torch.where(zero, torch.ones_like(square), square).sqrt())

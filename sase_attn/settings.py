@@ -1,0 +1,117 @@
+"""`Settings`: a frozen record of named values that are checked on creation, change by flags, and live in JSON files."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+
+from sase_attn.errors import unknown_name
+
+Ranges = tuple[tuple[tuple[str, ...], Any, str], ...]
+
+
+def setting(default: Any, help: str) -> Any:
+    """A field of settings: its default, and the line that `--help` shows."""
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of `Recipe` and of the search's configuration: types and ranges of all fields are checked.
+
+    A subclass says what it is called (`KIND`), and lists in `RANGES` names, a test and its words.
+
+    Raises:
+        ValueError: a value of the wrong type or outside its range; the message names the field.
+    """
+
+    KIND: ClassVar[str] = "setting"
+    RANGES: ClassVar[Ranges] = ()
+
+    def __post_init__(self) -> None:
+        for item, hint in settings_fields(type(self)):
+            object.__setattr__(self, item.name, self._checked(item.name, hint, getattr(self, item.name)))
+        for names, fits, wanted in self.RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not fits(value):
+                    raise self.wrong(name, wanted, value)
+
+    def wrong(self, name: str, wanted: str, got: object) -> ValueError:
+        """The error of a field's value."""
+        return ValueError(f"{self.KIND} field {name}: wanted {wanted}, got {got!r}")
+
+    def check_name(self, name: str, kind: str, known: Iterable[str]) -> None:
+        """Raise UnknownNameError if the value of a field is not a known name."""
+        if getattr(self, name) not in known:
+            raise unknown_name(kind, getattr(self, name), known)
+
+    def override(self, **values: Any) -> Self:
+        """A copy with other values. Raises UnknownNameError for a name that is no field."""
+        known = {item.name for item in fields(self)}
+        for name in values:
+            if name not in known:
+                raise unknown_name(f"{self.KIND} field", name, known)
+        return replace(self, **values)
+
+    def to_json(self) -> str:
+        """As a JSON object, a field a line."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; fields that are missing take their defaults."""
+        values = json.loads(text)
+        try:
+            return cls().override(**values)
+        except TypeError:
+            raise ValueError(f"wanted a {cls.KIND} as a JSON object, got {type(values).__name__}") from None
+
+    @classmethod
+    def read(cls, name: str | os.PathLike[str], known: Mapping[str, Self]) -> Self:
+        """One of the known, or from a `.json` file. Raises UnknownNameError, or FileNotFoundError."""
+        if str(name).endswith(".json"):
+            return cls.from_json(Path(name).read_text(encoding="utf-8"))
+        if name not in known:
+            raise unknown_name(cls.KIND, name, known)
+        return known[str(name)]
+
+    def differences(self, other: Self) -> list[str]:
+        """Names of the fields in which two records differ."""
+        return [item.name for item in fields(self) if getattr(self, item.name) != getattr(other, item.name)]
+
+    def _checked(self, name: str, hint: Any, value: Any) -> Any:
+        for option in get_args(hint) if isinstance(hint, UnionType) else (hint,):
+            if option is NoneType and value is None:
+                return None
+            if option is float and isinstance(value, int | float) and not isinstance(value, bool):
+                return float(value)
+            if get_origin(option) is tuple and isinstance(value, list | tuple):
+                return tuple(self._checked(name, get_args(option)[0], item) for item in value)
+            if get_origin(option) is dict and isinstance(value, Mapping):
+                try:
+                    return json.loads(json.dumps(dict(value)))
+                except TypeError as error:
+                    raise ValueError(f"{self.KIND} field {name}: wanted values that JSON can hold: {error}") from None
+            if type(value) is option:
+                return value
+        wanted = getattr(hint, "__name__", None) if isinstance(hint, type) and not get_args(hint) else str(hint)
+        raise self.wrong(name, str(wanted), value)
+
+
+def settings_fields(cls: type[Settings]) -> list[tuple[Field[Any], Any]]:
+    """The fields of settings in order, each with its type."""
+    hints = get_type_hints(cls)
+    return [(item, hints[item.name]) for item in fields(cls)]
+
+
+AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
+AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
+ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")
+NOT_NEGATIVE = (lambda v: 0 <= v < float("inf"), "a number of at least 0")
+FRACTION = (lambda v: 0 <= v < 1, "a number from 0 to below 1")

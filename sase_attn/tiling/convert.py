@@ -1,0 +1,127 @@
+"""Squeeze-and-excitation networks to tiled squeeze-and-excite without retraining: `tile` (arXiv 2107.02145)."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from sase_attn.errors import unknown_name
+from sase_attn.insert.attach import matches
+from sase_attn.insert.kinds import find, inventory, look_alikes, of_kind
+from sase_attn.insert.meta_forward import in_execution_order
+from sase_attn.insert.squeeze_excite import describe_se
+from sase_attn.tiling.block import Tile, TiledSE, checked_tile
+
+Override = int | tuple[int | None, int | None] | Literal["full"] | None
+"""A tile's height, its (rows, columns), or None or "full": leave the module as it is."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """One module that `tile` converted: its name, its former class, its channels, and rows and columns of its tiles."""
+
+    name: str
+    host: str
+    channels: int
+    tile: Tile
+
+
+def tile(
+    model: nn.Module,
+    rows: int | None = 7,
+    columns: int | None = None,
+    *,
+    count: int | None = None,
+    overrides: Mapping[str, Override] | None = None,
+    dry_run: bool = False,
+) -> list[Tiling]:
+    """Make the squeeze-and-excitation modules of a network `TiledSE`, in place.
+
+    Their own layers go on working: weights are the same tensors under the same keys of the state dict. A tile that
+    covers a module's map changes nothing; the fewer rows, the less a chip has to hold (see `sase_attn.tiling`).
+
+    Args:
+        model: any network, for example of timm or torchvision; see `register_se` for classes of your own.
+        rows: height of the tiles; None is the whole height.
+        columns: their width; None is the whole width. With both None only `overrides` are tiled.
+        count: tile only the first so many modules, in the order in which a forward pass reaches them. Early modules
+            have the largest maps.
+        overrides: what modules get by patterns of their names, matched dot by dot, whatever `count` says: a height, a
+            pair (rows, columns), or None or "full" to leave the module as it is. The last pattern that matches counts.
+        dry_run: report what would be converted, touch nothing.
+
+    Returns:
+        What was converted, in the order in which a forward pass reaches it (in the order of registration for a network
+        that a trial pass cannot run, where `count` is not given). Modules that are tiled already are left alone.
+
+    Warns:
+        UserWarning: modules that look like squeeze-and-excitation but are of unknown class are left as they are.
+
+    Raises:
+        ValueError: there is nothing to convert (the network's attention is named), a side or the count is not
+            positive, a module has forward hooks that would be lost, or the order is needed and cannot be told. The
+            network is then untouched.
+        UnknownNameError: a pattern matches no squeeze-and-excitation module; the nearest names are given.
+    """
+    default = checked_tile((rows, columns))
+    special = {pattern: _tile_of(value) for pattern, value in (overrides or {}).items()}
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        raise ValueError(f"count must be at least 1, or None for all, got {count!r}")
+    found = find(model, of_kind("se"))
+    if not found:
+        raise ValueError(
+            "nothing to tile: wanted squeeze-and-excitation modules, got a model with attention-like modules: "
+            f"{inventory(model)}"
+        )
+    if "" in found:
+        raise ValueError(f"the model itself is a {type(model).__name__}; use TiledSE.from_squeeze_excite")
+    for pattern in special:
+        if not any(matches(name, pattern) for name in found):
+            raise unknown_name("squeeze-and-excitation pattern", pattern, found)
+    planned: dict[str, Tile] = {}
+    for index, name in enumerate(_ordered(model, list(found), needed=count is not None)):
+        by_pattern = [chosen for pattern, chosen in special.items() if matches(name, pattern)]
+        chosen = by_pattern[-1] if by_pattern else default if count is None or index < count else (None, None)
+        if chosen != (None, None):
+            planned[name] = chosen
+    if not planned:
+        raise ValueError("nothing to tile: every module would keep the whole map; pass rows or columns")
+    report = []
+    twins: dict[int, TiledSE] = {}
+    for name, chosen in planned.items():
+        module = found[name]
+        description = describe_se(module)
+        assert description is not None
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise ValueError(f"{name} has forward hooks, which tiling it would lose; remove them first")
+        if id(module) not in twins:
+            twins[id(module)] = TiledSE.from_squeeze_excite(description, chosen)
+            twins[id(module)].training = module.training
+        report.append(Tiling(name, type(module).__name__, description.channels, twins[id(module)].tile))
+    if unknown := look_alikes(model):
+        listed = ", ".join(f"{name} ({type(module).__name__})" for name, module in list(unknown.items())[:8])
+        warnings.warn(
+            f"left as they are, being of no known class (see sase_attn.insert.register_se): {listed}", stacklevel=2
+        )
+    if not dry_run:
+        for name in planned:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, twins[id(found[name])])
+    return report
+
+
+def _tile_of(value: Override) -> Tile:
+    if value is None or value == "full":
+        return None, None
+    return checked_tile((value, None) if isinstance(value, int) else value)
+
+
+def _ordered(model: nn.Module, names: list[str], needed: bool) -> list[str]:
+    try:
+        return in_execution_order(model, names)
+    except ValueError as error:
+        if needed:
+            raise ValueError(f"cannot tell which modules are the first: {error}") from error
+        return names

@@ -1,0 +1,105 @@
+"""What data to serve and how, and what comes back: `DataConfig`, `DataInfo`, `Loader`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from sase_attn.errors import unknown_name
+
+AUGMENTS = ("cifar", "imagenet", "none")
+ON_BROKEN = ("refuse", "skip")
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a data set is, after loading: `size` is (height, width), `mean` and `std` are those of pixels in [0, 1].
+
+    Test images are resized bilinearly such that the central `crop_pct` of their shorter side has that size.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train_count: int
+    test_count: int
+    crop_pct: float = 1.0
+
+
+class Loader(Protocol):
+    """Batches of images, epoch by epoch."""
+
+    @property
+    def batches(self) -> int:
+        """Batches an epoch, on this rank."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of an epoch from batch `start` on: normalised float32 (B, C, H, W) and int64 targets (B,)."""
+        ...
+
+
+class PartLoader(Loader, Protocol):
+    """A loader that can give a part of itself."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples, over all ranks."""
+        ...
+
+    def part(self, members: Tensor, seed: int) -> "PartLoader":
+        """Some of the training samples, by their places, in an order and with an augmentation of their own."""
+        ...
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and how they are served.
+
+    Args:
+        data: "embedded"; "cifar10", "cifar100" or "fashion-mnist", with ":ROOT" for torchvision's folder (default
+            "data"); or an image folder with `train/<class>/*` and `val`, `validation` or `test` (the first there is).
+        size: height and width of the images served; by default those of the data.
+        augment: of training images: "cifar" (crop after padding by 4, flip), "imagenet" (resized crop, flip) or "none".
+        color_jitter: with it: strengths of brightness, contrast, saturation and, if there is a fourth, hue.
+        batch_size: images a step, over all ranks.
+        workers: processes that read the images of sets too large for memory; not used for others.
+        on_broken: "refuse" an image that cannot be read, or "skip" it with a warning that names it.
+
+    Raises:
+        UnknownNameError: no such `augment` or `on_broken`.
+        ValueError: a number out of its range.
+    """
+
+    data: str = "embedded"
+    size: int | None = None
+    augment: str = "cifar"
+    color_jitter: tuple[float, ...] | None = None
+    batch_size: int = 128
+    workers: int = 0
+    on_broken: str = "refuse"
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (
+            ("augment", self.augment, AUGMENTS),
+            ("on_broken", self.on_broken, ON_BROKEN),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+        for field, value, least in (
+            ("size", self.size, 1),
+            ("batch_size", self.batch_size, 1),
+            ("workers", self.workers, 0),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"{field}: wanted at least {least}, got {value}")
+        jitter = self.color_jitter
+        if jitter is not None:
+            if len(jitter) not in (3, 4) or min(jitter) < 0 or max((0.0, *jitter[3:])) > 0.5:
+                raise ValueError(f"color_jitter: wanted 3 numbers of at least 0, perhaps a hue to 0.5, got {jitter}")
+            if self.augment == "none":
+                raise ValueError('color_jitter: wanted augment "cifar" or "imagenet" with it, got "none"')
