@@ -103,12 +103,12 @@ def whole(data: str, seconds: float, device: str, folder: Path) -> dict[str, Any
         model = create_supernet(config, num_classes=len(halves.info.classes), in_chans=3)
         start = time.perf_counter()
 
-        def tell(line: str) -> None:
+        def echo(line: str) -> None:
             print(line, flush=True)
             if time.perf_counter() - start > seconds:
                 raise TimeoutError
 
-        searcher = Searcher(config, model, halves, folder, group, tell)
+        searcher = Searcher(config, model, halves, folder, group, echo)
         with suppress(TimeoutError):
             searcher.run(resume=(folder / "checkpoint.pt").exists())
         done = max(1, len(searcher.progress.genotypes))

@@ -118,7 +118,7 @@ class Bench:
         return found
 
 
-def measure(group: Group, rounds: int, deadline: float, tell: Callable[[str], None] = print) -> list[Row]:
+def measure(group: Group, rounds: int, deadline: float, echo: Callable[[str], None] = print) -> list[Row]:
     """A row for each variant; those not compiled by the deadline have none, those that fail have an `error`."""
     bench, clock = Bench(group), Clock(group.device)
     rows: list[Row] = []
@@ -141,11 +141,11 @@ def measure(group: Group, rounds: int, deadline: float, tell: Callable[[str], No
             row |= bench.memory(variant)
         except Exception as error:  # one that fails must not cost the others their rows
             row["error"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:200]
-            tell(f"{row['label']}: {row['error']}")
+            echo(f"{row['label']}: {row['error']}")
             continue
         if not row["difference"] <= LIMITS[DTYPES[group.device]] * (4 if group.level == "model" else 1):
             row["error"] = f"differs from the definition by {row['difference']:.1e}"
-            tell(f"{row['label']}: {row['error']}")
+            echo(f"{row['label']}: {row['error']}")
             continue
         ready.append((variant, row))
     for row in rows:

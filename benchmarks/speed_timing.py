@@ -70,7 +70,7 @@ def peak_bytes(run: Run, device: str) -> int:
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells of every start and stop
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports every start and stop
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         result = run()
     with tempfile.TemporaryDirectory() as folder:

@@ -35,7 +35,7 @@ def run(tmp_path_factory):
     recipe = Recipe(
         model="se_resnet20", model_kwargs=wide, data=str(folder / "data"), epochs=2, batch_size=4, lr=0.05, seed=3
     )
-    train(recipe, folder / "run", device="cpu", tell=lambda line: None)
+    train(recipe, folder / "run", device="cpu", echo=lambda line: None)
     return folder / "run"
 
 

@@ -353,9 +353,9 @@ def test_publishing_errors(published: dict[str, Any], case: str, kind: str, word
     ],
 )
 def test_loading_errors(fetched: dict[str, Any], case: str, words: list[str]) -> None:
-    told = fetched["errors"][case]
-    assert all(word in told for word in words), told
-    assert "\n" not in told
+    message = fetched["errors"][case]
+    assert all(word in message for word in words), message
+    assert "\n" not in message
 
 
 def test_warm_start_from_the_hub(fetched: dict[str, Any]) -> None:

@@ -114,10 +114,10 @@ def swept(data):
 
 def test_a_sweep_goes_on_where_it_was(swept, tmp_path):
     config, recipe = swept
-    first = sweep(config, recipe, tmp_path / "s", trials=2, sampler="random", device="cpu", tell=lambda line: None)
+    first = sweep(config, recipe, tmp_path / "s", trials=2, sampler="random", device="cpu", echo=lambda line: None)
     assert len(first) == 2 and all(trial.genotype in config.search_space() for trial in first)
     lines = []
-    more = sweep(config, recipe, tmp_path / "s", trials=3, device="cpu", tell=lines.append)
+    more = sweep(config, recipe, tmp_path / "s", trials=3, device="cpu", echo=lines.append)
     assert len(more) == 3 and len(lines) == 1 and {t.number for t in more} == {0, 1, 2}
     assert [t.top1 for t in more] == sorted((t.top1 for t in more), reverse=True)
     for trial in more:

@@ -90,13 +90,13 @@ def finished(tmp_path_factory):
     data = driver.image_folder(tmp_path_factory.mktemp("data") / "corners")
     config = driver.tiny(data, without=["gsop"], select="score", candidates=2, log_every=2)
     folder = tmp_path_factory.mktemp("search") / "<run> & co"
-    return search(config=config, output=folder, device="cpu", tell=lambda line: None)
+    return search(config=config, output=folder, device="cpu", echo=lambda line: None)
 
 
 @pytest.fixture(scope="module")
 def comparison(finished):
     lines = []
-    found = finished.compare(random=1, seeds=[0, 1], epochs=1, device="cpu", tell=lines.append)
+    found = finished.compare(random=1, seeds=[0, 1], epochs=1, device="cpu", echo=lines.append)
     assert sum(", seed " in line for line in lines) == 8
     return found
 
@@ -120,7 +120,7 @@ def test_networks_are_retrained_with_every_seed(finished, comparison):
 
 def test_a_second_comparison_trains_nothing_again(finished, comparison):
     logs = {path: path.stat().st_mtime_ns for path in Path(finished.output).rglob("log.jsonl")}
-    again = finished.compare(random=1, seeds=[0, 1], epochs=1, device="cpu", tell=lambda line: None)
+    again = finished.compare(random=1, seeds=[0, 1], epochs=1, device="cpu", echo=lambda line: None)
     assert again == comparison
     assert logs == {path: path.stat().st_mtime_ns for path in Path(finished.output).rglob("log.jsonl")}
     with pytest.raises(ValueError, match="one seed or more, got 3 and 0"):

@@ -134,7 +134,7 @@ def test_ranks_hold_identical_alphas(tmp_path, data):
         "from sase_attn.search import search\n"
         "torch.set_num_threads(1)\n"
         f"config = driver.tiny({str(data)!r}, epochs=1, without=['gsop'], log_every=0)\n"
-        f"result = search(config=config, output={str(tmp_path / 'ranks')!r}, device='cpu', tell=lambda line: None)\n"
+        f"result = search(config=config, output={str(tmp_path / 'ranks')!r}, device='cpu', echo=lambda line: None)\n"
         "from sase_attn.search import searcher\n"
         "print('ALPHA', result.alpha, flush=True)\n"
     )
@@ -181,7 +181,7 @@ def test_diverged_names_the_step_and_the_operation(data, tmp_path, monkeypatch):
         r"the loss is nan; it comes from exploding of spatial_squeeze_input in layer\d.0.bn2.attn; epoch \d, step \d; "
     )
     with pytest.raises(DivergedError, match=wanted + ".*is from before"):
-        search(config=driver.tiny(data, space=str(space)), output=tmp_path / "nan", device="cpu", tell=quiet)
+        search(config=driver.tiny(data, space=str(space)), output=tmp_path / "nan", device="cpu", echo=quiet)
     saved = load_search(tmp_path / "nan")[2]["model"]
     assert all(value.isfinite().all() for value in saved.values())
 
@@ -221,7 +221,7 @@ def test_another_configuration_and_a_folder_in_use_are_refused(data, uninterrupt
         search(config=config, output=uninterrupted, device="cpu")
     with pytest.raises(ValueError, match=r"another search: alpha_lr \(saved 0.02, now 0.1\)"):
         search(config=config.override(alpha_lr=0.1, workers=2), output=uninterrupted, resume=True, device="cpu")
-    again = search(config=config, output=uninterrupted, resume=True, device="cpu", tell=quiet)
+    again = search(config=config, output=uninterrupted, resume=True, device="cpu", echo=quiet)
     assert again == SearchResult.load(uninterrupted)
     assert (uninterrupted / "log.jsonl").read_bytes() == before
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
@@ -233,16 +233,16 @@ def test_another_configuration_and_a_folder_in_use_are_refused(data, uninterrupt
 
 def test_alpha_waits_for_the_warm_up(data, tmp_path):
     config = driver.tiny(data, warmup_epochs=1, without=["gsop"], order=1)
-    search(config=config, output=tmp_path / "warm", device="cpu", tell=quiet)
+    search(config=config, output=tmp_path / "warm", device="cpu", echo=quiet)
     alphas = [row["alpha"] for row in log_rows(tmp_path / "warm") if row["kind"] == "step"]
     assert all(alpha == alphas[0] for alpha in alphas[:5]) and alphas[5] != alphas[0]
 
 
 def test_a_finished_search_can_choose_anew(data, tmp_path):
     config = driver.tiny(data, epochs=1, order=1, without=["gsop"], tune_epochs=0)
-    first = search(config=config, output=tmp_path / "run", device="cpu", tell=quiet)
+    first = search(config=config, output=tmp_path / "run", device="cpu", echo=quiet)
     other = config.override(select="score", candidates=3)
-    second = search(config=other, output=tmp_path / "run", resume=True, device="cpu", tell=quiet)
+    second = search(config=other, output=tmp_path / "run", resume=True, device="cpu", echo=quiet)
     assert (first.select, second.select) == ("argmax", "score") and len(second.scores) == 4
     assert first.alpha == second.alpha and SearchResult.load(tmp_path / "run") == second
 
@@ -253,7 +253,7 @@ def test_other_selections_run(data, tmp_path, select):
         data, select=select, candidates=3, epochs=1, order=1, without=["gsop"], curvature=2, beta=0.1, entropy=0.1
     )
     lines = []
-    result = search(config=config, output=tmp_path / "run", device="cpu", tell=lines.append)
+    result = search(config=config, output=tmp_path / "run", device="cpu", echo=lines.append)
     assert result.select == select and result.found in config.search_space()
     if select == "score":
         assert len(result.scores) == 4 and result.scores[0][0] == result.genotype
@@ -269,9 +269,9 @@ def test_an_early_stop_takes_the_genotype_from_before(data, tmp_path, monkeypatc
     config = driver.tiny(
         data, epochs=12, curvature=1, stop_ratio=0.75, order=1, images=32, batch_size=8, without=["gsop"], alpha_lr=0.5
     )
-    result = search(config=config, output=tmp_path / "stop", device="cpu", tell=quiet)
+    result = search(config=config, output=tmp_path / "stop", device="cpu", echo=quiet)
     rows = [row for row in log_rows(tmp_path / "stop") if row["kind"] == "epoch"]
     assert result.stopped_epoch == result.epochs == len(rows) == 10
     assert result.argmax == rows[4]["genotype"]
-    again = search(config=config, output=tmp_path / "stop", resume=True, device="cpu", tell=quiet)
+    again = search(config=config, output=tmp_path / "stop", resume=True, device="cpu", echo=quiet)
     assert again.stopped_epoch == 10

@@ -115,7 +115,7 @@ def test_perturbation_keeps_what_hurts_most_to_lose():
     scorer = Scorer(model, architecture, SPACE, fit=val, val=val)
     lines = []
     assert (
-        by_perturbation(scorer, seed=0, tune=lambda: tuned.append(architecture.mask.sum().item()), tell=lines.append)
+        by_perturbation(scorer, seed=0, tune=lambda: tuned.append(architecture.mask.sum().item()), echo=lines.append)
         == good
     )
     assert architecture.argmax() != good and architecture.mask.all()

@@ -94,11 +94,11 @@ def test_plain_weights_start_an_attention_network(tmp_path, wrap):
 def test_classifier_and_channels_of_another_size_are_told(tmp_path):
     plain = create_network(PLAIN.override(seed=1), num_classes=10, in_chans=3)
     save_file(plain.state_dict(), tmp_path / "plain.safetensors")
-    told = []
+    lines = []
     recipe = PLAIN.override(init_from=str(tmp_path / "plain.safetensors"))
-    model = create_network(recipe, num_classes=4, in_chans=1, tell=told.append)
+    model = create_network(recipe, num_classes=4, in_chans=1, echo=lines.append)
     assert torch.equal(model.layer1[0].conv1.weight, plain.layer1[0].conv1.weight) and model.fc.weight.shape == (4, 64)
-    assert len(told) == 2 and "adapted from 3 to 1 channels" in told[0] and "another number of classes" in told[1]
+    assert len(lines) == 2 and "adapted from 3 to 1 channels" in lines[0] and "another number of classes" in lines[1]
     with pytest.raises(ValueError, match=r"does not fit the model: .*missing layer1.1"):
         start_from(timm.create_model("resnet20_cifar", num_classes=10), tmp_path / "plain.safetensors")
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
@@ -179,12 +179,12 @@ def test_two_ranks_see_each_image_of_the_global_batches_once():
 
 
 def test_any_module_trains_and_leaves_its_weights(tmp_path):
-    told = []
+    lines = []
     recipe = driver.TINY.override(epochs=1, warmup_epochs=0, ema_decay=None)
     folder = tmp_path / "module"
-    train(recipe, folder, model=driver.GroupNormNet(), data=driver.data(recipe), device="cpu", tell=told.append)
+    train(recipe, folder, model=driver.GroupNormNet(), data=driver.data(recipe), device="cpu", echo=lines.append)
     assert (folder / "model.safetensors").is_file() and not (folder / "model").exists()
-    assert any("not made by timm.create_model" in line for line in told)
+    assert any("not made by timm.create_model" in line for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -103,15 +103,15 @@ def _search(args: argparse.Namespace) -> None:
         if group.world_size > 1 and args.jobs > 1:
             args.error("--jobs: expected 1 with several processes of one search")
 
-        def tell(line: str) -> None:
+        def echo(line: str) -> None:
             if group.is_main:
                 print(line, flush=True)
 
-        tell(summary(config, f"configuration of {output}" if args.resume else f"search {name}"))
-        result = search(config=config, output=output, resume=args.resume is not None, device=args.device, tell=tell)
-        tell(f"genotype: {result.genotype}")
+        echo(summary(config, f"configuration of {output}" if args.resume else f"search {name}"))
+        result = search(config=config, output=output, resume=args.resume is not None, device=args.device, echo=echo)
+        echo(f"genotype: {result.genotype}")
         for line in result.doubts():
-            tell(f"  doubt: {line}")
+            echo(f"  doubt: {line}")
         if args.compare:
             if group.is_main:
                 write_text(output / OPTIONS, json.dumps(options))
@@ -123,17 +123,17 @@ def _search(args: argparse.Namespace) -> None:
                     epochs=options["epochs"],
                     jobs=args.jobs,
                     device=args.device,
-                    tell=tell,
+                    echo=echo,
                 )
             except KeyboardInterrupt:
-                tell(f"search and comparison go on with\nsase-attn search --resume {output}")
+                echo(f"search and comparison go on with\nsase-attn search --resume {output}")
                 raise
             note = _QUICK_NOTE if options["quick"] else ""
-            _tell_comparison(comparison, tell, note)
+            _echo_comparison(comparison, echo, note)
             if group.is_main:
-                tell(f"report: {write_report(output, note)}")
-        tell("use it with")
-        tell(f'from sase_attn import Genotype; genotype = Genotype.load("{(output / "genotype.json").resolve()}")')
+                echo(f"report: {write_report(output, note)}")
+        echo("use it with")
+        echo(f'from sase_attn import Genotype; genotype = Genotype.load("{(output / "genotype.json").resolve()}")')
 
 
 def _options(args: argparse.Namespace, output: Path, *, quick: bool) -> dict[str, Any]:
@@ -155,13 +155,13 @@ def _many(args: argparse.Namespace, config: SearchConfig, output: Path, options:
     """Several seeds, how far they agree, and one comparison of what all of them found."""
     seeds = range(config.seed, config.seed + args.seeds)
 
-    def tell(line: str) -> None:
+    def echo(line: str) -> None:
         print(line, flush=True)
 
-    tell(summary(config, f"{args.seeds} searches in {output}"))
-    results = search_seeds(config, output, seeds, jobs=args.jobs, device=args.device, tell=tell)
+    echo(summary(config, f"{args.seeds} searches in {output}"))
+    results = search_seeds(config, output, seeds, jobs=args.jobs, device=args.device, echo=echo)
     for line in agreement(results).lines():
-        tell(line)
+        echo(line)
     if args.compare:
         chosen = {f"found-seed{result.config['seed']}": result.found for result in results}
         first = SearchResult.load(output / f"seed{seeds[0]}")
@@ -172,21 +172,21 @@ def _many(args: argparse.Namespace, config: SearchConfig, output: Path, options:
             epochs=options["epochs"],
             jobs=args.jobs,
             device=args.device,
-            tell=tell,
+            echo=echo,
         )
-        _tell_comparison(comparison, tell, "")
-        tell(f"report: {write_report(first.output)}")
+        _echo_comparison(comparison, echo, "")
+        echo(f"report: {write_report(first.output)}")
 
 
-def _tell_comparison(comparison: Comparison, tell: Callable[[str], object], note: str) -> None:
-    tell(comparison.table())
+def _echo_comparison(comparison: Comparison, echo: Callable[[str], object], note: str) -> None:
+    echo(comparison.table())
     if comparison.tau is not None:
-        tell(
+        echo(
             f"Kendall's τ between sub-network and retrained accuracy: {comparison.tau:.2f} (p = {comparison.tau_p:.2f})"
         )
     for line in [*comparison.verdict, note]:
         if line:
-            tell(line)
+            echo(line)
 
 
 def _sweep(args: argparse.Namespace) -> None:
@@ -199,7 +199,7 @@ def _sweep(args: argparse.Namespace) -> None:
         trials=args.trials,
         sampler=args.sampler,
         device=args.device,
-        tell=lambda line: print(line, flush=True),
+        echo=lambda line: print(line, flush=True),
     )
     for trial in found[:10]:
         print(f"{trial.top1:6.2f} %  {trial.genotype}")

@@ -98,7 +98,7 @@ def _open(args: argparse.Namespace) -> nn.Module:
     pretrained = needed and not (args.no_pretrained and folder is None)
     log = logging.getLogger("huggingface_hub")
     level = log.level
-    log.setLevel(logging.ERROR)  # it tells of each of its retries; the error below tells once
+    log.setLevel(logging.ERROR)  # it reports each of its retries; the error below reports once
     try:
         model: nn.Module = timm.create_model(name, pretrained=pretrained, **dict(args.model_kwargs), **place)
     except (TypeError, AssertionError, KeyError) as error:  # arguments that it does not take, or values that it refuses

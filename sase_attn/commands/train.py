@@ -53,16 +53,16 @@ def _train(args: argparse.Namespace) -> None:
     words = (Path(name).stem if name.endswith(".json") else name, recipe.model, f"seed{recipe.seed}")
     output = args.output or Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(words))
     with ranks(args.device) as group:
-        tell: Callable[[str], object] = print if group.is_main else (lambda line: None)
-        tell(summary(recipe, f"recipe of {output}" if resumed else f"recipe {name}"))
-        result = train(recipe, output, resume=args.resume, device=args.device, tell=_flushed(tell))
-        tell(f"top-1 {result.top1:.2f} %, top-5 {result.top5:.2f} % of {result.count} test images (the last epoch's)")
-        tell(f"after {result.seconds:.0f} s of training and evaluation; best epoch {result.best_epoch + 1}: "
+        echo: Callable[[str], object] = print if group.is_main else (lambda line: None)
+        echo(summary(recipe, f"recipe of {output}" if resumed else f"recipe {name}"))
+        result = train(recipe, output, resume=args.resume, device=args.device, echo=_flushed(echo))
+        echo(f"top-1 {result.top1:.2f} %, top-5 {result.top5:.2f} % of {result.count} test images (the last epoch's)")
+        echo(f"after {result.seconds:.0f} s of training and evaluation; best epoch {result.best_epoch + 1}: "
              f"{result.best_top1:.2f} %")  # fmt: skip
-        tell(f"files: {output} (model, result.json, log.jsonl, best.safetensors, checkpoint.pt, recipe.json)")
+        echo(f"files: {output} (model, result.json, log.jsonl, best.safetensors, checkpoint.pt, recipe.json)")
         if (output / "model").is_dir():
-            tell("load it with")
-            tell(result.load_line)
+            echo("load it with")
+            echo(result.load_line)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -82,5 +82,5 @@ def _evaluate(args: argparse.Namespace) -> None:
               f"loss {metrics.loss:.4f}, {metrics.count} test images")  # fmt: skip
 
 
-def _flushed(tell: Callable[[str], object]) -> Callable[[str], object]:
-    return (lambda line: print(line, flush=True)) if tell is print else tell
+def _flushed(echo: Callable[[str], object]) -> Callable[[str], object]:
+    return (lambda line: print(line, flush=True)) if echo is print else echo

@@ -61,14 +61,14 @@ class Scorer:
         return Scored(genotype, found.top1, found.loss)
 
     def score_all(
-        self, genotypes: Iterable[Genotype], path: Path, tell: Callable[[int], object] = lambda count: None
+        self, genotypes: Iterable[Genotype], path: Path, echo: Callable[[int], object] = lambda count: None
     ) -> list[Scored]:
         """Of many, the best first. Each is a line of a JSON lines file, and what the file holds is not done again.
 
         Args:
             genotypes: a `SearchSpace` gives all of its own.
             path: delete the file when the super-network has changed.
-            tell: gets the number of those that are done.
+            echo: gets the number of those that are done.
         """
         done = read_scores(path)
         with open(path, "a", encoding="utf-8") as file:
@@ -78,7 +78,7 @@ class Scorer:
                     done[str(genotype)] = scored
                     file.write(json.dumps({"genotype": str(genotype), "top1": scored.top1, "loss": scored.loss}) + "\n")
                     file.flush()
-                    tell(len(done))
+                    echo(len(done))
         return sorted(done.values(), key=lambda scored: (-scored.top1, scored.loss))
 
 
@@ -124,7 +124,7 @@ def by_perturbation(
     *,
     seed: int,
     tune: Callable[[], object] = lambda: None,
-    tell: Callable[[str], object] = lambda line: None,
+    echo: Callable[[str], object] = lambda line: None,
 ) -> tuple[int, ...]:
     """The columns that a selection by perturbation keeps. `tune` trains the weights after each edge but the last."""
     architecture = scorer.architecture
@@ -145,7 +145,7 @@ def by_perturbation(
         kept = min(worst, key=lambda column: worst[column])
         left[row] = False
         left[row, kept] = True
-        tell(f"{edges[row]}: {architecture.columns[edges[row]][kept]}")
+        echo(f"{edges[row]}: {architecture.columns[edges[row]][kept]}")
         if place < len(order) - 1:
             with architecture.only(left):
                 tune()

@@ -136,7 +136,7 @@ def compare(
     build: Build | None = None,
     jobs: int = 1,
     device: str | None = None,
-    tell: Callable[[str], object] = print,
+    echo: Callable[[str], object] = print,
 ) -> Comparison:
     """Retrain genotypes; see `SearchResult.compare`. Runs that have finished are not done again, others resume."""
     if build is not None and jobs != 1:
@@ -150,14 +150,14 @@ def compare(
         for label in made
     }
     trained = (
-        train_all(list(runs.values()), jobs=jobs, device=device, tell=tell)
+        train_all(list(runs.values()), jobs=jobs, device=device, echo=echo)
         if build is None
-        else _train_here(runs, chosen, build, device, tell)
+        else _train_here(runs, chosen, build, device, echo)
     )
     results: dict[tuple[str, int], TrainResult] = {}
     for key, result in zip(runs, trained, strict=True):
         results[key] = result
-        tell(f"{key[0]}, seed {key[1]}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
+        echo(f"{key[0]}, seed {key[1]}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
     rows = []
     for label in made:
         done = [results[label, seed] for seed in seeds]
@@ -196,13 +196,13 @@ def _train_here(
     chosen: Mapping[str, Genotype],
     build: Build,
     device: str | None,
-    tell: Callable[[str], object],
+    echo: Callable[[str], object],
 ) -> Iterator[TrainResult]:
     for (label, seed), (recipe, folder) in runs.items():
         torch.manual_seed(seed)
         model = build(chosen.get(label))
         resume = (folder / checkpoint.NAME).exists()
-        yield train(recipe, folder, resume=resume, model=model, device=device, tell=tell)
+        yield train(recipe, folder, resume=resume, model=model, device=device, echo=echo)
 
 
 def rank_correlation(rows: Sequence[Compared]) -> tuple[float | None, float | None]:

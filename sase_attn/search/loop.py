@@ -35,7 +35,7 @@ class Searcher:
         config: how. `model`: a network with super-network blocks. `data`: see `SearchData`.
         folder: gets `config.json`, `log.jsonl` and `checkpoint.pt`.
         ranks: the processes of the run.
-        tell: gets a line for each thing that people may want to read.
+        echo: gets a line for each thing that people may want to read.
         space: of the blocks, if it is not the configuration's.
     """
 
@@ -46,12 +46,12 @@ class Searcher:
         data: SearchData,
         folder: Path,
         ranks: Ranks,
-        tell: Callable[[str], object] = print,
+        echo: Callable[[str], object] = print,
         space: SearchSpace | None = None,
     ) -> None:
         if config.batch_size % ranks.world_size:
             raise ValueError(f"batch_size: wanted a multiple of {ranks.world_size} processes, got {config.batch_size}")
-        self.config, self.data, self.folder, self.ranks, self.tell = config, data, folder, ranks, tell
+        self.config, self.data, self.folder, self.ranks, self.echo = config, data, folder, ranks, echo
         self.space = space or config.search_space()
         self.architecture: Architecture = architecture_of(model, self.space)
         prepare(model, self.architecture, config)
@@ -142,12 +142,12 @@ class Searcher:
             raise ValueError(f"the data gave {progress.step} batches in an epoch; wanted {total}")
         row = self._epoch_row()
         self._write("epoch", **row)
-        self.tell(self._line(row))
+        self.echo(self._line(row))
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.train_loss, progress.val_loss, progress.count = 0.0, 0.0, 0
         if config.stop_ratio is not None and grown(progress.curvatures, config.stop_ratio):
             progress.stopped = True
-            self.tell(f"stopped: the curvature of alpha has grown by more than 1 / {config.stop_ratio}")
+            self.echo(f"stopped: the curvature of alpha has grown by more than 1 / {config.stop_ratio}")
         self.save()
         if self.ranks.sum(interrupt.asked)[0] and progress.epoch < config.epochs and not progress.stopped:
             self._interrupted()
@@ -266,8 +266,8 @@ class Searcher:
         return self._before + time.perf_counter() - self._start
 
     def _interrupted(self) -> None:
-        self.tell(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
-        self.tell(f"sase-attn search --resume {self.folder}")
+        self.echo(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
+        self.echo(f"sase-attn search --resume {self.folder}")
         raise KeyboardInterrupt
 
     def save(self) -> None:
@@ -296,4 +296,4 @@ class Searcher:
         self.alpha_optimizer.load_state_dict(content["alpha_optimizer"])
         self.progress = progress
         if progress.epoch < self.config.epochs and not progress.stopped:
-            self.tell(f"resuming at epoch {progress.epoch + 1}, step {progress.step}")
+            self.echo(f"resuming at epoch {progress.epoch + 1}, step {progress.step}")

@@ -137,7 +137,7 @@ class SearchResult:
         build: Build | None = None,
         jobs: int = 1,
         device: str | None = None,
-        tell: Callable[[str], object] = print,
+        echo: Callable[[str], object] = print,
     ) -> Comparison:
         """Retrain genotypes by one recipe from scratch, and say whether one is ahead beyond the spread of the seeds.
 
@@ -172,7 +172,7 @@ class SearchResult:
             build=build,
             jobs=jobs,
             device=device,
-            tell=tell,
+            echo=echo,
         )
 
     def save(self) -> None:

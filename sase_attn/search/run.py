@@ -29,7 +29,7 @@ def search(
     output: str | Path,
     resume: bool = False,
     device: str | None = None,
-    tell: Callable[[str], object] = print,
+    echo: Callable[[str], object] = print,
 ) -> SearchResult:
     """Search a genotype, and write everything to a folder.
 
@@ -46,7 +46,7 @@ def search(
         resume: go on from the checkpoint in `output`; a search that has finished just gives its result, or chooses anew
             where the configuration selects differently.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
-        tell: gets a line for each thing that people may want to read; on rank 0 only.
+        echo: gets a line for each thing that people may want to read; on rank 0 only.
 
     Raises:
         FileExistsError: `output` is in use. FileNotFoundError: nothing to resume.
@@ -68,10 +68,10 @@ def search(
                 f"{folder} is in use: wanted a new or empty folder; resume its search, or name another"
             )
         group.wait()  # all have looked before one writes
-        quiet: Callable[[str], object] = tell if group.is_main else lambda line: None
+        quiet: Callable[[str], object] = echo if group.is_main else lambda line: None
         data = data or open_halves(config, group)
         if model is None:
-            model = create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels, tell=quiet)
+            model = create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels, echo=quiet)
         searcher = Searcher(config, model, data, folder, group, quiet, space)
         searcher.run(resume=resume)
         return _finish(searcher, group)
@@ -107,7 +107,7 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         chosen = scored[0].genotype
         scores = [(str(s.genotype), s.top1, s.loss) for s in scored]
     elif config.select == "perturbation":
-        columns = by_perturbation(scorer, seed=config.seed, tune=searcher.tune, tell=searcher.tell)
+        columns = by_perturbation(scorer, seed=config.seed, tune=searcher.tune, echo=searcher.echo)
         chosen = space.genotype(columns)
     return SearchResult(
         output=str(searcher.folder),

@@ -71,11 +71,11 @@ def search_seeds(
     *,
     jobs: int = 1,
     device: str | None = None,
-    tell: Callable[[str], object] = print,
+    echo: Callable[[str], object] = print,
 ) -> list[SearchResult]:
     """Search once with each seed, in `output/seed<n>`; what is interrupted resumes, what has finished is left alone.
 
-    Each search tells what it has to say to `output/seed<n>.log`. How far they agree goes to `output/seeds.json`.
+    The lines of each search go to `output/seed<n>.log`. How far they agree goes to `output/seeds.json`.
 
     Raises:
         ChildProcessError: a search failed; the message names its log. ImportError: scipy is not installed.
@@ -99,7 +99,7 @@ def search_seeds(
         if done.returncode:
             raise ChildProcessError(f"the search with seed {seed} ended with code {done.returncode}: see {log.name}")
         result = SearchResult.load(folder)
-        tell(f"seed {seed}: {result.genotype} after {result.seconds:.0f} s")
+        echo(f"seed {seed}: {result.genotype} after {result.seconds:.0f} s")
         return result
 
     with ThreadPoolExecutor(jobs) as pool:

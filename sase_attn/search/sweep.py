@@ -40,7 +40,7 @@ def sweep(
     trials: int,
     sampler: str = "tpe",
     device: str | None = None,
-    tell: Callable[[str], object] = print,
+    echo: Callable[[str], object] = print,
 ) -> list[Trial]:
     """Work on a sweep until it has so many trials, over all its workers; return those that are done, the best first.
 
@@ -93,9 +93,9 @@ def sweep(
             genotype = Genotype(**study.trials[number].params, residual=space.residual)
             one = recipe.override(**networks(config, {"trial": genotype}, plain=False)["trial"])
             run = folder / f"trial{number}"
-            result = train(one, run, resume=(run / checkpoint.NAME).exists(), device=device, tell=lambda line: None)
+            result = train(one, run, resume=(run / checkpoint.NAME).exists(), device=device, echo=lambda line: None)
             study.tell(number, result.top1)
-            tell(f"trial {number}: top-1 {result.top1:.2f} %, {genotype}")
+            echo(f"trial {number}: top-1 {result.top1:.2f} %, {genotype}")
         finally:
             lock.release()
     done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]

@@ -18,15 +18,15 @@ def train_all(
     *,
     jobs: int = 1,
     device: str | None = None,
-    tell: Callable[[str], object] = print,
+    echo: Callable[[str], object] = print,
 ) -> Iterator[TrainResult]:
     """The results of runs, in their order. What is interrupted resumes, what has finished is not done again.
 
     Args:
         runs: recipe and folder of each.
-        jobs: runs at a time. More than one share the cores, and write what they tell to `FOLDER.log`.
+        jobs: runs at a time. More than one share the cores, and write their lines to `FOLDER.log`.
         device: see `train`.
-        tell: gets what a run tells, where it is the only one at a time.
+        echo: gets the lines of a run, if it is the only one at a time.
 
     Raises:
         ChildProcessError: a run in a process of its own failed; the message names its log. Otherwise as `train`.
@@ -34,7 +34,7 @@ def train_all(
     if jobs == 1:
         for recipe, folder in runs:
             resume = (folder / checkpoint.NAME).exists()
-            yield train(recipe, folder, resume=resume, device=device, tell=tell)
+            yield train(recipe, folder, resume=resume, device=device, echo=echo)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ThreadPoolExecutor(jobs) as pool:

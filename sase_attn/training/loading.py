@@ -43,7 +43,7 @@ def load_network(source: str, recipe: Recipe, *, num_classes: int, in_chans: int
         num_classes, in_chans: of the data.
 
     Returns:
-        The network, and whether its `pretrained_cfg` tells how its images were normalised (else the data set does).
+        The network, and whether its `pretrained_cfg` says how its images were normalised (else the data set does).
 
     Raises:
         UnknownNameError: no such model.

@@ -1,4 +1,4 @@
-"""What a run tells: `log.jsonl` for machines, a line an epoch for people, a progress bar on terminals."""
+"""The output of a run: `log.jsonl` for machines, a line an epoch for people, a progress bar on terminals."""
 
 import json
 import os

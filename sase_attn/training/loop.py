@@ -33,12 +33,12 @@ class Loop:
         group: Ranks,
         data: Data,
         model: nn.Module | None,
-        tell: Callable[[str], object],
+        echo: Callable[[str], object],
     ) -> None:
-        self.recipe, self.folder, self.ranks, self.tell = recipe, folder, group, tell
+        self.recipe, self.folder, self.ranks, self.echo = recipe, folder, group, echo
         batches, tests, info = data
         if model is None:
-            model = create_network(recipe, num_classes=len(info.classes), in_chans=info.channels, tell=tell)
+            model = create_network(recipe, num_classes=len(info.classes), in_chans=info.channels, echo=echo)
             if is_by_model(recipe):
                 batches, tests, info = as_trained(model, (batches, tests), info)
         self.batches, self.test_batches, self.info = batches, tests, info
@@ -50,7 +50,7 @@ class Loop:
         if saved is not None:
             self.trainer.load_state_dict(saved[0])
             self.progress = saved[1]
-            self.tell(f"resuming at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+            self.echo(f"resuming at epoch {self.progress.epoch + 1}, step {self.progress.step}")
         steps = self.recipe.epochs * self.batches.batches
         self.pace = log.Pace(self.ranks.device, steps - self.trainer.updates)
         self.before = self.progress.seconds
@@ -111,7 +111,7 @@ class Loop:
             "best_top1": progress.best_top1,
         }
         row = self.write("epoch", progress.loss_sum / progress.loss_count, **tested)
-        self.tell(log.epoch_line(row, recipe.epochs))
+        self.echo(log.epoch_line(row, recipe.epochs))
         progress.epoch, progress.step, progress.loss_sum, progress.loss_count = progress.epoch + 1, 0, 0.0, 0
         self.save()
         if self.ranks.sum(interrupt.asked)[0] and progress.epoch < recipe.epochs:
@@ -153,8 +153,8 @@ class Loop:
         )
 
     def interrupted(self) -> None:
-        self.tell(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
-        self.tell(f"sase-attn train --output {self.folder} --resume")
+        self.echo(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
+        self.echo(f"sase-attn train --output {self.folder} --resume")
         raise KeyboardInterrupt
 
     def finish(self, metrics: Metrics) -> TrainResult:
@@ -162,7 +162,7 @@ class Loop:
         if self.ranks.is_main:
             problem = save_model(self.trainer.evaluated, self.folder, self.recipe, self.info, metrics)
             if problem:
-                self.tell(f"wrote model.safetensors instead of model/: {problem}")
+                self.echo(f"wrote model.safetensors instead of model/: {problem}")
             result = write_result(
                 self.folder,
                 self.recipe,

@@ -16,14 +16,14 @@ from sase_attn.weights import check_state_dict, read_checkpoint, warm_start
 
 
 def create_network(
-    recipe: Recipe, *, num_classes: int, in_chans: int, tell: Callable[[str], object] = print
+    recipe: Recipe, *, num_classes: int, in_chans: int, echo: Callable[[str], object] = print
 ) -> nn.Module:
     """The network of a recipe with its initial weights, a function of the recipe's seed; seeds torch's generator.
 
     Args:
         recipe: model, model_kwargs, init_from and seed count.
         num_classes, in_chans: of the data.
-        tell: gets a line for each thing that was changed to make weights fit.
+        echo: gets a line for each thing that was changed to make weights fit.
 
     Raises:
         UnknownNameError: no such model.
@@ -44,15 +44,15 @@ def create_network(
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"cannot make {recipe.model}: {' '.join(str(error).split())}") from None
     if recipe.init_from is not None and not pretrained:
-        start_from(model, recipe.init_from, tell=tell)
+        start_from(model, recipe.init_from, echo=echo)
     return model
 
 
-def start_from(model: nn.Module, source: str | Path, *, tell: Callable[[str], object] = print) -> None:
+def start_from(model: nn.Module, source: str | Path, *, echo: Callable[[str], object] = print) -> None:
     """Load weights of this network, or of the same network without attention, whose outputs are then preserved.
 
     A classifier of another size is left as it was initialised, and a first convolution for other channels is adapted
-    as timm does it; `tell` gets a line for each.
+    as timm does it; `echo` gets a line for each.
 
     Args:
         model: a network as it was made.
@@ -70,12 +70,12 @@ def start_from(model: nn.Module, source: str | Path, *, tell: Callable[[str], ob
     for prefix in _names(cfg.get("first_conv")):
         key = f"{prefix}.weight"
         if key in weights and key in wanted and weights[key].shape[1] != wanted[key].shape[1]:
-            tell(f"{key}: adapted from {weights[key].shape[1]} to {wanted[key].shape[1]} channels")
+            echo(f"{key}: adapted from {weights[key].shape[1]} to {wanted[key].shape[1]} channels")
             weights[key] = adapt_input_conv(wanted[key].shape[1], weights[key])
     for prefix in _names(cfg.get("classifier")):
         keys = [key for key in wanted if key.startswith(f"{prefix}.")]
         if any(key not in weights or weights[key].shape != wanted[key].shape for key in keys):
-            tell(f"{prefix}: not taken from {path}, which has another number of classes; trained from scratch")
+            echo(f"{prefix}: not taken from {path}, which has another number of classes; trained from scratch")
             weights |= {key: wanted[key] for key in keys}
     check_state_dict(weights, model, source=str(path))
     model.load_state_dict(weights)

@@ -22,7 +22,7 @@ def train(
     model: nn.Module | None = None,
     data: Data | None = None,
     device: str | None = None,
-    tell: Callable[[str], object] = print,
+    echo: Callable[[str], object] = print,
 ) -> TrainResult:
     """Train the network of a recipe on its data, and write everything to a folder.
 
@@ -38,7 +38,7 @@ def train(
         model: train this network instead of the recipe's, with its own initial weights.
         data: train loader, test loader and their description, instead of the recipe's.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
-        tell: gets a line for each thing that people may want to read; on rank 0 only.
+        echo: gets a line for each thing that people may want to read; on rank 0 only.
 
     Returns:
         The result: accuracy on the test images, and where it comes from.
@@ -66,7 +66,7 @@ def train(
             group,
             data or open_recipe_data(recipe, group),
             model,
-            tell if group.is_main else lambda line: None,
+            echo if group.is_main else lambda line: None,
         )
         return loop.run(saved)
 

@@ -34,7 +34,7 @@ class SearchData:
 
 
 def create_supernet(
-    config: SearchConfig, *, num_classes: int, in_chans: int, tell: Callable[[str], object] = print
+    config: SearchConfig, *, num_classes: int, in_chans: int, echo: Callable[[str], object] = print
 ) -> nn.Module:
     """The network of a configuration with super-network blocks after the layers that it names.
 
@@ -46,7 +46,7 @@ def create_supernet(
         ValueError: the network has blocks already, or see `create_network` and `attach`.
     """
     recipe = Recipe(model=config.model, model_kwargs=config.model_kwargs, seed=config.seed)
-    model = create_network(recipe, num_classes=num_classes, in_chans=in_chans, tell=tell)
+    model = create_network(recipe, num_classes=num_classes, in_chans=in_chans, echo=echo)
     if any(isinstance(module, SASEBlock) for module in model.modules()):
         raise ValueError(
             f"{config.model} has SASE blocks already: wanted a plain network, such as "
