@@ -2,10 +2,10 @@
 
     python benchmarks/search_gpu.py CIFAR10 [--minutes 8] [--device cuda]
 
-CIFAR10 is an image folder (train/, test/ or val/). In turn: shared and plain implementation against each other and
-the CPU; seconds of a step, first and second order, shared, plain and compiled, NCHW and channels_last; then the paper's
-search, for as long as the minutes allow, extrapolated to its 50 epochs. Writes `search_gpu.json` where it is started
-and prints it last. Steps are eager or compiled; none is replayed as a CUDA graph.
+CIFAR10 is an image folder (train/, test/ or val/). In turn: the fast implementation and the reference against each
+other and the CPU; seconds of a step, first and second order, fast, reference and compiled, NCHW and channels_last; then
+the paper's search, for as long as the minutes allow, extrapolated to its 50 epochs. `search_gpu.json`, where it is
+started, gets the report, which is printed last. Steps are eager or compiled; none is replayed as a CUDA graph.
 """
 
 import argparse
@@ -35,17 +35,17 @@ def agreement(device: torch.device) -> dict[str, float]:
     found: dict[str, float] = {}
     for dtype, channels, size in itertools.product((torch.float64, torch.float32), (16, 64), (32, 8)):
         torch.manual_seed(0)
-        plain = SearchBlock(channels, SearchSpace.get("release"), plain=True, dtype=dtype)
+        reference = SearchBlock(channels, SearchSpace.get("release"), reference=True, dtype=dtype)
         x, cotangent = torch.randn(2, 8, channels, size, size, dtype=dtype)
-        shared = copy.deepcopy(plain)
-        shared.plain = False
-        truth = _values(plain, x, cotangent)
-        for name, block in (("plain", plain), ("shared", shared)):
+        fast = copy.deepcopy(reference)
+        fast.reference = False
+        truth = _values(reference, x, cotangent)
+        for name, block in (("reference", reference), ("fast", fast)):
             values = _values(block.to(device), x.to(device), cotangent.to(device))
             worst = max(float((a.cpu() - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in zip(
                 values, truth, strict=True
             ))  # fmt: skip
-            key = f"{name} on {device.type} against plain on the CPU, {str(dtype).removeprefix('torch.')}"
+            key = f"{name} on {device.type} against reference on the CPU, {str(dtype).removeprefix('torch.')}"
             found[key] = max(found.get(key, 0.0), worst)
     return found
 
@@ -53,13 +53,13 @@ def agreement(device: torch.device) -> dict[str, float]:
 def _values(block: SearchBlock, x: torch.Tensor, cotangent: torch.Tensor) -> list[torch.Tensor]:
     x = x.clone().requires_grad_()
     y = block(x)
-    return [y.detach(), *torch.autograd.grad((y * cotangent).sum(), [x, block.shared.alpha])]
+    return [y.detach(), *torch.autograd.grad((y * cotangent).sum(), [x, block.shared_architecture.alpha])]
 
 
 def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, float]]:
     """Seconds of the first step, and of the median one after it, for each way."""
     found = {}
-    for order, plain, compiled, channels_last in (
+    for order, reference, compiled, channels_last in (
         (2, True, False, False),
         (2, False, False, False),
         (2, False, False, True),
@@ -67,7 +67,7 @@ def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, f
         (2, False, True, False),
     ):
         torch.manual_seed(0)
-        config = SearchConfig(order=order, plain=plain, compile=compiled, channels_last=channels_last)
+        config = SearchConfig(order=order, reference=reference, compile=compiled, channels_last=channels_last)
         model = create_supernet(config, num_classes=10, in_chans=3)
         architecture = architecture_of(model, config.search_space())
         prepare(model, architecture, config)
@@ -88,7 +88,7 @@ def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, f
             start = time.perf_counter()
             bilevel.step(train, val)  # it reads the losses, so the device is done
             times.append(time.perf_counter() - start)
-        words = [f"order {order}", "plain" if plain else "shared", *["compiled"] * compiled]
+        words = [f"order {order}", "reference" if reference else "fast", *["compiled"] * compiled]
         name = ", ".join([*words, *["channels_last"] * channels_last])
         found[name] = {"first": times[0], "seconds": statistics.median(times[1:])}
         print(name, found[name], flush=True)

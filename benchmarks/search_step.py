@@ -32,11 +32,11 @@ from sase_attn.search.supernet.build import architecture_of, create_supernet, pr
 from sase_attn.training.result import commit, machine
 
 CASES: dict[str, dict[str, Any]] = {
-    "plain, as the release": dict(order=2, plain=True, compile=False),
-    "plain": dict(order=2, plain=True, compile=False),
-    "shared": dict(order=2, plain=False, compile=False),
-    "shared, first order": dict(order=1, plain=False, compile=False),
-    "compiled": dict(order=2, plain=False, compile=True),
+    "plain, as the release": dict(order=2, reference=True, compile=False),
+    "plain": dict(order=2, reference=True, compile=False),
+    "shared": dict(order=2, reference=False, compile=False),
+    "shared, first order": dict(order=1, reference=False, compile=False),
+    "compiled": dict(order=2, reference=False, compile=True),
 }
 
 

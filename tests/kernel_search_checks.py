@@ -14,14 +14,14 @@ from sase_attn.search import SearchBlock, SearchSpace
 
 
 def mixed(dtype: torch.dtype = DOUBLE) -> tuple[SearchBlock, SearchBlock]:
-    """The same block by its definition, to be called under `use("torch")`, and shared, with distinct alphas."""
-    plain = randomise(SearchBlock(6, SearchSpace.get("release"), plain=True, dtype=dtype))
-    assert isinstance(plain, SearchBlock)
+    """The same block by its definition, to be called under `use("torch")`, and fast, with distinct alphas."""
+    reference = randomise(SearchBlock(6, SearchSpace.get("release"), reference=True, dtype=dtype))
+    assert isinstance(reference, SearchBlock)
     with torch.no_grad():
-        plain.shared.alpha.copy_(draw(6, 7, seed=3))
-    shared = copy.deepcopy(plain)
-    shared.plain = False
-    return plain, shared
+        reference.shared_architecture.alpha.copy_(draw(6, 7, seed=3))
+    fast = copy.deepcopy(reference)
+    fast.reference = False
+    return reference, fast
 
 
 def gradients(module: SearchBlock, x: Tensor, create_graph: bool = False) -> list[Tensor]:
@@ -34,15 +34,15 @@ def gradients(module: SearchBlock, x: Tensor, create_graph: bool = False) -> lis
 @pytest.mark.parametrize("dtype", [DOUBLE, torch.float32], ids=str)
 def test_mixed_edges(backend, dtype, calls):
     """In as many reads of the input as a block of one genotype."""
-    plain, shared = mixed(dtype)
+    reference, fast = mixed(dtype)
     x = channels_last(draw(2, 6, 5, 3, dtype=dtype)).requires_grad_()
     with kernels.use("torch"):
-        expected = gradients(plain, x)
+        expected = gradients(reference, x)
     with kernels.use(backend), calls() as names:
-        found = gradients(shared, x)
+        found = gradients(fast, x)
     assert names == ["reduce", "reduce", "gate", "sums", "weight_backward", "map_backward"]
-    for value, reference in zip(found, expected, strict=True):
-        assert_close(value, reference, tolerance=3 * TOLERANCES[dtype])
+    for value, wanted in zip(found, expected, strict=True):
+        assert_close(value, wanted, tolerance=3 * TOLERANCES[dtype])
 
 
 def test_gradients_of_gradients_of_mixed_edges(backend):
@@ -52,7 +52,7 @@ def test_gradients_of_gradients_of_mixed_edges(backend):
         with kernels.use(choice):
             _, *grads = gradients(module, x, create_graph=True)
             product = sum((g * draw(*g.shape, seed=i, dtype=DOUBLE)).sum() for i, g in enumerate(grads))
-            found.append([*grads, *torch.autograd.grad(product, [x, module.shared.alpha])])
+            found.append([*grads, *torch.autograd.grad(product, [x, module.shared_architecture.alpha])])
     for value, expected in zip(*found, strict=True):
         assert_close(value, expected)
 
@@ -60,8 +60,8 @@ def test_gradients_of_gradients_of_mixed_edges(backend):
 def test_gradient_of_alpha_alone(backend):
     found = []
     for choice, module in zip(("torch", backend), mixed(), strict=True):
-        module.requires_grad_(False).shared.alpha.requires_grad_()
+        module.requires_grad_(False).shared_architecture.alpha.requires_grad_()
         with kernels.use(choice):
             y = module(draw(2, 6, 5, 3, dtype=DOUBLE))
-            found += torch.autograd.grad(y.square().sum(), module.shared.alpha)
+            found += torch.autograd.grad(y.square().sum(), module.shared_architecture.alpha)
     assert_close(*found)

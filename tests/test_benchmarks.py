@@ -156,7 +156,7 @@ def test_lite0_weights_are_matched_by_place_and_checked(tmp_path, monkeypatch):
 def test_the_step_of_the_release_ends_where_ours_does(one_thread):
     """What is timed is a step: its weights end where ours do."""
     torch.manual_seed(0)
-    config = SearchConfig(model_kwargs={"layers": [1, 1, 1]}, plain=True, order=1)
+    config = SearchConfig(model_kwargs={"layers": [1, 1, 1]}, reference=True, order=1)
     model = create_supernet(config, num_classes=4, in_chans=3).train()
     architecture = architecture_of(model, config.search_space())
     prepare(model, architecture, config)

@@ -16,7 +16,7 @@ from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Op
 from sase_attn.search import SEARCHES, Architecture, SearchBlock, SearchConfig, SearchSpace
 from sase_attn.search.curvature import grown, largest_eigenvalue
-from sase_attn.search.diagnose import culprit
+from sase_attn.search.diagnose import diagnose
 from sase_attn.search.op_scales import energy_shares, op_scales
 from sase_attn.search.penalty import beta_penalty, entropy_penalty
 from sase_attn.search.result import stable_since
@@ -47,7 +47,7 @@ def test_recipes_are_the_paper_and_the_script():
     assert (paper.epochs, paper.batch_size, paper.order, paper.lr, paper.min_lr) == (50, 128, 2, 0.025, 1e-4)
     assert (paper.momentum, paper.weight_decay, paper.alpha_lr, paper.alpha_std) == (0.9, 5e-4, 3e-4, 1e-3)
     assert (paper.alpha_betas, paper.alpha_weight_decay, paper.clip_grad) == ((0.5, 0.999), 1e-3, 5.0)
-    assert (paper.radius, paper.weight_share, paper.space) == (1e-2, 0.5, "release")
+    assert (paper.radius, paper.train_portion, paper.space) == (1e-2, 0.5, "release")
     assert set(paper.differences(script)) == {"epochs", "order", "val_order", "seed"}
     assert paper.differences(SearchConfig()) == ["data"]
 
@@ -62,7 +62,7 @@ def test_recipes_are_the_paper_and_the_script():
         ({"space": "relase"}, "unknown space 'relase'; did you mean release"),
         ({"without": ["gapp"]}, "unknown operation of the space 'gapp'; did you mean gap"),
         ({"without": "gap"}, "search field without: wanted tuple"),
-        ({"weight_share": 1.0}, "search field weight_share: wanted a number between 0 and 1, got 1.0"),
+        ({"train_portion": 1.0}, "search field train_portion: wanted a number between 0 and 1, got 1.0"),
         ({"alpha_betas": [0.5]}, "search field alpha_betas: wanted two numbers"),
         ({"warmup_epochs": 50}, "search field warmup_epochs: wanted fewer than 50 epochs, got 50"),
         ({"stop_ratio": 0.75}, "search field curvature: wanted power iterations"),
@@ -98,7 +98,7 @@ def test_halves_are_disjoint_whole_and_drawn_by_the_seed(data):
     assert len(first) == len(second) == 36 and not first & second
     assert images_of(open_halves(config, CPU).weights) == first
     assert images_of(open_halves(config.override(seed=1), CPU).weights) != first
-    some = open_halves(config.override(images=20, weight_share=0.75), CPU)
+    some = open_halves(config.override(images=20, train_portion=0.75), CPU)
     assert (len(images_of(some.weights)), len(images_of(some.alpha))) == (15, 5)
     assert halves.test is not None and sum(len(targets) for _, targets in halves.test.epoch(0)) == 24
     assert next(iter(halves.weights.epoch(0)))[0].shape == next(iter(halves.alpha.epoch(0)))[0].shape
@@ -116,7 +116,7 @@ def test_too_few_and_too_many_images(data):
     with pytest.raises(ValueError, match="images: wanted at most the 72 training images"):
         open_halves(driver.tiny(data, images=73), CPU)
     with pytest.raises(ValueError, match="wanted at least two images to train the weights on, got 1 of 3"):
-        open_halves(driver.tiny(data, images=3, weight_share=0.4), CPU)
+        open_halves(driver.tiny(data, images=3, train_portion=0.4), CPU)
 
 
 class Fixed:
@@ -275,7 +275,7 @@ class Wrong(Op):
 
 
 @pytest.mark.parametrize("case", ["parameter", "forward", "backward", "largest"])
-def test_culprit(case, monkeypatch):
+def test_diagnose(case, monkeypatch):
     monkeypatch.setitem(OP_SETS["spatial_squeeze"], "wrong", Wrong)
     ops = dict(RELEASE.ops) | {"spatial_squeeze_gated": ("gap", "wrong" if case == "backward" else "l4")}
     model = small_network(SearchSpace(ops))
@@ -286,7 +286,7 @@ def test_culprit(case, monkeypatch):
         block.spatial_squeeze_gated[0].register_forward_hook(lambda module, inputs, output: output / 0)
     if case == "largest":
         block.channel_gate[0].fc2.weight.data.fill_(1e6)
-    found = culprit(model, lambda: model(draw(4, 3, 12, 12)).square().mean())
+    found = diagnose(model, lambda: model(draw(4, 3, 12, 12)).square().mean())
     wanted = {
         "parameter": "a parameter of fc of channel_excite in 4.attn",
         "forward": "gap of spatial_squeeze_gated in 4.attn",
@@ -294,9 +294,9 @@ def test_culprit(case, monkeypatch):
         "largest": "fc of channel_gate in 4.attn, whose output of",
     }[case]
     assert found is not None and found.startswith(wanted)
-    assert not block.plain and not block.channel_excite[0]._forward_hooks
+    assert not block.reference and not block.channel_excite[0]._forward_hooks
 
 
-def test_culprit_of_a_network_without_blocks():
+def test_diagnose_of_a_network_without_blocks():
     model = nn.Linear(2, 2)
-    assert culprit(model, lambda: model(torch.ones(1, 2)).sum()) is None
+    assert diagnose(model, lambda: model(torch.ones(1, 2)).sum()) is None

@@ -98,7 +98,7 @@ class Mixture(nn.Module):
         self.weight = nn.Parameter(torch.ones(()))
 
     def forward(self, x):
-        weights = self.block.shared.weights()
+        weights = self.block.shared_architecture.weights()
         right = sum(weights[row, column] for row, column in enumerate(self.good)) - 3
         return torch.stack([right.expand(len(x)), torch.zeros(len(x))], 1) * self.weight
 
@@ -106,7 +106,7 @@ class Mixture(nn.Module):
 def test_perturbation_keeps_what_hurts_most_to_lose():
     good = (1, 0, 1, 1, 0, 1)
     model = Mixture(good)
-    architecture = model.block.shared
+    architecture = model.block.shared_architecture
     with torch.no_grad():  # alpha says the contrary
         for row, column in enumerate(good):
             architecture.alpha[row, column] = -0.1

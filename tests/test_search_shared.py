@@ -1,4 +1,4 @@
-"""The shared implementation of a super-network block against its definition, in float64; what it keeps and reads.
+"""The fast implementation of a super-network block against its definition, in float64; what it keeps and reads.
 
 By the kernels for the CPU and without any; `kernel_search_checks.py` has what holds for those in Triton as well.
 """
@@ -25,14 +25,14 @@ SPACES = {"release": SearchSpace.get("release"), "paper": SearchSpace.get("paper
 
 
 def pair(space, channels, dtype=torch.float64):
-    """The same block twice, by its definition and shared, with distinct alphas."""
-    block = randomise(SearchBlock(channels, space, plain=True, dtype=dtype))
+    """The same block twice, by its definition and fast, with distinct alphas."""
+    block = randomise(SearchBlock(channels, space, reference=True, dtype=dtype))
     torch.manual_seed(2)
     with torch.no_grad():
-        block.shared.alpha.copy_(torch.randn_like(block.shared.alpha))
-    twin = copy.deepcopy(block)
-    twin.plain = False
-    return block, twin
+        block.shared_architecture.alpha.copy_(torch.randn_like(block.shared_architecture.alpha))
+    fast = copy.deepcopy(block)
+    fast.reference = False
+    return block, fast
 
 
 def outputs_and_gradients(block, x, cotangent):
@@ -48,18 +48,18 @@ def outputs_and_gradients(block, x, cotangent):
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_both_implementations_agree(space, shape, training, monkeypatch):
     two_samples_at_a_time(shape, monkeypatch)
-    plain, shared = (block.train(training) for block in pair(space, shape[1]))
-    without = copy.deepcopy(shared)
+    reference, fast = (block.train(training) for block in pair(space, shape[1]))
+    without = copy.deepcopy(fast)
     x, cotangent = draw(*shape, dtype=torch.float64), draw(*shape, seed=1, dtype=torch.float64)
     with kernels.use("torch"):
-        y, grads = outputs_and_gradients(plain, x, cotangent)
+        y, grads = outputs_and_gradients(reference, x, cotangent)
         others = [(without, *outputs_and_gradients(without, x, cotangent))]
-    others.append((shared, *outputs_and_gradients(shared, x, cotangent)))
-    for block, again, shared_grads in others:
+    others.append((fast, *outputs_and_gradients(fast, x, cotangent)))
+    for block, again, fast_grads in others:
         assert_close(again, y, tolerance=1e-12)
         for name, grad in grads.items():
-            assert_close(shared_grads[name], grad, tolerance=1e-12)
-        for name, value in plain.named_buffers():
+            assert_close(fast_grads[name], grad, tolerance=1e-12)
+        for name, value in reference.named_buffers():
             assert_close(dict(block.named_buffers())[name].double(), value.double(), tolerance=1e-12)
 
 
@@ -70,29 +70,29 @@ def two_samples_at_a_time(shape, monkeypatch):
 
 def test_float32_is_as_close_to_the_truth_as_the_definition():
     exact, _ = pair(SPACES["release"], 16)
-    plain, shared = (copy.deepcopy(exact).float() for _ in range(2))
-    shared.plain = False
+    reference, fast = (copy.deepcopy(exact).float() for _ in range(2))
+    fast.reference = False
     x, cotangent = draw(4, 16, 32, 32, dtype=torch.float64), draw(4, 16, 32, 32, seed=1, dtype=torch.float64)
     _, truth = outputs_and_gradients(exact, x, cotangent)
     errors = {}
-    for name, block in (("plain", plain), ("shared", shared)):
+    for name, block in (("reference", reference), ("fast", fast)):
         _, grads = outputs_and_gradients(block, x.float(), cotangent.float())
         errors[name] = max(((grads[key] - truth[key]).abs().max() / truth[key].abs().max()).item() for key in truth)
-    assert errors["shared"] < 2 * errors["plain"] + 1e-6
+    assert errors["fast"] < 2 * errors["reference"] + 1e-6
 
 
 @pytest.mark.parametrize("backend", ["auto", "torch"])
 def test_half_precision_inputs_and_autocast(backend):
-    plain, shared = pair(SPACES["release"], 8, torch.float32)
+    reference, fast = pair(SPACES["release"], 8, torch.float32)
     x, cotangent = draw(2, 8, 6, 6, dtype=torch.bfloat16), draw(2, 8, 6, 6, seed=1, dtype=torch.bfloat16)
     with kernels.use("torch"):
-        y, grads = outputs_and_gradients(plain, x, cotangent)
+        y, grads = outputs_and_gradients(reference, x, cotangent)
         with torch.autocast("cpu", torch.bfloat16):
-            of_float = plain(x.float())
+            of_float = reference(x.float())
     with kernels.use(backend):
-        found, found_grads = outputs_and_gradients(shared, x, cotangent)
+        found, found_grads = outputs_and_gradients(fast, x, cotangent)
         with torch.autocast("cpu", torch.bfloat16):
-            assert_close(shared(x.float()), of_float, tolerance=1e-5)
+            assert_close(fast(x.float()), of_float, tolerance=1e-5)
     assert found.dtype == torch.bfloat16
     assert_close(found, y)
     for name, grad in grads.items():
@@ -100,18 +100,18 @@ def test_half_precision_inputs_and_autocast(backend):
 
 
 def test_channels_last():
-    plain, shared = pair(SPACES["release"], 8)
+    reference, fast = pair(SPACES["release"], 8)
     x = draw(3, 8, 5, 6, dtype=torch.float64).contiguous(memory_format=torch.channels_last)
-    y, grads = outputs_and_gradients(shared, x, torch.ones_like(x))
+    y, grads = outputs_and_gradients(fast, x, torch.ones_like(x))
     assert y.is_contiguous(memory_format=torch.channels_last)
-    expected, expected_grads = outputs_and_gradients(plain, x, torch.ones_like(x))
+    expected, expected_grads = outputs_and_gradients(reference, x, torch.ones_like(x))
     assert_close(y, expected, tolerance=1e-12)
     assert_close(grads["input"], expected_grads["input"], tolerance=1e-12)
 
 
 def test_one_map_is_kept_for_the_backward_pass():
     """The input; the gated map is not even made."""
-    _, shared = pair(SPACES["release"], 32, torch.float32)
+    _, fast = pair(SPACES["release"], 32, torch.float32)
     x = draw(2, 32, 12, 12).requires_grad_()
     kept, made = {}, []
 
@@ -127,7 +127,7 @@ def test_one_map_is_kept_for_the_backward_pass():
             return result
 
     with Maps(), torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
-        shared(x)
+        fast(x)
     assert kept.pop(x.untyped_storage().data_ptr()) == x.nbytes
     assert max(kept.values()) < x.nbytes
     assert set(made) <= {"contiguous", "view_as", "empty_like"}
@@ -136,26 +136,26 @@ def test_one_map_is_kept_for_the_backward_pass():
 def test_triton_where_it_cannot_run(monkeypatch):
     monkeypatch.setattr(backend, "_found", True)
     monkeypatch.setattr(backend, "_interpreting", lambda: False)
-    _, shared = pair(SPACES["release"], 8)
+    _, fast = pair(SPACES["release"], 8)
     with kernels.use("triton"), pytest.raises(RuntimeError, match="the kernels take CUDA tensors .* got one on cpu"):
-        shared(draw(2, 8, 4, 4, dtype=torch.float64))
+        fast(draw(2, 8, 4, 4, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("fill", [0.0, -2.0, 1e6, 1e-30])
 @pytest.mark.parametrize("shape", [(2, 8, 1, 1), (1, 8, 4, 4)], ids=str)
 def test_constant_maps_are_finite(fill, shape):
-    _, shared = pair(SPACES["release"], 8, torch.float32)
+    _, fast = pair(SPACES["release"], 8, torch.float32)
     x = torch.full(shape, fill)
-    y, grads = outputs_and_gradients(shared, x, torch.ones_like(x))
+    y, grads = outputs_and_gradients(fast, x, torch.ones_like(x))
     assert torch.isfinite(y).all()
     assert all(torch.isfinite(grad).all() for grad in grads.values())
 
 
 def test_dead_channels_and_maps_have_finite_gradients():
-    _, shared = pair(SPACES["release"], 8, torch.float32)
+    _, fast = pair(SPACES["release"], 8, torch.float32)
     x = draw(3, 8, 5, 5)
     x[0], x[1, 3], x[2, :, 2, 2] = 0, 0, 0
-    y, grads = outputs_and_gradients(shared, x, torch.ones_like(x))
+    y, grads = outputs_and_gradients(fast, x, torch.ones_like(x))
     assert torch.isfinite(y).all()
     assert all(torch.isfinite(grad).all() for grad in grads.values())
 
@@ -192,9 +192,9 @@ def test_operations_that_only_look_alike_are_evaluated_by_themselves(monkeypatch
     ops |= {"channel_squeeze": ("louder", "gap", "rows"), "channel_gate": ("twice",)}
     x = draw(2, 8, 4, 5, dtype=torch.float64)
     for of_gated in (("range",), ("quieter", "gap_std", "range", "l2norm")):
-        plain, shared = pair(SearchSpace(ops | {"spatial_squeeze_gated": of_gated}), 8)
-        y, grads = outputs_and_gradients(plain, x, torch.ones_like(x))
-        found, found_grads = outputs_and_gradients(shared, x, torch.ones_like(x))
+        reference, fast = pair(SearchSpace(ops | {"spatial_squeeze_gated": of_gated}), 8)
+        y, grads = outputs_and_gradients(reference, x, torch.ones_like(x))
+        found, found_grads = outputs_and_gradients(fast, x, torch.ones_like(x))
         assert_close(found, y, tolerance=1e-12)
         for name, grad in grads.items():
             assert_close(found_grads[name], grad, tolerance=1e-12)
@@ -252,19 +252,19 @@ def test_gradients_of_gradients_of_standardised_sums():
 
 def test_transforms_get_the_definition():
     """Forward over reverse mode, which `hvp="exact"` needs, against double backward through the definition."""
-    plain, shared = (block.eval() for block in pair(SPACES["release"], 8))
+    reference, fast = (block.eval() for block in pair(SPACES["release"], 8))
     x, direction = draw(2, 8, 4, 4, dtype=torch.float64), draw(2, 8, 4, 4, seed=1, dtype=torch.float64)
     name = "architecture.alpha"
 
     def gradient(x):
         def loss(alpha):
-            return torch.func.functional_call(shared, {name: alpha}, (x,)).square().sum()
+            return torch.func.functional_call(fast, {name: alpha}, (x,)).square().sum()
 
-        return torch.func.grad(loss)(shared.shared.alpha.detach())
+        return torch.func.grad(loss)(fast.shared_architecture.alpha.detach())
 
     _, found = torch.func.jvp(gradient, (x,), (direction,))
     x.requires_grad_()
-    (first,) = torch.autograd.grad(plain(x).square().sum(), plain.shared.alpha, create_graph=True)
+    (first,) = torch.autograd.grad(reference(x).square().sum(), reference.shared_architecture.alpha, create_graph=True)
     cotangent = torch.zeros_like(first, requires_grad=True)
     (back,) = torch.autograd.grad(first, x, cotangent, create_graph=True)
     (expected,) = torch.autograd.grad((back * direction).sum(), cotangent)

@@ -38,7 +38,7 @@ def block(space, channels=8, **options):
     made = randomise(SearchBlock(channels, space, dtype=torch.float64, **options))
     torch.manual_seed(1)
     with torch.no_grad():
-        made.shared.alpha.copy_(torch.randn_like(made.shared.alpha))
+        made.shared_architecture.alpha.copy_(torch.randn_like(made.shared_architecture.alpha))
     return made
 
 
@@ -49,7 +49,7 @@ def test_every_edge_is_the_weighted_sum_of_its_operations(space, training):
     weights = torch.stack(
         [
             torch.cat([row[: len(names)].softmax(0), row.new_zeros(len(row) - len(names))])
-            for row, names in zip(searched.shared.alpha, space.ops.values(), strict=True)
+            for row, names in zip(searched.shared_architecture.alpha, space.ops.values(), strict=True)
         ]
     )
     x = draw(3, 8, 5, 6, dtype=torch.float64)
@@ -75,18 +75,18 @@ def test_sub_networks_are_sase_blocks_with_the_same_weights():
         space = RELEASE if genotype.residual else SMALL
         derived = network.derive(genotype)
         assert isinstance(derived, SASEBlock) and derived.genotype == genotype
-        with network.shared.choose(space.columns(genotype)), kernels.use("torch"):
+        with network.shared_architecture.choose(space.columns(genotype)), kernels.use("torch"):
             assert torch.equal(copy.deepcopy(network)(x), derived(x)), genotype
-    assert network.shared.chosen is None
+    assert network.shared_architecture.chosen is None
 
 
 def test_extreme_alphas_are_the_sub_network():
     """The mixture itself goes to the sub-network where one alpha of each edge is large."""
     searched, genotype = block(RELEASE), RELEASE.random(3)
     with torch.no_grad():
-        searched.shared.alpha.zero_()
+        searched.shared_architecture.alpha.zero_()
         for row, column in enumerate(RELEASE.columns(genotype)):
-            searched.shared.alpha[row, column] = 60
+            searched.shared_architecture.alpha[row, column] = 60
     x = draw(2, 8, 6, 5, dtype=torch.float64)
     assert_close(searched(x), searched.derive(genotype)(x), tolerance=1e-12)
 
@@ -94,7 +94,7 @@ def test_extreme_alphas_are_the_sub_network():
 def test_every_alpha_and_weight_learns_and_padding_does_not():
     searched = block(SMALL, channels=16)
     searched(draw(2, 16, 6, 5, dtype=torch.float64)).square().sum().backward()
-    architecture = searched.shared
+    architecture = searched.shared_architecture
     choices = torch.tensor([len(names) for names in SMALL.ops.values()])
     assert architecture.alpha.shape == (6, 3)
     assert torch.equal(architecture.alpha.grad != 0, architecture.mask & (choices[:, None] > 1))
@@ -113,16 +113,16 @@ def test_a_network_has_one_alpha(host):
         )
     blocks = [module for module in model.modules() if isinstance(module, SearchBlock)]
     assert len(blocks) == (9 if host == "attach" else 4)
-    assert len({id(module.shared) for module in blocks}) == 1
+    assert len({id(module.shared_architecture) for module in blocks}) == 1
     assert sum(name.endswith("architecture.alpha") for name in model.state_dict()) == 1
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     (alpha,) = (p for name, p in model.named_parameters() if name.endswith("architecture.alpha"))
     assert (alpha.grad != 0).sum() > 36
 
     twin = copy.deepcopy(model)
-    alphas = {id(module.shared.alpha) for module in twin.modules() if isinstance(module, SearchBlock)}
+    alphas = {id(module.shared_architecture.alpha) for module in twin.modules() if isinstance(module, SearchBlock)}
     assert len(alphas) == 1 and id(alpha) not in alphas
-    assert RELEASE.block(8).shared is not blocks[0].shared  # another network's
+    assert RELEASE.block(8).shared_architecture is not blocks[0].shared_architecture  # another network's
 
 
 def test_alphas_are_kept_with_the_names_of_their_columns():
@@ -130,10 +130,10 @@ def test_alphas_are_kept_with_the_names_of_their_columns():
     state = load(save({key: value.contiguous() for key, value in searched.state_dict().items()}))
     again = SearchBlock(8, SMALL, dtype=torch.float64)
     again.load_state_dict(state)
-    assert torch.equal(again.shared.weights(), searched.shared.weights())
+    assert torch.equal(again.shared_architecture.weights(), searched.shared_architecture.weights())
     reordered = SearchSpace({**SMALL.ops, "channel_excite": ("affine", "fc")}, residual=False)
     with pytest.raises(ValueError, match=r"these alphas are for channel_excite \('fc', 'affine'\)"):
-        Architecture(reordered.ops).load_state_dict(searched.shared.state_dict())
+        Architecture(reordered.ops).load_state_dict(searched.shared_architecture.state_dict())
 
 
 def test_your_operation_is_searched(monkeypatch):
@@ -145,7 +145,7 @@ def test_your_operation_is_searched(monkeypatch):
     space = SearchSpace({**SMALL.ops, "spatial_squeeze_input": ("gap", "median")})
     searched = SearchBlock(8, space)
     searched(draw(2, 8, 4, 4)).sum().backward()
-    assert searched.shared.alpha.grad[list(EDGES).index("spatial_squeeze_input"), :2].all()
+    assert searched.shared_architecture.alpha.grad[list(EDGES).index("spatial_squeeze_input"), :2].all()
     assert any(genotype.spatial_squeeze_input == "median" for genotype in space)
 
 
@@ -188,7 +188,7 @@ def test_wrong_choices_are_refused():
         SMALL.columns(genotypes["sase"])
     with (
         pytest.raises(ValueError, match=r"wanted one column below \[3, 2, 2, 1, 2, 2\]"),
-        block(SMALL).shared.choose((0, 0, 0, 1, 0, 0)),
+        block(SMALL).shared_architecture.choose((0, 0, 0, 1, 0, 0)),
     ):
         pass
     with pytest.raises(UnknownNameError, match="unknown space 'relase'; did you mean release"):

@@ -45,7 +45,7 @@ class SearchConfig(Settings):
     data: str = setting("embedded", "a data set's name or an image folder; its training images are searched on")
     size: int | None = setting(None, "height and width of the images (default: the data's own)")
     images: int | None = setting(None, "training images to use, drawn by the seed (default: all)")
-    weight_share: float = setting(0.5, "share of these that trains the weights; the rest trains alpha")
+    train_portion: float = setting(0.5, "share of these that trains the weights; the rest trains alpha")
     augment: str = setting("cifar", 'of images: "cifar" (crop, flip), "imagenet" (resized crop, flip) or "none"')
     color_jitter: tuple[float, ...] | None = setting(None, "strengths of colour jitter")
     batch_size: int = setting(128, "images of each of the two batches of a step, over all processes")
@@ -82,7 +82,7 @@ class SearchConfig(Settings):
     tune_epochs: int = setting(1, "of the weights after each edge that a selection by perturbation decides")
     candidates: int = setting(100, "random genotypes that a selection by score compares with that of alpha")
 
-    plain: bool = setting(False, "evaluate operations one by one: the definition, slower")
+    reference: bool = setting(False, "evaluate operations one by one: the definition, slower")
     compile: bool = setting(False, "compile the blocks")
     channels_last: bool = setting(False, "NHWC memory")
     seed: int = setting(0, "of the split, the initial weights, alpha and the batches")
@@ -95,7 +95,7 @@ class SearchConfig(Settings):
         (("lr", "alpha_lr", "radius", "clip_grad", "stop_ratio", "max_loss"), *ABOVE_0),
         (("min_lr", "weight_decay", "alpha_weight_decay", "alpha_std", "beta", "entropy"), *NOT_NEGATIVE),
         (("momentum",), *FRACTION),
-        (("weight_share",), lambda v: 0 < v < 1, "a number between 0 and 1"),
+        (("train_portion",), lambda v: 0 < v < 1, "a number between 0 and 1"),
         (("alpha_betas",), lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers from 0 to below 1"),
         (("order",), lambda v: v in (1, 2), "1 or 2"),
         (("after",), lambda v: len(v) > 0, "one pattern or more"),

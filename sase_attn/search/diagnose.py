@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sase_attn.search.supernet.block import blocks_of, evaluated_plainly
+from sase_attn.search.supernet.block import blocks_of, reference_mode
 
 
-def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
+def diagnose(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
     """The parameter that is not finite, else the operation whose output is not though its input is, else the one whose
     gradient is; and if all are finite, the operation with the largest output. None if the network has no blocks.
 
@@ -48,7 +48,7 @@ def culprit(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
             x.register_hook(lambda gradient: None if _finite([gradient]) else backward.append(name))
         return x
 
-    with evaluated_plainly(model), torch.enable_grad():
+    with reference_mode(model), torch.enable_grad():
         handles = [op.register_forward_hook(after(name)) for name, op in names.items()]
         handles += [op.register_forward_pre_hook(before(name)) for name, op in names.items()]
         try:
@@ -72,7 +72,7 @@ def _operations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     inside: set[nn.Module] = set()
     for name, block in blocks_of(model):
         for edge, mixed in block.edges.items():
-            for op, title in zip(mixed, block.shared.columns[edge], strict=True):
+            for op, title in zip(mixed, block.shared_architecture.columns[edge], strict=True):
                 yield f"{title} of {edge} in {name or 'the block'}", op
                 inside |= set(op.modules())
     for name, module in model.named_modules():

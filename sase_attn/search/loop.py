@@ -14,7 +14,7 @@ from sase_attn.search.bilevel import Batch, Bilevel, DivergedError
 from sase_attn.search.checkpoint import FREE, NAME, SearchProgress, load_search
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.curvature import grown, largest_eigenvalue
-from sase_attn.search.diagnose import culprit
+from sase_attn.search.diagnose import diagnose
 from sase_attn.search.op_scales import op_scales
 from sase_attn.search.penalty import penalty
 from sase_attn.search.space import SearchSpace
@@ -81,7 +81,7 @@ class Searcher:
             clip_grad=config.clip_grad,
             max_loss=config.max_loss,
             penalty=self._penalty if config.beta or config.entropy else None,
-            explain=culprit,
+            explain=diagnose,
             reduce=ranks.mean,
         )
         self.progress = SearchProgress()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sase_attn.search.supernet.block import blocks_of, evaluated_plainly
+from sase_attn.search.supernet.block import blocks_of, reference_mode
 
 
 def op_scales(model: nn.Module, images: Tensor) -> dict[str, list[float]]:
@@ -32,7 +32,7 @@ def op_scales(model: nn.Module, images: Tensor) -> dict[str, list[float]]:
         for column, op in enumerate(mixed)
     ]
     try:
-        with evaluated_plainly(model), torch.no_grad():
+        with reference_mode(model), torch.no_grad():
             model(images)
     finally:
         for handle in handles:
@@ -40,7 +40,7 @@ def op_scales(model: nn.Module, images: Tensor) -> dict[str, list[float]]:
         with torch.no_grad():
             for buffer, value in buffers.items():
                 buffer.copy_(value)
-    edges = blocks[0].shared.columns if blocks else {}
+    edges = blocks[0].shared_architecture.columns if blocks else {}
     return {
         edge: [(total / count) ** 0.5 for total, count in (sums[edge, k] for k in range(len(names)))]
         for edge, names in edges.items()

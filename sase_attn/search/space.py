@@ -137,5 +137,5 @@ class _Blocks:
         block = SearchBlock(
             channels, self._space, self._architecture, rd_ratio=rd_ratio, size=size, device=device, dtype=dtype
         )
-        self._architecture = block.shared
+        self._architecture = block.shared_architecture
         return block

@@ -1,8 +1,8 @@
 """`SearchBlock`: the super-network of a SASE block, every edge a weighted sum of its operations (arXiv 2411.08333).
 
-Here is the definition: operations are evaluated one by one. `squeezes.py` and `shared.py` do their common work once,
-with the same results; agreement is tested in float64. Deviation from the release, whose semantics both have otherwise:
-weights of two mixed statistics start at (0.5, 0.5).
+`reference_forward` is the definition: it evaluates every operation by itself. `squeezes.py` and `excitations.py` do the
+operations' common work once, with the same results; agreement is tested in float64. Deviation from the release, whose
+semantics both have otherwise: weights of two mixed statistics start at (0.5, 0.5).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,8 +53,8 @@ class SearchBlock(nn.Module):
         channels: C.
         space: a `SearchSpace`.
         architecture: alpha of the network that the block is part of.
-        plain: evaluate operations one by one: slower, the definition. Transforms of `torch.func`, and compilers, get it
-            whatever this says.
+        reference: evaluate operations one by one: the definition, slower. Compilers and transforms of `torch.func` get
+            it whatever this says.
         rd_ratio, size: as `SASEBlock` takes them.
 
     Raises:
@@ -68,14 +68,14 @@ class SearchBlock(nn.Module):
         space: Space,
         architecture: Architecture | None = None,
         *,
-        plain: bool = False,
+        reference: bool = False,
         rd_ratio: float = 1 / 16,
         size: int | tuple[int, int] | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.plain = plain
+        self.reference = reference
         place: dict[str, Any] = dict(device=device, dtype=dtype)
         self.channels, self.residual = channels, bool(space.residual)
         self._op_args: dict[str, Any] = dict(rd_ratio=rd_ratio, size=size)
@@ -86,19 +86,19 @@ class SearchBlock(nn.Module):
         self.norm = BatchNorm2d(1, **place).requires_grad_(False)  # without affine weights, as the release searches
         if architecture is None:
             self.architecture = architecture = Architecture(space.ops, **place)
-        self._shared = (architecture,)  # in a tuple, so that it is registered in one block only
+        self._shared_architecture = (architecture,)  # in a tuple, so that it is registered in one block only
 
     @property
-    def shared(self) -> Architecture:
+    def shared_architecture(self) -> Architecture:
         """The architecture of the whole network."""
-        return self._shared[0]
+        return self._shared_architecture[0]
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
         compiled = torch.compiler.is_compiling() or backend.transformed()
-        if self.plain or self.shared.chosen is not None or compiled:
-            return self._plain(x)
-        weights = dict(zip(EDGES, self.shared.weights(), strict=True))
+        if self.reference or self.shared_architecture.chosen is not None or compiled:
+            return self.reference_forward(x)
+        weights = dict(zip(EDGES, self.shared_architecture.weights(), strict=True))
 
         def edge(name: str) -> Edge:
             return list(self.edges[name]), weights[name]
@@ -109,8 +109,9 @@ class SearchBlock(nn.Module):
         (spatial,) = excite([edge("spatial_excite")], place)
         return squeezes.gated(0.5 * mask + float(self.residual), 0.5 * spatial)
 
-    def _plain(self, x: Tensor) -> Tensor:
-        alpha, chosen = self.shared.weights(), self.shared.chosen
+    def reference_forward(self, x: Tensor) -> Tensor:
+        """x·(A_c + A_s)/2 + x of the mixtures (without + x where the space has no residual), operation by operation."""
+        alpha, chosen = self.shared_architecture.weights(), self.shared_architecture.chosen
 
         def edge(name: str, value: Tensor) -> Tensor:
             row = _ROWS[name]
@@ -136,7 +137,7 @@ class SearchBlock(nn.Module):
         Raises:
             ValueError: the genotype is not in the space.
         """
-        columns = columns_of(genotype, self.shared.columns, self.residual)
+        columns = columns_of(genotype, self.shared_architecture.columns, self.residual)
         weight = self.fuse.weight
         block = SASEBlock(self.channels, genotype, **self._op_args, device=weight.device, dtype=weight.dtype)
         state = {key: value for key, value in self.state_dict().items() if key.startswith(("fuse.", "norm."))}
@@ -153,16 +154,16 @@ def blocks_of(model: nn.Module) -> list[tuple[str, SearchBlock]]:
 
 
 @contextmanager
-def evaluated_plainly(model: nn.Module) -> Iterator[None]:
+def reference_mode(model: nn.Module) -> Iterator[None]:
     """Within the context operations are called one by one, so that their hooks are."""
-    before = [(block, block.plain) for _, block in blocks_of(model)]
+    before = [(block, block.reference) for _, block in blocks_of(model)]
     try:
         for block, _ in before:
-            block.plain = True
+            block.reference = True
         yield
     finally:
-        for block, plain in before:
-            block.plain = plain
+        for block, reference in before:
+            block.reference = reference
 
 
 def columns_of(genotype: Genotype, ops: Mapping[str, Sequence[str]], residual: bool) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ def architecture_of(model: nn.Module, space: SearchSpace) -> Architecture:
     Raises:
         ValueError: the network has no blocks, blocks of several architectures, or of another space.
     """
-    found = {id(block.shared): block.shared for _, block in blocks_of(model)}
+    found = {id(block.shared_architecture): block.shared_architecture for _, block in blocks_of(model)}
     if len(found) != 1:
         raise ValueError(
             "wanted super-network blocks that share one alpha, as attach(model, after=…, attn=space.block) makes them; "
@@ -83,7 +83,7 @@ def prepare(model: nn.Module, architecture: Architecture, config: SearchConfig) 
     """Draw alpha by the seed, choose the implementation of the blocks, and the memory format."""
     architecture.draw(generator(config.seed, ALPHA), config.alpha_std)
     for _, block in blocks_of(model):
-        block.plain = config.plain
+        block.reference = config.reference
         if config.compile:
             block.compile()
     if config.channels_last:
@@ -106,7 +106,7 @@ def divide(train: PartLoader, config: SearchConfig, ranks: Ranks) -> tuple[PartL
     if config.images is not None and config.images > total:
         raise ValueError(f"images: wanted at most the {total} training images of {config.data}, got {config.images}")
     order = torch.randperm(total, generator=generator(config.seed, SPLIT))[: config.images]
-    first = round(len(order) * config.weight_share)
+    first = round(len(order) * config.train_portion)
     parts = order[:first], order[first:]
     loaders = []
     for members, key, what in zip(parts, (WEIGHTS_ORDER, ALPHA_ORDER), ("weights", "alpha"), strict=True):
