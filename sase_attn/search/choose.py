@@ -107,7 +107,7 @@ def recalibrated(model: nn.Module, batches: Batches) -> Iterator[None]:
         with torch.no_grad():
             for count, (images, _) in enumerate(batches, start=1):
                 for norm in norms:
-                    norm.momentum = 1 / count  # the plain average of all batches
+                    norm.momentum = 1 / count  # the average of all batches
                 model(images)
         yield
     finally:
