@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sase_attn.training.result import write_text
+from sase_attn.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
@@ -22,7 +22,7 @@ def add_row(study: str, row: Row) -> None:
     kept = [old for old in read_rows(study) if (old["label"], old["seed"]) != (row["label"], row["seed"])]
     RESULTS.mkdir(exist_ok=True)
     rows = sorted([*kept, row], key=lambda r: (r["label"], r["seed"]))
-    write_text(RESULTS / f"{study}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    write_atomically(RESULTS / f"{study}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
 
 
 def put_rows(study: str, new: list[Row], replaces: Callable[[Row], bool]) -> None:
@@ -31,4 +31,4 @@ def put_rows(study: str, new: list[Row], replaces: Callable[[Row], bool]) -> Non
     place = next((index for index, row in enumerate(old) if replaces(row)), len(old))
     before, after = ([row for row in part if not replaces(row)] for part in (old[:place], old[place:]))
     RESULTS.mkdir(exist_ok=True)
-    write_text(RESULTS / f"{study}.jsonl", "".join(json.dumps(row) + "\n" for row in [*before, *new, *after]))
+    write_atomically(RESULTS / f"{study}.jsonl", "".join(json.dumps(row) + "\n" for row in [*before, *new, *after]))

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from sase_attn.files import write_json
 from sase_attn.search.bilevel import Batch, Bilevel
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.loop import Searcher
@@ -27,7 +28,7 @@ from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.block import SearchBlock
 from sase_attn.search.supernet.build import architecture_of, create_supernet, open_halves, prepare
 from sase_attn.training.distributed import ranks
-from sase_attn.training.result import commit, machine, write_text
+from sase_attn.training.result import commit, machine
 
 
 def agreement(device: torch.device) -> dict[str, float]:
@@ -132,7 +133,7 @@ def main() -> None:
     report["search"] = whole(args.data, left, args.device, args.folder)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     report |= {"device": name, "machine": machine(), "torch": torch.__version__, "commit": commit()}
-    write_text(Path("search_gpu.json"), json.dumps(report, indent=2) + "\n")
+    write_json("search_gpu.json", report)
     print(json.dumps(report, indent=2))
 
 

@@ -13,13 +13,12 @@ The block, with S squeezes and E excitations (SASE, arXiv 2411.08333):
 import json
 import os
 import random
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Self
 
 from sase_attn.errors import unknown_name
+from sase_attn.files import read_json, write_atomically
 from sase_attn.ops import RELEASE_OPS, get_op
 
 EDGES: dict[str, str] = {
@@ -112,7 +111,10 @@ class Genotype:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read `to_json`'s form. Raises ValueError for anything else."""
-        fields = json.loads(text)
+        return cls._from_object(json.loads(text))
+
+    @classmethod
+    def _from_object(cls, fields: object) -> Self:
         if not isinstance(fields, dict):
             raise ValueError(f"a genotype is a JSON object, got {type(fields).__name__}")
         try:
@@ -122,21 +124,12 @@ class Genotype:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON to `path`, atomically."""
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            temporary.write_text(self.to_json())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_atomically(path, self.to_json())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a JSON file that `save` wrote. Raises ValueError, naming the file, if it holds no genotype."""
-        try:
-            return cls.from_json(Path(path).read_text())
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
+        return read_json(path, cls._from_object)
 
     @classmethod
     def random(

@@ -2,13 +2,14 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, get_type_hints
 
 from sase_attn.errors import unknown_name
+from sase_attn.files import read_json
+from sase_attn.records import value_as
 
 Ranges = tuple[tuple[tuple[str, ...], Any, str], ...]
 
@@ -65,18 +66,31 @@ class Settings:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` wrote; fields that are missing take their defaults."""
+        """Read what `to_json` wrote. Missing fields take their defaults; those of a newer version give a warning."""
         values = json.loads(text)
-        try:
-            return cls().override(**values)
-        except TypeError:
-            raise ValueError(f"wanted a {cls.KIND} as a JSON object, got {type(values).__name__}") from None
+        if isinstance(values, dict):
+            known = {item.name for item in fields(cls)}
+            if unknown := [name for name in values if name not in known]:
+                warnings.warn(f"ignored unknown {cls.KIND} fields: {', '.join(unknown)}", stacklevel=2)
+            values = {name: value for name, value in values.items() if name in known}
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """From names and values, as a person writes them in a JSON file; fields that are missing take their defaults.
+
+        Raises:
+            ValueError: no mapping, or a value does not fit. UnknownNameError: a name is no field.
+        """
+        if not isinstance(values, Mapping):
+            raise ValueError(f"wanted a {cls.KIND} as a JSON object, got {type(values).__name__}")
+        return cls().override(**values)
 
     @classmethod
     def read(cls, name: str | os.PathLike[str], known: Mapping[str, Self]) -> Self:
-        """One of the known, or from a `.json` file. Raises UnknownNameError, or FileNotFoundError."""
+        """One of the known, or from a `.json` file. Raises UnknownNameError, FileNotFoundError, or ValueError."""
         if str(name).endswith(".json"):
-            return cls.from_json(Path(name).read_text(encoding="utf-8"))
+            return read_json(name, cls.from_dict)
         if name not in known:
             raise unknown_name(cls.KIND, name, known)
         return known[str(name)]
@@ -86,22 +100,16 @@ class Settings:
         return [item.name for item in fields(self) if getattr(self, item.name) != getattr(other, item.name)]
 
     def _checked(self, name: str, hint: Any, value: Any) -> Any:
-        for option in get_args(hint) if isinstance(hint, UnionType) else (hint,):
-            if option is NoneType and value is None:
-                return None
-            if option is float and isinstance(value, int | float) and not isinstance(value, bool):
-                return float(value)
-            if get_origin(option) is tuple and isinstance(value, list | tuple):
-                return tuple(self._checked(name, get_args(option)[0], item) for item in value)
-            if get_origin(option) is dict and isinstance(value, Mapping):
-                try:
-                    return json.loads(json.dumps(dict(value)))
-                except TypeError as error:
-                    raise ValueError(f"{self.KIND} field {name}: wanted values that JSON can hold: {error}") from None
-            if type(value) is option:
-                return value
-        wanted = getattr(hint, "__name__", None) if isinstance(hint, type) and not get_args(hint) else str(hint)
-        raise self.wrong(name, str(wanted), value)
+        try:
+            checked = value_as(hint, value)
+        except ValueError as error:
+            raise ValueError(f"{self.KIND} field {name}: {error}") from None
+        if not isinstance(checked, dict):
+            return checked
+        try:
+            return json.loads(json.dumps(checked))
+        except TypeError as error:
+            raise ValueError(f"{self.KIND} field {name}: wanted values that JSON can hold: {error}") from None
 
 
 def settings_fields(cls: type[Settings]) -> list[tuple[Field[Any], Any]]:

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from sase_attn.attentions.attention import Attention
 from sase_attn.block import SASEBlock
 from sase_attn.errors import unknown_name
+from sase_attn.files import write_atomically
 from sase_attn.insert.attach import Attached, absorbing, constant_gain
 
 StateDict = dict[str, Tensor]
@@ -200,11 +200,6 @@ def check_state_dict(weights: Mapping[str, Tensor], model: nn.Module, *, source:
 
 
 def write_safetensors(weights: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str]) -> None:
-    """Write a safetensors file under a temporary name in its folder, then rename it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        tensors = {key: value.contiguous() for key, value in weights.items()}
-        temporary.write_bytes(save(tensors, metadata={"format": "pt", **metadata}))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a safetensors file, atomically."""
+    tensors = {key: value.contiguous() for key, value in weights.items()}
+    write_atomically(path, save(tensors, metadata={"format": "pt", **metadata}))

@@ -127,7 +127,7 @@ def test_a_failing_write_leaves_the_old_picture(tmp_path, monkeypatch):
     path.write_text("old")
 
     def full(figure, file, **_):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)

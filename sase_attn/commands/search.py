@@ -1,15 +1,17 @@
 """`sase-attn search` and `sase-attn sweep`: flags from the fields of the configuration, what people want to know."""
 
 import argparse
-import json
 import re
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sase_attn.commands.arguments import add_command
 from sase_attn.commands.flags import add_flags, given_flags, summary
+from sase_attn.files import write_json
+from sase_attn.records import read_record
 from sase_attn.search.checkpoint import load_search
 from sase_attn.search.compare import Comparison, default_recipe
 from sase_attn.search.config import SEARCHES, SearchConfig
@@ -19,12 +21,25 @@ from sase_attn.search.run import search
 from sase_attn.search.seeds import agreement, search_seeds
 from sase_attn.search.sweep import SAMPLERS, sweep
 from sase_attn.training.distributed import ranks
-from sase_attn.training.result import write_text
 
 OPTIONS = "compare.json"
-# What `quick` compares, and what the other recipes do.
-_QUICK: dict[str, Any] = {"random": 1, "seeds": 3, "epochs": 4}
-_FULL: dict[str, Any] = {"random": 3, "seeds": 3, "epochs": 10}
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What a search is compared with at its end: so many random genotypes, and trainings of so many seeds and epochs.
+
+    `quick` leaves out the published genotypes.
+    """
+
+    quick: bool
+    random: int
+    seeds: int
+    epochs: int
+
+
+_QUICK = CompareOptions(quick=True, random=1, seeds=3, epochs=4)
+_FULL = CompareOptions(quick=False, random=3, seeds=3, epochs=10)
 _QUICK_NOTE = (
     "This is the quick recipe: a small network, small images, four epochs and a large alpha learning rate, to show the "
     "whole way in minutes. Trust it to run, not to rank: for a genotype to use, search with --recipe paper on your own "
@@ -114,13 +129,13 @@ def _search(args: argparse.Namespace) -> None:
             echo(f"  doubt: {line}")
         if args.compare:
             if group.is_main:
-                write_text(output / OPTIONS, json.dumps(options))
+                write_json(output / OPTIONS, asdict(options))
             try:
                 comparison = result.compare(
-                    random=options["random"],
-                    published=not options["quick"],
-                    seeds=range(options["seeds"]),
-                    epochs=options["epochs"],
+                    random=options.random,
+                    published=not options.quick,
+                    seeds=range(options.seeds),
+                    epochs=options.epochs,
                     jobs=args.jobs,
                     device=args.device,
                     echo=echo,
@@ -128,7 +143,7 @@ def _search(args: argparse.Namespace) -> None:
             except KeyboardInterrupt:
                 echo(f"search and comparison go on with\nsase-attn search --resume {output}")
                 raise
-            note = _QUICK_NOTE if options["quick"] else ""
+            note = _QUICK_NOTE if options.quick else ""
             _echo_comparison(comparison, echo, note)
             if group.is_main:
                 echo(f"report: {write_report(output, note)}")
@@ -136,22 +151,22 @@ def _search(args: argparse.Namespace) -> None:
         echo(f'from sase_attn import Genotype; genotype = Genotype.load("{(output / "genotype.json").resolve()}")')
 
 
-def _options(args: argparse.Namespace, output: Path, *, quick: bool) -> dict[str, Any]:
+def _options(args: argparse.Namespace, output: Path, *, quick: bool) -> CompareOptions:
     """What is compared: flags, else what the folder's search was started with, else the recipe's."""
     saved = output / OPTIONS
-    options = {"quick": quick, **(_QUICK if quick else _FULL)}
+    options = _QUICK if quick else _FULL
     if args.resume is not None and saved.is_file():
-        options = json.loads(saved.read_text(encoding="utf-8"))
+        options = read_record(saved, CompareOptions)
     for key in ("random", "seeds", "epochs"):
         value = getattr(args, f"compare_{key}")
         if value is not None:
             if value < (key != "random"):
                 args.error(f"--compare-{key}: expected at least {int(key != 'random')}, got {value}")
-            options[key] = value
+            options = replace(options, **{key: value})
     return options
 
 
-def _many(args: argparse.Namespace, config: SearchConfig, output: Path, options: dict[str, Any]) -> None:
+def _many(args: argparse.Namespace, config: SearchConfig, output: Path, options: CompareOptions) -> None:
     """Several seeds, how far they agree, and one comparison of what all of them found."""
     seeds = range(config.seed, config.seed + args.seeds)
 
@@ -165,11 +180,11 @@ def _many(args: argparse.Namespace, config: SearchConfig, output: Path, options:
     if args.compare:
         chosen = {f"found-seed{result.config['seed']}": result.found for result in results}
         first = SearchResult.load(output / f"seed{seeds[0]}")
-        others = {f"random-{seed}": first.space.random(seed) for seed in range(options["random"])}
+        others = {f"random-{seed}": first.space.random(seed) for seed in range(options.random)}
         comparison = first.compare(
             chosen | others,
-            seeds=range(options["seeds"]),
-            epochs=options["epochs"],
+            seeds=range(options.seeds),
+            epochs=options.epochs,
             jobs=args.jobs,
             device=args.device,
             echo=echo,

@@ -15,13 +15,13 @@ from torch import nn
 from sase_attn import share
 from sase_attn.commands.arguments import add_command, key_value
 from sase_attn.errors import unknown_name
+from sase_attn.files import write_atomically
 from sase_attn.insert.attach import Attached
 from sase_attn.tiling.block import TiledSE
 from sase_attn.tiling.convert import tile
 from sase_attn.tiling.measure import buffering
 from sase_attn.tiling.report import PRECISIONS, BufferingReport
 from sase_attn.training.loading import recipe_of
-from sase_attn.training.result import write_text
 from sase_attn.weights import check_state_dict, read_checkpoint
 
 _SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")
@@ -191,8 +191,8 @@ def _write(model: Any, report: BufferingReport, folder: Path) -> None:
         license=model.pretrained_cfg.get("license") or "apache-2.0",
         description=f"`{base}` with tiled squeeze-and-excite (https://arxiv.org/abs/2107.02145): {summary}.",
     )
-    write_text(folder / "buffering.json", report.to_json() + "\n")
-    write_text(folder / "buffering.txt", f"{report}\n")
+    write_atomically(folder / "buffering.json", report.to_json() + "\n")
+    write_atomically(folder / "buffering.txt", f"{report}\n")
 
 
 def _tiled_names(model: nn.Module) -> list[str]:

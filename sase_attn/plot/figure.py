@@ -1,10 +1,11 @@
 """What all pictures share: how a figure becomes a file, and the widths of texts. Never pyplot."""
 
 import os
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sase_attn.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,15 +53,13 @@ def write_figure(draw: "Callable[[], Figure]", path: Path) -> None:
     from matplotlib import rc_context, rcdefaults, rcParams
 
     suffix = path.suffix.lower()
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with rc_context():
-            rcdefaults()
-            rcParams.update(_SETTINGS)
-            draw().savefig(temporary, format=suffix[1:], dpi=200, metadata=_METADATA[suffix])
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with rc_context():
+        rcdefaults()
+        rcParams.update(_SETTINGS)
+        figure = draw()
+        write_atomically(
+            path, lambda file: figure.savefig(file, format=suffix[1:], dpi=200, metadata=_METADATA[suffix])
+        )
 
 
 def text_width(text: str, size: float, weight: str = "normal") -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sase_attn.records import record_from
 from sase_attn.search.config import SearchConfig
 from sase_attn.training.checkpoint import load_checkpoint
 
@@ -35,6 +36,6 @@ def load_search(folder: Path) -> tuple[SearchConfig, SearchProgress, dict[str, A
     """Configuration, progress and state of the search in a folder. Raises as `load_checkpoint` does."""
 
     def parsed(content: dict[str, Any]) -> tuple[SearchConfig, SearchProgress, dict[str, Any]]:
-        return SearchConfig.from_json(content["config"]), SearchProgress(**content["progress"]), content
+        return SearchConfig.from_json(content["config"]), record_from(SearchProgress, content["progress"]), content
 
     return load_checkpoint(folder / NAME, parsed)

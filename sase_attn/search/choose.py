@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sase_attn.files import write_atomically
 from sase_attn.genotype import Genotype
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
@@ -89,7 +90,7 @@ def read_scores(path: Path) -> dict[str, Scored]:
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        path.write_text(whole, encoding="utf-8")
+        write_atomically(path, whole)
     rows = [json.loads(line) for line in whole.splitlines()]
     return {row["genotype"]: Scored(Genotype.parse(row["genotype"]), row["top1"], row["loss"]) for row in rows}
 

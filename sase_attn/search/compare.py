@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from sase_attn.files import write_json
 from sase_attn.genotype import Genotype, genotypes
+from sase_attn.records import read_record
 from sase_attn.search.choose import Scorer
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.training import checkpoint
 from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import TrainResult, write_text
+from sase_attn.training.result import TrainResult
 from sase_attn.training.run import train
 
 NAME = "comparison.json"
@@ -88,8 +90,7 @@ class Comparison:
         path = Path(folder) / NAME
         if not path.is_file():
             return None
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return cls(**(values | {"rows": [Compared(**row) for row in values["rows"]]}))
+        return read_record(path, cls)
 
 
 def compared_genotypes(
@@ -187,7 +188,7 @@ def compare(
         versions=one.versions,
         commit=one.commit,
     )
-    write_text(folder / NAME, json.dumps(asdict(comparison), indent=2) + "\n")
+    write_json(folder / NAME, asdict(comparison))
     return comparison
 
 

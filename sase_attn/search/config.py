@@ -10,10 +10,10 @@ leaves out the channel squeeze `l2norm`, which is a constant and yet fills most 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from sase_attn.genotype import SPACES
+from sase_attn.records import read_record
 from sase_attn.search.bilevel import HVP
 from sase_attn.search.space import SearchSpace
 from sase_attn.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, NOT_NEGATIVE, Ranges, Settings, setting
@@ -121,10 +121,7 @@ class SearchConfig(Settings):
 
     def search_space(self) -> SearchSpace:
         """The space with the operations that are left. Raises as `SearchSpace` does."""
-        if self.space.endswith(".json"):
-            space = SearchSpace.from_json(Path(self.space).read_text(encoding="utf-8"))
-        else:
-            space = SearchSpace.get(self.space)
+        space = read_record(self.space, SearchSpace) if self.space.endswith(".json") else SearchSpace.get(self.space)
         return space.without(*self.without)
 
     def data_config(self) -> DataConfig:

@@ -10,6 +10,7 @@ import torch
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
+from sase_attn.files import write_atomically
 from sase_attn.search.bilevel import Batch, Bilevel, DivergedError
 from sase_attn.search.checkpoint import FREE, NAME, SearchProgress, load_search
 from sase_attn.search.config import SearchConfig
@@ -25,7 +26,6 @@ from sase_attn.training.checkpoint import check_same, write_checkpoint
 from sase_attn.training.data.open import Loader
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.interrupt import Interrupt
-from sase_attn.training.result import write_text
 
 
 class Searcher:
@@ -109,7 +109,7 @@ class Searcher:
         self._pace = log.Pace(self.ranks.device, config.epochs * self.data.weights.batches - done)
         if self.ranks.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / "config.json", config.to_json() + "\n")
+            write_atomically(self.folder / "config.json", config.to_json() + "\n")
             self._log = log.Log(self.folder, progress.log_bytes)
         try:
             if not resume:

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from sase_attn import __version__
+from sase_attn.files import write_json
 from sase_attn.genotype import EDGES, Genotype
+from sase_attn.records import read_record
 from sase_attn.search.checkpoint import load_search
 from sase_attn.search.choose import Scorer
 from sase_attn.search.compare import Build, Comparison, compare, compared_genotypes, default_recipe
@@ -21,7 +23,7 @@ from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.build import SearchData, architecture_of, create_supernet, open_halves, sample_batches
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import commit, machine, write_text
+from sase_attn.training.result import commit, machine
 
 NAME = "result.json"
 
@@ -179,7 +181,7 @@ class SearchResult:
         """Write `genotype.json` and `result.json` to the folder, each as a whole."""
         folder = Path(self.output)
         self.found.save(folder / "genotype.json")
-        write_text(folder / NAME, json.dumps(asdict(self), indent=2) + "\n")
+        write_json(folder / NAME, asdict(self))
 
     @classmethod
     def load(cls, folder: str | Path) -> "SearchResult":
@@ -187,9 +189,7 @@ class SearchResult:
         path = Path(folder) / NAME
         if not path.is_file():
             raise FileNotFoundError(f"no finished search in {folder}: {path} does not exist")
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["scores"] = [tuple(row) for row in values["scores"]]
-        return cls(**(values | {"output": str(folder)}))
+        return replace(read_record(path, cls), output=str(folder))
 
 
 def stable_since(genotypes: list[str]) -> int:

@@ -1,6 +1,5 @@
 """Several searches that differ in their seed, each in a process of its own, and how far they agree."""
 
-import json
 import os
 import subprocess
 import sys
@@ -11,11 +10,11 @@ from itertools import combinations
 from pathlib import Path
 from statistics import mean
 
+from sase_attn.files import write_atomically, write_json
 from sase_attn.genotype import EDGES
 from sase_attn.search.checkpoint import NAME as CHECKPOINT
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.result import SearchResult
-from sase_attn.training.result import write_text
 
 NAME = "seeds.json"
 
@@ -90,7 +89,7 @@ def search_seeds(
         if (folder / CHECKPOINT).exists():
             command += ["--resume", str(folder)]
         else:
-            write_text(file, config.override(seed=seed).to_json())
+            write_atomically(file, config.override(seed=seed).to_json())
             command += ["--recipe", str(file), "--output", str(folder)]
         command += ["--device", device] if device else []
         with (output / f"seed{seed}.log").open("a") as log:
@@ -105,5 +104,5 @@ def search_seeds(
     with ThreadPoolExecutor(jobs) as pool:
         results = list(pool.map(one, seeds))
     if len(results) > 1:
-        write_text(output / NAME, json.dumps(asdict(agreement(results)), indent=2) + "\n")
+        write_json(output / NAME, asdict(agreement(results)))
     return results

@@ -12,6 +12,7 @@ import torch
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import EDGES, SPACES, Genotype
 from sase_attn.ops import get_op
+from sase_attn.records import record_from
 from sase_attn.search.supernet.architecture import Architecture
 from sase_attn.search.supernet.block import SearchBlock, columns_of
 
@@ -111,10 +112,7 @@ class SearchSpace:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. Raises ValueError for anything else."""
-        fields = json.loads(text)
-        if not isinstance(fields, dict) or fields.keys() != {"ops", "residual"}:
-            raise ValueError('wanted a space as a JSON object with "ops" and "residual"')
-        return cls({edge: tuple(names) for edge, names in fields["ops"].items()}, fields["residual"])
+        return record_from(cls, json.loads(text))
 
 
 class _Blocks:

@@ -6,9 +6,7 @@ the generator that dropout draws from is seeded anew by (seed, step, rank) at ev
 rate is a function of the step.
 """
 
-import os
 import pickle
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from sase_attn.files import write_atomically
+from sase_attn.records import record_from
 from sase_attn.settings import Settings
 from sase_attn.training.recipes import Recipe
 
@@ -46,16 +46,8 @@ def save(folder: Path, state: dict[str, Any], progress: Progress, recipe: Recipe
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors, numbers and strings under a temporary name, force them to disk, and rename."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    """Write tensors, numbers and strings, atomically."""
+    write_atomically(path, lambda file: torch.save(content, file))
 
 
 def load(folder: Path) -> tuple[dict[str, Any], Progress, Recipe]:
@@ -67,7 +59,7 @@ def load(folder: Path) -> tuple[dict[str, Any], Progress, Recipe]:
     """
 
     def parsed(content: dict[str, Any]) -> tuple[dict[str, Any], Progress, Recipe]:
-        recipe, progress = Recipe.from_json(content.pop("recipe")), Progress(**content.pop("progress"))
+        recipe, progress = Recipe.from_json(content.pop("recipe")), record_from(Progress, content.pop("progress"))
         return content, progress, recipe
 
     return load_checkpoint(folder / NAME, parsed)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sase_attn.files import write_atomically
 from sase_attn.training import checkpoint
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import TrainResult, read_result, write_text
+from sase_attn.training.result import TrainResult, read_result
 from sase_attn.training.run import train
 
 
@@ -51,7 +52,7 @@ def train_apart(recipe: Recipe, folder: Path, threads: int, device: str | None =
     """One run to its end, new or resumed, in a process of its own. Raises ChildProcessError if it fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     file, log = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("json", "log"))
-    write_text(file, recipe.to_json())
+    write_atomically(file, recipe.to_json())
     command = [sys.executable, "-m", "sase_attn", "train", "--recipe", str(file), "--output", str(folder)]
     command += ["--resume"] * (folder / checkpoint.NAME).exists() + (["--device", device] if device else [])
     with log.open("a") as output:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from sase_attn.files import write_atomically
 from sase_attn.training import checkpoint, log
 from sase_attn.training.checkpoint import Progress
 from sase_attn.training.data.config import DataInfo, Loader
@@ -17,7 +18,7 @@ from sase_attn.training.evaluate import Metrics, evaluate
 from sase_attn.training.interrupt import Interrupt
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import TrainResult, read_result, save_model, save_weights, write_result, write_text
+from sase_attn.training.result import TrainResult, read_result, save_model, save_weights, write_result
 from sase_attn.training.step import Trainer
 
 Data = tuple[Loader, Loader, DataInfo]
@@ -58,7 +59,7 @@ class Loop:
         self.log = None
         if self.ranks.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / "recipe.json", self.recipe.to_json() + "\n")
+            write_atomically(self.folder / "recipe.json", self.recipe.to_json() + "\n")
             self.log = log.Log(self.folder, self.progress.log_bytes)
         try:
             if saved is None:

@@ -1,12 +1,11 @@
 """What a finished run leaves: `model/`, which timm loads, and `result.json` with the numbers and their regime."""
 
 import copy
-import json
 import os
 import platform
 import shutil
 import subprocess
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,8 @@ import torch
 from torch import nn
 
 from sase_attn import __version__, share
+from sase_attn.files import write_json
+from sase_attn.records import read_record
 from sase_attn.training.data.config import DataInfo
 from sase_attn.training.evaluate import Metrics
 from sase_attn.training.recipes import Recipe
@@ -59,11 +60,11 @@ def read_result(folder: Path) -> TrainResult | None:
     path = folder / NAME
     if not path.is_file():
         return None
-    return TrainResult(**(json.loads(path.read_text(encoding="utf-8")) | {"output": str(folder)}))
+    return replace(read_record(path, TrainResult), output=str(folder))
 
 
 def write_result(folder: Path, recipe: Recipe, metrics: Metrics, *, device: torch.device, **values: Any) -> TrainResult:
-    """Write `result.json`, under a temporary name first, and return it."""
+    """Write `result.json`, and return it."""
     result = TrainResult(
         output=str(folder),
         recipe=asdict(recipe),
@@ -79,15 +80,8 @@ def write_result(folder: Path, recipe: Recipe, metrics: Metrics, *, device: torc
         },
         commit=commit(),
     )
-    write_text(folder / NAME, json.dumps(asdict(result), indent=2) + "\n")
+    write_json(folder / NAME, asdict(result))
     return result
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name in its folder, then rename it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def save_weights(model: nn.Module, path: Path, recipe: Recipe) -> None:

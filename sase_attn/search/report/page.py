@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
+from sase_attn.files import write_atomically
 from sase_attn.search.compare import Comparison
 from sase_attn.search.op_scales import energy_shares
 from sase_attn.search.report import charts
 from sase_attn.search.result import SearchResult
 from sase_attn.training import log
-from sase_attn.training.result import write_text
 
 NAME = "report.html"
 _STYLE = """
@@ -43,7 +43,7 @@ def write_report(folder: str | Path, note: str = "") -> Path:
     folder = Path(folder)
     result, comparison = SearchResult.load(folder), Comparison.load(folder)
     path = folder / NAME
-    write_text(path, page(result, comparison, read_log(folder), note))
+    write_atomically(path, page(result, comparison, read_log(folder), note))
     return path
 
 

@@ -1,0 +1,150 @@
+"""Files are written as a whole, and JSON files are read with checks whose errors name the file."""
+
+import json
+import os
+from dataclasses import dataclass, field
+
+import pytest
+
+from sase_attn.errors import UnknownNameError, unknown_name
+from sase_attn.files import read_json, write_atomically, write_json
+from sase_attn.records import read_record, record_from, value_as
+from sase_attn.training import Recipe
+
+
+def write_to_handle(file):
+    file.write(b"new")
+
+
+@pytest.mark.parametrize("content", ["new", b"new", write_to_handle])
+def test_a_file_is_replaced_as_a_whole(tmp_path, content):
+    path = tmp_path / "file"
+    for target in (path, str(path)):
+        write_atomically(target, content)
+        assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+    (tmp_path / "plain").write_text("")
+    assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read it as they may any file
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch, broken):
+    def full(*arguments):
+        raise OSError("no space left")
+
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    monkeypatch.setattr(os, broken, full)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_function_that_fails_leaves_the_old_file_alone(tmp_path):
+    def half(file):
+        file.write(b"ha")
+        raise ValueError("not to be written")
+
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(ValueError, match="not to be written"):
+        write_atomically(path, half)
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_file_and_folder_are_forced_to_disk_in_this_order(tmp_path, monkeypatch):
+    done, (fsync, replace) = [], (os.fsync, os.replace)
+    kinds = {True: "folder", False: "file"}
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (done.append(kinds[os.path.isdir(f"/proc/self/fd/{number}")]), fsync(number))
+    )
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("rename"), replace(*paths)))
+    write_atomically(tmp_path / "file", "new")
+    assert done == ["file", "rename", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "Expecting value"),
+        (b'{"a": 1', "Expecting ',' delimiter"),
+        (b"\xff", "can't decode byte 0xff"),
+        (b"[" * 100_000, "recursion"),
+        (b'"x"', "wanted a JSON object, got str"),
+    ],
+)
+def test_errors_of_json_files_are_one_line_with_the_name(tmp_path, content, message):
+    path = tmp_path / "values.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        read_record(path, Measured)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_unknown_names_and_missing_files_keep_their_kind(tmp_path):
+    def refuse(value):
+        raise unknown_name("fruit", value, ["apple"])
+
+    write_json(tmp_path / "values.json", "aple")
+    with pytest.raises(UnknownNameError, match=r"values\.json: unknown fruit 'aple'; did you mean apple\?"):
+        read_json(tmp_path / "values.json", refuse)
+    with pytest.raises(FileNotFoundError, match="none.json"):
+        read_json(tmp_path / "none.json", refuse)
+
+
+@dataclass(frozen=True)
+class Measured:
+    label: str
+    value: float
+    pairs: list[tuple[str, int]]
+    parts: "list[Measured]" = field(default_factory=list)
+    note: str | None = None
+    of_seed: dict[str, float] = field(default_factory=dict)
+
+
+GOOD = {"label": "a", "value": 1, "pairs": [["x", 2]]}
+
+
+def test_records_are_read_with_their_types(tmp_path):
+    nested = GOOD | {"parts": [GOOD], "note": "n", "of_seed": {"0": 2}}
+    write_json(tmp_path / "values.json", nested | {"of_a_newer_version": [1]})
+    plain = Measured("a", 1.0, [("x", 2)])
+    found = read_record(tmp_path / "values.json", Measured)
+    assert found == Measured("a", 1.0, [("x", 2)], [plain], "n", {"0": 2.0})
+    assert type(found.value) is float and type(found.of_seed["0"]) is float
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": 3}, "field label: wanted str, got 3"),
+        ({"value": True}, "field value: wanted float, got True"),
+        ({"value": "1"}, "field value: wanted float, got '1'"),
+        ({"pairs": [["x", 2, 3]]}, r"field pairs: wanted tuple\[str, int\], got \['x', 2, 3\]"),
+        ({"pairs": "x"}, r"field pairs: wanted list\[tuple\[str, int\]\], got 'x'"),
+        ({"parts": [{"label": "b"}]}, "field parts: wanted a field value, got label"),
+        ({"note": 1}, r"field note: wanted str \| None, got 1"),
+        ({"of_seed": [1]}, r"field of_seed: wanted dict\[str, float\], got \[1\]"),
+        ({"of_seed": {"0": None}}, "field of_seed: wanted float, got None"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(change, message):
+    with pytest.raises(ValueError, match=message):
+        record_from(Measured, GOOD | change)
+
+
+def test_missing_fields_are_refused_and_unions_take_the_first_that_fits():
+    with pytest.raises(ValueError, match="wanted a field value, got label"):
+        record_from(Measured, {"label": "a"})
+    assert value_as(int | float, 1) == 1 and type(value_as(float | int, 1)) is float
+
+
+def test_a_recipe_of_a_newer_version_is_read_and_a_typing_error_refused(tmp_path):
+    newer = json.loads(Recipe.get("embedded").to_json()) | {"epocs": 3}
+    with pytest.warns(UserWarning, match="ignored unknown recipe fields: epocs"):
+        assert Recipe.from_json(json.dumps(newer)) == Recipe.get("embedded")
+    write_json(tmp_path / "mine.json", newer)
+    with pytest.raises(UnknownNameError, match=r"mine\.json: unknown recipe field 'epocs'; did you mean epochs"):
+        Recipe.get(str(tmp_path / "mine.json"))
+    write_json(tmp_path / "mine.json", {"epochs": "3"})
+    with pytest.raises(ValueError, match=r"mine\.json: recipe field epochs: wanted int, got '3'"):
+        Recipe.get(str(tmp_path / "mine.json"))
