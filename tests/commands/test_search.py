@@ -1,0 +1,165 @@
+"""`sase-attn search` and `sase-attn sweep` as people call them, on a tiny folder of images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import search_driver as driver
+import torch
+from checkout import ROOT
+
+from sase_attn import Genotype
+from sase_attn.commands.main import main
+from sase_attn.errors import UnknownNameError
+from sase_attn.search import SEARCHES, SearchConfig, SearchResult
+from sase_attn.search.compare import default_recipe
+from sase_attn.search.sweep import sweep
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TINY = ["--model-kwargs", "layers=[1,1,1]", "--images", "32", "--batch-size", "8", "--epochs", "1", "--order", "1"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return str(driver.image_folder(tmp_path_factory.mktemp("data") / "corners"))
+
+
+def command(data, *arguments):
+    return ["search", "--data", data, *TINY, "--without", "gsop", "--device", "cpu", *arguments]
+
+
+def test_a_search_from_the_command_line(data, tmp_path, capsys):
+    output = tmp_path / "run"
+    compare = ["--compare-seeds", "1", "--compare-epochs", "1", "--compare-random", "1"]
+    assert main(command(data, "--output", str(output), *compare)) == 0
+    out = capsys.readouterr().out
+    result = SearchResult.load(output)
+    assert f"genotype: {result.genotype}" in out and "no confident winner" in out and "Trust it to run" in out
+    assert {path.name for path in output.iterdir()} >= {
+        "genotype.json", "result.json", "config.json", "log.jsonl", "checkpoint.pt", "report.html", "comparison.json",
+    }  # fmt: skip
+    line = out.splitlines()[-1]
+    assert line.startswith("from sase_attn import Genotype") and "genotype.json" in line
+    scope = {}
+    exec(line, scope)
+    assert scope["genotype"] == result.found
+    before = (output / "log.jsonl").read_bytes()
+    (output / "report.html").unlink()
+    assert main(["search", "--resume", str(output), "--device", "cpu"]) == 0  # finished: what is missing is made
+    assert (output / "report.html").exists() and (output / "log.jsonl").read_bytes() == before
+    table = [line for line in out.splitlines() if line.startswith(("found  ", "plain  ", "random-0  "))]
+    assert len(table) == 3 and set(table) <= set(capsys.readouterr().out.splitlines())
+
+
+def test_several_seeds_and_their_agreement(data, tmp_path, capsys):
+    output = tmp_path / "seeds"
+    assert main(command(data, "--output", str(output), "--seeds", "2", "--jobs", "2", "--no-compare")) == 0
+    out = capsys.readouterr().out
+    assert out.count("% of pairs of seeds agree") == 6
+    found = [SearchResult.load(output / f"seed{seed}") for seed in (0, 1)]
+    assert [result.config["seed"] for result in found] == [0, 1] and found[0].alpha != found[1].alpha
+    saved = json.loads((output / "seeds.json").read_text())
+    assert saved["genotypes"] == {"0": found[0].genotype, "1": found[1].genotype}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--recipe", "quik"], 2, "unknown search 'quik'; did you mean quick"),
+        (["--model", "resnet20_cifr"], 2, "unknown model 'resnet20_cifr'; did you mean resnet20_cifar"),
+        (["--model", "sase_resnet20"], 1, "has SASE blocks already"),
+        (["--without", "gapp"], 2, "unknown operation of the space 'gapp'"),
+        (["--order", "3"], 1, "search field order: wanted 1 or 2, got 3"),
+        (["--data", "nowhere/at/all"], 1, "no such image folder"),
+        (["--resume", "nowhere"], 1, "nothing to resume"),
+        (["--resume", "nowhere", "--seeds", "2"], 2, "leave out --recipe, --output and --seeds"),
+        (["--seeds", "0"], 2, "expected at least 1"),
+        (["--compare-seeds", "0"], 2, "--compare-seeds: expected at least 1, got 0"),
+        (["--images", "7000"], 1, "images: wanted at most the 6000 training images of embedded"),
+    ],
+)
+def test_errors_are_one_line(arguments, code, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", "--device", "cpu", *arguments]) == code
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and message in err
+    assert not list(tmp_path.glob("runs/*/checkpoint.pt"))
+
+
+def test_missing_extras_are_named_before_the_search(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sase_attn.commands.search.find_spec", lambda name: None)
+    assert main(command(data, "--output", str(tmp_path / "run"))) == 1
+    assert 'needs scipy and matplotlib: pip install "sase-attn[search]"' in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_arguments_of_one_model_are_not_those_of_another(capsys):
+    assert main(["search", "--model", "resnet18", "--show"]) == 0
+    config = SearchConfig.from_json(capsys.readouterr().out)
+    assert config.model == "resnet18" and config.model_kwargs == {} and SEARCHES["quick"].model_kwargs
+
+
+@pytest.fixture(scope="module")
+def swept(data):
+    config = driver.tiny(data, model_kwargs={"layers": [1, 1, 1]}, without=["gsop"])
+    return config, default_recipe(config, 1)
+
+
+def test_a_sweep_goes_on_where_it_was(swept, tmp_path):
+    config, recipe = swept
+    first = sweep(config, recipe, tmp_path / "s", trials=2, sampler="random", device="cpu", echo=lambda line: None)
+    assert len(first) == 2 and all(trial.genotype in config.search_space() for trial in first)
+    lines = []
+    more = sweep(config, recipe, tmp_path / "s", trials=3, device="cpu", echo=lines.append)
+    assert len(more) == 3 and len(lines) == 1 and {t.number for t in more} == {0, 1, 2}
+    assert [t.top1 for t in more] == sorted((t.top1 for t in more), reverse=True)
+    for trial in more:
+        result = json.loads((tmp_path / "s" / f"trial{trial.number}" / "result.json").read_text())
+        assert result["top1"] == trial.top1 and result["recipe"]["model_kwargs"]["attn"] == str(trial.genotype)
+    with pytest.raises(ValueError, match="has another space"):
+        sweep(config.override(without=[]), recipe, tmp_path / "s", trials=4, device="cpu")
+    with pytest.raises(UnknownNameError, match="unknown sampler 'tp'; did you mean tpe"):
+        sweep(config, recipe, tmp_path / "s", trials=4, sampler="tp")
+
+
+def worker(folder, data, trials):
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        f"sys.path.insert(0, {str(Path(driver.__file__).parent)!r})\n"
+        "import search_driver as driver\n"
+        "from sase_attn.search.compare import default_recipe\n"
+        "from sase_attn.search.sweep import sweep\n"
+        f"config = driver.tiny({data!r}, model_kwargs={{'layers': [1, 1, 1]}}, without=['gsop'])\n"
+        "recipe = default_recipe(config, 6).override(batch_size=8)\n"
+        f"print('DONE', len(sweep(config, recipe, {str(folder)!r}, trials={trials}, device='cpu')), flush=True)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code.replace("{epochs}", "6")], env=environment, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_a_killed_worker_loses_nothing(data, tmp_path):
+    folder = tmp_path / "sweep"
+    killed = worker(folder, data, 2)
+    log, deadline = folder / "trial0" / "log.jsonl", time.monotonic() + 90
+    while not (log.exists() and log.read_text().count('"epoch",') >= 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    epochs = torch.load(folder / "trial0" / "checkpoint.pt", weights_only=True)["progress"]["epoch"]
+    rows = log.read_text().splitlines()
+    assert 1 <= epochs < 6
+    workers = [worker(folder, data, 2) for _ in range(2)]
+    assert [w.communicate(timeout=300)[0].splitlines()[-1][:4] for w in workers] == ["DONE", "DONE"]
+    assert {path.name for path in folder.glob("trial?")} == {"trial0", "trial1"}
+    kept = [row for row in rows if json.loads(row)["epoch"] < epochs]
+    assert log.read_text().splitlines()[: len(kept)] == kept  # it went on, it did not begin again
+    for number in (0, 1):
+        result = json.loads((folder / f"trial{number}" / "result.json").read_text())
+        assert Genotype.parse(result["recipe"]["model_kwargs"]["attn"]) in driver.tiny(data).search_space()

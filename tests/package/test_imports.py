@@ -1,0 +1,175 @@
+"""Imports inside the package only point down, and importing it imports no extra."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+
+import sase_attn
+
+PACKAGE = Path(sase_attn.__file__).parent
+
+# From the bottom up. A module imports those of lower lines only; modules of one line do not import each other.
+LAYERS = [
+    {"errors", "lock"},
+    {"files"},
+    {"records"},
+    {"settings"},
+    {"kernels"},
+    {"statistics"},
+    {"ops"},
+    {"genotype"},
+    {"plot", "block"},
+    {"attentions"},
+    {"insert", "describe"},
+    {"fusion", "tiling"},
+    {"weights"},
+    {"models"},
+    {"share"},
+    {"training"},
+    {"search", "synthesis", "detection"},
+    {"commands"},
+    {"__main__"},
+]
+OPS_LAYERS = [
+    {"op", "functional"},
+    {"layers"},
+    {"reductions", "gsop"},
+    {"together"},
+    {"normalised"},
+    {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
+    {"registry"},
+]
+INSERT_LAYERS = [{"squeeze_excite", "meta_forward"}, {"attach", "kinds", "channels"}, {"replace"}]
+TILING_LAYERS = [{"block", "dataflow"}, {"convert", "report"}, {"measure"}]
+FUSION_LAYERS = [{"folding", "tails"}, {"training"}, {"fuse"}]
+INNER_LAYERS = {"ops": OPS_LAYERS, "insert": INSERT_LAYERS, "tiling": TILING_LAYERS, "fusion": FUSION_LAYERS}
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {dotted(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imported(module: str, source: str) -> Iterator[str]:
+    """Every `sase_attn…` that a source imports, wherever it does so; what is no module keeps its name at the end."""
+    package = module if module in FILES and FILES[module].name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            names = [value.value for value in node.args if isinstance(value, ast.Constant)]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "sase_attn")
+
+
+def level(name: str, layers: list[set[str]]) -> int | None:
+    return next((index for index, layer in enumerate(layers) if name in layer), None)
+
+
+def problems(module: str, source: str) -> list[str]:
+    """What is wrong with the imports of a module."""
+    own = module.split(".")[1:]
+    if not own:
+        return []  # the package itself may import everything
+    found = []
+    for name in imported(module, source):
+        target = name.split(".")[1:]
+        if target == ["__version__"]:
+            continue
+        if not target or level(target[0], LAYERS) is None:
+            found.append(f"{module} imports {name}: name the module that defines it")
+        elif target[0] != own[0]:
+            if level(own[0], LAYERS) is not None and level(target[0], LAYERS) >= level(own[0], LAYERS):
+                found.append(f"{module} imports {name}, which is not below it")
+        elif own[0] in INNER_LAYERS and len(own) > 1:
+            layers = INNER_LAYERS[own[0]]
+            inner = level(target[1], layers) if len(target) > 1 else None
+            if inner is None:
+                found.append(f"{module} imports {name}: name the module inside {own[0]} that defines it")
+            elif level(own[1], layers) is not None and inner >= level(own[1], layers):
+                found.append(f"{module} imports {name}, which is not below it")
+    return found
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_point_down(module):
+    assert not problems(module, FILES[module].read_text())
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if "." in module])
+def test_every_module_has_its_place(module):
+    _, top, *rest = module.split(".")
+    assert level(top, LAYERS) is not None, f"{module} is new: place {top!r} in LAYERS, above all that it imports"
+    if top in INNER_LAYERS and rest:
+        assert level(rest[0], INNER_LAYERS[top]) is not None, f"{module} is new: place {rest[0]!r} in INNER_LAYERS"
+
+
+@pytest.mark.parametrize(
+    "module, source, wrong",
+    [
+        ("sase_attn.genotype", "from sase_attn.ops import get_op", False),
+        ("sase_attn.genotype", "from sase_attn.errors import unknown_name", False),
+        ("sase_attn.ops.layers", "from sase_attn import statistics", False),
+        ("sase_attn.ops.layers", "from sase_attn.ops import functional", False),
+        ("sase_attn.models.a", "from sase_attn.models.b import c", False),
+        ("sase_attn.commands.main", "from sase_attn import __version__, models", False),
+        ("sase_attn", "from sase_attn.commands.main import main", False),
+        ("sase_attn.statistics", "def f():\n    from sase_attn.ops import create_op", True),
+        ("sase_attn.statistics", "if True:\n    import sase_attn.ops.layers as layers", True),
+        ("sase_attn.genotype", "from sase_attn import block", True),
+        ("sase_attn.genotype", "from . import block", True),
+        ("sase_attn.ops.layers", "from ..genotype import Genotype", True),
+        ("sase_attn.block", "from sase_attn.plot import draw_genotype", True),
+        ("sase_attn.block", "import sase_attn", True),
+        ("sase_attn.block", "from sase_attn import create_op", True),
+        ("sase_attn.block", "from importlib import import_module\nimport_module('sase_attn.share')", True),
+        ("sase_attn.ops.op", "from sase_attn.ops import functional", True),
+        ("sase_attn.ops.layers", "from sase_attn.ops.registry import create_op", True),
+        ("sase_attn.ops.gsop", "from sase_attn.ops.reductions import GAP", True),
+        ("sase_attn.ops.gsop", "from .reductions import GAP", True),
+        ("sase_attn.ops.gsop", "from sase_attn.ops import Op", True),
+        ("sase_attn.insert.attach", "from sase_attn.insert.replace import replace", True),
+        ("sase_attn.insert.replace", "from sase_attn.insert.squeeze_excite import describe_se", False),
+        ("sase_attn.errors", "from sase_attn import statistics", True),
+    ],
+)
+def test_the_rule_itself(module, source, wrong):
+    assert bool(problems(module, source)) == wrong
+
+
+def test_importing_the_package_imports_no_extra():
+    text = (ROOT / "pyproject.toml").read_text()
+    requirements = {
+        re.split(r"[^\w.-]", requirement)[0].replace("-", "_")
+        for group in tomllib.loads(text)["project"]["optional-dependencies"].values()
+        for requirement in group
+    } - {"sase_attn"}
+    assert {"matplotlib", "onnx", "pytest"} <= requirements
+    code = (
+        "import json, sys, torch, timm, huggingface_hub, safetensors.torch\n"
+        "before = set(sys.modules)\n"
+        "import sase_attn\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(result.stdout))
+    assert "sase_attn" in loaded
+    assert not loaded & requirements

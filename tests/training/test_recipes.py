@@ -1,0 +1,150 @@
+"""Recipes and the flags of `sase-attn train` and `sase-attn evaluate`, which are their fields."""
+
+import argparse
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+import training_driver as driver
+from torch import nn
+
+from sase_attn.commands.train import add_parsers
+from sase_attn.errors import UnknownNameError
+from sase_attn.training import RECIPES, Recipe
+from sase_attn.training.distributed import Ranks
+from sase_attn.training.step import Trainer
+
+CPU = Ranks(0, 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_survive_json(name):
+    recipe = RECIPES[name]
+    assert Recipe.from_json(recipe.to_json()) == recipe == Recipe.get(name)
+    other = recipe.override(color_jitter=[0.1, 0.2], model_kwargs={"layers": (1, 1)}, lr=1)
+    assert other.color_jitter == (0.1, 0.2) and other.lr == 1.0 and Recipe.from_json(other.to_json()) == other
+    assert set(recipe.differences(other)) >= {"model_kwargs", "lr"}
+
+
+def test_imagenet_recipes_are_the_paper_and_the_script():
+    paper, script = RECIPES["imagenet"], RECIPES["imagenet-release"]
+    assert (paper.epochs, paper.batch_size, paper.lr, paper.weight_decay, paper.min_lr) == (100, 128, 0.05, 1e-4, 0)
+    assert set(paper.differences(script)) == {"lr", "label_smoothing", "color_jitter", "clip_grad"}
+    optimizer = Trainer(paper.override(model="resnet20_cifar"), nn.Linear(2, 2), CPU, 10).optimizer
+    assert isinstance(optimizer, torch.optim.SGD) and not optimizer.defaults["nesterov"]
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {1e-4}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epoch": 3}, "unknown recipe field 'epoch'; did you mean epochs"),
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg'; did you mean sgd"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean cosine"),
+        ({"epochs": "3"}, "recipe field epochs: wanted int, got '3'"),
+        ({"epochs": True}, "recipe field epochs: wanted int, got True"),
+        ({"lr": -1.0}, "recipe field lr: wanted a number above 0, got -1.0"),
+        ({"lr": float("nan")}, "recipe field lr: wanted a number above 0, got nan"),
+        ({"momentum": 1.0}, "recipe field momentum: wanted a number from 0 to below 1"),
+        ({"freeze": "conv1"}, "recipe field freeze: wanted tuple"),
+        ({"model_kwargs": {"x": nn.ReLU}}, "recipe field model_kwargs: wanted values that JSON can hold"),
+        ({"warmup_epochs": 12}, "recipe field warmup_epochs: wanted a schedule and fewer than 12 epochs"),
+    ],
+)
+def test_wrong_recipes_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe().override(**values)
+
+
+def test_unknown_recipe():
+    with pytest.raises(UnknownNameError, match=r"unknown recipe 'cifr'; did you mean cifar\?"):
+        Recipe.get("cifr")
+    with pytest.raises(ValueError, match="wanted a recipe as a JSON object, got list"):
+        Recipe.from_json("[1]")
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser(prog="sase-attn")
+    add_parsers(parser.add_subparsers())
+    return parser.parse_args(arguments)
+
+
+def test_every_field_is_a_flag(capsys):
+    args = parse(
+        *[
+            "train",
+            "--recipe",
+            "cifar",
+            "--show",
+            "--epochs",
+            "3",
+            "--lr",
+            "0.2",
+            "--no-decay-all",
+            "--freeze",
+            "a.*",
+            "b",
+            "--color-jitter",
+            "0.1",
+            "0.2",
+        ],
+        *[
+            "--model-kwargs",
+            "layers=[1,1,1]",
+            "genotype=sase",
+            "--ema-decay",
+            "none",
+            "--clip-grad",
+            "2",
+            "--init-from",
+            "pretrained",
+        ],
+    )
+    args.run(args)
+    recipe = Recipe.from_json(capsys.readouterr().out)
+    assert recipe == RECIPES["cifar"].override(
+        epochs=3,
+        lr=0.2,
+        decay_all=False,
+        freeze=["a.*", "b"],
+        color_jitter=[0.1, 0.2],
+        model_kwargs={"layers": [1, 1, 1], "genotype": "sase"},
+        clip_grad=2.0,
+        init_from="pretrained",
+    )
+    with pytest.raises(SystemExit):
+        parse("train", "--help")
+    text = capsys.readouterr().out
+    assert all(f"--{item.name.replace('_', '-')}" in text for item in fields(Recipe))
+    args = parse("train", "--recipe", "embeded", "--show")
+    with pytest.raises(UnknownNameError, match="did you mean embedded"):
+        args.run(args)
+
+
+def test_train_and_evaluate_by_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sase_attn.training.run.open_recipe_data", lambda recipe, group: driver.data(recipe))
+    monkeypatch.setattr("sase_attn.commands.train.open_recipe_data", lambda recipe, group: driver.data(recipe))
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.json").write_text(driver.TINY.override(model_kwargs={"layers": [1, 1, 1]}).to_json())
+    args = parse("train", "--recipe", "tiny.json", "--device", "cpu", "--epochs", "1", "--warmup-epochs", "0")
+    args.run(args)
+    out = capsys.readouterr().out
+    folder = Path("runs/tiny-resnet20_cifar-seed0")
+    assert f"files: {folder}" in out and "epoch 1/1" in out and "model=resnet20_cifar" in out
+    scope = {}
+    exec(out.splitlines()[-1], scope)  # noqa: S102 (the printed line)
+    assert sum(p.numel() for p in scope["model"].parameters()) > 0
+    result = json.loads((folder / "result.json").read_text())
+    for source in (folder, folder / "model", folder / "best.safetensors", folder / "checkpoint.pt"):
+        args = parse("evaluate", str(source), "--json", "--device", "cpu")
+        args.run(args)
+        row = json.loads(capsys.readouterr().out)
+        assert (row["top1"], row["count"], row["data"]) == (result["top1"], 24, "synthetic"), source
+    args = parse("train", "--output", str(folder), "--resume", "--device", "cpu")  # the recipe is the run's own
+    args.run(args)
+    assert f"top-1 {result['top1']:.2f} %" in capsys.readouterr().out
+    args = parse("evaluate", "nowhere/model", "--device", "cpu")
+    with pytest.raises(FileNotFoundError, match="no such file or folder: nowhere/model"):
+        args.run(args)
