@@ -1,8 +1,6 @@
 """Several searches that differ in their seed, each in a process of its own, and how far they agree."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,6 +13,7 @@ from sase_attn.genotype import EDGES
 from sase_attn.search.checkpoint import NAME as CHECKPOINT
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.result import SearchResult
+from sase_attn.training.jobs import run_apart
 
 NAME = "seeds.json"
 
@@ -85,18 +84,13 @@ def search_seeds(
 
     def one(seed: int) -> SearchResult:
         folder, file = output / f"seed{seed}", output / f"seed{seed}.json"
-        command = [sys.executable, "-m", "sase_attn", "search", "--no-compare"]
+        arguments = ["search", "--no-compare", *(["--device", device] if device else [])]
         if (folder / CHECKPOINT).exists():
-            command += ["--resume", str(folder)]
+            arguments += ["--resume", str(folder)]
         else:
             write_atomically(file, config.override(seed=seed).to_json())
-            command += ["--recipe", str(file), "--output", str(folder)]
-        command += ["--device", device] if device else []
-        with (output / f"seed{seed}.log").open("a") as log:
-            environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-            done = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        if done.returncode:
-            raise ChildProcessError(f"the search with seed {seed} ended with code {done.returncode}: see {log.name}")
+            arguments += ["--recipe", str(file), "--output", str(folder)]
+        run_apart(arguments, output / f"seed{seed}.log", threads=threads)
         result = SearchResult.load(folder)
         echo(f"seed {seed}: {result.genotype} after {result.seconds:.0f} s")
         return result

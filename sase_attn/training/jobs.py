@@ -53,14 +53,30 @@ def train_apart(recipe: Recipe, folder: Path, threads: int, device: str | None =
     folder.parent.mkdir(parents=True, exist_ok=True)
     file, log = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("json", "log"))
     write_atomically(file, recipe.to_json())
-    command = [sys.executable, "-m", "sase_attn", "train", "--recipe", str(file), "--output", str(folder)]
-    command += ["--resume"] * (folder / checkpoint.NAME).exists() + (["--device", device] if device else [])
-    with log.open("a") as output:
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    if done.returncode:
-        last = (log.read_text(errors="replace").splitlines() or [""])[-1]
-        raise ChildProcessError(f"the run in {folder} ended with code {done.returncode}: {last} (see {log})")
+    arguments = ["train", "--recipe", str(file), "--output", str(folder)]
+    arguments += ["--resume"] * (folder / checkpoint.NAME).exists() + (["--device", device] if device else [])
+    run_apart(arguments, log, threads=threads)
     result = read_result(folder)
     assert result is not None
     return result
+
+
+def run_apart(arguments: Sequence[str], log: Path, *, threads: int) -> None:
+    """Run a command of `sase-attn` to its end, in a process of its own with so many threads.
+
+    Args:
+        arguments: of the command, its name first.
+        log: the file to which its output is added.
+        threads: of OpenMP.
+
+    Raises:
+        ChildProcessError: it failed; the message has the last line of its output, and names the log.
+    """
+    with log.open("a") as output:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        command = [sys.executable, "-m", "sase_attn", *arguments]
+        done = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    if done.returncode:
+        last = (log.read_text(errors="replace").splitlines() or [""])[-1]
+        words = " ".join(arguments)
+        raise ChildProcessError(f"sase-attn {words} ended with code {done.returncode}: {last} (see {log})")
