@@ -10,18 +10,19 @@ is exact for that optimizer without gradient clipping. The last term is a finite
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp
 
 from sase_attn.errors import unknown_name
+from sase_attn.search.hvp import HVP, exact, finite_difference
+from sase_attn.search.restore import restored
+from sase_attn.search.virtual_step import check_sgd, sgd_settings, virtual_step
 
 Batch = tuple[Tensor, Tensor]
-HVP = ("fd", "exact")
+"""Images (B, C, H, W) and their classes (B,)."""
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,14 @@ class Bilevel:
         if alpha not in names:
             raise ValueError("alpha is not a parameter of the model")
         if order == 2:
-            for group in optimizer.param_groups:
-                for key in ("nesterov", "dampening", "maximize"):
-                    if group.get(key):
-                        raise ValueError(f"the second order takes plain SGD with momentum, got {key}={group[key]}")
+            check_sgd(optimizer)
         self.model, self.alpha, self.alpha_name = model, alpha, names[alpha]
         self.optimizer, self.alpha_optimizer, self.criterion = optimizer, alpha_optimizer, criterion
         self.max_loss, self.penalty, self.explain = max_loss, penalty, explain
         self.order, self.hvp, self.radius, self.clip_grad, self.reduce = order, hvp, radius, clip_grad, reduce
-        self.names = [names[p] for p in names if p is not alpha and p.requires_grad]
+        self.weight_names = [names[p] for p in names if p is not alpha and p.requires_grad]
         self.weights: list[Tensor] = [p for p in names if p is not alpha and p.requires_grad]
-        self._sgd_settings()
+        sgd_settings(optimizer, self.weight_names, self.weights)
 
     def step(self, train: Batch, val: Batch) -> StepReport:
         """A step of alpha on `val`, then one of the weights on `train`, in train mode.
@@ -154,26 +152,23 @@ class Bilevel:
 
         Weights and buffers are what they were before, to the bit.
         """
-        with self._buffers_kept():
+        with restored(self.model.buffers()):
             if self.order == 1:
                 loss = self._loss(val)
                 value = self._checked(loss, val)
                 (first,) = torch.autograd.grad(loss, [self.alpha])
                 self.reduce([first])
                 return self._finite(first, val), torch.zeros_like(first), value
-            backup = [w.detach().clone() for w in self.weights]
-            try:
+            with restored(self.weights):
                 rates = self._virtual_step(train)
                 loss = self._loss(val)
                 value = self._checked(loss, val)
                 first, *v = self._gradients(loss, [self.alpha, *self.weights])
                 self.reduce([first, *v])
                 self._finite(first, val)
-            finally:
-                self._restore(backup)
             # ξ differs between parameter groups, so it is part of the direction.
             direction = torch._foreach_mul(v, rates)
-            second = self._exact(train, direction) if self.hvp == "exact" else self._difference(train, direction)
+            second = self._second_order(train, direction)
             self.reduce([second])
             return first - self._finite(second, train), second, value
 
@@ -200,58 +195,23 @@ class Bilevel:
         self._checked(loss, train)
         grads = self._gradients(loss, self.weights)
         self.reduce(grads)
-        rates, settings = [], self._sgd_settings()
-        with torch.no_grad():
-            for weight, g in zip(self.weights, grads, strict=True):
-                group = settings[weight]
-                step = g + group["weight_decay"] * weight
-                buffer = self.optimizer.state.get(weight, {}).get("momentum_buffer")
-                if buffer is not None:
-                    step = step + group["momentum"] * buffer
-                rates.append(float(group["lr"]))
-                weight.sub_(step, alpha=rates[-1])
-        return rates
+        settings = sgd_settings(self.optimizer, self.weight_names, self.weights)
+        return virtual_step(self.optimizer, settings, self.weights, grads)
 
-    def _difference(self, train: Batch, direction: Sequence[Tensor]) -> Tensor:
-        """∇²_{α,w} L · direction by central difference; the weights come back from a copy."""
-        norm = torch.stack(torch._foreach_norm(list(direction))).norm()
-        if norm == 0:
-            return torch.zeros_like(self.alpha)
-        epsilon = (self.radius / norm).item()
-        backup = [w.detach().clone() for w in self.weights]
-        sides = []
-        try:
-            for sign in (epsilon, -epsilon):
-                with torch.no_grad():
-                    for weight, start, d in zip(self.weights, backup, direction, strict=True):
-                        weight.copy_(torch.add(start, d, alpha=sign))
-                with self._weights_fixed():
-                    (side,) = torch.autograd.grad(self._loss(train), [self.alpha])
-                sides.append(side)
-        finally:
-            self._restore(backup)
-        return (sides[0] - sides[1]) / (2 * epsilon)
-
-    def _exact(self, train: Batch, direction: Sequence[Tensor]) -> Tensor:
-        """∇²_{α,w} L · direction as the forward-mode derivative of ∇_α L.
-
-        Not the other way round: reverse over forward mode is wrong through batch norm in torch 2.13 and 2.15.
-        """
+    def _second_order(self, train: Batch, direction: Sequence[Tensor]) -> Tensor:
+        """∇²_{α,w} L_train · direction."""
+        if self.hvp == "fd":
+            return finite_difference(lambda: self._loss(train), self.alpha, self.weights, direction, radius=self.radius)
         images, targets = train
-        buffers = dict(self.model.named_buffers())
-
-        def loss(alpha: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
-            copies = {name: buffer.clone() for name, buffer in buffers.items()}  # batch norm writes into them
-            values = {self.alpha_name: alpha, **dict(zip(self.names, weights, strict=True)), **copies}
-            return self.criterion(functional_call(self.model, values, (images,)), targets)
-
-        def gradient(*weights: Tensor) -> Tensor:
-            result: Tensor = grad(loss)(self.alpha.detach(), weights)
-            return result
-
-        weights = tuple(w.detach() for w in self.weights)
-        second: Tensor = jvp(gradient, weights, tuple(direction))[1]
-        return second.detach()
+        criterion = self.criterion
+        return exact(
+            self.model,
+            images,
+            lambda logits: criterion(logits, targets),
+            self.alpha_name,
+            self.weight_names,
+            direction,
+        )
 
     def _loss(self, batch: Batch) -> Tensor:
         images, targets = batch
@@ -260,37 +220,3 @@ class Bilevel:
     def _gradients(self, loss: Tensor, of: Sequence[Tensor]) -> list[Tensor]:
         """Gradients, zeros where the loss does not depend on a tensor."""
         return list(torch.autograd.grad(loss, of, allow_unused=True, materialize_grads=True))
-
-    def _restore(self, backup: Sequence[Tensor]) -> None:
-        with torch.no_grad():
-            torch._foreach_copy_(self.weights, list(backup))
-
-    @contextmanager
-    def _weights_fixed(self) -> Iterator[None]:
-        """Without gradients of the weights, which the finite difference does not need."""
-        for weight in self.weights:
-            weight.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for weight in self.weights:
-                weight.requires_grad_(True)
-
-    @contextmanager
-    def _buffers_kept(self) -> Iterator[None]:
-        """Virtual passes leave running statistics as they were."""
-        buffers = list(self.model.buffers())
-        backup = [buffer.clone() for buffer in buffers]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for buffer, value in zip(buffers, backup, strict=True):
-                    buffer.copy_(value)
-
-    def _sgd_settings(self) -> dict[Tensor, dict[str, float]]:
-        """The optimizer's settings of each weight, as they are now: loading its state replaces them."""
-        settings = {p: group for group in self.optimizer.param_groups for p in group["params"]}
-        if missing := [name for name, w in zip(self.names, self.weights, strict=True) if w not in settings]:
-            raise ValueError(f"the optimizer does not have {', '.join(missing[:3])}")
-        return settings

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from sase_attn.genotype import SPACES
 from sase_attn.records import read_record
-from sase_attn.search.bilevel import HVP
+from sase_attn.search.hvp import HVP
 from sase_attn.search.space import SearchSpace
 from sase_attn.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, NOT_NEGATIVE, Ranges, Settings, setting
 from sase_attn.training.data.open import DataConfig

@@ -61,7 +61,7 @@ def unrolled(bilevel):
     weights = [w.detach().clone().requires_grad_() for w in bilevel.weights]
 
     def loss(weights, batch):
-        values = {"alpha": alpha, **dict(zip(bilevel.names, weights, strict=True))}
+        values = {"alpha": alpha, **dict(zip(bilevel.weight_names, weights, strict=True))}
         return nn.functional.cross_entropy(functional_call(model, values, (batch[0],)), batch[1])
 
     grads = torch.autograd.grad(loss(weights, TRAIN), weights, create_graph=True, materialize_grads=True)

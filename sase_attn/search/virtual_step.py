@@ -1,0 +1,48 @@
+"""The step that SGD would take, taken on the weights alone: the optimizer's state stays as it is."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Settings = dict[Tensor, dict[str, float]]
+
+
+def check_sgd(optimizer: torch.optim.Optimizer) -> None:
+    """Raise ValueError where the optimizer does more than momentum and weight decay, which `virtual_step` has."""
+    for group in optimizer.param_groups:
+        for key in ("nesterov", "dampening", "maximize"):
+            if group.get(key):
+                raise ValueError(f"the second order needs SGD with momentum alone, got {key}={group[key]}")
+
+
+def sgd_settings(optimizer: torch.optim.Optimizer, names: Sequence[str], weights: Sequence[Tensor]) -> Settings:
+    """The group of the optimizer that holds each weight, as it is now: loading an optimizer's state replaces groups.
+
+    Raises:
+        ValueError: a weight is not the optimizer's; the message has its name.
+    """
+    settings = {p: group for group in optimizer.param_groups for p in group["params"]}
+    if missing := [name for name, weight in zip(names, weights, strict=True) if weight not in settings]:
+        raise ValueError(f"the optimizer does not have {', '.join(missing[:3])}")
+    return settings
+
+
+def virtual_step(
+    optimizer: torch.optim.Optimizer, settings: Settings, weights: Sequence[Tensor], gradients: Sequence[Tensor]
+) -> list[float]:
+    """Move the weights to w' = w − ξ(μ·buf + g + λw) and return ξ, the learning rate, of each.
+
+    μ is the momentum, buf the optimizer's momentum buffer (0 before its first step), λ the weight decay.
+    """
+    rates = []
+    with torch.no_grad():
+        for weight, gradient in zip(weights, gradients, strict=True):
+            group = settings[weight]
+            step = gradient + group["weight_decay"] * weight
+            buffer = optimizer.state.get(weight, {}).get("momentum_buffer")
+            if buffer is not None:
+                step = step + group["momentum"] * buffer
+            rates.append(float(group["lr"]))
+            weight.sub_(step, alpha=rates[-1])
+    return rates
