@@ -23,10 +23,11 @@ import torch
 from sase_attn.files import write_json
 from sase_attn.search.bilevel import Batch, Bilevel
 from sase_attn.search.config import SearchConfig
+from sase_attn.search.halves import open_halves
 from sase_attn.search.loop import Searcher
+from sase_attn.search.network import architecture_of, create_supernet, prepare
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.block import SearchBlock
-from sase_attn.search.supernet.build import architecture_of, create_supernet, open_halves, prepare
 from sase_attn.training.distributed import ranks
 from sase_attn.training.result import commit, machine
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from sase_attn.search.bilevel import Batch, Bilevel
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.supernet.build import architecture_of, create_supernet, prepare
+from sase_attn.search.network import architecture_of, create_supernet, prepare
 from sase_attn.training.result import commit, machine
 
 CASES: dict[str, dict[str, Any]] = {

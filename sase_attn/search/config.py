@@ -21,6 +21,8 @@ from sase_attn.training.data.open import DataConfig
 
 SELECTIONS = ("argmax", "perturbation", "score")
 VAL_ORDERS = ("epoch", "fresh")
+# Which draw a generator is for: with the seed, the key of its random numbers.
+SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER = range(4)
 
 
 @dataclass(frozen=True)

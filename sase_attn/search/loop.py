@@ -16,11 +16,12 @@ from sase_attn.search.checkpoint import FREE, NAME, SearchProgress, load_search
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.curvature import grown, largest_eigenvalue
 from sase_attn.search.diagnose import diagnose
+from sase_attn.search.halves import SearchData, sample_batches
+from sase_attn.search.network import architecture_of, prepare
 from sase_attn.search.op_scales import op_scales
 from sase_attn.search.penalty import penalty
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
-from sase_attn.search.supernet.build import SearchData, architecture_of, prepare, sample_batches
 from sase_attn.training import log
 from sase_attn.training.checkpoint import check_same, write_checkpoint
 from sase_attn.training.data.open import Loader

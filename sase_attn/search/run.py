@@ -12,10 +12,11 @@ from sase_attn.search.checkpoint import FREE, load_search
 from sase_attn.search.choose import Scorer, by_perturbation
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.curvature import WINDOW
+from sase_attn.search.halves import SearchData, open_halves
 from sase_attn.search.loop import Searcher
+from sase_attn.search.network import create_supernet
 from sase_attn.search.result import NAME, SearchResult, stable_since
 from sase_attn.search.space import SearchSpace
-from sase_attn.search.supernet.build import SearchData, create_supernet, open_halves
 from sase_attn.training.checkpoint import check_same
 from sase_attn.training.distributed import Ranks, ranks
 

@@ -13,8 +13,8 @@ from sase_attn.errors import unknown_name
 from sase_attn.genotype import EDGES, SPACES, Genotype
 from sase_attn.ops import get_op
 from sase_attn.records import record_from
-from sase_attn.search.supernet.architecture import Architecture
-from sase_attn.search.supernet.block import SearchBlock, columns_of
+from sase_attn.search.supernet.architecture import Architecture, columns_of
+from sase_attn.search.supernet.block import SearchBlock
 
 
 @dataclass(frozen=True)

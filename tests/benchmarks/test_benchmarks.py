@@ -27,7 +27,7 @@ import train  # noqa: E402
 from sase_attn import Genotype, genotypes  # noqa: E402
 from sase_attn.search import SearchConfig  # noqa: E402
 from sase_attn.search.bilevel import Bilevel  # noqa: E402
-from sase_attn.search.supernet.build import architecture_of, create_supernet, prepare  # noqa: E402
+from sase_attn.search.network import architecture_of, create_supernet, prepare  # noqa: E402
 from sase_attn.training import Recipe  # noqa: E402
 
 

@@ -12,7 +12,7 @@ from sase_attn import attach
 from sase_attn.genotype import EDGES
 from sase_attn.search import Scorer, SearchSpace
 from sase_attn.search.choose import by_perturbation, read_scores, recalibrated
-from sase_attn.search.supernet.build import architecture_of
+from sase_attn.search.network import architecture_of
 from sase_attn.training import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

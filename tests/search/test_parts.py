@@ -16,10 +16,11 @@ from sase_attn.ops import OP_SETS, Op
 from sase_attn.search import SEARCHES, Architecture, SearchBlock, SearchConfig, SearchSpace
 from sase_attn.search.curvature import grown, largest_eigenvalue
 from sase_attn.search.diagnose import diagnose
+from sase_attn.search.halves import divide, open_halves
+from sase_attn.search.network import architecture_of, create_supernet, prepare
 from sase_attn.search.op_scales import energy_shares, op_scales
 from sase_attn.search.penalty import beta_penalty, entropy_penalty
 from sase_attn.search.result import stable_since
-from sase_attn.search.supernet.build import architecture_of, create_supernet, divide, open_halves, prepare
 from sase_attn.training.distributed import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from sase_attn.genotype import EDGES
+from sase_attn.genotype import EDGES, Genotype
 
 
 class Architecture(nn.Module):
@@ -113,3 +113,15 @@ class Architecture(nn.Module):
 
     def extra_repr(self) -> str:
         return ", ".join(f"{edge}={len(names)}" for edge, names in self.columns.items())
+
+
+def columns_of(genotype: Genotype, ops: Mapping[str, Sequence[str]], residual: bool) -> tuple[int, ...]:
+    """The column of each edge that a genotype chooses. Raises ValueError if it is not among `ops`."""
+    if genotype.residual != residual:
+        raise ValueError(f"the space has residual {residual}, the genotype {genotype.residual}")
+    for edge in EDGES:
+        if getattr(genotype, edge) not in ops[edge]:
+            raise ValueError(
+                f"{edge} {getattr(genotype, edge)!r} is not in the space, which has {', '.join(ops[edge])}"
+            )
+    return tuple(list(ops[edge]).index(getattr(genotype, edge)) for edge in EDGES)

@@ -17,7 +17,7 @@ from sase_attn.genotype import EDGES, Genotype
 from sase_attn.kernels import backend
 from sase_attn.ops import create_op, functional
 from sase_attn.ops.layers import BatchNorm2d, Mixer
-from sase_attn.search.supernet.architecture import Architecture
+from sase_attn.search.supernet.architecture import Architecture, columns_of
 from sase_attn.search.supernet.excitations import excite
 from sase_attn.search.supernet.squeezes import Edge, Squeezes
 
@@ -164,18 +164,6 @@ def reference_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for block, reference in before:
             block.reference = reference
-
-
-def columns_of(genotype: Genotype, ops: Mapping[str, Sequence[str]], residual: bool) -> tuple[int, ...]:
-    """The column of each edge that a genotype chooses. Raises ValueError if it is not among `ops`."""
-    if genotype.residual != residual:
-        raise ValueError(f"the space has residual {residual}, the genotype {genotype.residual}")
-    for edge in EDGES:
-        if getattr(genotype, edge) not in ops[edge]:
-            raise ValueError(
-                f"{edge} {getattr(genotype, edge)!r} is not in the space, which has {', '.join(ops[edge])}"
-            )
-    return tuple(list(ops[edge]).index(getattr(genotype, edge)) for edge in EDGES)
 
 
 _ROWS = {edge: row for row, edge in enumerate(EDGES)}

@@ -1,4 +1,4 @@
-"""The mixed excitations of a super-network block with their common work done once; `mixed.py` is their definition.
+"""The mixed excitations of a super-network block with their common work done once; `MixedOp` is their definition.
 
 First convolutions of all excitations are one convolution, later ones a grouped one, and one sigmoid takes all logits.
 Operations that are not of these families, yours among them, are evaluated by themselves.
