@@ -19,12 +19,13 @@ from rows import add_row
 
 from sase_attn import genotypes
 from sase_attn.genotype import Genotype
+from sase_attn.search.agreement import agreement
 from sase_attn.search.checkpoint import load_search
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.op_scales import energy_shares
 from sase_attn.search.report.page import read_log, write_report
 from sase_attn.search.result import SearchResult
-from sase_attn.search.seeds import agreement, search_seeds
+from sase_attn.search.seeds import search_seeds
 from sase_attn.training.recipes import Recipe
 
 RANDOM = 3

@@ -12,13 +12,15 @@ from sase_attn.commands.arguments import add_command
 from sase_attn.commands.flags import add_flags, given_flags, summary
 from sase_attn.files import write_json
 from sase_attn.records import read_record
+from sase_attn.search.agreement import agreement
 from sase_attn.search.checkpoint import load_search
-from sase_attn.search.compare import Comparison, default_recipe
+from sase_attn.search.compare import default_recipe
+from sase_attn.search.comparison import Comparison
 from sase_attn.search.config import SEARCHES, SearchConfig
 from sase_attn.search.report.page import write_report
 from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
-from sase_attn.search.seeds import agreement, search_seeds
+from sase_attn.search.seeds import search_seeds
 from sase_attn.search.sweep import SAMPLERS, sweep
 from sase_attn.training.distributed import ranks
 

@@ -5,129 +5,59 @@ the operation is kept whose removal lowers the super-network's validation accura
 weights are tuned before the next edge. Deviation: the weights of the operations that are left sum to 1 again.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from sase_attn.files import write_atomically
 from sase_attn.genotype import Genotype
-from sase_attn.search.space import SearchSpace
-from sase_attn.search.supernet.architecture import Architecture
-from sase_attn.training.evaluate import Metrics, evaluate
-
-Batches = Sequence[tuple[Tensor, Tensor]]
+from sase_attn.search.config import SearchConfig
+from sase_attn.search.scorer import Scored, Scorer
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A genotype, and the accuracy in percent and the loss that the super-network has as it, without retraining."""
-
-    genotype: Genotype
-    top1: float
-    loss: float
-
-
-class Scorer:
-    """Accuracy of sub-networks by the shared weights, their batch norms fitted anew.
+def choose(
+    config: SearchConfig,
+    scorer: Scorer,
+    argmax: Genotype,
+    folder: Path,
+    *,
+    tune: Callable[[], object],
+    echo: Callable[[str], object],
+) -> tuple[Genotype, list[Scored]]:
+    """The genotype by the configuration's selection, and all that were scored for it, the best first.
 
     Args:
-        model: a trained super-network; it is left as it was.
-        architecture: of its blocks. `space`: of its genotypes.
-        fit: batches on which running statistics are taken: their average, in train mode.
-        val: batches on which accuracy is measured, in eval mode; not those that trained the weights.
+        config: `select` says how; by score, alpha's genotype stands against `candidates` random ones.
+        scorer: of the trained super-network.
+        argmax: the genotype of the largest alphas.
+        folder: gets `scores.jsonl` from a selection by score, which goes on where it was stopped.
+        tune, echo: of a selection by perturbation: see `choose_by_perturbation`.
     """
-
-    def __init__(
-        self, model: nn.Module, architecture: Architecture, space: SearchSpace, *, fit: Batches, val: Batches
-    ) -> None:
-        self.model, self.architecture, self.space = model, architecture, space
-        device = next(model.parameters()).device
-        self._fit, self._val = ([(x.to(device), y.to(device)) for x, y in batches] for batches in (fit, val))
-
-    def mixture(self) -> Metrics:
-        """Of the super-network as it is, or with the operations that `Architecture.only` leaves."""
-        with recalibrated(self.model, self._fit):
-            return evaluate(self.model, self._val)
-
-    def score(self, genotype: Genotype) -> Scored:
-        """Of a sub-network. Raises ValueError if it is not in the space."""
-        with self.architecture.choose(self.space.columns(genotype)):
-            found = self.mixture()
-        return Scored(genotype, found.top1, found.loss)
-
-    def score_all(
-        self, genotypes: Iterable[Genotype], path: Path, echo: Callable[[int], object] = lambda count: None
-    ) -> list[Scored]:
-        """Of many, the best first. Each is a line of a JSON lines file, and what the file holds is not done again.
-
-        Args:
-            genotypes: a `SearchSpace` gives all of its own.
-            path: delete the file when the super-network has changed.
-            echo: gets the number of those that are done.
-        """
-        done = read_scores(path)
-        with open(path, "a", encoding="utf-8") as file:
-            for genotype in genotypes:
-                if str(genotype) not in done:
-                    scored = self.score(genotype)
-                    done[str(genotype)] = scored
-                    file.write(json.dumps({"genotype": str(genotype), "top1": scored.top1, "loss": scored.loss}) + "\n")
-                    file.flush()
-                    echo(len(done))
-        return sorted(done.values(), key=lambda scored: (-scored.top1, scored.loss))
+    if config.select == "perturbation":
+        columns = choose_by_perturbation(scorer, seed=config.seed, tune=tune, echo=echo)
+        return scorer.space.genotype(columns), []
+    if config.select == "score":
+        drawn = [scorer.space.random(seed) for seed in range(config.candidates)]
+        scored = scorer.score_all(dict.fromkeys([argmax, *drawn]), folder / "scores.jsonl")
+        return scored[0].genotype, scored
+    return argmax, []
 
 
-def read_scores(path: Path) -> dict[str, Scored]:
-    """What a file of scores holds; a last line that was cut off is dropped from it."""
-    if not path.exists():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_atomically(path, whole)
-    rows = [json.loads(line) for line in whole.splitlines()]
-    return {row["genotype"]: Scored(Genotype.parse(row["genotype"]), row["top1"], row["loss"]) for row in rows}
-
-
-@contextmanager
-def recalibrated(model: nn.Module, batches: Batches) -> Iterator[None]:
-    """Within the context running statistics of batch norms are the averages over these batches."""
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    before = [({name: b.clone() for name, b in norm.named_buffers()}, norm.momentum) for norm in norms]
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.train()
-        for norm in norms:
-            norm.reset_running_stats()
-        with torch.no_grad():
-            for count, (images, _) in enumerate(batches, start=1):
-                for norm in norms:
-                    norm.momentum = 1 / count  # the average of all batches
-                model(images)
-        yield
-    finally:
-        for norm, (buffers, momentum) in zip(norms, before, strict=True):
-            norm.momentum = momentum
-            for name, value in buffers.items():
-                norm.get_buffer(name).copy_(value)
-        for module, mode in modes:
-            module.training = mode
-
-
-def by_perturbation(
+def choose_by_perturbation(
     scorer: Scorer,
     *,
     seed: int,
     tune: Callable[[], object] = lambda: None,
     echo: Callable[[str], object] = lambda line: None,
 ) -> tuple[int, ...]:
-    """The columns that a selection by perturbation keeps. `tune` trains the weights after each edge but the last."""
+    """The column of each edge that is kept: the one whose removal hurts the super-network most.
+
+    Args:
+        scorer: of the trained super-network.
+        seed: of the order in which edges are decided.
+        tune: trains the weights after each edge but the last, with what has been decided.
+        echo: gets a line for each edge.
+    """
     architecture = scorer.architecture
     left = architecture.mask.clone()
     order = torch.randperm(len(left), generator=torch.Generator().manual_seed(seed)).tolist()

@@ -9,13 +9,14 @@ from torch import nn
 
 from sase_attn.genotype import Genotype
 from sase_attn.search.checkpoint import FREE, load_search
-from sase_attn.search.choose import Scorer, by_perturbation
+from sase_attn.search.choose import choose
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.curvature import WINDOW
 from sase_attn.search.halves import SearchData, open_halves
 from sase_attn.search.loop import Searcher
 from sase_attn.search.network import create_supernet
 from sase_attn.search.result import NAME, SearchResult, stable_since
+from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.training.checkpoint import check_same
 from sase_attn.training.distributed import Ranks, ranks
@@ -101,15 +102,7 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         value.tolist() for value in (architecture.weights(), architecture.entropy(), architecture.margin())
     )
     supernet = scorer.mixture()
-    chosen, scores = argmax, []
-    if config.select == "score":
-        drawn = [space.random(seed) for seed in range(config.candidates)]
-        scored = scorer.score_all(dict.fromkeys([argmax, *drawn]), searcher.folder / "scores.jsonl")
-        chosen = scored[0].genotype
-        scores = [(str(s.genotype), s.top1, s.loss) for s in scored]
-    elif config.select == "perturbation":
-        columns = by_perturbation(scorer, seed=config.seed, tune=searcher.tune, echo=searcher.echo)
-        chosen = space.genotype(columns)
+    chosen, scored = choose(config, scorer, argmax, searcher.folder, tune=searcher.tune, echo=searcher.echo)
     return SearchResult(
         output=str(searcher.folder),
         config=json.loads(config.to_json()),
@@ -129,5 +122,5 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         seconds=round(progress.seconds, 2),
         processes=group.world_size,
         device=torch.cuda.get_device_name(group.device) if group.device.type == "cuda" else "cpu",
-        scores=scores,
+        scores=[(str(s.genotype), s.top1, s.loss) for s in scored],
     )

@@ -13,7 +13,7 @@ from typing import Any
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.lock import Lock
-from sase_attn.search.compare import networks
+from sase_attn.search.compare import network_fields
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.training import checkpoint
@@ -91,7 +91,7 @@ def sweep(
             break
         try:
             genotype = Genotype(**study.trials[number].params, residual=space.residual)
-            one = recipe.override(**networks(config, {"trial": genotype}, plain=False)["trial"])
+            one = recipe.override(**network_fields(config, {"trial": genotype}, plain=False)["trial"])
             run = folder / f"trial{number}"
             result = train(one, run, resume=(run / checkpoint.NAME).exists(), device=device, echo=lambda line: None)
             study.tell(number, result.top1)

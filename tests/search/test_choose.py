@@ -11,8 +11,9 @@ from torch import nn
 from sase_attn import attach
 from sase_attn.genotype import EDGES
 from sase_attn.search import Scorer, SearchSpace
-from sase_attn.search.choose import by_perturbation, read_scores, recalibrated
+from sase_attn.search.choose import choose_by_perturbation
 from sase_attn.search.network import architecture_of
+from sase_attn.search.scorer import read_scores, recalibrated
 from sase_attn.training import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -114,10 +115,10 @@ def test_perturbation_keeps_what_hurts_most_to_lose():
     tuned = []
     scorer = Scorer(model, architecture, SPACE, fit=val, val=val)
     lines = []
-    assert (
-        by_perturbation(scorer, seed=0, tune=lambda: tuned.append(architecture.mask.sum().item()), echo=lines.append)
-        == good
+    found = choose_by_perturbation(
+        scorer, seed=0, tune=lambda: tuned.append(architecture.mask.sum().item()), echo=lines.append
     )
+    assert found == good
     assert architecture.argmax() != good and architecture.mask.all()
     assert tuned == [11, 10, 9, 8, 7]  # between edges, with what has been decided
     assert sorted(line.split(":")[0] for line in lines) == sorted(EDGES)

@@ -14,9 +14,11 @@ from sase_attn import genotypes
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES
 from sase_attn.search import SearchConfig, SearchResult, SearchSpace, search
-from sase_attn.search.compare import Compared, Comparison, compared_genotypes, networks, rank_correlation, verdict
+from sase_attn.search.agreement import agreement
+from sase_attn.search.compare import compared_genotypes, network_fields
+from sase_attn.search.comparison import Compared, Comparison
 from sase_attn.search.report.page import write_report
-from sase_attn.search.seeds import agreement
+from sase_attn.search.verdict import rank_correlation, verdict
 from sase_attn.training import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -70,7 +72,7 @@ def test_compared_genotypes_and_their_networks():
     assert list(chosen) == ["found", "sase", "random-0", "random-1"]
     assert chosen["sase"] == genotypes["sase"] and chosen["random-1"] == RELEASE.random(1)
     assert "sase_paper" in compared_genotypes(SearchSpace.get("paper").random(0), SearchSpace.get("paper"), random=0)
-    made = networks(config, chosen, plain=True)
+    made = network_fields(config, chosen, plain=True)
     recipes = {label: Recipe().override(**fields) for label, fields in made.items()}
     counts = {}
     for label, recipe in recipes.items():

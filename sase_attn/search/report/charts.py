@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.plot import draw_genotype
-from sase_attn.search.compare import Comparison
+from sase_attn.search.comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sase_attn.files import write_atomically
-from sase_attn.search.compare import Comparison
+from sase_attn.search.comparison import Comparison
 from sase_attn.search.op_scales import energy_shares
 from sase_attn.search.report import charts
 from sase_attn.search.result import SearchResult

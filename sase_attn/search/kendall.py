@@ -1,0 +1,18 @@
+"""Kendall's τ-b: how far two rankings agree, 1 for the same order, −1 for the opposite one."""
+
+from collections.abc import Sequence
+
+
+def kendall(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """τ-b and its p-value; None for both where it is not defined, as for values that are all equal.
+
+    Raises:
+        ImportError: scipy is not installed.
+    """
+    try:
+        from scipy.stats import kendalltau
+    except ImportError:
+        raise ImportError('rank correlations need scipy: pip install "sase-attn[search]"') from None
+    found = kendalltau(first, second)
+    tau = float(found.statistic)
+    return (None, None) if tau != tau else (tau, float(found.pvalue))
