@@ -30,9 +30,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from train import add_arguments, run_study
 
-from sase_attn.describe import parameters
 from sase_attn.genotype import Genotype
 from sase_attn.models.placement import COMPARED
+from sase_attn.modules import count_parameters
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import commit, machine
 
@@ -89,7 +89,7 @@ def size(label: str) -> dict[str, int]:
     model = timm.create_model(network["model"], device="meta", **network.get("model_kwargs", {})).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.empty(1, 3, 32, 32, device="meta"))
-    return {"parameters": parameters(model), "macs": counter.get_total_flops() // 2}
+    return {"parameters": count_parameters(model), "macs": counter.get_total_flops() // 2}
 
 
 def measure(args: argparse.Namespace) -> None:

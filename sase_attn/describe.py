@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from sase_attn.attentions.registry import ATTENTIONS, create_attention
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES, Genotype
+from sase_attn.modules import count_parameters
 from sase_attn.ops import OP_SETS, RELEASE_OPS, create_op, get_op
 
 
@@ -99,23 +100,23 @@ def describe(genotype: Genotype, channels: int = 256, size: int = 56) -> BlockDe
     edges = []
     for edge, op_set in EDGES.items():
         name = getattr(genotype, edge)
-        count = parameters(getattr(block, edge))
+        count = count_parameters(getattr(block, edge))
         edges.append(EdgeDescription(edge, name, definition(get_op(op_set, name)), count, macs(f"SASEBlock.{edge}")))
     fuse = EdgeDescription(
         "fuse",
         "",
         "1×1 convolution of [gated, input], batch norm, ReLU; the convolution runs element-wise.",
-        parameters(block.fuse) + parameters(block.norm),
+        count_parameters(block.fuse) + count_parameters(block.norm),
         macs("SASEBlock.fuse") + macs("SASEBlock.norm"),
     )
-    return BlockDescription(str(genotype), channels, size, (*edges, fuse), parameters(block), macs("Global"))
+    return BlockDescription(str(genotype), channels, size, (*edges, fuse), count_parameters(block), macs("Global"))
 
 
 def describe_ops(channels: int = 256) -> Iterator[OpDescription]:
     """Every operation, set by set in order; weights per position are counted at their default size, 7×7."""
     for set_name, ops in OP_SETS.items():
         for name, op in ops.items():
-            count = parameters(create_op(set_name, name, channels, device=torch.device("meta")))
+            count = count_parameters(create_op(set_name, name, channels, device=torch.device("meta")))
             yield OpDescription(set_name, name, _source(set_name, name, op), count, definition(op))
 
 
@@ -128,7 +129,7 @@ def describe_attentions(channels: int = 256) -> Iterator[AttentionDescription]:
             gain = zero_gates() if zero_gates else None
         except TypeError:
             gain = None
-        yield AttentionDescription(name, parameters(module), gain, definition(sys.modules[attention.__module__]))
+        yield AttentionDescription(name, count_parameters(module), gain, definition(sys.modules[attention.__module__]))
 
 
 def attentions_table(channels: int = 256) -> str:
@@ -163,11 +164,6 @@ def text_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> s
 def definition(op: object) -> str:
     """First line of a docstring; empty where there is none."""
     return (getattr(op, "__doc__", None) or "").strip().partition("\n")[0]
-
-
-def parameters(module: nn.Module) -> int:
-    """Number of learnable values."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _source(set_name: str, name: str, op: type[nn.Module]) -> str:

@@ -26,6 +26,7 @@ from sase_attn.commands.train import add_parsers
 from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.models import paper_table
+from sase_attn.modules import count_parameters
 from sase_attn.plot import draw_genotype
 
 
@@ -151,7 +152,7 @@ def _check_model(name: str) -> None:
 def _describe_model(name: str) -> dict[str, Any]:
     model = timm.create_model(name, device=torch.device("meta"))
     definition = describe.definition(timm.model_entrypoint(name))
-    return {"name": name, "parameters": describe.parameters(model), "definition": definition}
+    return {"name": name, "parameters": count_parameters(model), "definition": definition}
 
 
 def _one_line(error: BaseException) -> str:

@@ -70,12 +70,12 @@ def fuse(model: Network, training: bool = False) -> Network:
     if any(module.training for module in model.modules()):
         raise ValueError("fuse() folds batch norm for inference: call model.eval() first")
     for name, block in blocks:
-        _replace(model, name, FusedBlock(block))
+        model.set_submodule(name, FusedBlock(block))
     for module in list(model.modules()):
         if isinstance(module, ResNet):
             stem = _Folded(folded([module.conv1, module.bn1]), module.conv1)
-            _replace(module, "conv1", stem)
-            _replace(module, "bn1", _Folded(nn.Identity(), module.bn1))
+            module.set_submodule("conv1", stem)
+            module.set_submodule("bn1", _Folded(nn.Identity(), module.bn1))
     return model
 
 
@@ -90,7 +90,9 @@ def unfuse(model: Network) -> Network:
         if isinstance(module, _Fused):
             parameter = next(itertools.chain(module.parameters(), model.parameters()), None)
             original = module.original
-            _replace(model, name, original if parameter is None else original.to(parameter.device, parameter.dtype))
+            if parameter is not None:
+                original = original.to(parameter.device, parameter.dtype)
+            model.set_submodule(name, original)
     return model
 
 
@@ -150,8 +152,3 @@ class FusedBlock(_Fused):
             return cast(Tensor, self.act(y))
         y = tails.tail(self.attention, y, shortcut, self.relu, overwrite=True)
         return y if self.relu else cast(Tensor, self.act(y))
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent), child, module)

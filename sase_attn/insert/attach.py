@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sase_attn.attentions.registry import attention_factory
-from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
+from sase_attn.modules import matching
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,8 @@ def attach(
             argument that the attention does not have.
         UnknownNameError: the attention is unknown.
     """
-    patterns = [after] if isinstance(after, str) else list(after)
     modules = dict(model.named_modules())
-    names = [name for name in modules if any(matches(name, pattern) for pattern in patterns)]
-    for pattern in patterns:
-        if not any(matches(name, pattern) for name in names):
-            raise unknown_name("module pattern", pattern, [name for name in modules if name])
+    names = matching(modules, after)
     build = attention_factory(attn, attn_args or {})
     planned: list[tuple[Attached, Insertion]] = []
     for name in names:
@@ -94,8 +89,7 @@ def attach(
                 with torch.no_grad():
                     for parameter in absorbing(insertion.name, attached.host, insertion.gain):
                         attached.host.get_parameter(parameter).div_(insertion.gain)
-            parent, _, child = insertion.name.rpartition(".")
-            setattr(model.get_submodule(parent), child, attached)
+            model.set_submodule(insertion.name, attached)
     return [insertion for _, insertion in planned]
 
 
@@ -130,12 +124,6 @@ def absorbing(name: str, host: nn.Module, gain: float) -> list[str]:
             "affine weights or a convolution, without an activation other than ReLU"
         )
     return ["weight"] if getattr(host, "bias", None) is None else ["weight", "bias"]
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Whether a module's name matches a pattern, dot by dot."""
-    parts, wanted = name.split("."), pattern.split(".")
-    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
 def _output_channels(name: str, host: nn.Module) -> int:

@@ -12,10 +12,10 @@ from torch import nn
 from sase_attn.attentions.registry import ATTENTIONS, attention_factory
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
-from sase_attn.insert.attach import matches
 from sase_attn.insert.channels import channels_of
 from sase_attn.insert.kinds import find, inventory, list_kinds, look_alikes, of_kind, present_kinds
 from sase_attn.insert.squeeze_excite import describe_se
+from sase_attn.modules import matches, matching
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,7 @@ def replace(
         new, kept = planned[id(module)]
         report.append(Replacement(name, type(module).__name__, type(new).__name__, channels[name], kept))
         if not dry_run:
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, new)
+            model.set_submodule(name, new)
     return report
 
 
@@ -128,7 +127,8 @@ def _chosen(
     modules = dict(model.named_modules(remove_duplicate=False))
     kind = old if isinstance(old, str) else old.__name__
     others: dict[str, nn.Module] = {}
-    for pattern in [only] if isinstance(only, str) else only:
+    patterns = [only] if isinstance(only, str) else only
+    for pattern in patterns:
         hits = {name: module for name, module in modules.items() if matches(name, pattern)}
         if not hits:
             raise unknown_name("module pattern", pattern, [*found] or [name for name in modules if name])
@@ -137,8 +137,7 @@ def _chosen(
         others |= {name: m for name, m in hits.items() if name not in found and not isinstance(m, nn.Identity)}
     if others:
         warnings.warn(f"left as they are, not being of kind {kind!r}: {_listed(others)}", stacklevel=3)
-    patterns = [only] if isinstance(only, str) else only
-    return {name: m for name, m in found.items() if any(matches(name, pattern) for pattern in patterns)}
+    return {name: found[name] for name in matching(found, patterns)}
 
 
 def _can_keep(name: str, module: nn.Module, with_: object, new_class: Any, keep_weights: bool | None) -> bool:

@@ -11,8 +11,9 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sase_attn.describe import parameters, text_table
+from sase_attn.describe import text_table
 from sase_attn.models.placement import COMPARED
+from sase_attn.modules import count_parameters
 
 HOSTS = ("resnet50", "resnet101")
 
@@ -126,4 +127,4 @@ def _count(name: str) -> tuple[int, int]:
     model = timm.create_model(name, device=torch.device("meta")).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.empty(1, 3, 224, 224, device="meta"))
-    return parameters(model), counter.get_total_flops() // 2
+    return count_parameters(model), counter.get_total_flops() // 2

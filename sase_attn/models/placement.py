@@ -76,8 +76,7 @@ def after_the_last_stage(model: ResNet, build: Build) -> None:
 def before_every_convolution(model: ResNet, build: Build) -> None:
     """Before every convolution, that of the stem and of the shortcuts included."""
     for name, conv in [(name, conv) for name, conv in model.named_modules() if isinstance(conv, nn.Conv2d)]:
-        parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, Preceded(build(conv.in_channels, 0), conv))
+        model.set_submodule(name, Preceded(build(conv.in_channels, 0), conv))
 
 
 def instead_of_convolution(model: ResNet, build: Build) -> None:

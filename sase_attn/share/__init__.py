@@ -28,6 +28,8 @@ from timm.models._hub import generate_readme
 from timm.utils import unwrap_model
 from torch import nn
 
+from sase_attn.modules import count_parameters
+
 PAPER = "https://arxiv.org/abs/2411.08333"
 CITATION = f"""@article{{wang2024sase,
   title={{SASE: A Searching Architecture for Squeeze and Excitation Operations}},
@@ -273,7 +275,7 @@ def _card(
         "Model Type": "Image classification",
         "Architecture": f"`{name}`",
         "Arguments": f"`{json.dumps(_model_args(model))}`",
-        "Parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+        "Parameters": f"{count_parameters(model):,}",
         "Image size": f"{size[-2]} x {size[-1]}",
         "Library": "`pip install sase-attn`",
         "Papers": [f"SASE: A Searching Architecture for Squeeze and Excitation Operations: {PAPER}"],

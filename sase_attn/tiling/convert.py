@@ -7,11 +7,10 @@ from typing import Literal
 
 from torch import nn
 
-from sase_attn.errors import unknown_name
-from sase_attn.insert.attach import matches
 from sase_attn.insert.kinds import find, inventory, look_alikes, of_kind
 from sase_attn.insert.meta_forward import in_execution_order
 from sase_attn.insert.squeeze_excite import describe_se
+from sase_attn.modules import matches, matching
 from sase_attn.tiling.block import Tile, TiledSE, checked_tile
 
 Override = int | tuple[int | None, int | None] | Literal["full"] | None
@@ -77,9 +76,7 @@ def tile(
         )
     if "" in found:
         raise ValueError(f"the model itself is a {type(model).__name__}; use TiledSE.from_squeeze_excite")
-    for pattern in special:
-        if not any(matches(name, pattern) for name in found):
-            raise unknown_name("squeeze-and-excitation pattern", pattern, found)
+    matching(found, special, kind="squeeze-and-excitation pattern")  # an unknown one is an error before any work
     planned: dict[str, Tile] = {}
     for index, name in enumerate(_ordered(model, list(found), needed=count is not None)):
         by_pattern = [chosen for pattern, chosen in special.items() if matches(name, pattern)]
@@ -107,8 +104,7 @@ def tile(
         )
     if not dry_run:
         for name in planned:
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, twins[id(found[name])])
+            model.set_submodule(name, twins[id(found[name])])
     return report
 
 

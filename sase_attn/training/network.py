@@ -1,7 +1,6 @@
 """The network that a recipe trains: made by name, started from weights, frozen in part."""
 
 from collections.abc import Callable, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -79,31 +78,6 @@ def start_from(model: nn.Module, source: str | Path, *, echo: Callable[[str], ob
             weights |= {key: wanted[key] for key in keys}
     check_state_dict(weights, model, source=str(path))
     model.load_state_dict(weights)
-
-
-def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
-    """Stop training the parameters whose names match, and return the norms that are now frozen as a whole.
-
-    Keep those in eval mode, so that their running statistics stay too.
-
-    Raises:
-        UnknownNameError: a pattern matches no parameter. ValueError: nothing is left to train.
-    """
-    parameters = dict(model.named_parameters())
-    for pattern in patterns:
-        matched = [name for name in parameters if fnmatchcase(name, pattern)]
-        if not matched:
-            raise unknown_name("parameter pattern", pattern, parameters)
-        for name in matched:
-            parameters[name].requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise ValueError(f"freeze: {' '.join(patterns)} leaves no parameter to train")
-    norms = []
-    for module in model.modules():
-        own = list(module.parameters(recurse=False))
-        if own and hasattr(module, "running_mean") and not any(parameter.requires_grad for parameter in own):
-            norms.append(module)
-    return norms
 
 
 def _names(value: str | Sequence[str] | None) -> list[str]:

@@ -10,8 +10,8 @@ from timm.utils import ModelEmaV3, dispatch_clip_grad, distribute_bn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from sase_attn.modules import freeze
 from sase_attn.training.distributed import Ranks
-from sase_attn.training.network import freeze
 from sase_attn.training.recipes import Recipe
 
 _AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}

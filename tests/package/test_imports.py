@@ -21,7 +21,7 @@ LAYERS = [
     {"errors", "lock"},
     {"files"},
     {"records"},
-    {"settings"},
+    {"settings", "modules"},
     {"kernels"},
     {"statistics"},
     {"ops"},
