@@ -5,11 +5,11 @@ import inspect
 import pickle
 import re
 from collections.abc import Callable
-from itertools import product
 
 import pytest
 import torch
 from inputs import draw, randomise
+from pairwise import case, pairwise, rows_of
 from tolerances import TOLERANCES, assert_close
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -33,9 +33,9 @@ OPTIONS = [
     ("ge_theta_plus", {"extent": 2}),
     *(("att_darts", {"choice": choice}) for choice in [*CHOICES, "mixed"]),
 ]
-every_attention = pytest.mark.parametrize(
-    "name, options", OPTIONS, ids=[f"{name}-{'-'.join(map(str, options.values()))}" for name, options in OPTIONS]
-)
+IDS = [f"{name}-{'-'.join(map(str, options.values()))}" for name, options in OPTIONS]
+every_attention = pytest.mark.parametrize("name, options", OPTIONS, ids=IDS)
+HALVES = [torch.float16, torch.bfloat16]
 
 
 def run(module: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -46,18 +46,21 @@ def run(module: nn.Module, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     return y.detach(), [grad for grad in grads if grad is not None]
 
 
+DTYPES_AND_SHAPES = pairwise(OPTIONS, TOLERANCES, [(2, 24, 5, 3), (2, 24, 1, 7), (1, 16, 9, 8)])
+
+
 @every_attention
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-def test_shape_dtype_and_value_in_every_dtype(name, options, dtype):
-    for shape in [(2, 24, 5, 3), (2, 24, 1, 7), (1, 16, 9, 8)]:
-        module = randomise(create_attention(name, shape[1], dtype=dtype, **options)).eval()
-        x = draw(*shape, dtype=dtype)
-        y = module(x)
-        assert y.shape == x.shape and y.dtype == dtype
-        # Chains of layers in half precision round at each.
-        chained = {"autola", "bam", "glam", "psa", "att_darts", "gc"}
-        limit = TOLERANCES[dtype] * (4 if name in chained and dtype in (torch.float16, torch.bfloat16) else 1)
-        assert_close(y, copy.deepcopy(module).double()(x.double()), tolerance=limit)
+def test_shape_dtype_and_value_in_every_dtype(name, options):
+    for dtype, shape in rows_of((name, options), DTYPES_AND_SHAPES):
+        with case(dtype, shape):
+            module = randomise(create_attention(name, shape[1], dtype=dtype, **options)).eval()
+            x = draw(*shape, dtype=dtype)
+            y = module(x)
+            assert y.shape == x.shape and y.dtype == dtype
+            # Chains of layers in half precision round at each.
+            chained = {"autola", "bam", "glam", "psa", "att_darts", "gc"}
+            limit = TOLERANCES[dtype] * (4 if name in chained and dtype in HALVES else 1)
+            assert_close(y, copy.deepcopy(module).double()(x.double()), tolerance=limit)
 
 
 @every_attention
@@ -106,29 +109,33 @@ EDGE_CASES: dict[str, Callable[[], Tensor]] = {
 }
 
 
-@every_attention
-@pytest.mark.parametrize("case", EDGE_CASES)
-def test_edge_cases_are_finite(name, options, case):
-    x = EDGE_CASES[case]()
-    for training, default in product((False, True), (False, True)):
-        module = create_attention(name, x.shape[1], **options).train(training)
-        y, grads = run(module if default else randomise(module), x)
-        assert y.shape == x.shape
-        assert all(value.isfinite().all() for value in [y, *grads, *module.state_dict().values()])
+EDGES_AND_MODES = pairwise(OPTIONS, EDGE_CASES, ["eval", "train"], ["as made", "random"])
 
 
 @every_attention
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_under_autocast(name, options, dtype):
-    module = create_attention(name, 8, **options)
-    x = draw(4, 8, 7, 5, dtype=torch.float64)
-    # These compute in the input's type, and glam multiplies x by itself: at 1000 gradients exceed float16.
-    limited = name in ("se", "tiled_se", "eca", "gc", "scse") or options.get("choice") == "se"
-    x = (x / x.abs().max() * (3 if name == "glam" else 30 if limited else 1000)).to(dtype)
-    with torch.autocast("cpu", dtype):
-        y, grads = run(module, x)
-    assert y.isfinite().all() and all(grad.isfinite().all() for grad in grads)
-    assert y.dtype == dtype
+def test_edge_cases_are_finite(name, options):
+    for edge, mode, values in rows_of((name, options), EDGES_AND_MODES):
+        with case(edge, mode, values):
+            x = EDGE_CASES[edge]()
+            module = create_attention(name, x.shape[1], **options).train(mode == "train")
+            y, grads = run(module if values == "as made" else randomise(module), x)
+            assert y.shape == x.shape
+            assert all(value.isfinite().all() for value in [y, *grads, *module.state_dict().values()])
+
+
+@every_attention
+def test_half_precision_under_autocast(name, options):
+    for dtype in HALVES:
+        with case(dtype):
+            module = create_attention(name, 8, **options)
+            x = draw(4, 8, 7, 5, dtype=torch.float64)
+            # These compute in the input's type, and glam multiplies x by itself: at 1000 gradients exceed float16.
+            limited = name in ("se", "tiled_se", "eca", "gc", "scse") or options.get("choice") == "se"
+            x = (x / x.abs().max() * (3 if name == "glam" else 30 if limited else 1000)).to(dtype)
+            with torch.autocast("cpu", dtype):
+                y, grads = run(module, x)
+            assert y.isfinite().all() and all(grad.isfinite().all() for grad in grads)
+            assert y.dtype == dtype
 
 
 @every_attention

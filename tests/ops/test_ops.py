@@ -3,11 +3,11 @@
 import copy
 import pickle
 from collections.abc import Callable
-from itertools import product
 
 import pytest
 import torch
 from inputs import OPS, draw, input_shape, output_shape, randomise
+from pairwise import case, pairwise, rows_of
 from tolerances import TOLERANCES, assert_close
 from torch import Tensor, nn
 
@@ -31,18 +31,21 @@ def run(module: nn.Module, x: Tensor, cotangent: Tensor | None = None) -> tuple[
     return y.detach(), grad, grads
 
 
+DTYPES_AND_SHAPES = pairwise(OPS, TOLERANCES, [(2, 18, 5, 3), (1, 5, 9, 4), (2, 1, 1, 7)])
+
+
 @every_op
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
-def test_shape_dtype_and_value_in_every_dtype(op_set, name, dtype):
-    for shape in [(2, 18, 5, 3), (1, 5, 9, 4), (2, 1, 1, 7)]:
-        op = randomise(create_op(op_set, name, shape[1], dtype=dtype)).eval()
-        x = draw(*input_shape(op_set, *shape), dtype=dtype)
-        y = op(x)
-        half = dtype in (torch.float16, torch.bfloat16)
-        assert y.shape == output_shape(op_set, *shape)
-        assert y.dtype == (torch.float32 if half and op_set.endswith("squeeze") else dtype)
-        if half or dtype == torch.float32:  # float64 is held to the oracle
-            assert_close(y, copy.deepcopy(op).double()(x.double()))
+def test_shape_dtype_and_value_in_every_dtype(op_set, name):
+    for dtype, shape in rows_of((op_set, name), DTYPES_AND_SHAPES):
+        with case(dtype, shape):
+            op = randomise(create_op(op_set, name, shape[1], dtype=dtype)).eval()
+            x = draw(*input_shape(op_set, *shape), dtype=dtype)
+            y = op(x)
+            half = dtype in (torch.float16, torch.bfloat16)
+            assert y.shape == output_shape(op_set, *shape)
+            assert y.dtype == (torch.float32 if half and op_set.endswith("squeeze") else dtype)
+            if half or dtype == torch.float32:  # float64 is held to the oracle
+                assert_close(y, copy.deepcopy(op).double()(x.double()))
 
 
 @every_op
@@ -88,23 +91,27 @@ EDGE_CASES: dict[str, Callable[[], Tensor]] = {
 }
 
 
-@every_op
-@pytest.mark.parametrize("case", EDGE_CASES)
-def test_edge_cases_are_finite(op_set, name, case):
-    maps = EDGE_CASES[case]()
-    x = maps[tuple(slice(length) for length in input_shape(op_set, *maps.shape))]
-    for training, default in product((False, True), (False, True)):
-        op = create_op(op_set, name, maps.shape[1]).train(training)
-        y, grad, grads = run(op if default else randomise(op), x)
-        assert y.shape == output_shape(op_set, *maps.shape)
-        assert all(value.isfinite().all() for value in [y, grad, *grads, *op.state_dict().values()])
+EDGES_AND_MODES = pairwise(OPS, EDGE_CASES, ["eval", "train"], ["as made", "random"])
 
 
 @every_op
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_inputs_up_to_1000(op_set, name, dtype, training):
+def test_edge_cases_are_finite(op_set, name):
+    for edge, mode, values in rows_of((op_set, name), EDGES_AND_MODES):
+        with case(edge, mode, values):
+            maps = EDGE_CASES[edge]()
+            x = maps[tuple(slice(length) for length in input_shape(op_set, *maps.shape))]
+            op = create_op(op_set, name, maps.shape[1]).train(mode == "train")
+            y, grad, grads = run(op if values == "as made" else randomise(op), x)
+            assert y.shape == output_shape(op_set, *maps.shape)
+            assert all(value.isfinite().all() for value in [y, grad, *grads, *op.state_dict().values()])
+
+
+@pytest.mark.parametrize(
+    "operation, dtype, training", pairwise(OPS, [torch.float16, torch.bfloat16], [False, True]), ids=str
+)
+def test_half_precision_inputs_up_to_1000(operation, dtype, training):
     """As under autocast: parameters in float32."""
+    op_set, name = operation
     exempt = dtype == torch.float16 and (op_set, name) in GRADIENT_EXCEEDS_FLOAT16
     op = create_op(op_set, name, 8).train(training)
     x = draw(*input_shape(op_set, 4, 8, 7, 5), dtype=DOUBLE)
@@ -137,15 +144,15 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @every_op
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_memory_layout_does_not_matter(op_set, name, layout):
+def test_memory_layout_does_not_matter(op_set, name):
     shape = (3, 6, 3, 4)
-    maps = LAYOUTS[layout](draw(*shape, dtype=DOUBLE))
-    x = maps[tuple(slice(length) for length in input_shape(op_set, *shape))]
-    op = randomise(create_op(op_set, name, shape[1], dtype=DOUBLE))
-    plain = run(copy.deepcopy(op), x.contiguous())
-    for value, expected in zip(run(op, x)[:2], plain[:2], strict=True):
-        assert_close(value, expected)
+    for layout, change in LAYOUTS.items():
+        with case(layout):
+            x = change(draw(*shape, dtype=DOUBLE))[tuple(slice(length) for length in input_shape(op_set, *shape))]
+            op = randomise(create_op(op_set, name, shape[1], dtype=DOUBLE))
+            dense = run(copy.deepcopy(op), x.contiguous())
+            for value, expected in zip(run(op, x)[:2], dense[:2], strict=True):
+                assert_close(value, expected)
 
 
 @every_op
