@@ -78,7 +78,7 @@ def search_row(result: SearchResult) -> dict[str, object]:
         when: energy_shares(row["scales"], torch.tensor(row["weights"]))
         for when, row in zip(("first", "last"), (epochs[0], epochs[-1]), strict=True)
     }
-    genotypes_by_epoch = load_search(Path(result.output))[1].genotypes
+    genotypes_by_epoch = load_search(Path(result.output)).progress.genotypes
     label = f"seed {result.config['seed']}"
     extra = {"energy": shares, "genotypes": genotypes_by_epoch, "scales": epochs[-1]["scales"]}
     return {"label": label, "seed": result.config["seed"], **values, "config": config, **extra}

@@ -22,6 +22,7 @@ import torch
 
 from sase_attn.files import write_json
 from sase_attn.search.bilevel import Batch, Bilevel
+from sase_attn.search.checkpoint import load_search
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.halves import open_halves
 from sase_attn.search.loop import Searcher
@@ -112,7 +113,7 @@ def whole(data: str, seconds: float, device: str, folder: Path) -> dict[str, Any
 
         searcher = Searcher(config, model, halves, folder, group, echo)
         with suppress(TimeoutError):
-            searcher.run(resume=(folder / "checkpoint.pt").exists())
+            searcher.run(load_search(folder) if (folder / "checkpoint.pt").exists() else None)
         done = max(1, len(searcher.progress.genotypes))
         took = time.perf_counter() - start
     return {"epochs": done, "seconds": took, "of 50 epochs": 50 * took / done, "genotype": searcher.genotype}

@@ -102,7 +102,7 @@ def _search(args: argparse.Namespace) -> None:
     if args.seeds < 1 or args.jobs < 1:
         args.error("--seeds and --jobs: expected at least 1")
     name = args.recipe or "quick"
-    start = SearchConfig.get(name) if args.resume is None else load_search(args.resume)[0]
+    start = SearchConfig.get(name) if args.resume is None else load_search(args.resume).settings
     config = _config(args, start)
     if args.show:
         print(config.to_json())

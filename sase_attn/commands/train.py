@@ -10,7 +10,7 @@ from typing import Any
 
 from sase_attn.commands.arguments import add_command
 from sase_attn.commands.flags import add_flags, given_flags, summary
-from sase_attn.training import checkpoint
+from sase_attn.training.checkpoint import load_run
 from sase_attn.training.data.normalise import as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.evaluate import evaluate
@@ -46,14 +46,14 @@ def _train(args: argparse.Namespace) -> None:
     flags = given_flags(args, Recipe)
     name = args.recipe or "embedded"
     resumed = args.resume and args.recipe is None and args.output is not None
-    recipe = (checkpoint.load(args.output)[2] if resumed else Recipe.get(name)).override(**flags)
+    recipe = (load_run(args.output).settings if resumed else Recipe.get(name)).override(**flags)
     if args.show:
         print(recipe.to_json())
         return
     words = (Path(name).stem if name.endswith(".json") else name, recipe.model, f"seed{recipe.seed}")
     output = args.output or Path("runs") / re.sub(r"[^\w.-]+", "-", "-".join(words))
     with ranks(args.device) as group:
-        echo: Callable[[str], object] = print if group.is_main else (lambda line: None)
+        echo = group.on_main(print)
         echo(summary(recipe, f"recipe of {output}" if resumed else f"recipe {name}"))
         result = train(recipe, output, resume=args.resume, device=args.device, echo=_flushed(echo))
         echo(f"top-1 {result.top1:.2f} %, top-5 {result.top5:.2f} % of {result.count} test images (the last epoch's)")

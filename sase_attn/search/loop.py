@@ -1,4 +1,4 @@
-"""The search loop: epochs of bilevel steps, log, checkpoints; resumable bit for bit on CPU."""
+"""`Searcher`: the run of `search`. Bilevel steps of a super-network and its alpha."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,9 +10,8 @@ import torch
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
-from sase_attn.files import write_atomically
 from sase_attn.search.bilevel import Batch, Bilevel, DivergedError
-from sase_attn.search.checkpoint import FREE, NAME, SearchProgress, load_search
+from sase_attn.search.checkpoint import SearchProgress
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.curvature import grown, largest_eigenvalue
 from sase_attn.search.diagnose import diagnose
@@ -22,15 +21,14 @@ from sase_attn.search.op_scales import op_scales
 from sase_attn.search.penalty import penalty
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
-from sase_attn.training import log
-from sase_attn.training.checkpoint import check_same, write_checkpoint
 from sase_attn.training.data.open import Loader
 from sase_attn.training.distributed import Ranks
-from sase_attn.training.interrupt import Interrupt
+from sase_attn.training.log import pace_text
+from sase_attn.training.resumable import ResumableLoop, StepReport
 
 
-class Searcher:
-    """One search, with what its parts share. `run` trains; the super-network is then in `model`.
+class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]]):
+    """One search. `run` trains; the super-network is then in `model`.
 
     Args:
         config: how. `model`: a network with super-network blocks. `data`: see `SearchData`.
@@ -39,6 +37,8 @@ class Searcher:
         echo: gets a line for each thing that people may want to read.
         space: of the blocks, if it is not the configuration's.
     """
+
+    SETTINGS_NAME = "config"
 
     def __init__(
         self,
@@ -52,7 +52,8 @@ class Searcher:
     ) -> None:
         if config.batch_size % ranks.world_size:
             raise ValueError(f"batch_size: wanted a multiple of {ranks.world_size} processes, got {config.batch_size}")
-        self.config, self.data, self.folder, self.ranks, self.echo = config, data, folder, ranks, echo
+        super().__init__(config, folder, ranks, echo, SearchProgress(), steps_per_epoch=data.weights.batches)
+        self.data = data
         self.space = space or config.search_space()
         self.architecture: Architecture = architecture_of(model, self.space)
         prepare(model, self.architecture, config)
@@ -85,106 +86,66 @@ class Searcher:
             explain=diagnose,
             reduce=ranks.mean,
         )
-        self.progress = SearchProgress()
-        self._log: log.Log | None = None
-        self._start = self._before = 0.0
 
     @property
     def genotype(self) -> str:
         """The genotype of the largest weight on each edge, as a string."""
         return str(self.space.genotype(self.architecture.argmax()))
 
-    def run(self, *, resume: bool = False) -> None:
-        """Search to the end, new or from the checkpoint in the folder.
+    @property
+    def lr(self) -> float:
+        """The learning rate of the weights in the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
-        Raises:
-            DivergedError: a loss or gradient that is no number; the checkpoint is from before.
-            FileNotFoundError, ValueError: nothing to resume, or another configuration.
-            KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
-        """
-        if resume:
-            self.load()
-        progress, config = self.progress, self.config
-        self._start, self._before = time.perf_counter(), progress.seconds
-        done = progress.epoch * self.data.weights.batches + progress.step
-        self._pace = log.Pace(self.ranks.device, config.epochs * self.data.weights.batches - done)
-        if self.ranks.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / "config.json", config.to_json() + "\n")
-            self._log = log.Log(self.folder, progress.log_bytes)
-        try:
-            if not resume:
-                self.save()
-            with Interrupt() as interrupt:
-                while progress.epoch < config.epochs and not progress.stopped:
-                    self._epoch(interrupt)
-        finally:
-            if self._log is not None:
-                self._log.close()
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done, or the curvature stopped the search."""
+        return super().is_finished or self.progress.stopped
 
-    def _epoch(self, interrupt: Interrupt) -> None:
-        """The rest of an epoch, and the checkpoint at its end."""
-        progress, config, total = self.progress, self.config, self.data.weights.batches
-        self.scheduler.step(progress.epoch)
-        batches = log.progress_bar(
-            zip(self.data.weights.epoch(progress.epoch, start=progress.step), self.val_batches(), strict=False),
-            total=total,
-            start=progress.step,
-            title=f"epoch {progress.epoch + 1}/{config.epochs}",
-            show=self.ranks.is_main,
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on after an interruption."""
+        return f"sase-attn search --resume {self.folder}"
+
+    def batches(self) -> Iterator[tuple[Batch, Batch]]:
+        """Pairs of a batch for the weights and one for alpha; sets the learning rate of the epoch."""
+        self.scheduler.step(self.progress.epoch)
+        return zip(
+            self.data.weights.epoch(self.progress.epoch, start=self.progress.step), self.alpha_batches(), strict=False
         )
-        for train, val in batches:
-            self._step(self._placed(train), self._placed(val))
-            (stop,) = self.ranks.sum(interrupt.asked)
-            if stop:
-                self.save()
-                self._interrupted()
-        if progress.step != total:
-            raise ValueError(f"the data gave {progress.step} batches in an epoch; wanted {total}")
-        row = self._epoch_row()
-        self._write("epoch", **row)
-        self.echo(self._line(row))
-        progress.epoch, progress.step = progress.epoch + 1, 0
-        progress.train_loss, progress.val_loss, progress.count = 0.0, 0.0, 0
-        if config.stop_ratio is not None and grown(progress.curvatures, config.stop_ratio):
-            progress.stopped = True
-            self.echo(f"stopped: the curvature of alpha has grown by more than 1 / {config.stop_ratio}")
-        self.save()
-        if self.ranks.sum(interrupt.asked)[0] and progress.epoch < config.epochs and not progress.stopped:
-            self._interrupted()
 
-    def _step(self, train: Batch, val: Batch) -> None:
-        progress, config = self.progress, self.config
-        step = progress.epoch * self.data.weights.batches + progress.step
-        # What dropout draws is a function of the step, so that a resumed search draws the same.
-        torch.manual_seed(config.seed * 1_000_003 + step * self.ranks.world_size + self.ranks.rank)
+    def step(self, batch: tuple[Batch, Batch]) -> StepReport:
+        """A step of the weights in the warm-up, afterwards of alpha and the weights. Raises DivergedError."""
+        progress, ranks = self.progress, self.ranks
+        train, val = (self.place(images) for images in batch)
+        ranks.seed_step(self.settings.seed, self.global_step)
         start = time.perf_counter()
         try:
-            if progress.epoch < config.warmup_epochs:
+            if progress.epoch < self.settings.warmup_epochs:
                 loss, norm = self.bilevel.weight_step(train)
-                report = {"train_loss": loss, "weight_grad_norm": norm}
+                values: dict[str, Any] = {"train_loss": loss, "weight_grad_norm": norm}
             else:
-                report = asdict(self.bilevel.step(train, val))
+                values = asdict(self.bilevel.step(train, val))
         except DivergedError as error:
             raise DivergedError(
                 f"{error}; epoch {progress.epoch + 1}, step {progress.step + 1}; try a lower lr, alpha_lr or clip_grad"
                 f"; the checkpoint in {self.folder} is from before"
             ) from None
-        progress.step += 1
-        losses = self.ranks.sum(report["train_loss"], report.get("val_loss", 0.0))
-        report |= dict(zip(("train_loss", "val_loss"), (loss / self.ranks.world_size for loss in losses), strict=True))
-        progress.train_loss += report["train_loss"]
-        progress.val_loss += report["val_loss"]
+        train_loss, val_loss, stops = ranks.sum(
+            values["train_loss"], values.get("val_loss", 0.0), float(self.interrupt.asked)
+        )
+        values |= {"train_loss": train_loss / ranks.world_size, "val_loss": val_loss / ranks.world_size}
+        progress.train_loss += values["train_loss"]
+        progress.val_loss += values["val_loss"]
         progress.count += 1
-        self._pace.step(len(train[1]) * self.ranks.world_size)
-        if config.log_every and progress.step % config.log_every == 0:
-            alpha = self.architecture.alpha.tolist()
-            self._write("step", **report, alpha=alpha, step_seconds=round(time.perf_counter() - start, 4))
+        alpha, seconds = self.architecture.alpha.tolist(), round(time.perf_counter() - start, 4)
+        values |= {"alpha": alpha, "step_seconds": seconds}
+        return StepReport(len(train[1]) * ranks.world_size, bool(stops), values)
 
-    def val_batches(self) -> Iterator[Batch]:
+    def alpha_batches(self) -> Iterator[Batch]:
         """Batches for alpha from the current step on: epoch after epoch, or each the first of an epoch of its own."""
-        step = self.progress.epoch * self.data.weights.batches + self.progress.step
-        while self.config.val_order == "fresh":
+        step = self.global_step
+        while self.settings.val_order == "fresh":
             yield next(iter(self.data.alpha.epoch(step)))
             step += 1
         epoch, place = divmod(step, self.data.alpha.batches)
@@ -192,42 +153,52 @@ class Searcher:
             yield from self.data.alpha.epoch(epoch, start=place)
             epoch, place = epoch + 1, 0
 
-    def _epoch_row(self) -> dict[str, Any]:
-        """What an epoch is judged by; measured on the first batch for alpha."""
-        progress, architecture = self.progress, self.architecture
+    def end_epoch(self) -> None:
+        """Record the genotype, measure curvature and scales on the first batch for alpha, and perhaps stop."""
+        progress, architecture, config = self.progress, self.architecture, self.settings
         progress.genotypes.append(self.genotype)
-        images, targets = self._placed(next(iter(self.data.alpha.epoch(0))))
-        if self.config.curvature:
+        images, targets = self.place(next(iter(self.data.alpha.epoch(0))))
+        if config.curvature:
             value = largest_eigenvalue(
                 lambda: self._alpha_gradient((images, targets)),
                 architecture.alpha,
                 architecture.mask,
-                iterations=self.config.curvature,
+                iterations=config.curvature,
             )
             progress.curvatures.append(value)
-        return {
-            "train_loss": progress.train_loss / progress.count,
-            "val_loss": progress.val_loss / progress.count,
-            "alpha": architecture.alpha.tolist(),
-            "weights": architecture.weights().tolist(),
-            "entropy": architecture.entropy().tolist(),
-            "margin": architecture.margin().tolist(),
-            "genotype": progress.genotypes[-1],
-            "curvature": progress.curvatures[-1] if progress.curvatures else None,
-            "scales": op_scales(self.model, images),
-        }
+        row = self.write(
+            "epoch",
+            train_loss=progress.train_loss / progress.count,
+            val_loss=progress.val_loss / progress.count,
+            alpha=architecture.alpha.tolist(),
+            weights=architecture.weights().tolist(),
+            entropy=architecture.entropy().tolist(),
+            margin=architecture.margin().tolist(),
+            genotype=progress.genotypes[-1],
+            curvature=progress.curvatures[-1] if progress.curvatures else None,
+            scales=op_scales(self.model, images),
+        )
+        names = zip(self.space.ops.values(), architecture.argmax(), strict=True)
+        self.echo(
+            f"epoch {progress.epoch + 1}/{config.epochs}  loss {row['train_loss']:.4f}  "
+            f"val loss {row['val_loss']:.4f}  entropy {sum(row['entropy']) / len(row['entropy']):.3f}  "
+            f"{' '.join(ops[column] for ops, column in names)}  {pace_text(row)}"
+        )
+        if config.stop_ratio is not None and grown(progress.curvatures, config.stop_ratio):
+            progress.stopped = True
+            self.echo(f"stopped: the curvature of alpha has grown by more than 1 / {config.stop_ratio}")
 
     def sample(self, loader: Loader) -> list[Batch]:
         """The first batches of a loader, of `select_images` or a few more, for rank 0 to score with."""
-        return [self._placed(batch) for batch in sample_batches(loader, self.config.select_images)]
+        return [self.place(batch) for batch in sample_batches(loader, self.settings.select_images)]
 
     def tune(self) -> None:
         """Train the weights for `tune_epochs` at the last learning rate, alpha fixed, on this rank's images alone."""
         self.model.train()
         reduce, self.bilevel.reduce = self.bilevel.reduce, lambda tensors: None
-        for epoch in range(self.config.tune_epochs):
-            for batch in self.data.weights.epoch(self.config.epochs + epoch):
-                self.bilevel.weight_step(self._placed(batch))
+        for epoch in range(self.settings.tune_epochs):
+            for batch in self.data.weights.epoch(self.settings.epochs + epoch):
+                self.bilevel.weight_step(self.place(batch))
         self.bilevel.reduce = reduce
 
     def _alpha_gradient(self, batch: Batch) -> Tensor:
@@ -237,64 +208,29 @@ class Searcher:
         return first.alpha_gradient(batch, batch)[0]
 
     def _penalty(self) -> Tensor:
-        share = self.progress.epoch / max(1, self.config.epochs - 1)
-        return penalty(self.architecture, beta=share * self.config.beta, entropy=share * self.config.entropy)
+        share = self.progress.epoch / max(1, self.settings.epochs - 1)
+        return penalty(self.architecture, beta=share * self.settings.beta, entropy=share * self.settings.entropy)
 
-    def _placed(self, batch: Batch) -> Batch:
+    def place(self, batch: Batch) -> Batch:
+        """A batch on the device, in the memory layout of the network."""
         images, targets = batch
-        layout = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
         device = self.ranks.device
         return images.to(device, memory_format=layout, non_blocking=True), targets.to(device, non_blocking=True)
 
-    def _write(self, kind: str, **values: Any) -> None:
-        if self._log is not None:
-            place = {"kind": kind, "epoch": self.progress.epoch, "step": self.progress.step}
-            lr = float(self.optimizer.param_groups[0]["lr"])
-            self._log.write(**place, lr=lr, **values, **self._pace.report(), seconds=round(self._seconds(), 2))
-
-    def _line(self, row: dict[str, Any]) -> str:
-        pace = self._pace.report()
-        minutes, seconds = divmod(round(pace["eta_seconds"]), 60)
-        entropy = sum(row["entropy"]) / len(row["entropy"])
-        names = zip(self.space.ops.values(), self.architecture.argmax(), strict=True)
-        return (
-            f"epoch {self.progress.epoch + 1}/{self.config.epochs}  loss {row['train_loss']:.4f}  "
-            f"val loss {row['val_loss']:.4f}  entropy {entropy:.3f}  {' '.join(ops[column] for ops, column in names)}  "
-            f"{pace['images_per_second']:.0f} images/s  {pace['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
-        )
-
-    def _seconds(self) -> float:
-        return self._before + time.perf_counter() - self._start
-
-    def _interrupted(self) -> None:
-        self.echo(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
-        self.echo(f"sase-attn search --resume {self.folder}")
-        raise KeyboardInterrupt
-
-    def save(self) -> None:
-        """Replace the checkpoint; the log is on disk first."""
-        if self._log is None:
-            return
-        self.progress.log_bytes, self.progress.seconds = self._log.sync(), self._seconds()
-        content = {
-            "config": self.config.to_json(),
-            "progress": asdict(self.progress),
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the super-network, alpha included, and of both optimizers."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "alpha_optimizer": self.alpha_optimizer.state_dict(),
         }
-        write_checkpoint(self.folder / NAME, content)
 
-    def load(self) -> None:
-        """Take everything from the checkpoint in the folder."""
-        saved, progress, content = load_search(self.folder)
-        check_same(self.config, saved, FREE)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint. Raises ValueError if it belongs to another network."""
         try:
-            self.model.load_state_dict(content["model"])
+            self.model.load_state_dict(state["model"])
         except RuntimeError as error:
             raise ValueError(f"the checkpoint does not fit the network: {' '.join(str(error).split())[:300]}") from None
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.alpha_optimizer.load_state_dict(content["alpha_optimizer"])
-        self.progress = progress
-        if progress.epoch < self.config.epochs and not progress.stopped:
-            self.echo(f"resuming at epoch {progress.epoch + 1}, step {progress.step}")
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])

@@ -121,7 +121,7 @@ class SearchResult:
         cpu = Ranks(0, 1, torch.device("cpu"))
         data = data or open_halves(config, cpu)
         model = model or create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels)
-        state = load_search(Path(self.output))[2]["model"]
+        state = load_search(Path(self.output)).state["model"]
         model.load_state_dict(state)
         sample = [sample_batches(loader, config.select_images) for loader in (data.weights, data.alpha)]
         architecture = architecture_of(model, self.space)

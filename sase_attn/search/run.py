@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sase_attn.genotype import Genotype
-from sase_attn.search.checkpoint import FREE, load_search
+from sase_attn.search.checkpoint import MAY_CHANGE, load_search
 from sase_attn.search.choose import choose
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.curvature import WINDOW
@@ -20,6 +20,7 @@ from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.training.checkpoint import check_same
 from sase_attn.training.distributed import Ranks, ranks
+from sase_attn.training.resumable import check_new_folder
 
 
 def search(
@@ -59,23 +60,23 @@ def search(
     """
     config, folder = config or SearchConfig(), Path(output)
     with ranks(device) as group:
+        saved = None
         if resume:
-            check_same(config, load_search(folder)[0], FREE)
+            saved = load_search(folder)
+            check_same(config, saved.settings, MAY_CHANGE)
             if (folder / NAME).is_file():
                 finished = SearchResult.load(folder)
                 if set(config.differences(finished.settings)) <= {"workers", "log_every"}:
                     return finished
-        elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise FileExistsError(
-                f"{folder} is in use: wanted a new or empty folder; resume its search, or name another"
-            )
+        else:
+            check_new_folder(folder, "search")
         group.wait()  # all have looked before one writes
-        quiet: Callable[[str], object] = echo if group.is_main else lambda line: None
+        echo = group.on_main(echo)
         data = data or open_halves(config, group)
         if model is None:
-            model = create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels, echo=quiet)
-        searcher = Searcher(config, model, data, folder, group, quiet, space)
-        searcher.run(resume=resume)
+            model = create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels, echo=echo)
+        searcher = Searcher(config, model, data, folder, group, echo, space)
+        searcher.run(saved)
         return _finish(searcher, group)
 
 
@@ -89,7 +90,7 @@ def _finish(searcher: Searcher, group: Ranks) -> SearchResult:
 
 
 def _result(searcher: Searcher, group: Ranks) -> SearchResult:
-    config, progress, architecture, space = searcher.config, searcher.progress, searcher.architecture, searcher.space
+    config, progress, architecture, space = searcher.settings, searcher.progress, searcher.architecture, searcher.space
     scorer = Scorer(
         searcher.model,
         architecture,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sase_attn.files import write_atomically, write_json
 from sase_attn.search.agreement import agreement
-from sase_attn.search.checkpoint import NAME as CHECKPOINT
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.result import SearchResult
+from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.jobs import run_apart
 
 NAME = "seeds.json"

@@ -1,16 +1,14 @@
 """Checkpoints: one file, replaced as a whole, read with `weights_only=True` (nothing in it is executed).
 
-It holds the weights, their average, the optimizer and its scaler, where in which epoch the run stands, how long the log
-was, and the recipe as JSON. No state of a random generator is needed: the batches are a function of (seed, epoch), and
-the generator that dropout draws from is seeded anew by (seed, step, rank) at every step, on every rank. The learning
-rate is a function of the step.
+It holds the settings as JSON, where in which epoch the run stands, how long the log was, and the state of what is
+trained: weights, optimizers, averages. No state of a random generator is needed, see `ResumableLoop`.
 """
 
 import pickle
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
@@ -20,70 +18,92 @@ from sase_attn.settings import Settings
 from sase_attn.training.recipes import Recipe
 
 NAME = "checkpoint.pt"
-# Fields that move no number, and so may change when a run is resumed.
-FREE = ("workers", "checkpoint_every", "log_every")
-T = TypeVar("T")
-S = TypeVar("S", bound=Settings)
+# Fields of a recipe that move no number, and so may change when a run is resumed.
+MAY_CHANGE = ("workers", "checkpoint_every", "log_every")
 
 
 @dataclass
 class Progress:
-    """Where a run stands: `step` of `epoch` is the next one to do, and what has been summed up on the way."""
+    """Where a run stands: `step` of `epoch` is the next one to do; `seconds` are spent, the log has `log_bytes`."""
 
     epoch: int = 0
     step: int = 0
-    loss_sum: float = 0.0
-    loss_count: int = 0
     seconds: float = 0.0
-    best_top1: float = -1.0
-    best_epoch: int = -1
     log_bytes: int = 0
 
-
-def save(folder: Path, state: dict[str, Any], progress: Progress, recipe: Recipe) -> None:
-    """Replace the checkpoint of a folder."""
-    write_checkpoint(folder / NAME, {"recipe": recipe.to_json(), "progress": asdict(progress), **state})
-
-
-def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write tensors, numbers and strings, atomically."""
-    write_atomically(path, lambda file: torch.save(content, file))
+    def next_epoch(self) -> None:
+        """Stand at the start of the next epoch."""
+        self.epoch, self.step = self.epoch + 1, 0
 
 
-def load(folder: Path) -> tuple[dict[str, Any], Progress, Recipe]:
-    """State, progress and recipe of the run in a folder.
+@dataclass
+class TrainProgress(Progress):
+    """Where a training stands, with the loss summed over the images of this epoch, and the best epoch so far."""
+
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best_top1: float = -1.0
+    best_epoch: int = -1
+
+    def next_epoch(self) -> None:
+        super().next_epoch()
+        self.loss_sum, self.loss_count = 0.0, 0
+
+
+S = TypeVar("S")
+P = TypeVar("P", bound=Progress)
+ReadableSettings = TypeVar("ReadableSettings", bound=Settings)
+
+
+class Checkpoint(NamedTuple, Generic[S, P]):
+    """A run as it was saved: its settings, its progress, and the state of what is trained."""
+
+    settings: S
+    progress: P
+    state: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, saved: Checkpoint[Any, Any], settings_name: str) -> None:
+    """Replace the checkpoint of a folder; the settings are stored under their name."""
+    content = {settings_name: saved.settings.to_json(), "progress": asdict(saved.progress), **saved.state}
+    write_atomically(folder / NAME, lambda file: torch.save(content, file))
+
+
+def load_checkpoint(
+    folder: Path, settings: type[ReadableSettings], progress: type[P], settings_name: str
+) -> Checkpoint[ReadableSettings, P]:
+    """Read the checkpoint of a folder, tensors on the CPU.
+
+    Args:
+        folder: of the run.
+        settings, progress: the types that its run saved.
+        settings_name: under which the settings are stored.
 
     Raises:
         FileNotFoundError: no checkpoint there.
-        ValueError: the file is damaged, or no checkpoint of a run.
+        ValueError: it is damaged, or one of another kind of run.
     """
-
-    def parsed(content: dict[str, Any]) -> tuple[dict[str, Any], Progress, Recipe]:
-        recipe, progress = Recipe.from_json(content.pop("recipe")), record_from(Progress, content.pop("progress"))
-        return content, progress, recipe
-
-    return load_checkpoint(folder / NAME, parsed)
-
-
-def load_checkpoint(path: Path, parse: Callable[[dict[str, Any]], T]) -> T:
-    """Read a checkpoint and parse its content; nothing in it is executed.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is damaged, or `parse` does not find what it wants.
-    """
+    path = folder / NAME
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: {path} does not exist")
     try:
-        return parse(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return Checkpoint(
+            settings.from_json(state.pop(settings_name)), record_from(progress, state.pop("progress")), state
+        )
     except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no checkpoint of a run: {reason}") from None
 
 
-def check_same(now: S, saved: S, free: Collection[str] = FREE) -> None:
+def load_run(folder: Path) -> Checkpoint[Recipe, TrainProgress]:
+    """The checkpoint of a training. Raises as `load_checkpoint` does."""
+    return load_checkpoint(folder, Recipe, TrainProgress, "recipe")
+
+
+def check_same(now: ReadableSettings, saved: ReadableSettings, may_change: Collection[str] = MAY_CHANGE) -> None:
     """Raise ValueError naming the fields in which a resumed run would differ from the one that was saved."""
-    changed = [name for name in now.differences(saved) if name not in free]
+    changed = [name for name in now.differences(saved) if name not in may_change]
     if changed:
         listed = ", ".join(f"{name} (saved {getattr(saved, name)!r}, now {getattr(now, name)!r})" for name in changed)
         raise ValueError(f"cannot resume with another {now.KIND}: {listed}; name another output folder for a new run")

@@ -5,7 +5,7 @@ one, up to the order of summation; batch norm sees only its rank's slice, unless
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -26,6 +26,14 @@ class Ranks:
     def is_main(self) -> bool:
         """Whether this is the process that prints and writes."""
         return self.rank == 0
+
+    def on_main(self, echo: Callable[[str], object]) -> Callable[[str], object]:
+        """The callback on the main process; elsewhere one that drops its lines."""
+        return echo if self.is_main else lambda line: None
+
+    def seed_step(self, seed: int, step: int) -> None:
+        """Seed torch's generator for a step, so that what dropout draws is a function of seed, step and rank."""
+        torch.manual_seed(seed * 1_000_003 + step * self.world_size + self.rank)
 
     def sum(self, *values: float) -> list[float]:
         """Sums over all ranks, in float64; every rank gets them."""

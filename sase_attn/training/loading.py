@@ -8,7 +8,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from sase_attn.training import checkpoint
+from sase_attn.training.checkpoint import NAME as CHECKPOINT
+from sase_attn.training.checkpoint import load_run
 from sase_attn.training.data.normalise import is_by_model
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
@@ -28,7 +29,7 @@ def recipe_of(source: str) -> Recipe | None:
         except SafetensorError as error:
             raise ValueError(f"{path} is not a readable checkpoint: {error}") from None
         return None if text is None else Recipe.from_json(text)
-    return checkpoint.load(path.parent)[2] if path.is_file() and path.name == checkpoint.NAME else None
+    return load_run(path.parent).settings if path.is_file() and path.name == CHECKPOINT else None
 
 
 def load_network(source: str, recipe: Recipe, *, num_classes: int, in_chans: int) -> tuple[nn.Module, bool]:
@@ -58,7 +59,7 @@ def load_network(source: str, recipe: Recipe, *, num_classes: int, in_chans: int
     else:
         plain = recipe.override(init_from=None)
         model = create_network(plain, num_classes=num_classes, in_chans=in_chans)
-        weights = _weights(path / checkpoint.NAME if path.is_dir() else path)
+        weights = _weights(path / CHECKPOINT if path.is_dir() else path)
         check_state_dict(weights, model, source=source)
         model.load_state_dict(weights)
     for name, wanted in (("num_classes", num_classes), ("in_chans", in_chans)):
@@ -84,8 +85,8 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
 
 
 def _weights(path: Path) -> StateDict:
-    if path.name == checkpoint.NAME:
-        state, _, _ = checkpoint.load(path.parent)
+    if path.name == CHECKPOINT:
+        state = load_run(path.parent).state
         weights: dict[str, torch.Tensor] = state["ema"] or state["model"]
         return weights
     return read_checkpoint(path)

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,15 +77,10 @@ def progress_bar(batches: Iterable[_T], *, total: int, start: int, title: str, s
     return bar
 
 
-def epoch_line(row: dict[str, Any], epochs: int) -> str:
-    """The line that people read after an epoch."""
+def pace_text(row: Mapping[str, Any]) -> str:
+    """The pace in a line for people, from the keys that `Pace.report` gives."""
     minutes, seconds = divmod(round(row["eta_seconds"]), 60)
-    return (
-        f"epoch {row['epoch'] + 1}/{epochs}  lr {row['lr']:.4g}  "
-        f"loss {row['loss']:.4f}  test loss {row['test_loss']:.4f}  "
-        f"top-1 {row['top1']:.2f} %  top-5 {row['top5']:.2f} %  {row['images_per_second']:.0f} images/s  "
-        f"{row['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
-    )
+    return f"{row['images_per_second']:.0f} images/s  {row['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
 
 
 def _peak_memory(device: torch.device) -> int:

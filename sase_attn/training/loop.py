@@ -1,182 +1,161 @@
-"""The training loop: epochs of steps, evaluation, log, checkpoints; resumable bit for bit on CPU."""
+"""`Loop`: the run of `train`. Steps of a `Trainer`, and after each epoch an evaluation on the test images."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from sase_attn.files import write_atomically
-from sase_attn.training import checkpoint, log
-from sase_attn.training.checkpoint import Progress
+from sase_attn.training.checkpoint import TrainProgress
 from sase_attn.training.data.config import DataInfo, Loader
 from sase_attn.training.data.normalise import as_trained, is_by_model
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.evaluate import Metrics, evaluate
-from sase_attn.training.interrupt import Interrupt
+from sase_attn.training.log import pace_text
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, read_result, save_model, save_weights, write_result
+from sase_attn.training.resumable import ResumableLoop, StepReport
 from sase_attn.training.step import Trainer
 
 Data = tuple[Loader, Loader, DataInfo]
 
 
-class Loop:
-    """One run of `train`, with what its parts share."""
+class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
+    """One run of `train`; `finish` writes its result.
+
+    Args:
+        recipe: what to do.
+        folder: gets the files.
+        ranks: the processes of the run.
+        data: train loader, test loader and their description.
+        model: the network to train; by default the recipe's.
+        echo: gets a line for each thing that people may want to read.
+    """
+
+    SETTINGS_NAME = "recipe"
 
     def __init__(
         self,
         recipe: Recipe,
         folder: Path,
-        group: Ranks,
+        ranks: Ranks,
         data: Data,
         model: nn.Module | None,
         echo: Callable[[str], object],
     ) -> None:
-        self.recipe, self.folder, self.ranks, self.echo = recipe, folder, group, echo
-        batches, tests, info = data
+        train_loader, test_loader, info = data
         if model is None:
             model = create_network(recipe, num_classes=len(info.classes), in_chans=info.channels, echo=echo)
             if is_by_model(recipe):
-                batches, tests, info = as_trained(model, (batches, tests), info)
-        self.batches, self.test_batches, self.info = batches, tests, info
-        self.trainer = Trainer(recipe, model, group, batches.batches)
-        self.progress = Progress()
-        self.last_finite = math.nan
-
-    def run(self, saved: tuple[dict[str, Any], Progress, Recipe] | None) -> TrainResult:
-        if saved is not None:
-            self.trainer.load_state_dict(saved[0])
-            self.progress = saved[1]
-            self.echo(f"resuming at epoch {self.progress.epoch + 1}, step {self.progress.step}")
-        steps = self.recipe.epochs * self.batches.batches
-        self.pace = log.Pace(self.ranks.device, steps - self.trainer.updates)
-        self.before = self.progress.seconds
-        self.start = time.perf_counter()
-        self.log = None
-        if self.ranks.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / "recipe.json", self.recipe.to_json() + "\n")
-            self.log = log.Log(self.folder, self.progress.log_bytes)
-        try:
-            if saved is None:
-                self.save()
-            metrics = None
-            with Interrupt() as interrupt:
-                while self.progress.epoch < self.recipe.epochs:
-                    metrics = self.epoch(interrupt)
-        finally:
-            if self.log is not None:
-                self.log.close()
-        return self.finish(metrics or self.evaluate())
-
-    def epoch(self, interrupt: Interrupt) -> Metrics:
-        """The rest of an epoch, its evaluation, and the checkpoint at its end."""
-        progress, recipe, total = self.progress, self.recipe, self.batches.batches
-        batches = log.progress_bar(
-            self.batches.epoch(progress.epoch, start=progress.step),
-            total=total,
-            start=progress.step,
-            title=f"epoch {progress.epoch + 1}/{recipe.epochs}",
-            show=self.ranks.is_main,
+                train_loader, test_loader, info = as_trained(model, (train_loader, test_loader), info)
+        super().__init__(
+            recipe,
+            folder,
+            ranks,
+            echo,
+            TrainProgress(),
+            steps_per_epoch=train_loader.batches,
+            checkpoint_every=recipe.checkpoint_every,
         )
-        for images, targets in batches:
-            loss, count, stop = self.trainer.step(images, targets, stop=interrupt.asked)
-            if not math.isfinite(loss):
-                raise self.diverged(f"the loss is {loss}", progress.step + 1)
-            self.last_finite = loss
-            progress.step += 1
-            progress.loss_sum += loss * count
-            progress.loss_count += count
-            self.pace.step(count)
-            if recipe.log_every and progress.step % recipe.log_every == 0:
-                self.write("step", loss)
-            if stop or (recipe.checkpoint_every and progress.step % recipe.checkpoint_every == 0):
-                self.save()
-            if stop:
-                self.interrupted()
-        if progress.step != total:
-            raise ValueError(f"the training data gave {progress.step} batches in an epoch; wanted {total}")
-        metrics = self.evaluate()
+        self.train_loader, self.test_loader, self.info = train_loader, test_loader, info
+        self.trainer = Trainer(recipe, model, ranks, train_loader.batches)
+        self.metrics: Metrics | None = None
+        self._last_finite = math.nan
+
+    @property
+    def lr(self) -> float:
+        """The largest learning rate of the last step."""
+        return self.trainer.lr
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on after an interruption."""
+        return f"sase-attn train --output {self.folder} --resume"
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and targets of the current epoch, from the current step on."""
+        return self.train_loader.epoch(self.progress.epoch, start=self.progress.step)
+
+    def step(self, batch: tuple[Tensor, Tensor]) -> StepReport:
+        """One optimizer step. Raises FloatingPointError if the loss is not finite."""
+        loss, count, stop = self.trainer.step(*batch, stop=self.interrupt.asked)
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss}", self.progress.step + 1)
+        self._last_finite = loss
+        self.progress.loss_sum += loss * count
+        self.progress.loss_count += count
+        return StepReport(count, stop, {"loss": loss})
+
+    def end_epoch(self) -> None:
+        """Evaluate on the test images, and keep the weights if they are the best so far."""
+        progress, metrics = self.progress, self._evaluate()
         if metrics.top1 > progress.best_top1:
             progress.best_top1, progress.best_epoch = metrics.top1, progress.epoch
             if self.ranks.is_main:
-                save_weights(self.trainer.evaluated, self.folder / "best.safetensors", recipe)
-        tested = {
-            "test_loss": metrics.loss,
-            "top1": metrics.top1,
-            "top5": metrics.top5,
-            "best_top1": progress.best_top1,
-        }
-        row = self.write("epoch", progress.loss_sum / progress.loss_count, **tested)
-        self.echo(log.epoch_line(row, recipe.epochs))
-        progress.epoch, progress.step, progress.loss_sum, progress.loss_count = progress.epoch + 1, 0, 0.0, 0
-        self.save()
-        if self.ranks.sum(interrupt.asked)[0] and progress.epoch < recipe.epochs:
-            self.interrupted()
-        return metrics
+                save_weights(self.trainer.evaluated, self.folder / "best.safetensors", self.settings)
+        row = self.write(
+            "epoch",
+            loss=progress.loss_sum / progress.loss_count,
+            test_loss=metrics.loss,
+            top1=metrics.top1,
+            top5=metrics.top5,
+            best_top1=progress.best_top1,
+        )
+        self.echo(
+            f"epoch {progress.epoch + 1}/{self.settings.epochs}  lr {row['lr']:.4g}  "
+            f"loss {row['loss']:.4f}  test loss {metrics.loss:.4f}  "
+            f"top-1 {metrics.top1:.2f} %  top-5 {metrics.top5:.2f} %  {pace_text(row)}"
+        )
+        self.metrics = metrics
 
-    def evaluate(self) -> Metrics:
-        start = time.perf_counter()
-        self.trainer.share_norms()
-        metrics = evaluate(self.trainer.evaluated, self.test_batches.epoch(0), self.ranks)
-        self.pace.pause(time.perf_counter() - start)
-        return metrics
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the trainer."""
+        return self.trainer.state_dict()
 
-    def write(self, kind: str, loss: float, **values: float) -> dict[str, Any]:
-        """A line of the log: where, learning rate, loss, what else was measured, and the pace."""
-        place = {"kind": kind, "epoch": self.progress.epoch, "step": self.progress.step, "lr": self.trainer.lr}
-        row = {**place, "loss": loss, **values, **self.pace.report(), "seconds": round(self.seconds(), 2)}
-        if self.log is not None:
-            self.log.write(**row)
-        return row
-
-    def seconds(self) -> float:
-        """Time of training and evaluation so far, over all sessions."""
-        return self.before + time.perf_counter() - self.start
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint. Raises ValueError if it belongs to another network."""
+        self.trainer.load_state_dict(state)
 
     def save(self) -> None:
-        """Replace the checkpoint; the log is on disk first."""
+        """Replace the checkpoint. Raises FloatingPointError if a weight is not finite."""
         if not self.trainer.is_finite():
-            raise self.diverged("a weight is no longer finite", self.progress.step)
-        if self.log is not None:
-            self.progress.log_bytes = self.log.sync()
-            self.progress.seconds = self.seconds()
-            checkpoint.save(self.folder, self.trainer.state_dict(), self.progress, self.recipe)
+            raise self._diverged("a weight is no longer finite", self.progress.step)
+        super().save()
 
-    def diverged(self, what: str, step: int) -> FloatingPointError:
-        return FloatingPointError(
-            f"{what} at epoch {self.progress.epoch + 1}, step {step} (last finite loss: "
-            f"{self.last_finite:.6g}); try a lower lr or clip_grad; the checkpoint in {self.folder} is from before"
-        )
-
-    def interrupted(self) -> None:
-        self.echo(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
-        self.echo(f"sase-attn train --output {self.folder} --resume")
-        raise KeyboardInterrupt
-
-    def finish(self, metrics: Metrics) -> TrainResult:
-        progress = self.progress
+    def finish(self) -> TrainResult:
+        """Write the trained model and the result, on the main process; every process gets the result."""
+        metrics = self.metrics or self._evaluate()
         if self.ranks.is_main:
-            problem = save_model(self.trainer.evaluated, self.folder, self.recipe, self.info, metrics)
+            problem = save_model(self.trainer.evaluated, self.folder, self.settings, self.info, metrics)
             if problem:
                 self.echo(f"wrote model.safetensors instead of model/: {problem}")
-            result = write_result(
+            write_result(
                 self.folder,
-                self.recipe,
+                self.settings,
                 metrics,
                 device=self.ranks.device,
                 processes=self.ranks.world_size,
-                best_top1=progress.best_top1,
-                best_epoch=progress.best_epoch,
-                seconds=round(progress.seconds, 2),
+                best_top1=self.progress.best_top1,
+                best_epoch=self.progress.best_epoch,
+                seconds=round(self.progress.seconds, 2),
             )
         self.ranks.wait()
-        if self.ranks.is_main:
-            return result
-        finished = read_result(self.folder)
-        assert finished is not None
-        return finished
+        result = read_result(self.folder)
+        assert result is not None
+        return result
+
+    def _evaluate(self) -> Metrics:
+        start = time.perf_counter()
+        self.trainer.share_norms()
+        metrics = evaluate(self.trainer.evaluated, self.test_loader.epoch(0), self.ranks)
+        self.pace.pause(time.perf_counter() - start)
+        return metrics
+
+    def _diverged(self, what: str, step: int) -> FloatingPointError:
+        return FloatingPointError(
+            f"{what} at epoch {self.progress.epoch + 1}, step {step} (last finite loss: "
+            f"{self._last_finite:.6g}); try a lower lr or clip_grad; the checkpoint in {self.folder} is from before"
+        )

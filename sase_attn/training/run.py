@@ -6,12 +6,13 @@ from pathlib import Path
 
 from torch import nn
 
-from sase_attn.training import checkpoint
+from sase_attn.training.checkpoint import check_same, load_run
 from sase_attn.training.data.open import DataConfig, open_data
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.loop import Data, Loop
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, read_result
+from sase_attn.training.resumable import check_new_folder
 
 
 def train(
@@ -53,22 +54,17 @@ def train(
     with ranks(device) as group:
         saved = None
         if resume:
-            saved = checkpoint.load(folder)
-            checkpoint.check_same(recipe, saved[2])
-            if saved[1].epoch == recipe.epochs and (result := read_result(folder)) is not None:
+            saved = load_run(folder)
+            check_same(recipe, saved.settings)
+            if saved.progress.epoch == recipe.epochs and (result := read_result(folder)) is not None:
                 return result
-        elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise FileExistsError(f"{folder} is in use: wanted a new or empty folder; resume its run, or name another")
+        else:
+            check_new_folder(folder, "run")
         group.wait()  # all have looked before one writes
-        loop = Loop(
-            recipe,
-            folder,
-            group,
-            data or open_recipe_data(recipe, group),
-            model,
-            echo if group.is_main else lambda line: None,
-        )
-        return loop.run(saved)
+        data = data or open_recipe_data(recipe, group)
+        loop = Loop(recipe, folder, group, data, model, group.on_main(echo))
+        loop.run(saved)
+        return loop.finish()
 
 
 def open_recipe_data(recipe: Recipe, group: Ranks) -> Data:

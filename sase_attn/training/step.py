@@ -104,7 +104,7 @@ class Trainer:
             Over all ranks: the mean loss before the step, the number of images, and whether any rank gave `stop`.
         """
         recipe, ranks = self.recipe, self.ranks
-        torch.manual_seed(recipe.seed * 1_000_003 + self.updates * ranks.world_size + ranks.rank)
+        ranks.seed_step(recipe.seed, self.updates)
         if self._scheduler is not None:
             self._scheduler.step_update(self.updates)
         (count,) = ranks.sum(len(targets))

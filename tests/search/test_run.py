@@ -133,7 +133,6 @@ def test_ranks_hold_identical_alphas(tmp_path, data):
         "torch.set_num_threads(1)\n"
         f"config = driver.tiny({str(data)!r}, epochs=1, without=['gsop'], log_every=0)\n"
         f"result = search(config=config, output={str(tmp_path / 'ranks')!r}, device='cpu', echo=lambda line: None)\n"
-        "from sase_attn.search import searcher\n"
         "print('ALPHA', result.alpha, flush=True)\n"
     )
     # Each rank also prints the alpha that it holds itself, before rank 0's is read from the file.

@@ -1,0 +1,213 @@
+"""`ResumableLoop`: epochs of steps with a log, checkpoints and a clean stop; `train` and `search` fill in the steps.
+
+It saves at the start, after each epoch, every `checkpoint_every` steps, and on Ctrl-C or SIGTERM. Batches are a
+function of seed and epoch, and random draws of seed, step and rank (`Ranks.seed_step`). A resumed run therefore gives
+the numbers of one that was never stopped: to the bit on the CPU.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+
+from sase_attn.files import write_atomically
+from sase_attn.training import log
+from sase_attn.training.checkpoint import Checkpoint, Progress, save_checkpoint
+from sase_attn.training.distributed import Ranks
+from sase_attn.training.interrupt import Interrupt
+
+
+class LoopSettings(Protocol):
+    """What the loop reads of a recipe or a search's configuration."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the data."""
+        ...
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two lines of the log; 0 for a line an epoch only."""
+        ...
+
+    def to_json(self) -> str:
+        """All fields as a JSON object."""
+        ...
+
+
+class StepReport(NamedTuple):
+    """What a step gave: images over all ranks, whether any rank was asked to stop, and values for the log."""
+
+    images: int
+    stop: bool
+    values: dict[str, Any]
+
+
+S = TypeVar("S", bound=LoopSettings)
+P = TypeVar("P", bound=Progress)
+B = TypeVar("B")
+
+
+class ResumableLoop(ABC, Generic[S, P, B]):
+    """The skeleton of a run. The main process writes the settings as JSON, `log.jsonl` and `checkpoint.pt`.
+
+    Args:
+        settings: of the run; they go into each checkpoint.
+        folder: gets the files; it is created.
+        ranks: the processes of the run.
+        echo: gets a line for each thing that people may want to read.
+        progress: of a new run.
+        steps_per_epoch: batches that `batches` gives for a whole epoch.
+        checkpoint_every: also save every so many steps; 0 for the ends of epochs only.
+    """
+
+    SETTINGS_NAME: ClassVar[str]  # of the settings: their file, and their key in a checkpoint
+
+    def __init__(
+        self,
+        settings: S,
+        folder: Path,
+        ranks: Ranks,
+        echo: Callable[[str], object],
+        progress: P,
+        *,
+        steps_per_epoch: int,
+        checkpoint_every: int = 0,
+    ) -> None:
+        self.settings, self.folder, self.ranks, self.echo = settings, folder, ranks, echo
+        self.progress = progress
+        self.steps_per_epoch, self.checkpoint_every = steps_per_epoch, checkpoint_every
+        self.interrupt = Interrupt()
+        self._log: log.Log | None = None
+        self._start = self._seconds_before = 0.0
+
+    @abstractmethod
+    def batches(self) -> Iterable[B]:
+        """The batches of the current epoch, from the current step on."""
+
+    @abstractmethod
+    def step(self, batch: B) -> StepReport:
+        """One step of training. Raises an error if it diverged: the checkpoint is then from before."""
+
+    @abstractmethod
+    def end_epoch(self) -> None:
+        """Measure what an epoch is judged by, `write` it and `echo` a line."""
+
+    @property
+    @abstractmethod
+    def lr(self) -> float:
+        """The learning rate of the last step."""
+
+    @property
+    @abstractmethod
+    def resume_command(self) -> str:
+        """The command that goes on after an interruption."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a step reads and changes, as tensors, numbers and strings."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave. Raises ValueError if it belongs to another network."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self.progress.epoch >= self.settings.epochs
+
+    @property
+    def global_step(self) -> int:
+        """Steps that are done, over all epochs."""
+        return self.progress.epoch * self.steps_per_epoch + self.progress.step
+
+    @property
+    def seconds(self) -> float:
+        """Time of the run so far, with the time before it was resumed."""
+        return self._seconds_before + time.perf_counter() - self._start
+
+    def run(self, saved: Checkpoint[S, P] | None = None) -> None:
+        """Train to the end, new or from a checkpoint of the same settings.
+
+        Raises:
+            ValueError: the checkpoint does not fit the network, or the data give another number of batches.
+            FloatingPointError: the run diverged; the checkpoint is from before.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
+        """
+        if saved is not None:
+            self.load_state_dict(saved.state)
+            self.progress = saved.progress
+            if not self.is_finished:
+                self.echo(f"resuming at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+        self.pace = log.Pace(self.ranks.device, self.settings.epochs * self.steps_per_epoch - self.global_step)
+        self._start, self._seconds_before = time.perf_counter(), self.progress.seconds
+        if self.ranks.is_main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.folder / f"{self.SETTINGS_NAME}.json", self.settings.to_json() + "\n")
+            self._log = log.Log(self.folder, self.progress.log_bytes)
+        try:
+            if saved is None:
+                self.save()
+            with self.interrupt:
+                while not self.is_finished:
+                    self._epoch()
+        finally:
+            if self._log is not None:
+                self._log.close()
+
+    def _epoch(self) -> None:
+        """The rest of an epoch, what it is judged by, and the checkpoint at its end."""
+        progress, settings = self.progress, self.settings
+        batches = log.progress_bar(
+            self.batches(),
+            total=self.steps_per_epoch,
+            start=progress.step,
+            title=f"epoch {progress.epoch + 1}/{settings.epochs}",
+            show=self.ranks.is_main,
+        )
+        for batch in batches:
+            images, stop, values = self.step(batch)
+            progress.step += 1
+            self.pace.step(images)
+            if settings.log_every and progress.step % settings.log_every == 0:
+                self.write("step", **values)
+            if stop or (self.checkpoint_every and progress.step % self.checkpoint_every == 0):
+                self.save()
+            if stop:
+                self._interrupted()
+        if progress.step != self.steps_per_epoch:
+            raise ValueError(
+                f"the training data gave {progress.step} batches in an epoch; wanted {self.steps_per_epoch}"
+            )
+        self.end_epoch()
+        progress.next_epoch()
+        self.save()
+        if self.ranks.sum(self.interrupt.asked)[0] and not self.is_finished:
+            self._interrupted()
+
+    def write(self, kind: str, **values: Any) -> dict[str, Any]:
+        """Log a line: where the run stands, learning rate, values and pace. Returns it, on every rank."""
+        place = {"kind": kind, "epoch": self.progress.epoch, "step": self.progress.step, "lr": self.lr}
+        row = {**place, **values, **self.pace.report(), "seconds": round(self.seconds, 2)}
+        if self._log is not None:
+            self._log.write(**row)
+        return row
+
+    def save(self) -> None:
+        """Replace the checkpoint; the log is on disk first."""
+        if self._log is not None:
+            self.progress.log_bytes, self.progress.seconds = self._log.sync(), self.seconds
+            saved = Checkpoint(self.settings, self.progress, self.state_dict())
+            save_checkpoint(self.folder, saved, self.SETTINGS_NAME)
+
+    def _interrupted(self) -> None:
+        self.echo(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
+        self.echo(self.resume_command)
+        raise KeyboardInterrupt
+
+
+def check_new_folder(folder: Path, kind: str) -> None:
+    """Raise FileExistsError unless a folder for a new `kind` of work does not exist yet, or is empty."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is in use: wanted a new or empty folder; resume its {kind}, or name another")
