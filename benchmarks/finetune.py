@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from train import add_arguments, run_study
 
 from sase_attn.training.data.folder import scan
-from sase_attn.training.data.normalise import as_trained
+from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
@@ -72,7 +72,7 @@ def predictions(network: nn.Module, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Predicted and true classes of the test images."""
     with ranks("cpu") as group:
         train_batches, tests, info = open_recipe_data(recipe, group)
-    _, tests, _ = as_trained(network, (train_batches, tests), info)
+    _, tests, _ = normalise_as_trained(network, (train_batches, tests), info)
     pairs = [(network.eval()(images).argmax(1), targets) for images, targets in tests.epoch(0)]
     return torch.cat([guess for guess, _ in pairs]), torch.cat([targets for _, targets in pairs])
 

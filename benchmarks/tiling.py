@@ -22,7 +22,7 @@ from torch import nn
 from sase_attn import __version__
 from sase_attn.tiling import BufferingReport, buffering
 from sase_attn.tiling.convert import tile
-from sase_attn.training.data.normalise import as_trained
+from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.evaluate import Metrics, evaluate
 from sase_attn.training.loading import load_network, recipe_of
@@ -88,7 +88,7 @@ def study(run: Path, recipe: Recipe, device: str | None) -> None:
         train_batches, tests, info = open_recipe_data(recipe, group)
         model, is_known = load_network(str(run), recipe, num_classes=len(info.classes), in_chans=info.channels)
         if is_known:
-            _, tests, _ = as_trained(model, (train_batches, tests), info)
+            _, tests, _ = normalise_as_trained(model, (train_batches, tests), info)
         before: Metrics | None = None
         done: dict[tuple[tuple[int, int], ...], Metrics] = {}
         whole = buffering(tiled(model, Case(None)), info.size)

@@ -11,7 +11,7 @@ from typing import Any
 from sase_attn.commands.arguments import add_command
 from sase_attn.commands.flags import add_flags, given_flags, summary
 from sase_attn.training.checkpoint import load_run
-from sase_attn.training.data.normalise import as_trained
+from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.evaluate import evaluate
 from sase_attn.training.loading import load_network, recipe_of
@@ -71,7 +71,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         train_batches, test_batches, info = open_recipe_data(recipe, group)
         model, known = load_network(args.source, recipe, num_classes=len(info.classes), in_chans=info.channels)
         if known:
-            _, test_batches, _ = as_trained(model, (train_batches, test_batches), info)
+            _, test_batches, _ = normalise_as_trained(model, (train_batches, test_batches), info)
         metrics = evaluate(model.to(group.device), test_batches.epoch(0), group)
         if not group.is_main:
             return

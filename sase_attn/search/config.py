@@ -17,7 +17,7 @@ from sase_attn.records import read_record
 from sase_attn.search.hvp import HVP
 from sase_attn.search.space import SearchSpace
 from sase_attn.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, NOT_NEGATIVE, Ranges, Settings, setting
-from sase_attn.training.data.open import DataConfig
+from sase_attn.training.data import DataConfig
 
 SELECTIONS = ("argmax", "perturbation", "score")
 VAL_ORDERS = ("epoch", "fresh")

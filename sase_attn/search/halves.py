@@ -6,8 +6,8 @@ import torch
 
 from sase_attn.search.bilevel import Batch
 from sase_attn.search.config import ALPHA_ORDER, SPLIT, WEIGHT_ORDER, SearchConfig
-from sase_attn.training.data.open import DataInfo, Loader, PartLoader, open_data
-from sase_attn.training.data.order import generator, hashed
+from sase_attn.training.data import DataInfo, Loader, SubsetLoader, open_data
+from sase_attn.training.data.order import hash_seed, seeded_generator
 from sase_attn.training.distributed import Ranks
 
 
@@ -31,12 +31,12 @@ def open_halves(config: SearchConfig, ranks: Ranks) -> SearchData:
     return SearchData(*divide(train, config, ranks), test, info)
 
 
-def divide(train: PartLoader, config: SearchConfig, ranks: Ranks) -> tuple[PartLoader, PartLoader]:
+def divide(train: SubsetLoader, config: SearchConfig, ranks: Ranks) -> tuple[SubsetLoader, SubsetLoader]:
     """Two loaders of different images; up to a rank's number of them is left out, so that all ranks get as many."""
     total = train.samples
     if config.images is not None and config.images > total:
         raise ValueError(f"images: wanted at most the {total} training images of {config.data}, got {config.images}")
-    order = torch.randperm(total, generator=generator(config.seed, SPLIT))[: config.images]
+    order = torch.randperm(total, generator=seeded_generator(config.seed, SPLIT))[: config.images]
     first = round(len(order) * config.train_portion)
     parts = order[:first], order[first:]
     loaders = []
@@ -44,7 +44,7 @@ def divide(train: PartLoader, config: SearchConfig, ranks: Ranks) -> tuple[PartL
         members = members[: len(members) // ranks.world_size * ranks.world_size]
         if len(members) < max(2, ranks.world_size):
             raise ValueError(f"wanted at least two images to train the {what} on, got {len(members)} of {len(order)}")
-        loaders.append(train.part(members, hashed(config.seed, key)))
+        loaders.append(train.subset(members, hash_seed(config.seed, key)))
     return loaders[0], loaders[1]
 
 

@@ -21,7 +21,7 @@ from sase_attn.search.op_scales import op_scales
 from sase_attn.search.penalty import penalty
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
-from sase_attn.training.data.open import Loader
+from sase_attn.training.data import Loader
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.log import pace_text
 from sase_attn.training.resumable import ResumableLoop, StepReport

@@ -11,7 +11,7 @@ from sase_attn.search.config import ALPHA_DRAW, SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
 from sase_attn.search.supernet.block import blocks_of
-from sase_attn.training.data.order import generator
+from sase_attn.training.data.order import seeded_generator
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
 
@@ -64,7 +64,7 @@ def architecture_of(model: nn.Module, space: SearchSpace) -> Architecture:
 
 def prepare(model: nn.Module, architecture: Architecture, config: SearchConfig) -> None:
     """Draw alpha by the seed, choose the implementation of the blocks, and the memory format."""
-    architecture.draw(generator(config.seed, ALPHA_DRAW), config.alpha_std)
+    architecture.draw(seeded_generator(config.seed, ALPHA_DRAW), config.alpha_std)
     for _, block in blocks_of(model):
         block.reference = config.reference
         if config.compile:

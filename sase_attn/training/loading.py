@@ -10,8 +10,7 @@ from torch import nn
 
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import load_run
-from sase_attn.training.data.normalise import is_by_model
-from sase_attn.training.network import create_network
+from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import StateDict, check_state_dict, read_checkpoint
 
@@ -66,7 +65,7 @@ def load_network(source: str, recipe: Recipe, *, num_classes: int, in_chans: int
         came = getattr(model, name, wanted)
         if came != wanted:
             raise ValueError(f"{source} has {name} {came}, the data {wanted}; fine-tune it first, or name other data")
-    return model, known or is_by_model(recipe)
+    return model, known or normalised_by_model(recipe)
 
 
 def _from_timm(name: str, recipe: Recipe) -> nn.Module:

@@ -9,12 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from sase_attn.training.checkpoint import TrainProgress
-from sase_attn.training.data.config import DataInfo, Loader
-from sase_attn.training.data.normalise import as_trained, is_by_model
+from sase_attn.training.data import DataInfo, Loader
+from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.evaluate import Metrics, evaluate
 from sase_attn.training.log import pace_text
-from sase_attn.training.network import create_network
+from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, read_result, save_model, save_weights, write_result
 from sase_attn.training.resumable import ResumableLoop, StepReport
@@ -49,8 +49,8 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         train_loader, test_loader, info = data
         if model is None:
             model = create_network(recipe, num_classes=len(info.classes), in_chans=info.channels, echo=echo)
-            if is_by_model(recipe):
-                train_loader, test_loader, info = as_trained(model, (train_loader, test_loader), info)
+            if normalised_by_model(recipe):
+                train_loader, test_loader, info = normalise_as_trained(model, (train_loader, test_loader), info)
         super().__init__(
             recipe,
             folder,

@@ -10,6 +10,7 @@ from timm.models import adapt_input_conv
 from torch import nn
 
 from sase_attn.errors import unknown_name
+from sase_attn.training.data.sets import DATA_SETS
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import check_state_dict, read_checkpoint, warm_start
 
@@ -45,6 +46,15 @@ def create_network(
     if recipe.init_from is not None and not pretrained:
         start_from(model, recipe.init_from, echo=echo)
     return model
+
+
+def normalised_by_model(recipe: Recipe) -> bool:
+    """Whether the model's `pretrained_cfg` says how images are normalised, rather than the data set.
+
+    So it is with timm's weights; and with any other weights on an image folder, which has no statistics of its own.
+    """
+    folder = recipe.data.partition(":")[0] not in DATA_SETS
+    return recipe.init_from == "pretrained" or (folder and recipe.init_from is not None)
 
 
 def start_from(model: nn.Module, source: str | Path, *, echo: Callable[[str], object] = print) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from sase_attn import __version__, share
 from sase_attn.files import write_json
 from sase_attn.records import read_record
-from sase_attn.training.data.config import DataInfo
+from sase_attn.training.data import DataInfo
 from sase_attn.training.evaluate import Metrics
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import write_safetensors

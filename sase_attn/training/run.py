@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from sase_attn.training.checkpoint import check_same, load_run
-from sase_attn.training.data.open import DataConfig, open_data
+from sase_attn.training.data import DataConfig, open_data
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.loop import Data, Loop
 from sase_attn.training.recipes import Recipe

@@ -119,8 +119,8 @@ def test_too_few_and_too_many_images(data):
 class Fixed:
     samples = 10
 
-    def part(self, members, seed):
-        return members.tolist(), seed
+    def subset(self, indices, seed):
+        return indices.tolist(), seed
 
 
 def test_division_leaves_no_image_out():

@@ -10,9 +10,10 @@ from torch.testing import assert_close
 
 from sase_attn.errors import UnknownNameError
 from sase_attn.training import Metrics, Recipe, create_network, evaluate, start_from, train
-from sase_attn.training.data.normalise import as_trained, is_by_model
-from sase_attn.training.data.open import DataConfig, DataInfo, open_data
+from sase_attn.training.data import DataConfig, DataInfo, open_data
+from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import Ranks
+from sase_attn.training.network import normalised_by_model
 from sase_attn.training.step import Trainer
 
 CPU = Ranks(0, 1, torch.device("cpu"))
@@ -153,12 +154,12 @@ def test_images_are_normalised_as_the_weights_were_trained():
 
     model = nn.Identity()
     model.pretrained_cfg = {"mean": (0.4, 0.4, 0.4), "std": (0.2, 0.3, 0.2)}
-    batches, _, new = as_trained(model, (Loader(), Loader()), info)
+    batches, _, new = normalise_as_trained(model, (Loader(), Loader()), info)
     ((images, _),) = batches.epoch(0)
     assert_close(images, (raw - 0.4) / shape((0.2, 0.3, 0.2)))
     assert new.mean == (0.4, 0.4, 0.4) and batches.batches == 1
     model.pretrained_cfg = {"mean": info.mean, "std": info.std}
-    assert as_trained(model, (batches, batches), info) == (batches, batches, info)
+    assert normalise_as_trained(model, (batches, batches), info) == (batches, batches, info)
 
 
 def test_two_ranks_see_each_image_of_the_global_batches_once():
@@ -193,4 +194,4 @@ def test_any_module_trains_and_leaves_its_weights(tmp_path):
     ],
 )
 def test_weights_decide_how_images_without_statistics_are_normalised(recipe, by_model):
-    assert is_by_model(Recipe(**recipe)) is by_model
+    assert normalised_by_model(Recipe(**recipe)) is by_model

@@ -1,1 +1,15 @@
-"""Images to train and test on: what is served, how it is read, and in which order."""
+"""Images to train and test on: the embedded set, torchvision's sets, image folders.
+
+    train, test, info = open_data(DataConfig("embedded"), seed=0)
+    for images, targets in train.epoch(0): ...
+
+Small sets live in memory as uint8 and are augmented batch by batch; larger ones are read from their files, by worker
+processes if so wished. Either way an epoch is a pure function of (seed, epoch): it can be taken up at any batch, and
+the ranks of a distributed run share out the very batches that one process would see.
+"""
+
+from sase_attn.training.data.config import DataConfig as DataConfig
+from sase_attn.training.data.loader import DataInfo as DataInfo
+from sase_attn.training.data.loader import Loader as Loader
+from sase_attn.training.data.loader import SubsetLoader as SubsetLoader
+from sase_attn.training.data.open import open_data as open_data

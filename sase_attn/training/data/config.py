@@ -1,59 +1,11 @@
-"""What data to serve and how, and what comes back: `DataConfig`, `DataInfo`, `Loader`."""
+"""`DataConfig`: which data to serve, and how."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
-
-from torch import Tensor
 
 from sase_attn.errors import unknown_name
 
 AUGMENTS = ("cifar", "imagenet", "none")
 ON_BROKEN = ("refuse", "skip")
-
-
-@dataclass(frozen=True)
-class DataInfo:
-    """What a data set is, after loading: `size` is (height, width), `mean` and `std` are those of pixels in [0, 1].
-
-    Test images are resized bilinearly such that the central `crop_pct` of their shorter side has that size.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    channels: int
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    train_count: int
-    test_count: int
-    crop_pct: float = 1.0
-
-
-class Loader(Protocol):
-    """Batches of images, epoch by epoch."""
-
-    @property
-    def batches(self) -> int:
-        """Batches an epoch, on this rank."""
-        ...
-
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of an epoch from batch `start` on: normalised float32 (B, C, H, W) and int64 targets (B,)."""
-        ...
-
-
-class PartLoader(Loader, Protocol):
-    """A loader that can give a part of itself."""
-
-    @property
-    def samples(self) -> int:
-        """How many samples, over all ranks."""
-        ...
-
-    def part(self, members: Tensor, seed: int) -> "PartLoader":
-        """Some of the training samples, by their places, in an order and with an augmentation of their own."""
-        ...
 
 
 @dataclass(frozen=True)

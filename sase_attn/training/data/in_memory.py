@@ -4,10 +4,13 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
 
-from sase_attn.training.data.augment import Augment, resize
-from sase_attn.training.data.config import DataConfig, DataInfo
-from sase_attn.training.data.order import Batches, Share, generator
+from sase_attn.training.data.augment import Augment
+from sase_attn.training.data.config import DataConfig
+from sase_attn.training.data.loader import DataInfo
+from sase_attn.training.data.normalise import Normalise
+from sase_attn.training.data.order import Batches, Shard, seeded_generator
 from sase_attn.training.data.sets import Arrays
 
 MEMORY_BYTES = 2**30
@@ -17,7 +20,7 @@ CHANNELS = 3
 class MemoryLoader:
     """Batches out of a tensor. The augmentation is drawn for the global batch, from (seed, epoch, batch)."""
 
-    def __init__(self, images: Tensor, targets: Tensor, batches: Batches, augment: Augment, normalise: "Normalise"):
+    def __init__(self, images: Tensor, targets: Tensor, batches: Batches, augment: Augment, normalise: Normalise):
         self._images, self._targets, self._batches = images, targets, batches
         self._augment, self._normalise = augment, normalise
         self.batches = len(batches)
@@ -27,46 +30,41 @@ class MemoryLoader:
         """How many samples, over all ranks."""
         return self._batches.samples
 
-    def part(self, members: Tensor, seed: int) -> "MemoryLoader":
-        """Some of the samples, in an order and with an augmentation of their own."""
-        batches = self._batches.part(members, seed)
+    def subset(self, indices: Tensor, seed: int) -> "MemoryLoader":
+        """The samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
+        batches = self._batches.subset(indices, seed)
         return MemoryLoader(self._images, self._targets, batches, self._augment, self._normalise)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of an epoch from batch `start` on: normalised float32 (B, 3, H, W) and int64 targets (B,)."""
         height, width = self._images.shape[2:]
         for batch, index in self._batches.epoch(epoch, start):
-            draws = self._augment.draw(len(index), (height, width), generator(self._batches.seed, epoch, batch))
+            draws = self._augment.draw(len(index), (height, width), seeded_generator(self._batches.seed, epoch, batch))
             index, own = index[self._batches.own], {name: x[self._batches.own] for name, x in draws.items()}
             images = self._images[index].expand(-1, CHANNELS, -1, -1)
             yield self._normalise(self._augment(images, own)), self._targets[index]
 
 
-class Normalise:
-    """Values in [0, 255] to (value / 255 - mean) / std, channel by channel, in float32."""
+def memory_loaders(arrays: Arrays, config: DataConfig, shard: Shard) -> tuple[MemoryLoader, MemoryLoader, DataInfo]:
+    """Loaders of arrays as the configuration says, and what the data are.
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
-        self._shift = torch.tensor(mean).view(-1, 1, 1) / torch.tensor(std).view(-1, 1, 1)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images.float().mul(self._scale).sub_(self._shift).contiguous()
-
-
-def memory_loaders(arrays: Arrays, config: DataConfig, share: Share) -> tuple[MemoryLoader, MemoryLoader, DataInfo]:
-    """Serve arrays as the configuration says: larger images are shrunk to its size once, smaller ones enlarged batch by
-    batch, after the crop."""
+    Images above its size are shrunk to it once, smaller ones enlarged batch by batch, after the crop.
+    """
     height, width = arrays.train[0].shape[2:]
     size = (height, width) if config.size is None else (config.size, config.size)
     normalise = Normalise(arrays.mean, arrays.std)
 
     def loader(images: Tensor, targets: Tensor, training: bool) -> MemoryLoader:
         if height > size[0] or width > size[1]:
-            images = torch.cat([resize(part.float(), size).round_().byte() for part in torch.split(images, 1000)])
+            images = torch.cat([_shrunk(part, size) for part in torch.split(images, 1000)])
         augment = Augment(config.augment, size, config.color_jitter or ()) if training else Augment("none", size)
-        batches = Batches(len(images), config.batch_size, share, training=training)
+        batches = Batches(len(images), config.batch_size, shard, training=training)
         return MemoryLoader(images, targets, batches, augment, normalise)
 
     counts = len(arrays.train[1]), len(arrays.test[1])
     info = DataInfo(arrays.name, arrays.classes, CHANNELS, size, arrays.mean, arrays.std, *counts)
     return loader(*arrays.train, training=True), loader(*arrays.test, training=False), info
+
+
+def _shrunk(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return transforms.resize(images.float(), list(size)).round_().byte()

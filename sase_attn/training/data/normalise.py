@@ -1,4 +1,4 @@
-"""Give a network its images normalised as its weights were trained, whatever the data set's own mean and deviation."""
+"""Normalisation of images: by the statistics of a data set, or as a network's weights were trained."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from sase_attn.training.data.config import DataInfo, Loader
-from sase_attn.training.data.sets import DATA_SETS
-from sase_attn.training.recipes import Recipe
+from sase_attn.training.data.loader import DataInfo, Loader
 
 
-def is_by_model(recipe: Recipe) -> bool:
-    """Whether the model's `pretrained_cfg` says how images are normalised, rather than the data set.
+class Normalise:
+    """Values in [0, 255] to (value / 255 - mean) / std, channel by channel, in float32."""
 
-    So it is with timm's weights; and with any other weights on an image folder, which has no statistics of its own.
-    """
-    folder = recipe.data.partition(":")[0] not in DATA_SETS
-    return recipe.init_from == "pretrained" or (folder and recipe.init_from is not None)
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
+        self._shift = torch.tensor(mean).view(-1, 1, 1) / torch.tensor(std).view(-1, 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.float().mul(self._scale).sub_(self._shift).contiguous()
 
 
 @dataclass
-class Renormalised:
+class RenormalisedLoader:
     """A loader whose images are normalised with other means and deviations, channel by channel."""
 
     loader: Loader
@@ -35,7 +35,9 @@ class Renormalised:
             yield images * self.factor + self.shift, targets
 
 
-def as_trained(model: nn.Module, loaders: tuple[Loader, Loader], info: DataInfo) -> tuple[Loader, Loader, DataInfo]:
+def normalise_as_trained(
+    model: nn.Module, loaders: tuple[Loader, Loader], info: DataInfo
+) -> tuple[Loader, Loader, DataInfo]:
     """The loaders with the normalisation of the model's `pretrained_cfg`, and the data's description with it.
 
     Nothing changes where they agree already, or where the data's channels are not those that the weights were made for.
@@ -48,5 +50,5 @@ def as_trained(model: nn.Module, loaders: tuple[Loader, Loader], info: DataInfo)
         torch.tensor(values).view(-1, 1, 1) for values in (info.mean, info.std, mean, std)
     )
     factor, shift = old_std / new_std, (old_mean - new_mean) / new_std
-    first, second = (Renormalised(loader, factor, shift, loader.batches) for loader in loaders)
+    first, second = (RenormalisedLoader(loader, factor, shift, loader.batches) for loader in loaders)
     return first, second, replace(info, mean=mean, std=std)

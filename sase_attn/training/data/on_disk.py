@@ -1,26 +1,23 @@
 """Loaders of sets that stay on disk: timm's transforms on each image, in worker processes if so wished."""
 
-import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from timm.data import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from sase_attn.training.data.augment import PADDING
-from sase_attn.training.data.config import DataConfig, DataInfo
-from sase_attn.training.data.in_memory import Normalise
-from sase_attn.training.data.order import Batches, Share, hashed
-from sase_attn.training.data.reading import read, report_broken
+from sase_attn.training.data.config import DataConfig
+from sase_attn.training.data.crop import PADDING
+from sase_attn.training.data.file_dataset import FileDataset, Transform, collate
+from sase_attn.training.data.loader import DataInfo
+from sase_attn.training.data.normalise import Normalise
+from sase_attn.training.data.order import Batches, Shard
+from sase_attn.training.data.reading import report_broken
 
 CROP_PCT = 0.875  # of the shorter side, in the centre: the test view that goes with "imagenet"
-Transform = Callable[[Any], Tensor]
-Sample = tuple[Tensor | None, int, int]
 
 
 class FileLoader:
@@ -39,7 +36,7 @@ class FileLoader:
         config: DataConfig,
         warn: bool,
     ) -> None:
-        self._samples = _Samples(paths, targets, transform, batches.seed)
+        self._samples = FileDataset(paths, targets, transform, batches.seed)
         self._batches, self._normalise, self._config, self._warn = batches, normalise, config, warn
         self._broken: set[int] = set()
         self.batches = len(batches)
@@ -49,9 +46,9 @@ class FileLoader:
         """How many samples, over all ranks."""
         return self._batches.samples
 
-    def part(self, members: Tensor, seed: int) -> "FileLoader":
-        """Some of the samples, in an order and with an augmentation of their own."""
-        own, batches = self._samples, self._batches.part(members, seed)
+    def subset(self, indices: Tensor, seed: int) -> "FileLoader":
+        """The samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
+        own, batches = self._samples, self._batches.subset(indices, seed)
         return FileLoader(own.paths, own.targets, own.transform, batches, self._normalise, self._config, self._warn)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -68,7 +65,7 @@ class FileLoader:
             self._samples,
             batch_sampler=plan,
             num_workers=self._config.workers,
-            collate_fn=_collate,
+            collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
         )
@@ -85,58 +82,20 @@ class FileLoader:
         report_broken(paths, len(self._samples), self._config.on_broken, warn=self._warn)
 
 
-class _Samples(Dataset[Sample]):
-    """Images as uint8 (3, H, W), or None if broken, with target and place; asked for by (epoch, place)."""
-
-    def __init__(self, paths: Sequence[Path], targets: Sequence[int], transform: Transform, seed: int) -> None:
-        self.paths, self.targets, self.transform, self._seed = paths, targets, transform, seed
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        image = read(self.paths[index])
-        if image is None:
-            return None, self.targets[index], index
-        with _seeded(hashed(self._seed, epoch, index)):
-            return self.transform(image), self.targets[index], index
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the generators that transforms draw from, and give them back as they were."""
-    python, state = random.getstate(), torch.get_rng_state()
-    random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        torch.set_rng_state(state)
-
-
-def _collate(samples: list[Sample]) -> tuple[Tensor, Tensor, list[int]]:
-    images = [image for image, _, _ in samples if image is not None]
-    targets = [target for image, target, _ in samples if image is not None]
-    broken = [index for image, _, index in samples if image is None]
-    return torch.stack(images) if images else torch.empty(0), torch.tensor(targets, dtype=torch.int64), broken
-
-
 def file_loaders(
     train: tuple[Sequence[Path], Sequence[int]],
     test: tuple[Sequence[Path], Sequence[int]],
     info: DataInfo,
     config: DataConfig,
-    share: Share,
+    shard: Shard,
 ) -> tuple[FileLoader, FileLoader]:
-    """Serve files at the (square) size of `info`."""
+    """Loaders of image files, paths and class numbers of each split, served at the (square) size of `info`."""
     normalise = Normalise(info.mean, info.std)
     loaders = []
     for training, (paths, targets) in ((True, train), (False, test)):
-        batches = Batches(len(paths), config.batch_size, share, training=training)
+        batches = Batches(len(paths), config.batch_size, shard, training=training)
         transform = _transform(config, info.size[0], training)
-        loaders.append(FileLoader(paths, targets, transform, batches, normalise, config, share.rank == 0))
+        loaders.append(FileLoader(paths, targets, transform, batches, normalise, config, shard.rank == 0))
     return loaders[0], loaders[1]
 
 

@@ -8,19 +8,22 @@ import torch
 from torch import Tensor
 
 
-def hashed(*key: int) -> int:
+def hash_seed(*key: int) -> int:
     """A seed of 63 bits that no two keys, such as (seed, epoch, batch), are expected to share."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
 
 
-def generator(*key: int) -> torch.Generator:
+def seeded_generator(*key: int) -> torch.Generator:
     """A generator on the CPU, seeded by the key."""
-    return torch.Generator().manual_seed(hashed(*key))
+    return torch.Generator().manual_seed(hash_seed(*key))
 
 
 @dataclass(frozen=True)
-class Share:
-    """The seed of a run, and which of its processes this is."""
+class Shard:
+    """The part of each batch that one process of a run gets: every `world_size`-th sample, from `rank` on.
+
+    `seed` is that of the run, from which the order and the augmentation follow.
+    """
 
     seed: int
     rank: int = 0
@@ -28,7 +31,7 @@ class Share:
 
 
 class Batches:
-    """The global batches of an epoch, and this rank's share of each: every `world_size`-th sample from `rank` on.
+    """The global batches of an epoch, and this rank's shard of each.
 
     No sample is dropped: the last batch is smaller. In training every rank needs a sample in each batch, so a last
     batch of fewer samples than ranks joins the one before it. In a test a rank without a sample of the last batch has
@@ -37,29 +40,29 @@ class Batches:
     Args:
         count: samples.
         batch_size: samples a batch, over all ranks.
-        share: whose batches.
+        shard: of this process.
         training: shuffled, or in order for a test.
-        members: places of the samples in their set, if they are only a part of it.
+        indices: places of the samples in their set (int64), if they are only a subset of it.
 
     Raises:
         ValueError: fewer training samples, or a smaller batch, than ranks.
     """
 
     def __init__(
-        self, count: int, batch_size: int, share: Share, *, training: bool, members: Tensor | None = None
+        self, count: int, batch_size: int, shard: Shard, *, training: bool, indices: Tensor | None = None
     ) -> None:
-        self.seed, self.training = share.seed, training
-        self._batch_size, self._share, self._members = batch_size, share, members
+        self.seed, self.training = shard.seed, training
+        self._batch_size, self._shard, self._indices = batch_size, shard, indices
         for what, value in (("batch_size", batch_size), ("number of training images", count)):
-            if training and value < share.world_size:
-                raise ValueError(f"{what}: wanted at least one for each of {share.world_size} processes, got {value}")
+            if training and value < shard.world_size:
+                raise ValueError(f"{what}: wanted at least one for each of {shard.world_size} processes, got {value}")
         self.bounds = [*range(0, count, batch_size), count]
-        if training and count - self.bounds[-2] < share.world_size:
+        if training and count - self.bounds[-2] < shard.world_size:
             del self.bounds[-2]
         self.count = len(self.bounds) - 1
-        if not training and share.rank >= count - self.bounds[-2]:
+        if not training and shard.rank >= count - self.bounds[-2]:
             self.count -= 1
-        self.own = slice(share.rank, None, share.world_size)
+        self.own = slice(shard.rank, None, shard.world_size)
 
     def __len__(self) -> int:
         return self.count
@@ -69,11 +72,11 @@ class Batches:
         """How many samples, over all ranks."""
         return self.bounds[-1]
 
-    def part(self, members: Tensor, seed: int) -> "Batches":
-        """Training batches of some of the samples, in an order of their own."""
-        places = members if self._members is None else self._members[members]
-        share = replace(self._share, seed=seed)
-        return Batches(len(members), self._batch_size, share, training=True, members=places)
+    def subset(self, indices: Tensor, seed: int) -> "Batches":
+        """Training batches of the samples at `indices`, in an order that follows from `seed`."""
+        places = indices if self._indices is None else self._indices[indices]
+        shard = replace(self._shard, seed=seed)
+        return Batches(len(indices), self._batch_size, shard, training=True, indices=places)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Number and samples of each global batch from batch `start` on. Raises ValueError past the last one."""
@@ -81,7 +84,7 @@ class Batches:
             raise ValueError(f"start: wanted a batch from 0 to {len(self)}, got {start}")
         order = torch.arange(self.bounds[-1])
         if self.training:
-            order = torch.randperm(self.bounds[-1], generator=generator(self.seed, epoch))
+            order = torch.randperm(self.bounds[-1], generator=seeded_generator(self.seed, epoch))
         for batch in range(start, len(self)):
             chosen = order[self.bounds[batch] : self.bounds[batch + 1]]
-            yield batch, chosen if self._members is None else self._members[chosen]
+            yield batch, chosen if self._indices is None else self._indices[chosen]

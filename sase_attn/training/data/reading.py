@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
-PART, CHUNK = 32, 32  # images a thread takes at a time, and parts that wait to be stored
+GROUP, WAITING = 32, 32  # images that a thread reads at a time, and groups that wait to be stored
 
 
 class SizesDifferError(ValueError):
@@ -27,7 +27,7 @@ class SizesDifferError(ValueError):
         return cls(f"images differ in size ({sizes}); give the size to serve them at")
 
 
-def read(path: Path) -> Image.Image | None:
+def read_image(path: Path) -> Image.Image | None:
     """The whole image as RGB, or None if it is broken."""
     try:
         with Image.open(path) as image:
@@ -36,33 +36,35 @@ def read(path: Path) -> Image.Image | None:
         return None
 
 
-def fit(image: Image.Image, size: int) -> Image.Image:
+def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
     """The centre of the image as size x size pixels, its shorter side being resized to that."""
     resized = transforms.resize(image, size)
     return transforms.center_crop(resized, size)
 
 
-def read_all(paths: Sequence[Path], size: int | None) -> tuple[Tensor, list[int]]:
+def read_images(paths: Sequence[Path], size: int | None) -> tuple[Tensor, list[int]]:
     """Images as uint8 (N, 3, H, W), and the places in `paths` of those that are broken and left out.
 
     Args:
         paths: the files.
-        size: `fit` the images to it; None: they have one size already.
+        size: `resize_and_crop` the images to it; None: they have one size already.
 
     Raises:
-        SizesDifferError: they have not.
+        SizesDifferError: `size` is None, and they have several.
     """
 
-    def load(part: Sequence[Path]) -> list[NDArray[np.uint8] | None]:
-        images = (image if image is None or size is None else fit(image, size) for image in map(read, part))
-        return [None if image is None else np.asarray(image).transpose(2, 0, 1) for image in images]
+    def load(group: Sequence[Path]) -> list[NDArray[np.uint8] | None]:
+        images = map(read_image, group)
+        fitted = (image if image is None or size is None else resize_and_crop(image, size) for image in images)
+        return [None if image is None else np.asarray(image).transpose(2, 0, 1) for image in fitted]
 
     pixels = np.empty((0, 3, 1, 1), np.uint8)
     kept: list[int] = []
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(paths), CHUNK * PART):
-            parts = [paths[first : first + PART] for first in range(start, min(start + CHUNK * PART, len(paths)), PART)]
-            for index, image in enumerate(chain.from_iterable(pool.map(load, parts)), start):
+        for start in range(0, len(paths), WAITING * GROUP):
+            waiting = paths[start : start + WAITING * GROUP]
+            groups = [waiting[first : first + GROUP] for first in range(0, len(waiting), GROUP)]
+            for index, image in enumerate(chain.from_iterable(pool.map(load, groups)), start):
                 if image is None:
                     continue
                 if not kept:

@@ -4,10 +4,11 @@ import pytest
 import torch
 from torchvision.transforms import functional as tv
 
-from sase_attn.training.data import augment
-from sase_attn.training.data.augment import JITTERS, Augment, crop, resize, resized_crop
-from sase_attn.training.data.in_memory import Normalise
-from sase_attn.training.data.order import generator
+from sase_attn.training.data import crop
+from sase_attn.training.data.augment import JITTERS, Augment
+from sase_attn.training.data.crop import padded_crop, resized_crop
+from sase_attn.training.data.normalise import Normalise
+from sase_attn.training.data.order import seeded_generator
 
 SIZE = (10, 14)
 
@@ -18,16 +19,16 @@ def images():
 
 
 def test_crop_is_padding_cropping_and_mirroring(images):
-    draws = Augment("cifar", SIZE).draw(len(images), SIZE, generator(0))
+    draws = Augment("cifar", SIZE).draw(len(images), SIZE, seeded_generator(0))
     out = Augment("cifar", SIZE)(images, draws)
-    assert torch.equal(out, crop(images, draws["top"], draws["left"], draws["flip"]).float())
+    assert torch.equal(out, padded_crop(images, draws["top"], draws["left"], draws["flip"]).float())
     for i, image in enumerate(images):
         one = tv.crop(tv.pad(image, 4), int(draws["top"][i]), int(draws["left"][i]), *SIZE)
         assert torch.equal(out[i].byte(), tv.hflip(one) if draws["flip"][i] else one)
 
 
 def test_crops_and_flips_vary_over_their_whole_range():
-    draws = Augment("cifar", SIZE).draw(2000, SIZE, generator(0))
+    draws = Augment("cifar", SIZE).draw(2000, SIZE, seeded_generator(0))
     for name in ("top", "left"):
         counts = torch.bincount(draws[name], minlength=9)
         assert len(counts) == 9 and counts.min() > 150
@@ -44,7 +45,7 @@ def test_whole_box_is_the_image_and_its_mirror(images):
 
 
 def test_resized_crop_is_torchvisions_away_from_the_border(images):
-    draws = Augment("imagenet", (24, 24)).draw(len(images), SIZE, generator(3))
+    draws = Augment("imagenet", (24, 24)).draw(len(images), SIZE, seeded_generator(3))
     out = resized_crop(images, draws["box"], draws["flip"], (24, 24))
     for i, image in enumerate(images):
         top, left, h, w = draws["box"][i].int().tolist()
@@ -56,7 +57,7 @@ def test_resized_crop_is_torchvisions_away_from_the_border(images):
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 90), (200, 30)])
 def test_boxes_lie_inside_and_have_torchvisions_distribution(size):
-    top, left, h, w = Augment("imagenet", size).draw(4000, size, generator(0))["box"].unbind(1)
+    top, left, h, w = Augment("imagenet", size).draw(4000, size, seeded_generator(0))["box"].unbind(1)
     assert (top >= 0).all() and (left >= 0).all() and (top + h <= size[0]).all() and (left + w <= size[1]).all()
     share, ratio = h * w / (size[0] * size[1]), w / h
     assert share.min() > 0.06 and ratio.min() > 0.6 and ratio.max() < 1.6
@@ -66,8 +67,8 @@ def test_boxes_lie_inside_and_have_torchvisions_distribution(size):
 
 
 def test_narrow_images_fall_back_to_the_centre(monkeypatch):
-    monkeypatch.setattr(augment, "SCALE", (1.0, 1.0))
-    box = Augment("imagenet", (30, 90)).draw(5, (30, 90), generator(0))["box"]
+    monkeypatch.setattr(crop, "SCALE", (1.0, 1.0))
+    box = Augment("imagenet", (30, 90)).draw(5, (30, 90), seeded_generator(0))["box"]
     assert box.tolist() == [[0, 25, 30, 40]] * 5
 
 
@@ -84,7 +85,7 @@ def test_jitter_is_torchvisions(images, name, reference):
     place = JITTERS.index(name)
     strengths = tuple(0.4 * (i == place) for i in range(4))
     augment = Augment("none", SIZE, strengths)
-    draws = augment.draw(len(images), SIZE, generator(0))
+    draws = augment.draw(len(images), SIZE, seeded_generator(0))
     assert draws[name].unique().numel() == len(images)
     out = augment(images, draws)
     for i, image in enumerate(images):
@@ -95,21 +96,21 @@ def test_jitter_is_torchvisions(images, name, reference):
 def test_jitter_of_gray_images_stays_gray_and_finite():
     augment = Augment("none", (4, 4), (0.4, 0.4, 0.4, 0.5))
     images = torch.stack([torch.full((3, 4, 4), value, dtype=torch.uint8) for value in (0, 128, 255)])
-    out = augment(images, augment.draw(3, (4, 4), generator(0)))
+    out = augment(images, augment.draw(3, (4, 4), seeded_generator(0)))
     assert out.isfinite().all()
     torch.testing.assert_close(out, out[:, :1].expand(-1, 3, -1, -1), atol=1e-3, rtol=0)
 
 
 def test_jitter_order_varies_from_batch_to_batch():
     augment = Augment("cifar", SIZE, (0.1, 0.1, 0.1, 0.1))
-    orders = {tuple(augment.draw(2, SIZE, generator(i))["order"][0].tolist()) for i in range(50)}
+    orders = {tuple(augment.draw(2, SIZE, seeded_generator(i))["order"][0].tolist()) for i in range(50)}
     assert len(orders) > 10
 
 
 def test_smaller_images_are_enlarged_after_the_crop(images):
     augment = Augment("cifar", (20, 28))
-    draws = augment.draw(len(images), SIZE, generator(0))
-    wanted = resize(Augment("cifar", SIZE)(images, draws), (20, 28))
+    draws = augment.draw(len(images), SIZE, seeded_generator(0))
+    wanted = tv.resize(Augment("cifar", SIZE)(images, draws), [20, 28])
     assert torch.equal(augment(images, draws), wanted)
 
 

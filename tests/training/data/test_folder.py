@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sase_attn.training.data import folder as folder_module
+from sase_attn.training.data import DataConfig, open_data
+from sase_attn.training.data import open_folder as folder_module
 from sase_attn.training.data.in_memory import MemoryLoader
 from sase_attn.training.data.on_disk import FileLoader
-from sase_attn.training.data.open import DataConfig, open_data
 
 CLASSES = {"cat": (200, 60, 20), "dog": (20, 60, 200)}
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from sase_attn.training.data.augment import Augment
-from sase_attn.training.data.in_memory import MemoryLoader, Normalise
-from sase_attn.training.data.order import Batches, Share
+from sase_attn.training.data.in_memory import MemoryLoader
+from sase_attn.training.data.normalise import Normalise
+from sase_attn.training.data.order import Batches, Shard
 
 COUNT, BATCH = 29, 6
 AUGMENTS = [
@@ -26,7 +27,7 @@ def images():
 
 def loader(images, kind="cifar", jitter=(), *, seed=0, rank=0, world_size=1, batch_size=BATCH, training=True):
     """Targets are the places of the images."""
-    batches = Batches(len(images), batch_size, Share(seed, rank, world_size), training=training)
+    batches = Batches(len(images), batch_size, Shard(seed, rank, world_size), training=training)
     normalise = Normalise((0.5,) * 3, (0.25,) * 3)
     return MemoryLoader(images, torch.arange(len(images)), batches, Augment(kind, (12, 12), jitter), normalise)
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 import torchvision
 
-from sase_attn.training.data import sets
-from sase_attn.training.data.open import DataConfig, open_data
+from sase_attn.training.data import DataConfig, open_data, sets
 
 FOLDER = Path(sets.__file__).parent
 PIXELS = {

@@ -1,0 +1,59 @@
+"""A data set of image files for torch's DataLoader, whose samples are a function of (seed, epoch, place)."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sase_attn.training.data.order import hash_seed
+from sase_attn.training.data.reading import read_image
+
+Transform = Callable[[Any], Tensor]
+Sample = tuple[Tensor | None, int, int]
+
+
+class FileDataset(Dataset[Sample]):
+    """Images as uint8 (3, H, W), or None if broken, with target and place; asked for by (epoch, place).
+
+    What the transform draws is a function of (seed, epoch, place).
+    """
+
+    def __init__(self, paths: Sequence[Path], targets: Sequence[int], transform: Transform, seed: int) -> None:
+        self.paths, self.targets, self.transform, self._seed = paths, targets, transform, seed
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        image = read_image(self.paths[index])
+        if image is None:
+            return None, self.targets[index], index
+        with _seeded(hash_seed(self._seed, epoch, index)):
+            return self.transform(image), self.targets[index], index
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the generators that transforms draw from, and give them back as they were."""
+    python, state = random.getstate(), torch.get_rng_state()
+    random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        torch.set_rng_state(state)
+
+
+def collate(samples: list[Sample]) -> tuple[Tensor, Tensor, list[int]]:
+    """A batch: the images that could be read (uint8), their targets (int64), and the places of the broken ones."""
+    images = [image for image, _, _ in samples if image is not None]
+    targets = [target for image, target, _ in samples if image is not None]
+    broken = [index for image, _, index in samples if image is None]
+    return torch.stack(images) if images else torch.empty(0), torch.tensor(targets, dtype=torch.int64), broken

@@ -1,0 +1,51 @@
+"""What a loader of images is, and the description of a data set: `Loader`, `SubsetLoader`, `DataInfo`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a data set is, after loading: `size` is (height, width), `mean` and `std` are those of pixels in [0, 1].
+
+    Test images are resized bilinearly such that the central `crop_pct` of their shorter side has that size.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train_count: int
+    test_count: int
+    crop_pct: float = 1.0
+
+
+class Loader(Protocol):
+    """Batches of images, epoch by epoch."""
+
+    @property
+    def batches(self) -> int:
+        """Batches an epoch, on this rank."""
+        ...
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of an epoch from batch `start` on: normalised float32 (B, C, H, W) and int64 targets (B,)."""
+        ...
+
+
+class SubsetLoader(Loader, Protocol):
+    """A loader that can serve a subset of its samples."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples, over all ranks."""
+        ...
+
+    def subset(self, indices: Tensor, seed: int) -> "SubsetLoader":
+        """The training samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
+        ...
