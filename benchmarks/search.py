@@ -22,8 +22,9 @@ from sase_attn.genotype import Genotype
 from sase_attn.search.agreement import agreement
 from sase_attn.search.checkpoint import load_search
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.op_scales import energy_shares
-from sase_attn.search.report.page import read_log, write_report
+from sase_attn.search.op_scales import energy_fractions
+from sase_attn.search.report.log_rows import read_log
+from sase_attn.search.report.page import write_report
 from sase_attn.search.result import SearchResult
 from sase_attn.search.seeds import search_seeds
 from sase_attn.training.recipes import Recipe
@@ -75,7 +76,7 @@ def search_row(result: SearchResult) -> dict[str, object]:
     config = dict(result.config) | {"data": Path(result.config["data"]).name}
     epochs = [row for row in read_log(Path(result.output)) if row["kind"] == "epoch"]
     shares = {
-        when: energy_shares(row["scales"], torch.tensor(row["weights"]))
+        when: energy_fractions(row["scales"], torch.tensor(row["weights"]))
         for when, row in zip(("first", "last"), (epochs[0], epochs[-1]), strict=True)
     }
     genotypes_by_epoch = load_search(Path(result.output)).progress.genotypes

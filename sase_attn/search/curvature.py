@@ -11,26 +11,28 @@ from statistics import mean
 import torch
 from torch import Tensor, nn
 
+from sase_attn.search.restore import restored
+
 WINDOW = 5
+"""Epochs over which eigenvalues are averaged before they are compared; the search then goes back by as many."""
 
 
 def largest_eigenvalue(
     gradient: Callable[[], Tensor], alpha: nn.Parameter, mask: Tensor, *, iterations: int, radius: float = 1e-2
 ) -> float:
-    """By power iteration from a fixed direction.
+    """The eigenvalue of largest magnitude of the Hessian in alpha, by power iteration from a fixed direction.
 
     Args:
-        gradient: of the loss in alpha, at the alpha of the moment.
-        alpha: it is moved by `radius` on the way, and restored.
-        mask: true where alpha counts.
+        gradient: computes the gradient of the loss in alpha, at the alpha of the moment.
+        alpha: (6, K); it is moved by `radius` on the way, and restored.
+        mask: (6, K), true where alpha counts.
         iterations: two gradients each.
-        radius: of the central difference.
+        radius: of the central difference of gradients that stands for a product with the Hessian.
     """
-    start = alpha.detach().clone()
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(alpha.shape, generator=generator, dtype=torch.float64).to(alpha) * mask
     value = 0.0
-    try:
+    with restored([alpha]) as (start,):
         for _ in range(iterations):
             direction = direction / direction.norm()
             sides = []
@@ -43,13 +45,10 @@ def largest_eigenvalue(
             if not product.norm() > 0:
                 break
             direction = product
-    finally:
-        with torch.no_grad():
-            alpha.copy_(start)
     return value
 
 
-def grown(values: Sequence[float], ratio: float) -> bool:
+def has_grown(values: Sequence[float], ratio: float) -> bool:
     """Whether the mean of the last `WINDOW` eigenvalues exceeds that of the `WINDOW` before: old / new < ratio."""
     if len(values) < 2 * WINDOW:
         return False

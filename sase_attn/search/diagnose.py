@@ -10,61 +10,73 @@ from sase_attn.search.supernet.block import blocks_of, reference_mode
 
 
 def diagnose(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
-    """The parameter that is not finite, else the operation whose output is not though its input is, else the one whose
-    gradient is; and if all are finite, the operation with the largest output. None if the network has no blocks.
+    """What to blame for a loss or a gradient that is not finite, in words.
+
+    It is the first of these that there is: a parameter that is not finite; the operation whose output is not finite
+    though its input is; the operation whose gradient is not finite; the operation of a block with the largest output.
+    None if all is finite and the network has no super-network blocks.
 
     Args:
-        model: a network with blocks, in the state in which something went wrong.
+        model: a network in the state in which something went wrong.
         loss: runs it and gives the loss.
     """
-    names = dict(_operations(model))
+    operations = dict(_operations(model))
     for name, parameter in model.named_parameters():
         if not _finite([parameter]):
-            owner = name.rpartition(".")[0]
-            module = model.get_submodule(owner)
-            return f"a parameter of {next((text for text, op in names.items() if module in set(op.modules())), name)}"
-    sizes: dict[str, float] = {}
-    forward: list[str] = []
-    backward: list[str] = []
-
-    def after(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            values = _tensors(output)
-            if _finite(_tensors(inputs)) and not _finite(values):
-                forward.append(name)
-            sizes[name] = max((float(v.detach().abs().max()) for v in values if v.numel()), default=0.0)
-
-        return hook
-
-    def before(name: str) -> Callable[..., Any]:
-        def hook(module: nn.Module, inputs: Any) -> Any:
-            # A copy, so that its gradient is this operation's alone.
-            return tuple(watched(x.clone(), name) if isinstance(x, Tensor) else x for x in inputs)
-
-        return hook
-
-    def watched(x: Tensor, name: str) -> Tensor:
-        if x.requires_grad:
-            x.register_hook(lambda gradient: None if _finite([gradient]) else backward.append(name))
-        return x
-
+            owner = model.get_submodule(name.rpartition(".")[0])
+            return f"a parameter of {next((o for o, op in operations.items() if owner in set(op.modules())), name)}"
+    watch = _Watch()
     with reference_mode(model), torch.enable_grad():
-        handles = [op.register_forward_hook(after(name)) for name, op in names.items()]
-        handles += [op.register_forward_pre_hook(before(name)) for name, op in names.items()]
+        handles = [handle for name, op in operations.items() for handle in watch.hooks(name, op)]
         try:
             value = loss()
-            if not forward:
+            if not watch.outputs:
                 torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
         finally:
             for handle in handles:
                 handle.remove()
-    # Gradients flow from the end: the first that is not finite is that of the operation that made it.
-    for found, place in ((forward, ""), (backward, "the gradient of ")):
-        if found:
-            return place + found[0]
-    blocks = {name: size for name, size in sizes.items() if " of " in name}
-    largest = max(blocks, key=lambda name: blocks[name], default=None)
-    return None if largest is None else f"{largest}, whose output of {blocks[largest]:.3g} is the largest"
+    if watch.outputs:
+        return watch.outputs[0]
+    if watch.gradients:
+        # Gradients flow from the end: the first that is not finite is that of the operation that made it.
+        return f"the gradient of {watch.gradients[0]}"
+    sizes = {name: size for name, size in watch.sizes.items() if " of " in name}
+    largest = max(sizes, key=lambda name: sizes[name], default=None)
+    return None if largest is None else f"{largest}, whose output of {sizes[largest]:.3g} is the largest"
+
+
+class _Watch:
+    """Hooks that record operations, by name, as they run.
+
+    `outputs` has those whose output is not finite though their input is, `gradients` those whose gradient in the input
+    is not, each in the order in which it was seen; `sizes` the largest value of each output.
+    """
+
+    def __init__(self) -> None:
+        self.outputs: list[str] = []
+        self.gradients: list[str] = []
+        self.sizes: dict[str, float] = {}
+
+    def hooks(self, name: str, operation: nn.Module) -> Iterator[Any]:
+        """Register the hooks of an operation and give their handles."""
+
+        def see_input(module: nn.Module, inputs: Any) -> Any:
+            # A copy, so that its gradient is this operation's alone.
+            return tuple(self._see_gradient(x.clone(), name) if isinstance(x, Tensor) else x for x in inputs)
+
+        def see_output(module: nn.Module, inputs: Any, output: Any) -> None:
+            values = _tensors(output)
+            if _finite(_tensors(inputs)) and not _finite(values):
+                self.outputs.append(name)
+            self.sizes[name] = max((float(v.detach().abs().max()) for v in values if v.numel()), default=0.0)
+
+        yield operation.register_forward_pre_hook(see_input)
+        yield operation.register_forward_hook(see_output)
+
+    def _see_gradient(self, x: Tensor, name: str) -> Tensor:
+        if x.requires_grad:
+            x.register_hook(lambda gradient: None if _finite([gradient]) else self.gradients.append(name))
+        return x
 
 
 def _operations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

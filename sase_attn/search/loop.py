@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sase_attn.search.bilevel import Batch, Bilevel, DivergedError
 from sase_attn.search.checkpoint import SearchProgress
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.curvature import grown, largest_eigenvalue
+from sase_attn.search.curvature import has_grown, largest_eigenvalue
 from sase_attn.search.diagnose import diagnose
 from sase_attn.search.halves import SearchData, sample_batches
 from sase_attn.search.network import architecture_of, prepare
@@ -184,7 +184,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
             f"val loss {row['val_loss']:.4f}  entropy {sum(row['entropy']) / len(row['entropy']):.3f}  "
             f"{' '.join(ops[column] for ops, column in names)}  {pace_text(row)}"
         )
-        if config.stop_ratio is not None and grown(progress.curvatures, config.stop_ratio):
+        if config.stop_ratio is not None and has_grown(progress.curvatures, config.stop_ratio):
             progress.stopped = True
             self.echo(f"stopped: the curvature of alpha has grown by more than 1 / {config.stop_ratio}")
 

@@ -1,4 +1,4 @@
-"""Penalties on alpha, which are added to the validation loss; each grows linearly from 0 to its strength."""
+"""Penalties on alpha, which the search adds to the validation loss."""
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ def entropy_penalty(architecture: Architecture) -> Tensor:
 
 
 def penalty(architecture: Architecture, *, beta: float, entropy: float) -> Tensor:
-    """The sum of both with their strengths of the moment."""
+    """beta · `beta_penalty` + entropy · `entropy_penalty`, a scalar; a strength of 0 leaves a term out."""
     total = architecture.alpha.new_zeros(()) + 0 * architecture.alpha.sum()
     if beta:
         total = total + beta * beta_penalty(architecture)

@@ -72,7 +72,7 @@ INNER_LAYERS = {
     "fusion": FUSION_LAYERS,
     "search": SEARCH_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
-    "search.report": [{"charts"}, {"page"}],
+    "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],
 }
 ROOMS = {"": LAYERS, **INNER_LAYERS}
 

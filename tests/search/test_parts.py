@@ -14,11 +14,11 @@ from sase_attn.errors import UnknownNameError
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Op
 from sase_attn.search import SEARCHES, Architecture, SearchBlock, SearchConfig, SearchSpace
-from sase_attn.search.curvature import grown, largest_eigenvalue
+from sase_attn.search.curvature import has_grown, largest_eigenvalue
 from sase_attn.search.diagnose import diagnose
 from sase_attn.search.halves import divide, open_halves
 from sase_attn.search.network import architecture_of, create_supernet, prepare
-from sase_attn.search.op_scales import energy_shares, op_scales
+from sase_attn.search.op_scales import energy_fractions, op_scales
 from sase_attn.search.penalty import beta_penalty, entropy_penalty
 from sase_attn.search.result import stable_since
 from sase_attn.training.distributed import Ranks
@@ -222,8 +222,8 @@ def test_largest_eigenvalue_is_that_of_the_hessian():
     [([1.0] * 9, False), ([1.0] * 10, False), ([1.0] * 5 + [1.3] * 5, False), ([1.0] * 5 + [1.4] * 5, True)],
 )
 def test_early_stop_watches_the_means_of_two_windows(values, stops):
-    assert grown(values, 0.75) == stops
-    assert not grown([-value for value in values], 0.75)
+    assert has_grown(values, 0.75) == stops
+    assert not has_grown([-value for value in values], 0.75)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_scales_are_those_of_the_outputs():
             for block, inputs in ((model[1].attn, first), (model[4].attn, second))
         ]
         assert found["channel_squeeze"][column] == pytest.approx((sum(squares) / 2) ** 0.5, rel=1e-4), name
-    shares = energy_shares(found, architecture_of(model, RELEASE).weights().detach())
+    shares = energy_fractions(found, architecture_of(model, RELEASE).weights().detach())
     assert all(sum(row) == pytest.approx(1) for row in shares.values())
     # The degenerate operation, a constant of √(HW), fills the mixture at uniform alpha.
     assert shares["channel_squeeze"][2] > 0.75

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.plot import draw_genotype
 from sase_attn.search.comparison import Comparison
+from sase_attn.search.report.log_rows import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Rows = Sequence[dict[str, Any]]
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sase_attn",

@@ -1,0 +1,85 @@
+"""The tables of a search's report, as HTML."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+import torch
+
+from sase_attn.search.comparison import Compared, Comparison
+from sase_attn.search.op_scales import energy_fractions
+from sase_attn.search.report.log_rows import Rows
+from sase_attn.search.result import SearchResult
+
+
+def comparison(found: Comparison) -> str:
+    """A row a retrained network, and under them how they were trained."""
+
+    def row(entry: Compared) -> list[str]:
+        spread = "" if entry.std is None else f" ± {entry.std:.2f}"
+        subnet = "" if entry.supernet_top1 is None else f"{entry.supernet_top1:.2f}"
+        cells = f"{entry.mean:.2f}{spread}", ", ".join(f"{value:.2f}" for value in entry.top1), subnet
+        return [entry.label, *cells, f"{sum(entry.seconds):.0f}", _names(entry.genotype)]
+
+    head = ["network", "top-1, %", "seed by seed", "as sub-network, %", "seconds", "genotype"]
+    tau = "too few networks" if found.tau is None else f"{found.tau:.2f} (p = {found.tau_p:.2f})"
+    recipe = found.recipe
+    count = sum(row.supernet_top1 is not None for row in found.rows)
+    return (
+        f'<div class="wide">{_table(head, map(row, found.rows))}</div>'
+        f'<p class="note">{recipe["epochs"]} epochs, learning rate {recipe["lr"]}, batch {recipe["batch_size"]}; the '
+        f"last epoch's accuracy on {found.test_images:,} test images; mean ± sample standard deviation over seeds "
+        f"{', '.join(map(str, found.seeds))}. Kendall's τ between accuracy as a sub-network and after retraining, over "
+        f"{count} networks: {tau}.</p>"
+    )
+
+
+def scales(epochs: Rows, columns: dict[str, list[str]]) -> str:
+    """A row an edge: each operation's output and its part of the mixture, in the last epoch."""
+    last = epochs[-1]
+    fractions = energy_fractions(last["scales"], torch.tensor(last["weights"]))
+    blocks = []
+    for edge, values in last["scales"].items():
+        cells = [
+            f'<td style="background: rgba(168, 79, 12, {part / 2:.2f})">{escape(name)}<br>{value:.3g}, {part:.0%}</td>'
+            for name, value, part in zip(columns[edge], values, fractions[edge], strict=True)
+        ]
+        blocks.append(f"<tr><td>{edge}</td>{''.join(cells)}</tr>")
+    return (
+        f'<div class="wide"><table>{"".join(blocks)}</table></div>'
+        '<p class="note">After the last epoch: root mean square of each operation\'s output, and its part of '
+        "Σ (weight · that)². One that fills a mixture hides the others from alpha; --without leaves it out.</p>"
+    )
+
+
+def epoch_by_epoch(epochs: Rows) -> str:
+    """A row an epoch."""
+
+    def row(entry: dict[str, Any]) -> list[str]:
+        curvature = "" if entry.get("curvature") is None else f"{entry['curvature']:.3g}"
+        losses = f"{entry['train_loss']:.4f}", f"{entry['val_loss']:.4f}"
+        entropy = f"{sum(entry['entropy']) / len(entry['entropy']):.4f}"
+        measured = *losses, entropy, curvature, f"{entry['seconds']:.0f}"
+        return [str(entry["epoch"] + 1), *measured, _names(entry["genotype"])]
+
+    head = ["epoch", "loss", "loss, alpha's", "entropy", "curvature", "seconds", "largest alphas"]
+    return _table(head, map(row, epochs))
+
+
+def scores(result: SearchResult) -> str:
+    """The best ten genotypes of a selection by score."""
+    rows = [[_names(name), f"{top1:.2f}", f"{loss:.4f}"] for name, top1, loss in result.scores[:10]]
+    return _table(["genotype", "top-1, %", "loss"], rows) + f'<p class="note">The best 10 of {len(result.scores)}.</p>'
+
+
+def _names(genotype: str | None) -> str:
+    """The operations of a genotype in the order of the edges."""
+    if genotype is None:
+        return "no attention"
+    return " ".join(part.partition(":")[2] for part in genotype.split(",")[:-1])
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
+    lines += [f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
