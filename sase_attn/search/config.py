@@ -47,7 +47,7 @@ class SearchConfig(Settings):
     data: str = setting("embedded", "a data set's name or an image folder; its training images are searched on")
     size: int | None = setting(None, "height and width of the images (default: the data's own)")
     images: int | None = setting(None, "training images to use, drawn by the seed (default: all)")
-    train_portion: float = setting(0.5, "share of these that trains the weights; the rest trains alpha")
+    train_portion: float = setting(0.5, "fraction of these that trains the weights; the rest trains alpha")
     augment: str = setting("cifar", 'of images: "cifar" (crop, flip), "imagenet" (resized crop, flip) or "none"')
     color_jitter: tuple[float, ...] | None = setting(None, "strengths of colour jitter")
     batch_size: int = setting(128, "images of each of the two batches of a step, over all processes")

@@ -208,8 +208,9 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
         return first.alpha_gradient(batch, batch)[0]
 
     def _penalty(self) -> Tensor:
-        share = self.progress.epoch / max(1, self.settings.epochs - 1)
-        return penalty(self.architecture, beta=share * self.settings.beta, entropy=share * self.settings.entropy)
+        """The penalties on alpha, whose strengths grow linearly from 0 to those of the settings."""
+        grown = self.progress.epoch / max(1, self.settings.epochs - 1)
+        return penalty(self.architecture, beta=grown * self.settings.beta, entropy=grown * self.settings.entropy)
 
     def place(self, batch: Batch) -> Batch:
         """A batch on the device, in the memory layout of the network."""

@@ -5,8 +5,10 @@ file in that folder. A worker that is killed loses nothing: the next one that is
 last checkpoint. Genotypes are judged by the test images of the data, so quote another accuracy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,61 +52,75 @@ def sweep(
         folder: of the sweep: `journal.log`, and `trial<n>/` for each training.
         trials: in all. Call again with more to go on.
         sampler: "tpe" (tree-structured Parzen estimator) or "random".
+        device: of the trainings, as `train` takes it.
+        echo: gets a line for each trial that this worker has trained.
 
     Raises:
         ImportError: optuna is not installed. UnknownNameError: no such sampler.
         ValueError: the folder's sweep has another space.
     """
-    try:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError:
-        raise ImportError('a sweep needs optuna: pip install "sase-attn[sweep]"') from None
+    if find_spec("optuna") is None:
+        raise ImportError('a sweep needs optuna: pip install "sase-attn[sweep]"')
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder, space = Path(folder), config.search_space()
     folder.mkdir(parents=True, exist_ok=True)
     asking = Lock(folder / "ask.lock")  # so that two workers do not take the same trial
-    asking.acquire(wait=True)
-    try:
-        study = optuna.create_study(
-            study_name="sweep",
-            storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
-            direction="maximize",
-            load_if_exists=True,
-            sampler=(optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler)(),
-        )
-        if study.user_attrs.setdefault("space", space.to_json()) != space.to_json():
-            raise ValueError(f"the sweep in {folder} has another space: name another folder for a new one")
-        study.set_user_attr("space", space.to_json())
-    finally:
-        asking.release()
+    with _held(asking):
+        study = _open_study(folder, space, sampler)
     while True:
-        asking.acquire(wait=True)
-        try:
-            number, lock = _orphan(study, folder) or _new(study, folder, space, trials) or (None, asking)
-        finally:
-            asking.release()
-        if number is None:
+        with _held(asking):
+            taken = _abandoned_trial(study, folder) or _new_trial(study, folder, space, trials)
+        if taken is None:
             break
+        number, lock = taken
         try:
             genotype = Genotype(**study.trials[number].params, residual=space.residual)
-            one = recipe.override(**network_fields(config, {"trial": genotype}, plain=False)["trial"])
-            run = folder / f"trial{number}"
-            result = train(one, run, resume=(run / checkpoint.NAME).exists(), device=device, echo=lambda line: None)
+            settings = recipe.override(**network_fields(config, {"trial": genotype}, plain=False)["trial"])
+            output = folder / f"trial{number}"
+            resume = (output / checkpoint.NAME).exists()
+            result = train(settings, output, resume=resume, device=device, echo=lambda line: None)
             study.tell(number, result.top1)
             echo(f"trial {number}: top-1 {result.top1:.2f} %, {genotype}")
         finally:
             lock.release()
-    done = [trial for trial in study.trials if trial.state == optuna.trial.TrialState.COMPLETE]
+    done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     found = [Trial(t.number, Genotype(**t.params, residual=space.residual), float(t.values[0])) for t in done]
     return sorted(found, key=lambda trial: -trial.top1)
 
 
-def _orphan(study: Any, folder: Path) -> tuple[int, Lock] | None:
-    """A trial that has begun and whose worker is gone."""
+def _open_study(folder: Path, space: SearchSpace, sampler: str) -> Any:
+    """Optuna's study in the folder, new or begun."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        study_name="sweep",
+        storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
+        direction="maximize",
+        load_if_exists=True,
+        sampler=(optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler)(),
+    )
+    if study.user_attrs.setdefault("space", space.to_json()) != space.to_json():
+        raise ValueError(f"the sweep in {folder} has another space: name another folder for a new one")
+    study.set_user_attr("space", space.to_json())
+    return study
+
+
+@contextmanager
+def _held(lock: Lock) -> Iterator[None]:
+    """Within the context no other worker has the lock."""
+    lock.acquire(wait=True)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _abandoned_trial(study: Any, folder: Path) -> tuple[int, Lock] | None:
+    """A trial that has begun and whose worker is gone, by number, and its lock, now held."""
     for trial in study.trials:
         lock = Lock(folder / f"trial{trial.number}.lock")
         if trial.state.name == "RUNNING" and lock.acquire(wait=False):
@@ -115,8 +131,8 @@ def _orphan(study: Any, folder: Path) -> tuple[int, Lock] | None:
     return None
 
 
-def _new(study: Any, folder: Path, space: SearchSpace, trials: int) -> tuple[int, Lock] | None:
-    """A new trial with a genotype, if there are not yet enough."""
+def _new_trial(study: Any, folder: Path, space: SearchSpace, trials: int) -> tuple[int, Lock] | None:
+    """A new trial with a genotype, by number, and its lock, now held; None if there are enough."""
     if sum(trial.state.name != "FAIL" for trial in study.trials) >= trials:
         return None
     trial = study.ask()

@@ -15,40 +15,49 @@ from sase_attn.ops import channel_excite, spatial_excite
 
 
 def excite(edges: Sequence[tuple[Sequence[nn.Module], Tensor]], x: Tensor) -> list[Tensor]:
-    """Σ weight·op(x) for each of several edges that take the same x: channel excitations, or spatial ones."""
+    """Σ weight·op(x) for each of several edges that take the same x.
+
+    Args:
+        edges: the operations of each, and their weights (K,); channel excitations, or spatial ones.
+        x: (B, C, 1, 1) for channel excitations, (B, 1, H, W) for spatial ones; so is each sum.
+    """
     ops = [op for members, _ in edges for op in members]
-    outputs: list[Tensor | None] = [None] * len(ops)
+    computed = _computed_together(ops, x)
+    outputs = [computed[i] if i in computed else op(x) for i, op in enumerate(ops)]
+    sums = []
+    for members, weights in edges:
+        sums.append(mixture(outputs[: len(members)], weights))
+        outputs = outputs[len(members) :]
+    return sums
+
+
+def _computed_together(ops: Sequence[nn.Module], x: Tensor) -> dict[int, Tensor]:
+    """Outputs of the operations whose work is shared, by their place among all."""
+    outputs: dict[int, Tensor] = {}
     logits: dict[int, Tensor] = {}
-    fcs = [i for i, op in enumerate(ops) if type(op) in (channel_excite.FC, channel_excite.FCSigmoid)]
-    if fcs:
-        for i, y in zip(fcs, _fc([ops[i] for i in fcs], x), strict=True):
-            if type(ops[i]) is channel_excite.FC:
-                outputs[i] = y
-            else:
-                logits[i] = y
-    stacks = [i for i, op in enumerate(ops) if isinstance(op, channel_excite.Conv1d | spatial_excite.Conv2d)
-              and type(op).forward in _STACKED]  # fmt: skip
+    linear = [i for i, op in enumerate(ops) if type(op) in (channel_excite.FC, channel_excite.FCSigmoid)]
+    if linear:
+        for i, y in zip(linear, _fully_connected([ops[i] for i in linear], x), strict=True):
+            (outputs if type(ops[i]) is channel_excite.FC else logits)[i] = y
+    stacks = [i for i, op in enumerate(ops) if _is_stack(op)]
     if stacks:
         channel = isinstance(ops[stacks[0]], channel_excite.Conv1d)
-        y = _stacked([_kernels(ops[i]) for i in stacks], x.flatten(1)[:, None] if channel else x)
+        y = _convolved([_kernels(ops[i]) for i in stacks], x.flatten(1)[:, None] if channel else x)
         for place, i in enumerate(stacks):
             logits[i] = y[:, place, :, None, None] if channel else y[:, place : place + 1]
     if logits:
         gates = torch.sigmoid(torch.stack(list(logits.values())))
-        for i, gate in zip(logits, gates, strict=True):
-            outputs[i] = gate
-    done = [op(x) if y is None else y for op, y in zip(ops, outputs, strict=True)]
-    sums = []
-    for members, weights in edges:
-        mine, done = done[: len(members)], done[len(members) :]
-        sums.append(mixture(mine, weights))
-    return sums
+        outputs |= zip(logits, gates, strict=True)
+    return outputs
 
 
-_STACKED = (channel_excite.Conv1d.forward, spatial_excite.Conv2d.forward)
+def _is_stack(op: nn.Module) -> bool:
+    """Whether an operation is a stack of convolutions and nothing else; a subclass of yours may be more."""
+    forwards = channel_excite.Conv1d.forward, spatial_excite.Conv2d.forward
+    return isinstance(op, channel_excite.Conv1d | spatial_excite.Conv2d) and type(op).forward in forwards
 
 
-def _fc(ops: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
+def _fully_connected(ops: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
     """Logits (B, C, 1, 1) of fully connected excitations: one product into all hidden layers, a batched one back."""
     first = torch.cat([op.fc1.weight[:, :, 0, 0] for op in ops]).to(x.dtype)  # type: ignore[union-attr,index]
     second = torch.stack([op.fc2.weight[:, :, 0, 0] for op in ops]).to(x.dtype)  # type: ignore[union-attr,index]
@@ -65,7 +74,7 @@ def _kernels(op: nn.Module) -> list[Tensor]:
     return [row * column]
 
 
-def _stacked(stacks: Sequence[list[Tensor]], x: Tensor) -> Tensor:
+def _convolved(stacks: Sequence[list[Tensor]], x: Tensor) -> Tensor:
     """(B, stacks, …): the last layer's output of every stack of convolutions over x (B, 1, …)."""
     with statistics.without_autocast(x):
         y = _conv([kernels[0] for kernels in stacks], x, groups=1)
@@ -93,7 +102,7 @@ def _conv(kernels: Sequence[Tensor], x: Tensor, groups: int) -> Tensor:
 
 
 def mixture(outputs: Sequence[Tensor], weights: Tensor) -> Tensor:
-    """Σ weight·output; padding columns of `weights` are left out."""
+    """Σ weight·output, of the shape of an output; `weights` (K,) may end in padding, which is left out."""
     stacked = torch.stack(list(outputs))
     row = weights[None, : len(outputs)].to(stacked.dtype)
     return statistics.matmul(row, stacked.flatten(1)).view(stacked.shape[1:])
