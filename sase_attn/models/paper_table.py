@@ -4,7 +4,7 @@ The paper's are those of arXiv 2411.08333, ImageNet, ResNet-50 and ResNet-101. C
 those of convolutions and matrix products for one 224×224 image.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import timm
@@ -46,6 +46,10 @@ DETECTORS = {
 }
 
 
+ATTENTIONS = tuple(dict.fromkeys([*PAPER, *COMPARED]))
+"""Of the networks that are compared, those of the paper's table first."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """An attention's networks. `paper_millions`, `paper_top1` are the paper's for ResNet-50 and -101, or None."""
@@ -73,7 +77,7 @@ class Detector:
 
 def comparison() -> Iterator[Compared]:
     """Every attention that has networks here, those of the paper's table first."""
-    for attention in dict.fromkeys([*PAPER, *COMPARED]):
+    for attention in ATTENTIONS:
         counts = [_count(host if attention == "plain" else f"{attention}_{host}") for host in HOSTS]
         sizes = (counts[0][0], counts[1][0])
         millions, top1 = PAPER.get(attention, (None, None))
@@ -91,11 +95,11 @@ def detectors() -> list[Detector]:
     ]
 
 
-def comparison_text() -> str:
-    """Both tables, and what is inconsistent in the paper's."""
+def comparison_text(compared: Iterable[Compared]) -> str:
+    """Both tables, and what is inconsistent in the paper's. `compared` is what `comparison` gives."""
     rows: list[tuple[str, ...]] = [("attention", "R50", "MACs", "R101", "MACs", "paper", "top-1", "agrees")]
     notes = []
-    for row in comparison():
+    for row in compared:
         paper = "/".join(row.paper_millions or ()) or "-"
         agrees = {True: "yes", False: "no", None: ""}[row.agrees]
         counts = [f"{n:,}" for pair in zip(row.parameters, row.macs, strict=True) for n in pair]

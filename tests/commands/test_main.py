@@ -15,7 +15,7 @@ from hub_server import HubServer
 
 import sase_attn
 from sase_attn import Genotype, genotypes, register_op, share
-from sase_attn.commands import main
+from sase_attn.commands import list_contents, main
 from sase_attn.describe import describe, operations_table
 from sase_attn.ops import OP_SETS, RELEASE_OPS, Op, create_op
 
@@ -354,13 +354,13 @@ def test_interrupt_exits_130(capsys, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "_list", interrupt)
+    monkeypatch.setattr(list_contents, "run", interrupt)
     assert main.main(["list"]) == 130
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_bug_is_not_hidden(monkeypatch):
-    monkeypatch.setattr(main, "_list", lambda _: 1 / 0)
+    monkeypatch.setattr(list_contents, "run", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main.main(["list"])
 

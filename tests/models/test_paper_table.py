@@ -45,5 +45,7 @@ def test_the_command(listed, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "25.56/44.68" in text and "28,102,568" in text and "mca_e: the paper's R101 entry" in text
     assert main.main(["list", "--compare", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    assert err == ""  # progress is for terminals
     assert found["networks"][0]["attention"] == "plain" and len(found["detectors"]) == 4

@@ -10,7 +10,7 @@ import torch
 import training_driver as driver
 from torch import nn
 
-from sase_attn.commands.train import add_parsers
+from sase_attn.commands import evaluate, train
 from sase_attn.errors import UnknownNameError
 from sase_attn.training import RECIPES, Recipe
 from sase_attn.training.distributed import Ranks
@@ -67,7 +67,9 @@ def test_unknown_recipe():
 
 def parse(*arguments):
     parser = argparse.ArgumentParser(prog="sase-attn")
-    add_parsers(parser.add_subparsers())
+    commands = parser.add_subparsers()
+    train.add_parser(commands)
+    evaluate.add_parser(commands)
     return parser.parse_args(arguments)
 
 
@@ -125,7 +127,7 @@ def test_every_field_is_a_flag(capsys):
 
 def test_train_and_evaluate_by_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sase_attn.training.run.open_recipe_data", lambda recipe, group: driver.data(recipe))
-    monkeypatch.setattr("sase_attn.commands.train.open_recipe_data", lambda recipe, group: driver.data(recipe))
+    monkeypatch.setattr("sase_attn.commands.evaluate.open_recipe_data", lambda recipe, group: driver.data(recipe))
     monkeypatch.chdir(tmp_path)
     Path("tiny.json").write_text(driver.TINY.override(model_kwargs={"layers": [1, 1, 1]}).to_json())
     args = parse("train", "--recipe", "tiny.json", "--device", "cpu", "--epochs", "1", "--warmup-epochs", "0")

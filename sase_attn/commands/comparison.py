@@ -1,0 +1,68 @@
+"""The comparison at the end of a search: what is compared, and what is printed of it."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from sase_attn.files import write_json
+from sase_attn.records import read_record
+from sase_attn.search.comparison import Comparison
+
+NAME = "compare.json"
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What a search is compared with at its end: so many random genotypes, and trainings of so many seeds and epochs.
+
+    `quick` leaves out the published genotypes.
+    """
+
+    quick: bool
+    random: int
+    seeds: int
+    epochs: int
+
+    def save(self, folder: Path) -> None:
+        """Write `compare.json` to the folder of the search, for a session that resumes it."""
+        write_json(folder / NAME, asdict(self))
+
+
+_QUICK = CompareOptions(quick=True, random=1, seeds=3, epochs=4)
+_FULL = CompareOptions(quick=False, random=3, seeds=3, epochs=10)
+
+
+def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the comparison to a parser."""
+    group = parser.add_argument_group("comparison at the end")
+    group.add_argument("--compare", action=argparse.BooleanOptionalAction, default=True, help="retrain at all")
+    group.add_argument("--compare-random", type=int, metavar="N", help="random genotypes beside the one found")
+    group.add_argument("--compare-seeds", type=int, metavar="N", help="trainings of each network")
+    group.add_argument("--compare-epochs", type=int, metavar="N", help="of each training")
+
+
+def compare_options(args: argparse.Namespace, folder: Path, *, quick: bool) -> CompareOptions:
+    """What is compared: the flags, else what the folder's search was started with, else the recipe's."""
+    saved = folder / NAME
+    options = _QUICK if quick else _FULL
+    if args.resume is not None and saved.is_file():
+        options = read_record(saved, CompareOptions)
+    for key in ("random", "seeds", "epochs"):
+        value = getattr(args, f"compare_{key}")
+        if value is not None:
+            if value < (key != "random"):
+                args.error(f"--compare-{key}: expected at least {int(key != 'random')}, got {value}")
+            options = replace(options, **{key: value})
+    return options
+
+
+def echo_comparison(comparison: Comparison, echo: Callable[[str], object]) -> None:
+    """Its table, the rank correlation and the verdict, line by line."""
+    echo(comparison.table())
+    if comparison.tau is not None:
+        echo(
+            f"Kendall's τ between sub-network and retrained accuracy: {comparison.tau:.2f} (p = {comparison.tau_p:.2f})"
+        )
+    for line in comparison.verdict:
+        echo(line)

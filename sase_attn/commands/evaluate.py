@@ -1,0 +1,45 @@
+"""`sase-attn evaluate`: the accuracy of a trained network on the test images of a data set."""
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import Any
+
+from sase_attn.commands.arguments import add_command
+from sase_attn.commands.flags import add_flags, given_flags
+from sase_attn.training.data.normalise import normalise_as_trained
+from sase_attn.training.distributed import ranks
+from sase_attn.training.evaluate import evaluate
+from sase_attn.training.loading import load_network, recipe_of
+from sase_attn.training.recipes import Recipe
+from sase_attn.training.run import open_recipe_data
+
+_FIELDS = ["model", "model_kwargs", "data", "size", "batch_size", "workers", "on_broken"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add `evaluate` to the subparsers of `sase-attn`."""
+    sub = add_command(commands, "evaluate", run, "Accuracy of a trained network on the test images of a set.")
+    sub.add_argument("source", metavar="SOURCE", help="a run's folder, a saved model's, a weights file, or timm's name")
+    sub.add_argument("--device", help="cpu, cuda or cuda:N (default: CUDA where there is a device)")
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    text = "where the run's own recipe is recorded, it is the default; model and arguments count for weights files"
+    add_flags(sub.add_argument_group("data and model", text), Recipe, _FIELDS)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load, evaluate, and print the accuracy."""
+    recipe = (recipe_of(args.source) or Recipe()).override(**given_flags(args, Recipe))
+    with ranks(args.device) as group:
+        train_batches, test_batches, info = open_recipe_data(recipe, group)
+        model, known = load_network(args.source, recipe, num_classes=len(info.classes), in_chans=info.channels)
+        if known:
+            _, test_batches, _ = normalise_as_trained(model, (train_batches, test_batches), info)
+        metrics = evaluate(model.to(group.device), test_batches.epoch(0), group)
+        if not group.is_main:
+            return
+        if args.json:
+            print(json.dumps({"source": args.source, "data": info.name, **asdict(metrics)}, indent=2))
+            return
+        print(f"{args.source} on {info.name}: top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %, "
+              f"loss {metrics.loss:.4f}, {metrics.count} test images")  # fmt: skip

@@ -1,0 +1,26 @@
+"""What commands share about models of timm's registry: a check of the name, an error, the line that loads one."""
+
+import json
+from collections.abc import Iterable
+
+import timm
+
+from sase_attn.errors import unknown_name
+
+
+def check_model(name: str, known: Iterable[str]) -> None:
+    """Raise UnknownNameError, with the nearest of the `known`, if timm's registry does not have a model."""
+    if not timm.is_model(name):
+        raise unknown_name("model", name, known)
+
+
+def refused_arguments(name: str, error: Exception) -> ValueError:
+    """The error to raise where a model does not take arguments, or refuses their values."""
+    return ValueError(f"cannot make {name} with these arguments: {error or 'not allowed'}")
+
+
+def load_line(name: str, **arguments: str | bool) -> str:
+    """Python that loads a model."""
+    shown = [json.dumps(name)]
+    shown += [f"{key}={json.dumps(value) if isinstance(value, str) else value}" for key, value in arguments.items()]
+    return f"import sase_attn, timm; model = timm.create_model({', '.join(shown)})"

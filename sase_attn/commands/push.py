@@ -1,0 +1,66 @@
+"""`sase-attn push`: a trained model goes to the Hugging Face Hub, or to a folder that holds what would be published."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import timm
+
+from sase_attn import share, weights
+from sase_attn.commands.arguments import add_command, key_value
+from sase_attn.commands.networks import check_model, load_line, refused_arguments
+from sase_attn.models.registered import registered_models
+
+
+def add_parser(commands: Any) -> None:
+    """Add `push` to the subparsers of `sase-attn`."""
+    sub = add_command(
+        commands, "push", run, "Publish a trained model on the Hugging Face Hub, or save what would be published."
+    )
+    sub.usage = "sase-attn push FILE --model NAME (--repo ORG/NAME | --save-to FOLDER) [options]"
+    sub.add_argument("file", type=Path, metavar="FILE", help="weights: .safetensors or a torch checkpoint")
+    sub.add_argument("--model", required=True, metavar="NAME", help="name of the model in timm's registry")
+    repeated: dict[str, Any] = {"nargs": "+", "action": "extend", "default": []}
+    sub.add_argument("--model-kwargs", type=key_value, metavar="KEY=VALUE", help="arguments of the model", **repeated)
+    sub.add_argument("--repo", metavar="ORG/NAME", help="repository on the Hub; it is made if it does not exist")
+    sub.add_argument("--save-to", type=Path, metavar="FOLDER", help="write a folder and push nothing")
+    sub.add_argument("--private", action="store_true", help="make a new repository private")
+    sub.add_argument("--revision", help="existing branch to push to")
+    sub.add_argument("--message", default="Add model", help="title of the commit (default: %(default)s)")
+    sub.add_argument("--license", default="apache-2.0", help="licence of the weights (default: %(default)s)")
+    sub.add_argument("--description", help="first paragraph of the model card")
+    sub.add_argument("--metric", type=_metric, metavar="NAME=VALUE", help="results for the model card", **repeated)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the model, give it the weights, and publish or save it."""
+    if args.repo is None and args.save_to is None:
+        args.error("the following arguments are required: --repo, or --save-to")
+    check_model(args.model, registered_models())
+    state_dict = weights.read_checkpoint(args.file)
+    try:
+        model = timm.create_model(args.model, **dict(args.model_kwargs))
+    except (TypeError, AssertionError) as error:
+        raise refused_arguments(args.model, error) from None
+    weights.check_state_dict(state_dict, model, source=str(args.file))
+    model.load_state_dict(state_dict)
+    card = {"license": args.license, "description": args.description, "metrics": dict(args.metric) or None}
+    if args.save_to is not None:
+        folder = share.save(model, args.save_to, repo_id=args.repo, **card)
+        print(f"saved to {folder}; load it with")
+        print(load_line(f"local-dir:{folder}", pretrained=True))
+    else:
+        how = {"private": args.private, "revision": args.revision, "commit_message": args.message}
+        print(f"pushed to {share.push(model, args.repo, **how, **card)}; load it with")
+        print(load_line(f"hf-hub:{args.repo}" + (f"@{args.revision}" if args.revision else ""), pretrained=True))
+
+
+def _metric(text: str) -> tuple[str, float]:
+    """`name=value`, split at the last `=`."""
+    name, _, value = text.rpartition("=")
+    try:
+        if not name:
+            raise ValueError
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected name=number, got {text!r}") from None

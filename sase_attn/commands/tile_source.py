@@ -1,0 +1,73 @@
+"""The network that `sase-attn tile` is given: a name of timm's, a saved model's folder, or a weights file."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from sase_attn import share
+from sase_attn.commands.networks import check_model, refused_arguments
+from sase_attn.training.loading import recipe_of
+from sase_attn.weights import check_state_dict, read_checkpoint
+
+_SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")
+_WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
+
+
+def open_network(args: argparse.Namespace) -> nn.Module:
+    """The network; on the meta device where only its report is wanted."""
+    path, needed = Path(args.source), args.output is not None
+    if path.is_file():
+        return _from_file(args, path)
+    if args.model is not None:
+        raise ValueError(f"--model says what a weights file is for, but {args.source} is no such file")
+    place: dict[str, Any] = {} if needed else {"device": torch.device("meta")}
+    folder = next((f for f in (path, path / "model") if (f / "config.json").is_file()), None)
+    if path.is_dir() and folder is None:
+        raise FileNotFoundError(f"{path} holds no model that timm can load: wanted config.json, or model/config.json")
+    name = args.source if folder is None else f"local-dir:{folder}"
+    if not name.startswith(_SCHEMES):
+        if "/" in name or name.endswith(_WEIGHT_FILES):
+            raise FileNotFoundError(f"no such file or folder: {name}")
+        check_model(name, timm.list_models())
+    pretrained = needed and not (args.no_pretrained and folder is None)
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # it reports each of its retries; the error below reports once
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **dict(args.model_kwargs), **place)
+    except (TypeError, AssertionError, KeyError) as error:
+        raise refused_arguments(name, error) from None
+    except Exception as error:  # of the Hub, of any HTTP library, of the files
+        hint = "; --no-pretrained takes random weights" if pretrained and folder is None else ""
+        raise share.HubError(share.pull_error(error, name) + hint) from error
+    finally:
+        log.setLevel(level)
+    return model
+
+
+def _from_file(args: argparse.Namespace, path: Path) -> nn.Module:
+    """The network of a weights file; its classes and input channels are those of the weights."""
+    recipe = recipe_of(str(path)) if args.model is None else None
+    name, kwargs = (args.model, {}) if recipe is None else (recipe.model, recipe.model_kwargs)
+    if name is None:
+        raise ValueError(f"{path} does not say what model it is for: pass --model NAME")
+    check_model(name, timm.list_models())
+    weights = read_checkpoint(path)
+    cfg = timm.models.get_pretrained_cfg(name)
+    found = {
+        argument: weights[key].shape[axis]
+        for argument, layer, axis in (("num_classes", "classifier", 0), ("in_chans", "first_conv", 1))
+        if (key := f"{getattr(cfg, layer, None)}.weight") in weights
+    }
+    try:
+        model: nn.Module = timm.create_model(name, **found | kwargs | dict(args.model_kwargs))
+    except (TypeError, AssertionError) as error:
+        raise refused_arguments(name, error) from None
+    check_state_dict(weights, model, source=str(path))
+    model.load_state_dict(weights)
+    return model
