@@ -33,8 +33,8 @@ from train import add_arguments, run_study
 from sase_attn.genotype import Genotype
 from sase_attn.models.placement import COMPARED
 from sase_attn.modules import count_parameters
+from sase_attn.training.provenance import commit, machine
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import commit, machine
 
 # The paper's random genotype is not published; this draw has its size, 25.59M and 44.62M in ResNet-50 and -101.
 RANDOM = Genotype.random(seed=0)

@@ -30,7 +30,7 @@ from sase_attn.search.network import architecture_of, create_supernet, prepare
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.block import SearchBlock
 from sase_attn.training.distributed import ranks
-from sase_attn.training.result import commit, machine
+from sase_attn.training.provenance import commit, machine
 
 
 def agreement(device: torch.device) -> dict[str, float]:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from sase_attn.search.bilevel import Batch, Bilevel
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.network import architecture_of, create_supernet, prepare
-from sase_attn.training.result import commit, machine
+from sase_attn.training.provenance import commit, machine
 
 CASES: dict[str, dict[str, Any]] = {
     "plain, as the release": dict(order=2, reference=True, compile=False),

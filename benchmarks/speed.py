@@ -25,7 +25,7 @@ from speed_check import check
 from speed_groups import DTYPES, Group, groups, measure
 
 from sase_attn import __version__
-from sase_attn.training.result import commit, machine
+from sase_attn.training.provenance import commit, machine
 
 STUDY = "speed"
 LIMIT_S = {"cpu": 600.0, "cuda": 440.0}

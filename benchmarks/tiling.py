@@ -26,8 +26,8 @@ from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.evaluate import Metrics, evaluate
 from sase_attn.training.loading import load_network, recipe_of
+from sase_attn.training.provenance import commit, machine
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import commit, machine
 from sase_attn.training.run import open_recipe_data
 
 STUDY = "tiling"

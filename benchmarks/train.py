@@ -18,13 +18,13 @@ from typing import Any
 import studies
 from rows import add_row, read_rows
 
-from sase_attn.training.jobs import train_apart
+from sase_attn.training.jobs import train_in_subprocess
 from sase_attn.training.recipes import Recipe
 
 
 def run(label: str, recipe: Recipe, folder: Path, threads: int) -> dict[str, Any]:
     """Train one run to its end in a process of its own, and return its row. Raises ChildProcessError if it fails."""
-    row = asdict(train_apart(recipe, folder, threads))
+    row = asdict(train_in_subprocess(recipe, folder, threads))
     del row["output"]
     for name in ("data", "init_from"):  # a file's name says what it is, its folder does not
         row["recipe"][name] = row["recipe"][name] and Path(row["recipe"][name]).name

@@ -23,7 +23,7 @@ from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
 from sase_attn.training.data import Loader
 from sase_attn.training.distributed import Ranks
-from sase_attn.training.log import pace_text
+from sase_attn.training.pace import pace_text
 from sase_attn.training.resumable import ResumableLoop, StepReport
 
 

@@ -24,8 +24,8 @@ from sase_attn.search.network import architecture_of, create_supernet
 from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.training.distributed import Ranks
+from sase_attn.training.provenance import commit, machine
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import commit, machine
 
 NAME = "result.json"
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from sase_attn.genotype import Genotype
@@ -20,6 +19,7 @@ from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.training.checkpoint import check_same
 from sase_attn.training.distributed import Ranks, ranks
+from sase_attn.training.provenance import device_name
 from sase_attn.training.resumable import check_new_folder
 
 
@@ -122,6 +122,6 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         stopped_epoch=progress.epoch if progress.stopped else None,
         seconds=round(progress.seconds, 2),
         processes=group.world_size,
-        device=torch.cuda.get_device_name(group.device) if group.device.type == "cuda" else "cpu",
+        device=device_name(group.device),
         scores=[(str(s.genotype), s.top1, s.loss) for s in scored],
     )

@@ -11,7 +11,7 @@ from sase_attn.search.agreement import agreement
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.result import SearchResult
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
-from sase_attn.training.jobs import run_apart
+from sase_attn.training.jobs import run_in_subprocess
 
 NAME = "seeds.json"
 
@@ -44,7 +44,7 @@ def search_seeds(
         else:
             write_atomically(file, config.override(seed=seed).to_json())
             arguments += ["--recipe", str(file), "--output", str(folder)]
-        run_apart(arguments, output / f"seed{seed}.log", threads=threads)
+        run_in_subprocess(arguments, output / f"seed{seed}.log", threads=threads)
         result = SearchResult.load(folder)
         echo(f"seed {seed}: {result.genotype} after {result.seconds:.0f} s")
         return result

@@ -39,7 +39,7 @@ def train_all(
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ThreadPoolExecutor(jobs) as pool:
-        pending = [pool.submit(train_apart, recipe, folder, threads, device) for recipe, folder in runs]
+        pending = [pool.submit(train_in_subprocess, recipe, folder, threads, device) for recipe, folder in runs]
         try:
             for run in pending:
                 yield run.result()
@@ -48,20 +48,20 @@ def train_all(
             raise
 
 
-def train_apart(recipe: Recipe, folder: Path, threads: int, device: str | None = None) -> TrainResult:
+def train_in_subprocess(recipe: Recipe, folder: Path, threads: int, device: str | None = None) -> TrainResult:
     """One run to its end, new or resumed, in a process of its own. Raises ChildProcessError if it fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     file, log = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("json", "log"))
     write_atomically(file, recipe.to_json())
     arguments = ["train", "--recipe", str(file), "--output", str(folder)]
     arguments += ["--resume"] * (folder / checkpoint.NAME).exists() + (["--device", device] if device else [])
-    run_apart(arguments, log, threads=threads)
+    run_in_subprocess(arguments, log, threads=threads)
     result = read_result(folder)
     assert result is not None
     return result
 
 
-def run_apart(arguments: Sequence[str], log: Path, *, threads: int) -> None:
+def run_in_subprocess(arguments: Sequence[str], log: Path, *, threads: int) -> None:
     """Run a command of `sase-attn` to its end, in a process of its own with so many threads.
 
     Args:

@@ -56,8 +56,8 @@ def load_network(source: str, recipe: Recipe, *, num_classes: int, in_chans: int
     if known:
         model = _from_timm(source if folder is None else f"local-dir:{folder}", recipe)
     else:
-        plain = recipe.override(init_from=None)
-        model = create_network(plain, num_classes=num_classes, in_chans=in_chans)
+        uninitialised = recipe.override(init_from=None)
+        model = create_network(uninitialised, num_classes=num_classes, in_chans=in_chans)
         weights = _weights(path / CHECKPOINT if path.is_dir() else path)
         check_state_dict(weights, model, source=source)
         model.load_state_dict(weights)

@@ -1,19 +1,13 @@
-"""The output of a run: `log.jsonl` for machines, a line an epoch for people, a progress bar on terminals."""
+"""`log.jsonl`: a JSON object a line, for each logged step and each epoch of a run."""
 
 import json
 import os
-import sys
-import time
-from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
+from typing import Any
 
 NAME = "log.jsonl"
 # Keys that differ between two runs of the same numbers.
 TIMED = ("images_per_second", "eta_seconds", "peak_memory_mb", "seconds")
-_T = TypeVar("_T")
 
 
 class Log:
@@ -36,59 +30,3 @@ class Log:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
-
-
-class Pace:
-    """Images a second, time left and peak memory, since this process started training."""
-
-    def __init__(self, device: torch.device, steps_left: int) -> None:
-        self._device, self._steps_left, self._steps, self._images = device, steps_left, 0, 0
-        self._start = time.perf_counter()
-        self._paused = 0.0
-
-    def step(self, images: int) -> None:
-        """Count a step of so many images."""
-        self._steps += 1
-        self._images += images
-
-    def pause(self, seconds: float) -> None:
-        """Leave out time that was not training, such as an evaluation."""
-        self._paused += seconds
-
-    def report(self) -> dict[str, float]:
-        """The `TIMED` keys: images/s and seconds of this process, estimated seconds left, peak memory in 2^20 bytes."""
-        seconds = time.perf_counter() - self._start
-        rate = self._images / max(seconds - self._paused, 1e-9)
-        eta = seconds / self._steps * (self._steps_left - self._steps) if self._steps else 0.0
-        return {
-            "images_per_second": round(rate, 1),
-            "eta_seconds": round(eta, 1),
-            "peak_memory_mb": round(_peak_memory(self._device) / 2**20, 1),
-        }
-
-
-def progress_bar(batches: Iterable[_T], *, total: int, start: int, title: str, show: bool) -> Iterable[_T]:
-    """tqdm around the batches of an epoch; nothing is shown where stderr is no terminal."""
-    if not show or not sys.stderr.isatty():
-        return batches
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    bar: Iterable[_T] = tqdm(batches, total=total, initial=start, desc=title, unit="step", leave=False)
-    return bar
-
-
-def pace_text(row: Mapping[str, Any]) -> str:
-    """The pace in a line for people, from the keys that `Pace.report` gives."""
-    minutes, seconds = divmod(round(row["eta_seconds"]), 60)
-    return f"{row['images_per_second']:.0f} images/s  {row['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

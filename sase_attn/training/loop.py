@@ -13,11 +13,12 @@ from sase_attn.training.data import DataInfo, Loader
 from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.evaluate import Metrics, evaluate
-from sase_attn.training.log import pace_text
 from sase_attn.training.network import create_network, normalised_by_model
+from sase_attn.training.pace import pace_text
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import TrainResult, read_result, save_model, save_weights, write_result
+from sase_attn.training.result import TrainResult, read_result, write_result
 from sase_attn.training.resumable import ResumableLoop, StepReport
+from sase_attn.training.saved_model import save_model, save_weights
 from sase_attn.training.step import Trainer
 
 Data = tuple[Loader, Loader, DataInfo]
@@ -95,7 +96,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         if metrics.top1 > progress.best_top1:
             progress.best_top1, progress.best_epoch = metrics.top1, progress.epoch
             if self.ranks.is_main:
-                save_weights(self.trainer.evaluated, self.folder / "best.safetensors", self.settings)
+                save_weights(self.trainer.eval_model, self.folder / "best.safetensors", self.settings)
         row = self.write(
             "epoch",
             loss=progress.loss_sum / progress.loss_count,
@@ -129,7 +130,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         """Write the trained model and the result, on the main process; every process gets the result."""
         metrics = self.metrics or self._evaluate()
         if self.ranks.is_main:
-            problem = save_model(self.trainer.evaluated, self.folder, self.settings, self.info, metrics)
+            problem = save_model(self.trainer.eval_model, self.folder, self.settings, self.info, metrics)
             if problem:
                 self.echo(f"wrote model.safetensors instead of model/: {problem}")
             write_result(
@@ -149,8 +150,8 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
 
     def _evaluate(self) -> Metrics:
         start = time.perf_counter()
-        self.trainer.share_norms()
-        metrics = evaluate(self.trainer.evaluated, self.test_loader.epoch(0), self.ranks)
+        self.trainer.sync_running_statistics()
+        metrics = evaluate(self.trainer.eval_model, self.test_loader.epoch(0), self.ranks)
         self.pace.pause(time.perf_counter() - start)
         return metrics
 

@@ -1,18 +1,15 @@
-"""The network that a recipe trains: made by name, started from weights, frozen in part."""
+"""The network that a recipe trains, with its initial weights."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import timm
 import torch
-from timm.models import adapt_input_conv
 from torch import nn
 
 from sase_attn.errors import unknown_name
 from sase_attn.training.data.sets import DATA_SETS
+from sase_attn.training.initial_weights import start_from
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import check_state_dict, read_checkpoint, warm_start
 
 
 def create_network(
@@ -55,40 +52,3 @@ def normalised_by_model(recipe: Recipe) -> bool:
     """
     folder = recipe.data.partition(":")[0] not in DATA_SETS
     return recipe.init_from == "pretrained" or (folder and recipe.init_from is not None)
-
-
-def start_from(model: nn.Module, source: str | Path, *, echo: Callable[[str], object] = print) -> None:
-    """Load weights of this network, or of the same network without attention, whose outputs are then preserved.
-
-    A classifier of another size is left as it was initialised, and a first convolution for other channels is adapted
-    as timm does it; `echo` gets a line for each.
-
-    Args:
-        model: a network as it was made.
-        source: a `.safetensors` or torch file, or a folder that holds `model.safetensors`.
-
-    Raises:
-        FileNotFoundError: no such file. ValueError: it holds no weights, or none that fit.
-    """
-    path = Path(source)
-    if path.is_dir():
-        path = next((p for p in (path / "model.safetensors", path / "model" / "model.safetensors") if p.exists()), path)
-    weights = warm_start(read_checkpoint(path), model)
-    wanted = model.state_dict()
-    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    for prefix in _names(cfg.get("first_conv")):
-        key = f"{prefix}.weight"
-        if key in weights and key in wanted and weights[key].shape[1] != wanted[key].shape[1]:
-            echo(f"{key}: adapted from {weights[key].shape[1]} to {wanted[key].shape[1]} channels")
-            weights[key] = adapt_input_conv(wanted[key].shape[1], weights[key])
-    for prefix in _names(cfg.get("classifier")):
-        keys = [key for key in wanted if key.startswith(f"{prefix}.")]
-        if any(key not in weights or weights[key].shape != wanted[key].shape for key in keys):
-            echo(f"{prefix}: not taken from {path}, which has another number of classes; trained from scratch")
-            weights |= {key: wanted[key] for key in keys}
-    check_state_dict(weights, model, source=str(path))
-    model.load_state_dict(weights)
-
-
-def _names(value: str | Sequence[str] | None) -> list[str]:
-    return [value] if isinstance(value, str) else list(value or ())

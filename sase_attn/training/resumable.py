@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from sase_attn.files import write_atomically
-from sase_attn.training import log
 from sase_attn.training.checkpoint import Checkpoint, Progress, save_checkpoint
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.interrupt import Interrupt
+from sase_attn.training.log import Log
+from sase_attn.training.pace import Pace, progress_bar
 
 
 class LoopSettings(Protocol):
@@ -79,7 +80,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         self.progress = progress
         self.steps_per_epoch, self.checkpoint_every = steps_per_epoch, checkpoint_every
         self.interrupt = Interrupt()
-        self._log: log.Log | None = None
+        self._log: Log | None = None
         self._start = self._seconds_before = 0.0
 
     @abstractmethod
@@ -140,12 +141,12 @@ class ResumableLoop(ABC, Generic[S, P, B]):
             self.progress = saved.progress
             if not self.is_finished:
                 self.echo(f"resuming at epoch {self.progress.epoch + 1}, step {self.progress.step}")
-        self.pace = log.Pace(self.ranks.device, self.settings.epochs * self.steps_per_epoch - self.global_step)
+        self.pace = Pace(self.ranks.device, self.settings.epochs * self.steps_per_epoch - self.global_step)
         self._start, self._seconds_before = time.perf_counter(), self.progress.seconds
         if self.ranks.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(self.folder / f"{self.SETTINGS_NAME}.json", self.settings.to_json() + "\n")
-            self._log = log.Log(self.folder, self.progress.log_bytes)
+            self._log = Log(self.folder, self.progress.log_bytes)
         try:
             if saved is None:
                 self.save()
@@ -159,7 +160,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
     def _epoch(self) -> None:
         """The rest of an epoch, what it is judged by, and the checkpoint at its end."""
         progress, settings = self.progress, self.settings
-        batches = log.progress_bar(
+        batches = progress_bar(
             self.batches(),
             total=self.steps_per_epoch,
             start=progress.step,

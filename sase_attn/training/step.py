@@ -1,24 +1,23 @@
-"""One step of training and everything that it changes: network, average, optimizer, schedule, scaler."""
+"""`Trainer`: one step of training, and everything that a step changes."""
 
 import math
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2
-from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3, dispatch_clip_grad, distribute_bn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sase_attn.modules import freeze
 from sase_attn.training.distributed import Ranks
+from sase_attn.training.optimizer import create_optimizer, create_scheduler
 from sase_attn.training.recipes import Recipe
 
 _AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class Trainer:
-    """A network in training.
+    """A network with its average, optimizer, schedule and loss scaler; `step` trains it.
 
     Args:
         recipe: optimizer, schedule, loss, precision, average and freezing count.
@@ -27,7 +26,7 @@ class Trainer:
         steps_per_epoch: optimizer steps an epoch.
 
     Raises:
-        ValueError: the recipe needs CUDA, or its batch cannot be shared out.
+        ValueError: the recipe needs CUDA, or its batch cannot be divided among the processes.
     """
 
     def __init__(self, recipe: Recipe, model: nn.Module, ranks: Ranks, steps_per_epoch: int) -> None:
@@ -47,33 +46,14 @@ class Trainer:
         self.model = model.to(ranks.device).to(memory_format=self._format)
         self._frozen = freeze(model, recipe.freeze)
         self.train_mode()
-        self.optimizer: torch.optim.Optimizer = create_optimizer_v2(
-            model,
-            opt=recipe.optimizer,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            filter_bias_and_bn=not recipe.decay_all,
-            layer_decay=recipe.layer_decay,
-        )
-        self._scheduler, _ = create_scheduler_v2(
-            self.optimizer,
-            sched=recipe.schedule,
-            num_epochs=recipe.epochs,
-            warmup_epochs=recipe.warmup_epochs,
-            warmup_lr=0.01 * recipe.lr,
-            min_lr=recipe.min_lr,
-            decay_epochs=recipe.decay_epochs,
-            decay_rate=recipe.decay_rate,
-            step_on_epochs=False,
-            updates_per_epoch=steps_per_epoch,
-        )
+        self.optimizer = create_optimizer(recipe, model)
+        self._scheduler = create_scheduler(recipe, self.optimizer, steps_per_epoch)
         self._scaler = torch.amp.GradScaler("cuda", enabled=cuda and recipe.amp == "float16")
         self._criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.ema = None if recipe.ema_decay is None else ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True)
-        self._network: nn.Module = self.model
+        self._parallel: nn.Module = self.model
         if ranks.world_size > 1:
-            self._network = DistributedDataParallel(self.model, device_ids=[ranks.device] if cuda else None)
+            self._parallel = DistributedDataParallel(self.model, device_ids=[ranks.device] if cuda else None)
 
     @property
     def lr(self) -> float:
@@ -81,15 +61,15 @@ class Trainer:
         return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     @property
-    def evaluated(self) -> nn.Module:
+    def eval_model(self) -> nn.Module:
         """The network whose accuracy counts: the average where there is one."""
         model: nn.Module = self.model if self.ema is None else self.ema.module
         return model
 
-    def share_norms(self) -> None:
+    def sync_running_statistics(self) -> None:
         """Give every rank the running statistics of rank 0, as DistributedDataParallel does before each step."""
         if self.ranks.world_size > 1:
-            distribute_bn(self.evaluated, self.ranks.world_size, reduce=False)
+            distribute_bn(self.eval_model, self.ranks.world_size, reduce=False)
 
     def train_mode(self) -> None:
         """All of the network in train mode, but for frozen norms."""
@@ -98,7 +78,7 @@ class Trainer:
             module.eval()
 
     def step(self, images: Tensor, targets: Tensor, *, stop: bool = False) -> tuple[float, int, bool]:
-        """One optimizer step on this rank's share of a batch.
+        """One optimizer step on this rank's part of a batch.
 
         Returns:
             Over all ranks: the mean loss before the step, the number of images, and whether any rank gave `stop`.
@@ -111,10 +91,10 @@ class Trainer:
         images = images.to(ranks.device, memory_format=self._format, non_blocking=True)
         targets = targets.to(ranks.device, non_blocking=True)
         with torch.autocast(ranks.device.type, _AMP_TYPES.get(recipe.amp), enabled=recipe.amp != "none"):
-            logits = self._network(images)
+            logits = self._parallel(images)
         loss = self._criterion(logits.float(), targets)
-        share = len(targets) * ranks.world_size / count  # ranks may hold different numbers of images
-        self._scaler.scale(loss * share).backward()
+        weight = len(targets) * ranks.world_size / count  # ranks may hold different numbers of images
+        self._scaler.scale(loss * weight).backward()
         if recipe.clip_grad is not None:
             self._scaler.unscale_(self.optimizer)
             dispatch_clip_grad(self.model.parameters(), recipe.clip_grad)

@@ -64,12 +64,29 @@ SEARCH_LAYERS = [
     {"seeds"},
 ]
 SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}]
+TRAINING_LAYERS = [
+    {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "initial_weights"},
+    {"data", "checkpoint", "optimizer", "evaluate"},
+    {"network", "step", "saved_model", "result", "resumable"},
+    {"loading", "loop"},
+    {"run"},
+    {"jobs"},
+]
+DATA_LAYERS = [
+    {"config", "loader", "order", "sets", "folder", "reading", "crop", "color_jitter"},
+    {"augment", "normalise", "file_dataset"},
+    {"in_memory", "on_disk"},
+    {"open_folder"},
+    {"open"},
+]
 # Inside rooms, which are named by their path; a room that is not here has no order of its own.
 INNER_LAYERS = {
     "ops": OPS_LAYERS,
     "insert": INSERT_LAYERS,
     "tiling": TILING_LAYERS,
     "fusion": FUSION_LAYERS,
+    "training": TRAINING_LAYERS,
+    "training.data": DATA_LAYERS,
     "search": SEARCH_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
     "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],

@@ -1,0 +1,54 @@
+"""Where numbers come from: the machine, the device, the versions, and the commit of the source."""
+
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import timm
+import torch
+
+from sase_attn import __version__
+
+
+def machine() -> str:
+    """The processor, its cores, the threads in use, and the system."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        cpu = platform.processor() or platform.machine()
+    return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.system()}"
+
+
+def commit() -> str | None:
+    """The commit of this package's source, with "-dirty" where files differ; None where git does not know it."""
+    here = Path(__file__)
+    try:
+        for command in (["ls-files", "--error-unmatch", here.name], ["describe", "--always", "--dirty", "--abbrev=40"]):
+            done = subprocess.run(
+                ["git", *command, *(["--exclude=*"] if command[0] == "describe" else [])],
+                cwd=here.parent,
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a CUDA device, or "cpu"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, timm, torch and Python."""
+    return {
+        "sase_attn": __version__,
+        "timm": timm.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
