@@ -1,7 +1,7 @@
 """∇²_{α,w} L · v: how the gradient of alpha changes along a direction of the weights, in two ways.
 
 A central difference takes two gradients of alpha. The exact derivative takes forward mode over reverse mode, which
-needs the definition of every operation and costs several times as much. Both leave weights and buffers as they were.
+needs the definition of every operation and costs a few times as much. Both leave weights and buffers as they were.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ HVP = ("fd", "exact")
 def finite_difference(
     loss: Callable[[], Tensor], alpha: Tensor, weights: Sequence[Tensor], direction: Sequence[Tensor], *, radius: float
 ) -> Tensor:
-    """By the gradients of alpha at w ± εv, ε = radius/‖v‖; the error shrinks with the square of the radius.
+    """∇²_{α,w} L · v from the gradients of alpha at w ± εv, ε = radius/‖v‖; its error is of the order of radius².
 
     Args:
         loss: computes L at the weights of the moment.
@@ -51,7 +51,7 @@ def exact(
     weights: Sequence[str],
     direction: Sequence[Tensor],
 ) -> Tensor:
-    """As the forward-mode derivative of ∇_α L.
+    """∇²_{α,w} L · v as the forward-mode derivative of ∇_α L.
 
     Not the other way round: reverse over forward mode is wrong through batch norm in torch 2.13 and 2.15.
 

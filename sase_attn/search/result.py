@@ -35,16 +35,26 @@ class SearchResult:
     """A finished search. Accuracies are in percent, on images that trained alpha but not the weights.
 
     Attributes:
-        genotype: what was chosen. `argmax`: the operations of the largest alphas, which may differ.
+        output: the folder of the search.
+        config: the fields of its `SearchConfig`.
+        genotype: what was chosen.
+        argmax: the genotype of the largest alphas, which may differ.
         select: how it was chosen.
-        alpha, weights: (6, K), a row an edge, and their softmax. `columns`: the operations of each row.
+        columns: the operations of each edge, in the order of alpha's columns.
+        alpha: (6, K), a row an edge.
+        weights: (6, K), softmax(alpha) of each edge.
         entropy: of each edge's weights over its largest value: 1 is undecided.
         margin: of each edge, between the weights of its first two operations.
-        supernet_top1: of the mixture. `genotype_top1`: of the genotype by the shared weights, norms fitted anew.
+        supernet_top1: of the mixture.
+        genotype_top1: of the genotype's sub-network, its norms fitted anew.
         stable_since: the first epoch from which on the argmax did not change any more.
         stopped_epoch: where the early stop ended the search, else None.
-        scores: genotypes that were scored by the shared weights, the best first, with their accuracies.
+        epochs: how many were done.
         seconds: of the search over all sessions, without retraining.
+        processes: how many shared it.
+        device: what it ran on.
+        scores: genotypes whose sub-networks were scored, the best first, with accuracy and loss.
+        machine, versions, commit: where it ran, and with what.
     """
 
     output: str

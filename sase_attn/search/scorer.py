@@ -34,7 +34,8 @@ class Scorer:
 
     Args:
         model: a trained super-network; it is left as it was.
-        architecture: of its blocks. `space`: of its genotypes.
+        architecture: of its blocks.
+        space: of its genotypes.
         fit: batches on which running statistics are taken: their average, in train mode.
         val: batches on which accuracy is measured, in eval mode; not those that trained the weights.
     """
@@ -47,12 +48,12 @@ class Scorer:
         self._fit, self._val = ([(x.to(device), y.to(device)) for x, y in batches] for batches in (fit, val))
 
     def mixture(self) -> Metrics:
-        """Of the super-network as it is, or with the operations that `Architecture.only` leaves."""
+        """Accuracy of the super-network as it is, or with the operations that `Architecture.only` leaves."""
         with recalibrated(self.model, self._fit):
             return evaluate(self.model, self._val)
 
     def score(self, genotype: Genotype) -> Scored:
-        """Of a sub-network. Raises ValueError if it is not in the space."""
+        """A genotype with the accuracy of its sub-network. Raises ValueError if it is not in the space."""
         with self.architecture.choose(self.space.columns(genotype)):
             found = self.mixture()
         return Scored(genotype, found.top1, found.loss)
@@ -60,12 +61,13 @@ class Scorer:
     def score_all(
         self, genotypes: Iterable[Genotype], path: Path, echo: Callable[[int], object] = lambda count: None
     ) -> list[Scored]:
-        """Of many, the best first. Each is a line of a JSON lines file, and what the file holds is not done again.
+        """Many genotypes with their accuracy, the best first, those that the file holds already among them.
 
         Args:
             genotypes: a `SearchSpace` gives all of its own.
-            path: delete the file when the super-network has changed.
-            echo: gets the number of those that are done.
+            path: a file that gets a line of JSON for each, so that a scoring that was stopped goes on. Delete it when
+                the super-network has changed.
+            echo: gets the number of those that are done after each.
         """
         done = read_scores(path)
         with open(path, "a", encoding="utf-8") as file:
@@ -80,7 +82,7 @@ class Scorer:
 
 
 def read_scores(path: Path) -> dict[str, Scored]:
-    """What a file of scores holds; a last line that was cut off is dropped from it."""
+    """The scores in a file, by genotype as a string; a last line that was cut off is dropped from the file."""
     if not path.exists():
         return {}
     text = path.read_text(encoding="utf-8")
@@ -93,7 +95,10 @@ def read_scores(path: Path) -> dict[str, Scored]:
 
 @contextmanager
 def recalibrated(model: nn.Module, batches: Batches) -> Iterator[None]:
-    """Within the context running statistics of batch norms are the averages over these batches."""
+    """Within the context running statistics of batch norms are the averages over these batches.
+
+    Inside, modules are in train mode; after it, modes, momenta and statistics are what they were.
+    """
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     modes = [(module, module.training) for module in model.modules()]

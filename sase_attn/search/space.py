@@ -106,7 +106,7 @@ class SearchSpace:
         return _Blocks(self)
 
     def to_json(self) -> str:
-        """As a JSON object."""
+        """The space as a JSON object with "ops" and "residual"."""
         return json.dumps({"ops": {edge: list(names) for edge, names in self.ops.items()}, "residual": self.residual})
 
     @classmethod

@@ -1,6 +1,6 @@
-"""Whether any network of a comparison is ahead beyond the spread of the seeds, and what sub-networks' accuracy told."""
+"""Whether any network of a comparison is ahead beyond the spread of the seeds, and whether sub-networks foresaw it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import mean
 
 from sase_attn.search.comparison import Compared
@@ -8,7 +8,10 @@ from sase_attn.search.kendall import kendall
 
 
 def rank_correlation(rows: Sequence[Compared]) -> tuple[float | None, float | None]:
-    """Kendall's τ-b between accuracy as a sub-network and after retraining, and its p-value."""
+    """Kendall's τ-b between accuracy as a sub-network and after retraining, and its p-value.
+
+    None for both with fewer than three networks that have both accuracies, or where all are equal.
+    """
     pairs = [(row.supernet_top1, row.mean) for row in rows if row.supernet_top1 is not None]
     if len(pairs) < 3:
         return None, None
@@ -16,29 +19,43 @@ def rank_correlation(rows: Sequence[Compared]) -> tuple[float | None, float | No
 
 
 def verdict(rows: Sequence[Compared], test_images: int) -> list[str]:
-    """Who is ahead, in words; "no confident winner" where the margin is below the seeds' spread. Best mean first."""
+    """Who is ahead, and by how much, in words, a line each.
+
+    Args:
+        rows: of a comparison, the best mean first.
+        test_images: how many images accuracies were measured on.
+    """
     first, *others = rows
     if not others:
         return ["one network: nothing to compare it with"]
-    second = others[0]
+    error = 100 * (first.mean / 100 * (1 - first.mean / 100) / test_images) ** 0.5
+    return [
+        _leader(rows),
+        *_found_against_others(rows),
+        f"{test_images:,} test images: the standard error of one accuracy is {error:.2f} points",
+    ]
+
+
+def _leader(rows: Sequence[Compared]) -> str:
+    """The margin of the first over the second; "no confident winner" where it is below the seeds' spread."""
+    first, second = rows[:2]
     margin = first.mean - second.mean
     ahead = f"{first.label} is ahead of {second.label} by {margin:.2f} points"
-    spreads = [row.std for row in rows if row.std is not None]
-    lines = []
-    if not spreads:
-        lines.append(f"no confident winner: {ahead}, with one seed each, so that the spread of the seeds is unknown")
-    else:
-        spread = mean([std**2 for std in spreads]) ** 0.5
-        seeds = f"the seeds of one network spread by {spread:.2f} (standard deviation, {len(first.top1)} seeds)"
-        lines.append(f"{ahead}; {seeds}" if margin >= spread else f"no confident winner: {ahead}, and {seeds}")
+    deviations = [row.std for row in rows if row.std is not None]
+    if not deviations:
+        return f"no confident winner: {ahead}, with one seed each, so that the spread of the seeds is unknown"
+    spread = mean([deviation**2 for deviation in deviations]) ** 0.5
+    seeds = f"the seeds of one network spread by {spread:.2f} (standard deviation, {len(first.top1)} seeds)"
+    return f"{ahead}; {seeds}" if margin >= spread else f"no confident winner: {ahead}, and {seeds}"
+
+
+def _found_against_others(rows: Sequence[Compared]) -> Iterator[str]:
+    """The found network against the one without attention, and against the mean of the random ones."""
     found = next((row for row in rows if row.label.startswith("found")), None)
-    for label, rivals in (
+    for name, rivals in (
         ("plain", [row for row in rows if row.label == "plain"]),
         ("the mean of the random ones", [row for row in rows if row.label.startswith("random")]),
     ):
         if found is not None and rivals:
             difference = found.mean - mean([row.mean for row in rivals])
-            lines.append(f"{found.label} against {label}: {difference:+.2f} points")
-    error = 100 * (first.mean / 100 * (1 - first.mean / 100) / test_images) ** 0.5
-    lines.append(f"{test_images:,} test images: the standard error of one accuracy is {error:.2f} points")
-    return lines
+            yield f"{found.label} against {name}: {difference:+.2f} points"

@@ -1,6 +1,5 @@
 """The charts of a search's report, as SVG. matplotlib is imported when one is drawn, and never pyplot."""
 
-import io
 import tempfile
 from collections.abc import Callable, Sequence
 from math import exp
@@ -9,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.plot import draw_genotype
+from sase_attn.plot.figure import figure_path, write_figure
 from sase_attn.search.comparison import Comparison
 from sase_attn.search.report.log_rows import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-_SETTINGS: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "sase_attn",
-    "font.family": ["DejaVu Sans", "sans-serif"],
+_STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -30,10 +28,7 @@ _SETTINGS: dict[str, Any] = {
 
 def block(genotype: Genotype) -> str:
     """The graph of the block."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "block.svg"
-        draw_genotype(genotype, path)
-        return _inline(path.read_text(encoding="utf-8"))
+    return _svg(lambda path: draw_genotype(genotype, path))
 
 
 def weights(rows: Rows, columns: dict[str, list[str]], chosen: Genotype) -> str:
@@ -118,21 +113,26 @@ def comparison(found: Comparison) -> str:
 
 
 def _figure(draw: "Callable[[Sequence[Axes]], None]", size: tuple[float, float], rows: int, columns: int) -> str:
-    try:
-        from matplotlib import rc_context
+    """The SVG of a figure of rows × columns axes, which `draw` fills; its size is in inches."""
+
+    def make() -> "Figure":
+        from matplotlib import rcParams
         from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError('the report needs matplotlib: pip install "sase-attn[search]"') from None
-    with rc_context(_SETTINGS):
+
+        rcParams.update(_STYLE)
         figure = Figure(figsize=size, layout="constrained")
         draw(list(figure.subplots(rows, columns, squeeze=False).flat))
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return _inline(text.getvalue())
+        return figure
+
+    return _svg(lambda path: write_figure(make, figure_path(path, extra="search")))
 
 
-def _inline(svg: str) -> str:
-    """The element without the XML header, as wide as its place allows."""
+def _svg(write: Callable[[Path], object]) -> str:
+    """The element that a function writes to an SVG file, without the XML header, as wide as its place allows."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "chart.svg"
+        write(path)
+        svg = path.read_text(encoding="utf-8")
     return svg[svg.index("<svg") :].replace("<svg ", '<svg class="chart" ', 1)
 
 

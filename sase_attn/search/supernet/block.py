@@ -23,7 +23,7 @@ from sase_attn.search.supernet.squeezes import Edge, Squeezes
 
 
 class Space(Protocol):
-    """What a block needs to know of a search space."""
+    """What a block needs to know of a search space: each edge's operations in order, and whether to add the input."""
 
     @property
     def ops(self) -> Mapping[str, Sequence[str]]: ...
@@ -55,7 +55,8 @@ class SearchBlock(nn.Module):
         architecture: alpha of the network that the block is part of.
         reference: evaluate operations one by one: the definition, slower. Compilers and transforms of `torch.func` get
             it whatever this says.
-        rd_ratio, size: as `SASEBlock` takes them.
+        rd_ratio: width of FC excitations relative to C.
+        size: reference (H, W) of operations with weights per position (7×7 where None).
 
     Raises:
         UnknownNameError: the space names an operation that is not registered.
