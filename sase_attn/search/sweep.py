@@ -1,8 +1,8 @@
 """A search without a super-network: train genotypes one by one, chosen by Optuna, by any number of workers.
 
 Start it as often as you like on one folder, on one machine or on machines that share it: each is a worker. The study is
-a journal file in that folder. A worker that is killed loses nothing: the next one that is free resumes its training from
-the last checkpoint. Genotypes are judged by the test images of the data, so quote another accuracy.
+a journal file in that folder. A worker that is killed loses nothing: the next one that is free resumes its training
+from the last checkpoint. Genotypes are judged by the test images of the data, so quote another accuracy.
 """
 
 from collections.abc import Callable, Iterator
