@@ -17,6 +17,7 @@ from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.verdict import rank_correlation, verdict
 from sase_attn.training import checkpoint
+from sase_attn.training.data import DataConfig
 from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult
@@ -60,10 +61,10 @@ def network_fields(config: SearchConfig, chosen: Mapping[str, Genotype], plain: 
 
 
 def default_recipe(config: SearchConfig, epochs: int) -> Recipe:
-    """The `embedded` recipe for so many epochs, on the data of the search: all its training images."""
-    names = ("data", "size", "augment", "color_jitter", "workers", "on_broken")
-    values = {name: getattr(config, name) for name in names}
-    return Recipe.get("embedded").override(epochs=epochs, warmup_epochs=min(1, epochs - 1), **values)
+    """The `embedded` recipe for so many epochs, on all training images of the search's data."""
+    recipe = Recipe.get("embedded")
+    data = asdict(DataConfig.of(config)) | {"batch_size": recipe.batch_size}
+    return recipe.override(epochs=epochs, warmup_epochs=min(1, epochs - 1), **data)
 
 
 def compare(

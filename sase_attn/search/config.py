@@ -17,7 +17,6 @@ from sase_attn.records import read_record
 from sase_attn.search.hvp import HVP
 from sase_attn.search.space import SearchSpace
 from sase_attn.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, NOT_NEGATIVE, Ranges, Settings, setting
-from sase_attn.training.data import DataConfig
 
 SELECTIONS = ("argmax", "perturbation", "score")
 VAL_ORDERS = ("epoch", "fresh")
@@ -125,11 +124,6 @@ class SearchConfig(Settings):
         """The space with the operations that are left. Raises as `SearchSpace` does."""
         space = read_record(self.space, SearchSpace) if self.space.endswith(".json") else SearchSpace.get(self.space)
         return space.without(*self.without)
-
-    def data_config(self) -> DataConfig:
-        """The part of it that opens the data."""
-        names = ("data", "size", "augment", "color_jitter", "batch_size", "workers", "on_broken")
-        return DataConfig(**{name: getattr(self, name) for name in names})
 
 
 SEARCHES: Mapping[str, SearchConfig] = {

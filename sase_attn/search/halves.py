@@ -6,7 +6,7 @@ import torch
 
 from sase_attn.search.bilevel import Batch
 from sase_attn.search.config import ALPHA_ORDER, SPLIT, WEIGHT_ORDER, SearchConfig
-from sase_attn.training.data import DataInfo, Loader, SubsetLoader, open_data
+from sase_attn.training.data import DataConfig, DataInfo, Loader, SubsetLoader, open_data
 from sase_attn.training.data.order import hash_seed, seeded_generator
 from sase_attn.training.distributed import Ranks
 
@@ -27,7 +27,8 @@ def open_halves(config: SearchConfig, ranks: Ranks) -> SearchData:
     Raises:
         ValueError: too few images, or see `open_data`.
     """
-    train, test, info = open_data(config.data_config(), seed=config.seed, rank=ranks.rank, world_size=ranks.world_size)
+    opened = open_data(DataConfig.of(config), seed=config.seed, rank=ranks.rank, world_size=ranks.world_size)
+    train, test, info = opened
     return SearchData(*divide(train, config, ranks), test, info)
 
 

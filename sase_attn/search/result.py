@@ -1,17 +1,14 @@
 """`SearchResult`: what a search found, how sure it is, and where it comes from."""
 
 import json
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import nn
 
-from sase_attn import __version__
 from sase_attn.files import write_json
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.records import read_record
@@ -24,7 +21,7 @@ from sase_attn.search.network import architecture_of, create_supernet
 from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.training.distributed import Ranks
-from sase_attn.training.provenance import commit, machine
+from sase_attn.training.provenance import commit, machine, versions
 from sase_attn.training.recipes import Recipe
 
 NAME = "result.json"
@@ -77,14 +74,7 @@ class SearchResult:
     device: str
     scores: list[tuple[str, float, float]] = field(default_factory=list)
     machine: str = field(default_factory=machine)
-    versions: dict[str, str] = field(
-        default_factory=lambda: {
-            "sase_attn": __version__,
-            "timm": timm.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
-    )
+    versions: dict[str, str] = field(default_factory=versions)
     commit: str | None = field(default_factory=commit)
 
     @property

@@ -1,7 +1,6 @@
 """`train`: one run from a recipe to a folder, new or resumed."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 
 from torch import nn
@@ -69,5 +68,4 @@ def train(
 
 def open_recipe_data(recipe: Recipe, group: Ranks) -> Data:
     """Train loader, test loader and description of a recipe's data, for this rank."""
-    config = DataConfig(**{item.name: getattr(recipe, item.name) for item in fields(DataConfig)})
-    return open_data(config, seed=recipe.seed, rank=group.rank, world_size=group.world_size)
+    return open_data(DataConfig.of(recipe), seed=recipe.seed, rank=group.rank, world_size=group.world_size)

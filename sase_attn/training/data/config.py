@@ -1,6 +1,7 @@
 """`DataConfig`: which data to serve, and how."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 from sase_attn.errors import unknown_name
 
@@ -34,6 +35,11 @@ class DataConfig:
     batch_size: int = 128
     workers: int = 0
     on_broken: str = "refuse"
+
+    @classmethod
+    def of(cls, settings: object) -> Self:
+        """What a recipe, or the configuration of a search, says of the data: their fields of the same names."""
+        return cls(**{item.name: getattr(settings, item.name) for item in fields(cls)})
 
     def __post_init__(self) -> None:
         for kind, name, known in (
