@@ -27,6 +27,7 @@ from sase_attn.search.config import SearchConfig
 from sase_attn.search.halves import open_halves
 from sase_attn.search.loop import Searcher
 from sase_attn.search.network import architecture_of, create_supernet, prepare
+from sase_attn.search.optimizers import create_optimizers
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.block import SearchBlock
 from sase_attn.training.distributed import ranks
@@ -76,9 +77,7 @@ def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, f
         prepare(model, architecture, config)
         model.to(device).train()
         alpha = architecture.alpha
-        weights = [p for p in model.parameters() if p is not alpha and p.requires_grad]
-        sgd = torch.optim.SGD(weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-        bilevel = Bilevel(model, alpha, sgd, torch.optim.Adam([alpha], lr=config.alpha_lr), order=order)
+        bilevel = Bilevel(model, alpha, *create_optimizers(config, model, alpha), order=order)
         layout = torch.channels_last if channels_last else torch.contiguous_format
 
         def images(layout: torch.memory_format = layout) -> Batch:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from sase_attn.search.bilevel import Batch, Bilevel
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.network import architecture_of, create_supernet, prepare
+from sase_attn.search.optimizers import create_optimizers
 from sase_attn.training.provenance import commit, machine
 
 CASES: dict[str, dict[str, Any]] = {
@@ -85,10 +86,8 @@ def measure(label: str, steps: int) -> dict[str, float]:
     model = create_supernet(config, num_classes=10, in_chans=3).train()
     architecture = architecture_of(model, config.search_space())
     prepare(model, architecture, config)
-    weights = [p for p in model.parameters() if p is not architecture.alpha and p.requires_grad]
-    optimizer = torch.optim.SGD(weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    adam = torch.optim.Adam([architecture.alpha], lr=config.alpha_lr, betas=(0.5, 0.999), weight_decay=1e-3)
-    bilevel = Bilevel(model, architecture.alpha, optimizer, adam, order=config.order)
+    optimizer, alpha_optimizer = create_optimizers(config, model, architecture.alpha)
+    bilevel = Bilevel(model, architecture.alpha, optimizer, alpha_optimizer, order=config.order)
     train, val = ((torch.randn(128, 3, 32, 32), torch.randint(10, (128,))) for _ in range(2))
 
     def step() -> None:

@@ -18,6 +18,7 @@ from sase_attn.search.diagnose import diagnose
 from sase_attn.search.halves import SearchData, sample_batches
 from sase_attn.search.network import architecture_of, prepare
 from sase_attn.search.op_scales import op_scales
+from sase_attn.search.optimizers import create_optimizers
 from sase_attn.search.penalty import penalty
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
@@ -59,16 +60,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
         prepare(model, self.architecture, config)
         self.model = model.to(ranks.device).train()
         alpha = self.architecture.alpha
-        weights = [p for p in model.parameters() if p is not alpha and p.requires_grad]
-        self.optimizer = torch.optim.SGD(
-            weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-        self.alpha_optimizer = torch.optim.Adam(
-            [alpha],
-            lr=config.alpha_lr,
-            betas=(config.alpha_betas[0], config.alpha_betas[1]),
-            weight_decay=config.alpha_weight_decay,
-        )
+        self.optimizer, self.alpha_optimizer = create_optimizers(config, model, alpha)
         self.scheduler, _ = create_scheduler_v2(
             self.optimizer, sched="cosine", num_epochs=config.epochs, min_lr=config.min_lr, warmup_epochs=0
         )

@@ -55,7 +55,7 @@ SEARCH_LAYERS = [
     {"space", "hvp"},
     {"bilevel"},
     {"config"},
-    {"checkpoint", "network", "halves", "penalty", "curvature", "op_scales", "diagnose"},
+    {"checkpoint", "network", "halves", "optimizers", "penalty", "curvature", "op_scales", "diagnose"},
     {"loop", "scorer", "comparison"},
     {"choose", "verdict"},
     {"compare"},
