@@ -44,11 +44,11 @@ def check(device: str, backend: str, dtypes: tuple[torch.dtype, ...] = tuple(LIM
 
 
 def _compare(what: str, backend: str, module: nn.Module, definition: nn.Module, maps: list[Tensor]) -> None:
-    with kernels.use(backend):
+    with kernels.backend(backend):
         found, again = (step(copy.deepcopy(module), *maps) for _ in range(2))
     if not all(map(torch.equal, found, again)):
         raise AssertionError(f"{what}: two runs differ")
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         expected = step(copy.deepcopy(definition).double(), *(x.double() for x in maps))
     compared = 1 + len(maps)
     worst = max(map(relative_error, found[:compared], expected[:compared]))

@@ -25,11 +25,11 @@ class ReleaseBlock(nn.Module):
         self.shift = nn.Parameter(torch.zeros(channels, 1, 1))
         self.first = nn.Conv2d(1, 1, 3, padding=1, bias=False)
         self.second = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-        self.fuse = nn.Conv2d(2, 1, 1, bias=False)
+        self.mix = nn.Conv2d(2, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(1)
         names = ["mix.weight", "fc1.weight", "fc2.weight", "scale", "shift", "first.weight", "second.weight"]
-        names += ["fuse.weight", *(f"norm.{name}" for name in self.norm.state_dict())]
-        weight = block.fuse.weight
+        names += ["mix.weight", *(f"norm.{name}" for name in self.norm.state_dict())]
+        weight = block.mix.weight
         self.to(weight.device, weight.dtype).train(block.training)
         self.load_state_dict(dict(zip(names, block.state_dict().values(), strict=True)))
 
@@ -40,7 +40,7 @@ class ReleaseBlock(nn.Module):
         channel = self.fc2(torch.relu(self.fc1(squeezed)))
         attended = x * torch.sigmoid(self.scale * squeezed + self.shift)
         squeezes = [attended.pow(4).sum(1, keepdim=True).pow(1 / 4), x.mean(1, keepdim=True)]
-        position = torch.relu(self.norm(self.fuse(torch.cat(squeezes, 1))))
+        position = torch.relu(self.norm(self.mix(torch.cat(squeezes, 1))))
         position = torch.sigmoid(self.second(torch.relu(self.first(position))))
         return x * (channel + position) / 2 + x
 

@@ -146,7 +146,7 @@ def under(backend: str, module: nn.Module) -> Call:
     """The module, called by an implementation of `sase_attn.kernels`."""
 
     def call(*inputs: Tensor) -> Tensor:
-        with kernels.use(backend):
+        with kernels.backend(backend):
             return module(*inputs)
 
     return call

@@ -6,14 +6,16 @@ the text's readings are operations and a genotype of their own. Gates start as a
 computed in float32 for half-precision inputs, finite wherever the true value is.
 """
 
+from typing import Any
+
 import torch
 from timm.layers import make_divisible
 from torch import Tensor, nn
 
-from sase_attn import statistics
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import EDGES, Genotype
-from sase_attn.ops import Excite, create_op, functional, normalised, together
+from sase_attn.kernels import reader
+from sase_attn.ops import Excite, create_op, functional
 from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
 
 GATE_INITS = {
@@ -87,18 +89,30 @@ class SASEBlock(nn.Module):
         self.spatial_squeeze_gated = op("spatial_squeeze_gated")
         self.spatial_squeeze_input = op("spatial_squeeze_input")
         self.spatial_excite = op("spatial_excite")
-        self.fuse = Mixer(device=device, dtype=dtype)
+        self.mix = Mixer(device=device, dtype=dtype)
         self.norm = BatchNorm2d(1, device=device, dtype=dtype)
         self._init_gates(gate_init)
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
-            if statistics.fused(x, [1]):
-                squeezes = self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input
-                return self._in_three_reads(together.Squeezes(x, *squeezes))
-        channel, position = self._gates(x)
-        return functional.gated(x, channel, position)
+        if not torch.jit.is_scripting():
+            x = self.read(x)  # the fast way: from here on x may be a reader, which stands for the map
+        return self.attend(x)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """y = x·(A_c + A_s)/2 + x, for a map or what `read` gives for it."""
+        z = self.channel_squeeze(x)  # (B, C, 1, 1)
+        a_c = self.channel_excite(z)  # (B, C, 1, 1)
+        gated = x * self.channel_gate(z)  # M·x
+        mixed = self.mix(self.spatial_squeeze_gated(gated), self.spatial_squeeze_input(x))
+        a_s = self.spatial_excite(torch.relu(self.norm(mixed)))  # (B, 1, H, W)
+        return reader.gated(x, 0.5 * a_c + self.residual, 0.5 * a_s)
+
+    @torch.jit.unused
+    def read(self, x: Tensor, **tail: Any) -> Tensor:
+        """x by a `kernels.reader.MapReader`, which reads it three times in all; x itself where kernels cannot."""
+        squeezes = self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input
+        return reader.read_together(x, *squeezes, **tail)
 
     @torch.jit.unused
     def tail(
@@ -123,38 +137,9 @@ class SASEBlock(nn.Module):
         """
         x = functional.check_input(x, self.channels)
         functional.check_shortcut(x, shortcut)
-        squeezes = self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input
-        if norm is not None:
-            if normalised.applies(norm, *squeezes) and statistics.fused(x, [1]):
-                return self._in_three_reads(normalised.NormalisedSqueezes(x, norm, *squeezes), shortcut, relu, False)
-            x, overwrite = norm(x), True
-        if statistics.fused(x, [1]):
-            return self._in_three_reads(together.Squeezes(x, *squeezes), shortcut, relu, overwrite)
-        y = functional.gated(x, *self._gates(x)).add_(shortcut)
-        return torch.relu_(y) if relu else y
-
-    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What x is multiplied by: gates (B, C, 1, 1) and (B, 1, H, W), to be added."""
-        squeezed = self.channel_squeeze(x)
-        gated = x * self.channel_gate(squeezed)
-        fused = self.fuse(self.spatial_squeeze_gated(gated), self.spatial_squeeze_input(x))
-        spatial = self.spatial_excite(torch.relu(self.norm(fused)))
-        return 0.5 * self.channel_excite(squeezed) + self.residual, 0.5 * spatial
-
-    @torch.jit.unused
-    def _in_three_reads(
-        self,
-        squeezes: together.Squeezes | normalised.NormalisedSqueezes,
-        shortcut: Tensor | None = None,
-        relu: bool = False,
-        overwrite: bool = False,
-    ) -> Tensor:
-        """The same by kernels: the channel squeeze, both spatial squeezes and the product each read x once."""
-        squeezed = squeezes.channel()
-        fused = self.fuse(*squeezes.spatial(self.channel_gate(squeezed)))
-        spatial = self.spatial_excite(torch.relu(self.norm(fused)))
-        channel = 0.5 * self.channel_excite(squeezed) + self.residual
-        return squeezes.gated(channel, 0.5 * spatial, shortcut, relu, overwrite)
+        x = self.read(x, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
+        y = self.attend(x)
+        return reader.finished(y, shortcut, relu) if isinstance(x, Tensor) else y
 
     def _init_gates(self, gate_init: str) -> None:
         if gate_init not in GATE_INITS:

@@ -46,7 +46,7 @@ class AttentionDescription:
 
 @dataclass(frozen=True)
 class EdgeDescription:
-    """An edge of a block; the last one, "fuse", is what every block has between its edges."""
+    """An edge of a block; the last one, "mix", is what every block has between its edges."""
 
     edge: str
     op: str
@@ -102,14 +102,14 @@ def describe(genotype: Genotype, channels: int = 256, size: int = 56) -> BlockDe
         name = getattr(genotype, edge)
         count = count_parameters(getattr(block, edge))
         edges.append(EdgeDescription(edge, name, definition(get_op(op_set, name)), count, macs(f"SASEBlock.{edge}")))
-    fuse = EdgeDescription(
-        "fuse",
+    mix = EdgeDescription(
+        "mix",
         "",
         "1×1 convolution of [gated, input], batch norm, ReLU; the convolution runs element-wise.",
-        count_parameters(block.fuse) + count_parameters(block.norm),
-        macs("SASEBlock.fuse") + macs("SASEBlock.norm"),
+        count_parameters(block.mix) + count_parameters(block.norm),
+        macs("SASEBlock.mix") + macs("SASEBlock.norm"),
     )
-    return BlockDescription(str(genotype), channels, size, (*edges, fuse), count_parameters(block), macs("Global"))
+    return BlockDescription(str(genotype), channels, size, (*edges, mix), count_parameters(block), macs("Global"))
 
 
 def describe_ops(channels: int = 256) -> Iterator[OpDescription]:

@@ -1,156 +1,19 @@
-"""Reductions of a feature map over a group of its axes: the eager definitions of every statistic in the library.
+"""Statistics of a feature map over a group of its axes: definitions in plain torch, and the table of names.
 
 Each takes `x` of any floating type and `dims`, the axes to reduce; these stay as axes of length 1. float16 and bfloat16
 are reduced and returned in float32, float32 and float64 in their own type. All are finite, with finite gradients, for
 zero maps, constant maps and a single element.
 
-The functions are leaves for `torch.fx` (they look at types and shapes), so call them as `statistics.mean(...)`.
-
-Where `sase_attn.kernels` takes a map, eager calls over [2, 3] or [1] of those marked `twin` are computed there instead;
-`several` computes any of them in one read. What is written here is the definition of both.
+The functions are leaves for `torch.fx` (they look at types and shapes), so call them as `statistics.mean(...)`. What
+is computed is written here only; `sase_attn.kernels` computes the same in fewer passes over the map.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from sase_attn.kernels import autograd, backend
-
-
-def fused(x: object, dims: list[int]) -> bool:
-    """Whether kernels compute the statistics of a map over these axes."""
-    return isinstance(x, Tensor) and x.dim() == 4 and dims in ([2, 3], [1]) and backend.takes(x)
-
-
-class Reads:
-    """Statistics of a map, and the map gated, by kernels that read it once for each; where it is `fused` only.
-
-    Args:
-        space: names of statistics over [2, 3]; `channels`, over [1]; `weighted`, over [1] of the map times a weight.
-    """
-
-    def __init__(self, x: Tensor, space: list[str], channels: list[str], weighted: list[str]) -> None:
-        sets = [parts(names) for names in (space, channels, weighted)]
-        self._map = autograd.SharedMap(x, backend.operators(x), kernel_definition, *sets)
-        self._channels, self._weighted = channels, weighted
-        self.space = completed(space, self._map.space, _count(x, [2, 3]))
-        """Those over [2, 3], in the order asked for."""
-        self._n = x.shape[1]
-
-    def over_channels(self, weight: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
-        """Those over [1], plain and weighted by (B, C, 1, 1), in the order asked for."""
-        plain, weighted = self._map.over_channels(weight)
-        return completed(self._channels, plain, self._n), completed(self._weighted, weighted, self._n)
-
-    def gate(
-        self,
-        channel: Tensor,
-        position: Tensor,
-        shortcut: Tensor | None = None,
-        relu: bool = False,
-        overwrite: bool = False,
-    ) -> Tensor:
-        """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus a shortcut, through a ReLU; once, at last.
-
-        `overwrite`: x may be lost where no gradient is recorded.
-        """
-        return self._map.gate(channel, position, shortcut, relu, overwrite)
-
-
-PARTS: dict[str, tuple[str, ...]] = {
-    "mean": ("mean",),
-    "maximum": ("maximum",),
-    "std": ("std",),
-    "biased_std": ("std",),
-    "third_moment": ("third",),
-    "skewness": ("std", "third"),
-    "l4": ("l4",),
-    "l4_mean": ("l4",),
-}
-"""Of each statistic, those of the kernels that it follows from; see `completed`."""
-
-
-def parts(names: list[str]) -> tuple[str, ...]:
-    """The statistics of the kernels that these follow from."""
-    return tuple(part for name in names for part in PARTS[name])
-
-
-def completed(names: list[str], of: dict[str, Tensor], n: int) -> list[Tensor]:
-    """Statistics of n elements from what kernels compute of them."""
-    found: list[Tensor] = []
-    for name in names:
-        if name == "std":
-            found.append(of["std"] * (n / max(n - 1, 1)) ** 0.5)
-        elif name == "skewness":
-            found.append(of["third"] / (of["std"].square() + 1e-5) ** 1.5)
-        elif name == "l4_mean":
-            found.append(of["l4"] / n**0.25)
-        else:
-            found.append(of[PARTS[name][0]])
-    return found
-
-
-def kernel_definition(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
-    """What kernels compute (`selection.STATISTICS`), by the functions below."""
-    functions_of = {"mean": mean, "maximum": maximum, "std": biased_std, "third": third_moment, "l4": l4}
-    return [functions_of[name].__wrapped__(x, dims) for name in names]  # type: ignore[attr-defined]
-
-
-def _one_read(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
-    if dims == [1]:
-        return Reads(x, [], names, []).over_channels()[0]
-    return Reads(x, names, [], []).space
-
-
-def _pays(x: Tensor, names: list[str]) -> bool:
-    """On a CPU the mean by itself is as fast by its definition, whose gradient takes no memory."""
-    return names != ["mean"] or backend.operators(x) is not backend.chunked()
-
-
-def twin(definition: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let kernels compute a statistic where they can. TorchScript sees the definition, which `wraps` keeps."""
-    name = definition.__name__
-
-    @wraps(definition)
-    def call(x: Tensor, dims: list[int], **options: Any) -> Tensor:
-        if not options and fused(x, dims) and _pays(x, [name]):
-            return _one_read(x, [name], dims)[0]
-        return definition(x, dims, **options)
-
-    return call
-
-
-@torch.fx.wrap
-def several(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
-    """Statistics by the names of the functions below, in the order asked for."""
-    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
-        if fused(x, dims) and _pays(x, names):
-            return _one_read(x, names, dims)
-    results: list[Tensor] = []
-    for name in names:
-        if name == "mean":
-            results.append(mean(x, dims))
-        elif name == "maximum":
-            results.append(maximum(x, dims))
-        elif name == "std":
-            results.append(std(x, dims))
-        elif name == "biased_std":
-            results.append(biased_std(x, dims))
-        elif name == "third_moment":
-            results.append(third_moment(x, dims))
-        elif name == "skewness":
-            results.append(skewness(x, dims))
-        elif name == "l4":
-            results.append(l4(x, dims))
-        elif name == "l4_mean":
-            results.append(l4_mean(x, dims))
-        else:
-            raise ValueError(f"no statistic {name}")
-    return results
 
 
 def compiling(x: Tensor) -> bool:
@@ -170,31 +33,27 @@ def upcast(x: Tensor) -> Tensor:
     return x
 
 
-@twin
 @torch.fx.wrap
 def mean(x: Tensor, dims: list[int]) -> Tensor:
     """Arithmetic mean."""
     return upcast(x).mean(dims, keepdim=True)
 
 
-@twin
 @torch.fx.wrap
 def maximum(x: Tensor, dims: list[int]) -> Tensor:
     """Largest element; ties share the gradient equally, as in `torch.amax`."""
     return upcast(x.amax(dims, keepdim=True))
 
 
-@twin
 @torch.fx.wrap
 def std(x: Tensor, dims: list[int]) -> Tensor:
     """Unbiased standard deviation, 0 (not NaN) of a single element; its gradient is 0 where it is 0."""
-    n = _count(x, dims)
+    n = count(x, dims)
     # n - 1, or 1 where n is 1; arithmetic rather than a branch or max(), so that exported sizes stay dynamic.
     unbiased = n - 1 + 1 // n
     return biased_std(x, dims) * (n**0.5 / unbiased**0.5)
 
 
-@twin
 @torch.fx.wrap
 def biased_std(x: Tensor, dims: list[int]) -> Tensor:
     """Standard deviation divided by n, not n - 1; its gradient is 0 where it is 0."""
@@ -202,7 +61,6 @@ def biased_std(x: Tensor, dims: list[int]) -> Tensor:
     return torch.std_mean(upcast(x), dims, correction=0, keepdim=True)[0]
 
 
-@twin
 @torch.fx.wrap
 def third_moment(x: Tensor, dims: list[int]) -> Tensor:
     """Third central moment E[(x - μ)³], not divided by σ³."""
@@ -211,7 +69,6 @@ def third_moment(x: Tensor, dims: list[int]) -> Tensor:
     return (deviation * deviation * deviation).mean(dims, keepdim=True)
 
 
-@twin
 @torch.fx.wrap
 def skewness(x: Tensor, dims: list[int], eps: float = 1e-5) -> Tensor:
     """Standardised third moment E[(x - μ)³] / (σ² + eps)^1.5 with the biased σ²."""
@@ -221,7 +78,6 @@ def skewness(x: Tensor, dims: list[int], eps: float = 1e-5) -> Tensor:
     return (square * deviation).mean(dims, keepdim=True) / (square.mean(dims, keepdim=True) + eps) ** 1.5
 
 
-@twin
 @torch.fx.wrap
 def l4(x: Tensor, dims: list[int]) -> Tensor:
     """L4 norm (Σ x⁴)^¼; no power overflows or vanishes, because x is divided by its largest magnitude first."""
@@ -242,11 +98,10 @@ def _l4_in_float64(x: Tensor, dims: list[int]) -> Tensor:
     return (square * square).sum(dims, keepdim=True).clamp(min=1e-200).sqrt().sqrt().to(x.dtype)
 
 
-@twin
 @torch.fx.wrap
 def l4_mean(x: Tensor, dims: list[int]) -> Tensor:
     """Generalised mean with exponent four, (mean x⁴)^¼."""
-    return l4(x, dims) / _count(x, dims) ** 0.25
+    return l4(x, dims) / count(x, dims) ** 0.25
 
 
 @torch.fx.wrap
@@ -301,7 +156,8 @@ def under_autocast(x: Tensor) -> bool:
     return x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
 
 
-def _count(x: Tensor, dims: list[int]) -> int:
+def count(x: Tensor, dims: list[int]) -> int:
+    """Elements of a map over these axes."""
     n = 1
     for dim in dims:
         n = n * x.shape[dim]
@@ -316,3 +172,71 @@ def _segments(x: Tensor, size: int, parts: int) -> Tensor:
     element = torch.arange(size, device=x.device)[None]
     inside = (element >= start) & (element < end)
     return inside.to(x.dtype) / (end - start)
+
+
+class Statistic(NamedTuple):
+    """A statistic over some axes of a map, and how kernels arrive at it.
+
+    Args:
+        definition: from the map and the axes.
+        needs: the statistics that kernels compute for it. One that needs itself alone is computed by kernels.
+        finish: from those statistics by name, and the number n of elements that were reduced.
+        rescale: of scale·x + shift with scale ≥ 0, from its own value of x; None where that does not follow.
+    """
+
+    definition: Callable[[Tensor, list[int]], Tensor]
+    needs: tuple[str, ...]
+    finish: Callable[[dict[str, Tensor], int], Tensor]
+    rescale: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+
+
+# What kernels compute comes first, in the order of the rows of their results.
+STATISTICS: dict[str, Statistic] = {
+    "mean": Statistic(mean, ("mean",), lambda of, n: of["mean"], lambda value, scale, shift: value * scale + shift),
+    "maximum": Statistic(
+        maximum, ("maximum",), lambda of, n: of["maximum"], lambda value, scale, shift: value * scale + shift
+    ),
+    "biased_std": Statistic(
+        biased_std, ("biased_std",), lambda of, n: of["biased_std"], lambda value, scale, shift: value * scale
+    ),
+    "third_moment": Statistic(
+        third_moment, ("third_moment",), lambda of, n: of["third_moment"], lambda value, scale, shift: value * scale**3
+    ),
+    "l4": Statistic(l4, ("l4",), lambda of, n: of["l4"]),
+    "std": Statistic(std, ("biased_std",), lambda of, n: of["biased_std"] * (n / max(n - 1, 1)) ** 0.5),
+    "skewness": Statistic(
+        skewness,
+        ("biased_std", "third_moment"),
+        lambda of, n: of["third_moment"] / (of["biased_std"].square() + 1e-5) ** 1.5,
+    ),
+    "l4_mean": Statistic(l4_mean, ("l4",), lambda of, n: of["l4"] / n**0.25),
+}
+
+
+@torch.fx.wrap
+def compute(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
+    """Statistics by the names of `STATISTICS`, each by its definition. Raises ValueError for a name that is not there.
+
+    TorchScript compiles this and knows no table of functions, hence the branches.
+    """
+    results: list[Tensor] = []
+    for name in names:
+        if name == "mean":
+            results.append(mean(x, dims))
+        elif name == "maximum":
+            results.append(maximum(x, dims))
+        elif name == "std":
+            results.append(std(x, dims))
+        elif name == "biased_std":
+            results.append(biased_std(x, dims))
+        elif name == "third_moment":
+            results.append(third_moment(x, dims))
+        elif name == "skewness":
+            results.append(skewness(x, dims))
+        elif name == "l4":
+            results.append(l4(x, dims))
+        elif name == "l4_mean":
+            results.append(l4_mean(x, dims))
+        else:
+            raise ValueError(f"no statistic {name}")
+    return results

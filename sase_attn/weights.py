@@ -27,7 +27,7 @@ _AUTHORS_KEYS = {
     "_ops.2.beta": "channel_gate.beta",
     "_ops.5.0.weight": "spatial_excite.first.weight",
     "_ops.5.2.weight": "spatial_excite.rest.0.weight",
-    "mixer.0.weight": "fuse.weight",
+    "mixer.0.weight": "mix.weight",
     **{
         f"mixer.1.{name}": f"norm.{name}"
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

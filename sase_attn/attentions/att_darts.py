@@ -11,9 +11,9 @@ from sase_attn.attentions.bam import BAM
 from sase_attn.attentions.cbam import CBAM
 from sase_attn.attentions.double_attention import DoubleAttention
 from sase_attn.attentions.gather_excite import GEThetaPlus
-from sase_attn.attentions.layers import positive
 from sase_attn.attentions.se import SE
 from sase_attn.errors import unknown_name
+from sase_attn.ops.op import positive
 
 CHOICES: dict[str, Callable[..., nn.Module]] = {
     "identity": lambda channels, **place: nn.Identity(),

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.cbam import CBAM
-from sase_attn.attentions.layers import positive, reduced, zero_
 from sase_attn.attentions.se import SE
+from sase_attn.kernels import reader
 from sase_attn.ops import functional
 from sase_attn.ops.layers import BatchNorm2d
+from sase_attn.ops.op import positive, reduced_channels, zero_
 
 
 class _Chain(nn.Sequential):
@@ -75,8 +75,8 @@ class AutoLA(Attention):
         self.sepconv_c = _Chain(width, width, **place)
         self.sepconv_d = _Chain(width, width, **place)
         self.dilconv = _Chain(width, width, dilation=2, twice=False, **place)
-        self.se_sum = SE(width, rd_channels=reduced(width, rd_ratio), bias=False, **place)
-        self.se_out = SE(channels, rd_channels=reduced(channels, rd_ratio), bias=False, **place)
+        self.se_sum = SE(width, rd_channels=reduced_channels(width, rd_ratio), bias=False, **place)
+        self.se_out = SE(channels, rd_channels=reduced_channels(channels, rd_ratio), bias=False, **place)
         self.tail = nn.Sequential()
         self.tail.conv1 = nn.Conv2d(5 * width, channels, 1, bias=False, **place)
         self.tail.norm1 = BatchNorm2d(channels, **place)
@@ -88,7 +88,7 @@ class AutoLA(Attention):
         x = functional.check_input(x, self.channels)
         width = self.channels // 4
         s1, s2, s3, s4 = x[:, :width], x[:, width : 2 * width], x[:, 2 * width : 3 * width], x[:, 3 * width :]
-        pooled = torch.cat(statistics.several(s2, ["maximum", "mean"], [1]), dim=1).to(x.dtype)
+        pooled = torch.cat(reader.statistics_of(s2, ["maximum", "mean"], [1]), dim=1).to(x.dtype)
         n2 = s2 * torch.sigmoid(self.sepgate(pooled)) + s1 * torch.sigmoid(self.sepconv_a(s1))
         n3 = self.cbam(s3) + n2 + s1 * torch.sigmoid(self.sepconv_b(s1))
         n4 = s4 * torch.sigmoid(self.sepconv_c(s4)) + s1

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import Pointwise, reduced, zero_
+from sase_attn.attentions.layers import Pointwise
+from sase_attn.kernels import reader
 from sase_attn.ops import functional
 from sase_attn.ops.layers import BatchNorm2d, Filter
+from sase_attn.ops.op import reduced_channels, zero_
 
 
 class CBAM(Attention):
@@ -44,7 +45,7 @@ class CBAM(Attention):
         super().__init__()
         if kernel_size % 2 != 1:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
-        hidden = reduced(channels, rd_ratio, rd_channels)
+        hidden = reduced_channels(channels, rd_ratio, rd_channels)
         self.channels = channels
         self.fc1 = Pointwise(channels, hidden, device=device, dtype=dtype)
         self.fc2 = Pointwise(hidden, channels, device=device, dtype=dtype)
@@ -54,9 +55,9 @@ class CBAM(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        mean, largest = statistics.several(x, ["mean", "maximum"], [2, 3])
+        mean, largest = reader.statistics_of(x, ["mean", "maximum"], [2, 3])
         x = (x * torch.sigmoid(self._mlp(mean) + self._mlp(largest))).to(x.dtype)
-        pooled = torch.cat(statistics.several(x, ["maximum", "mean"], [1]), dim=1)
+        pooled = torch.cat(reader.statistics_of(x, ["maximum", "mean"], [1]), dim=1)
         return (x * torch.sigmoid(self.norm(self.conv(pooled)))).to(x.dtype)
 
     def _mlp(self, z: Tensor) -> Tensor:

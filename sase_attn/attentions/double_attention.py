@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import reduced, zero_
 from sase_attn.ops import functional
+from sase_attn.ops.op import reduced_channels, zero_
 
 
 class DoubleAttention(Attention):
@@ -40,7 +40,7 @@ class DoubleAttention(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        hidden = reduced(channels, rd_ratio, rd_channels)
+        hidden = reduced_channels(channels, rd_ratio, rd_channels)
         self.channels = channels
         self.conv_a = nn.Conv2d(channels, hidden, 1, device=device, dtype=dtype)
         self.conv_b = nn.Conv2d(channels, hidden, 1, device=device, dtype=dtype)

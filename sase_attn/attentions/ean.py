@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import divisor, positive
+from sase_attn.attentions.layers import divisor
 from sase_attn.ops import functional
+from sase_attn.ops.op import positive
 
 
 class EAN(Attention):

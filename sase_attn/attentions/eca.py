@@ -6,7 +6,7 @@ import torch
 from timm.layers import EcaModule
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import positive, zero_
+from sase_attn.ops.op import positive, zero_
 
 
 class ECA(Attention, EcaModule):

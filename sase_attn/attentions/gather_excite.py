@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import Pointwise, positive, reduced, zero_
+from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops import functional
 from sase_attn.ops.layers import BatchNorm2d
+from sase_attn.ops.op import positive, reduced_channels, zero_
 
 
 class GEThetaMinus(Attention):
@@ -153,7 +154,7 @@ class GEThetaPlus(GETheta):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(channels, extent, size, device=device, dtype=dtype)
-        hidden = reduced(channels, rd_ratio, rd_channels)
+        hidden = reduced_channels(channels, rd_ratio, rd_channels)
         self.fc1 = Pointwise(channels, hidden, device=device, dtype=dtype)
         self.fc2 = Pointwise(hidden, channels, device=device, dtype=dtype)
 

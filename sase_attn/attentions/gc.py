@@ -7,7 +7,7 @@ from timm.layers import GlobalContext
 from torch import nn
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import reduced, zero_
+from sase_attn.ops.op import reduced_channels, zero_
 
 
 class GC(Attention, GlobalContext):
@@ -39,7 +39,7 @@ class GC(Attention, GlobalContext):
         dtype: torch.dtype | None = None,
     ) -> None:
         place: dict[str, Any] = {"device": device, "dtype": dtype}
-        hidden = reduced(channels, rd_ratio, rd_channels)
+        hidden = reduced_channels(channels, rd_ratio, rd_channels)
         super().__init__(channels, fuse_add=True, fuse_scale=False, rd_channels=hidden, act_layer=nn.ReLU, **place)
         self.zero_init_last()
 

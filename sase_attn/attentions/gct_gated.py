@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import positive
 from sase_attn.ops import functional
+from sase_attn.ops.op import positive
 
 
 class GatedChannelTransform(Attention):

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import positive
 from sase_attn.ops import functional
 from sase_attn.ops.layers import Filter
+from sase_attn.ops.op import positive
 
 
 class GLAM(Attention):
@@ -68,7 +68,7 @@ class GLAM(Attention):
         self.dilated1 = conv(hidden, hidden, 1)
         self.dilated2 = conv(hidden, hidden, 2)
         self.dilated3 = conv(hidden, hidden, 3)
-        self.fuse = conv(4 * hidden, 1)
+        self.mix = conv(4 * hidden, 1)
         self.query = conv(channels, hidden)
         self.key = conv(channels, hidden)
         self.value = conv(channels, hidden)
@@ -86,7 +86,7 @@ class GLAM(Attention):
         reduced = self.reduce(x)
         scales = [reduced, self.dilated1(reduced), self.dilated2(reduced), self.dilated3(reduced)]
         y = x * channel + x
-        return y * torch.sigmoid(self.fuse(torch.cat(scales, dim=1))) + y
+        return y * torch.sigmoid(self.mix(torch.cat(scales, dim=1))) + y
 
     def _global(self, x: Tensor, query: Tensor, key: Tensor) -> Tensor:
         flat = statistics.upcast(x).flatten(2)

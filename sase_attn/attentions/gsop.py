@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import Pointwise, positive, zero_
+from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops import functional
 from sase_attn.ops.layers import BatchNorm2d
+from sase_attn.ops.op import positive, zero_
 
 _PER_ROW = 4
 

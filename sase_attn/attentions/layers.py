@@ -31,30 +31,6 @@ class Pointwise(nn.Module):
         return y if self.bias is None else y + self.bias.to(x.dtype)[:, None, None]
 
 
-def zero_(layer: nn.Module) -> None:
-    """Zero all parameters of a layer."""
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.zero_()
-
-
-def reduced(channels: int, rd_ratio: float, rd_channels: int | None = None) -> int:
-    """The hidden width max(1, ⌊C·rd_ratio⌋), or `rd_channels`. Raises ValueError if one of them is not positive."""
-    positive("channels", channels)
-    if rd_channels is not None:
-        return positive("rd_channels", rd_channels)
-    if rd_ratio <= 0:
-        raise ValueError(f"rd_ratio must be above 0, got {rd_ratio}")
-    return max(1, int(channels * rd_ratio))
-
-
-def positive(name: str, value: int) -> int:
-    """`value`, if it is at least 1; otherwise ValueError."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return value
-
-
 def divisor(number: int, most: int) -> int:
     """The largest divisor of `number` that is at most `most`."""
     return next(d for d in range(min(number, most), 0, -1) if number % d == 0)

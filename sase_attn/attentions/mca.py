@@ -5,10 +5,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import positive
+from sase_attn.kernels import reader
 from sase_attn.ops import functional
+from sase_attn.ops.op import positive
 
 
 class MCAE(Attention):
@@ -29,6 +29,7 @@ class MCAE(Attention):
     """
 
     taps: ClassVar[int] = 3
+    reads: ClassVar[tuple[str, ...]] = ("mean", "biased_std")
 
     def __init__(
         self,
@@ -43,20 +44,22 @@ class MCAE(Attention):
         if kernel_size % 2 != 1:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.channels = positive("channels", channels)
+        self.names = list(self.reads)
         self.conv = nn.Conv1d(2, 1, kernel_size, padding=kernel_size // 2, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        moments = torch.cat([statistics.mean(x, [2, 3]), self.moment(x)], dim=3)[:, :, 0].transpose(1, 2)
+        values = reader.statistics_of(x, self.names, [2, 3])
+        moments = torch.cat([values[0], self.moment(values)], dim=3)[:, :, 0].transpose(1, 2)
         gate = functional.conv(moments, self.conv.weight, [self.conv.weight.shape[2] // 2])
         bias = self.conv.bias
         if bias is not None:
             gate = gate + bias.to(gate.dtype)
         return (x * torch.sigmoid(gate)[:, 0, :, None, None]).to(x.dtype)
 
-    def moment(self, x: Tensor) -> Tensor:
-        """The second statistic, (B, C, 1, 1)."""
-        return statistics.biased_std(x, [2, 3])
+    def moment(self, values: list[Tensor]) -> Tensor:
+        """The second statistic, (B, C, 1, 1), from those that are read."""
+        return values[1]
 
     def zero_gates(self) -> float:
         nn.init.zeros_(self.conv.weight)
@@ -72,6 +75,7 @@ class MCAS(MCAE):
     """
 
     taps = 7
+    reads = ("mean", "biased_std", "third_moment")
 
-    def moment(self, x: Tensor) -> Tensor:
-        return statistics.third_moment(x, [2, 3]) / (statistics.biased_std(x, [2, 3]) ** 3 + 1e-5)
+    def moment(self, values: list[Tensor]) -> Tensor:
+        return values[2] / (values[1] ** 3 + 1e-5)

@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import Pointwise, divisor, positive, reduced
+from sase_attn.attentions.layers import Pointwise, divisor
 from sase_attn.ops import functional
+from sase_attn.ops.op import positive, reduced_channels
 
 
 class PSA(Attention):
@@ -67,7 +68,7 @@ class PSA(Attention):
             )
             for kernel, group in zip(kernels, groups, strict=True)
         )
-        hidden = reduced(quarter, rd_ratio)
+        hidden = reduced_channels(quarter, rd_ratio)
         self.fc1 = Pointwise(quarter, hidden, device=device, dtype=dtype)
         self.fc2 = Pointwise(hidden, quarter, device=device, dtype=dtype)
 

@@ -5,8 +5,9 @@ from torch import Tensor
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import Pointwise, reduced, zero_
+from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops import functional
+from sase_attn.ops.op import reduced_channels, zero_
 
 
 class ScSE(Attention):
@@ -36,7 +37,7 @@ class ScSE(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        hidden = reduced(channels, rd_ratio, rd_channels)
+        hidden = reduced_channels(channels, rd_ratio, rd_channels)
         self.channels = channels
         self.fc1 = Pointwise(channels, hidden, device=device, dtype=dtype)
         self.fc2 = Pointwise(hidden, channels, device=device, dtype=dtype)

@@ -7,7 +7,7 @@ from timm.layers import SEModule
 from torch import nn
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import positive, zero_
+from sase_attn.ops.op import positive, zero_
 
 
 class SE(Attention, SEModule):

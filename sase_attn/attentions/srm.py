@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import positive
+from sase_attn.kernels import reader
 from sase_attn.ops import functional
 from sase_attn.ops.layers import BatchNorm2d
+from sase_attn.ops.op import positive
 
 
 class SRM(Attention):
@@ -39,7 +39,7 @@ class SRM(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        mean, deviation = statistics.several(x, ["mean", "std"], [2, 3])
+        mean, deviation = reader.statistics_of(x, ["mean", "std"], [2, 3])
         std = torch.sqrt(deviation.square() + 1e-5)
         weight = self.weight.to(mean.dtype)[:, :, None, None]
         return (x * torch.sigmoid(self.norm(weight[:, 0] * mean + weight[:, 1] * std))).to(x.dtype)

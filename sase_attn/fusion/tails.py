@@ -7,13 +7,12 @@ what derives from them.
 from collections.abc import Callable
 from typing import Any, cast
 
-import torch
 from timm.layers import EcaModule, EffectiveSEModule, SEModule
 from torch import Tensor, nn
 
-from sase_attn import statistics
 from sase_attn.block import SASEBlock
-from sase_attn.ops import functional, normalised
+from sase_attn.kernels import batch_norm, dispatch, reader
+from sase_attn.ops import functional
 
 
 def is_known(attention: nn.Module | None) -> bool:
@@ -34,24 +33,16 @@ def tail(
         return attention.tail(x, shortcut, relu=relu, norm=norm, overwrite=overwrite)
     functional.check_shortcut(x, shortcut)
     names = ["mean", "maximum"] if getattr(attention, "add_maxpool", False) else ["mean"]
-    if norm is not None:
-        if normalised.is_known(norm, names) and statistics.fused(x, [2, 3]):
-            behind = normalised.NormalisedReads(x, norm, names, [], [])
-            return behind.gate(*_gates(attention, behind.space, x), shortcut, relu)
-        x, overwrite = norm(x), True
-    if statistics.fused(x, [2, 3]):
-        reads = statistics.Reads(x, names, [], [])
-        return reads.gate(*_gates(attention, reads.space, x), shortcut, relu, overwrite)
-    y = cast(Tensor, attention(x)).add_(shortcut)
-    return torch.relu_(y) if relu else y
-
-
-def _gates(attention: nn.Module, space: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """What x is multiplied by, (B, C, 1, 1), and what is added to that at each position: nothing."""
-    squeezed = space[0] if len(space) == 1 else 0.5 * space[0] + 0.5 * space[1]
+    if norm is not None and not (dispatch.uses_kernels(x) and batch_norm.is_foldable(norm, names)):
+        x, norm, overwrite = norm(x), None, True
+    if not dispatch.uses_kernels(x):
+        return reader.finished(cast(Tensor, attention(x)), shortcut, relu)
+    read = reader.MapReader(x, names, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
+    squeezed = read.statistics(names, reader.POSITIONS)
+    squeeze = squeezed[0] if len(squeezed) == 1 else 0.5 * squeezed[0] + 0.5 * squeezed[1]
     gate = _gate_of(attention)
     assert gate is not None
-    return gate(attention, squeezed.to(x.dtype)), x.new_zeros((1, 1, 1, 1))
+    return read.gate(gate(attention, squeeze.to(x.dtype)), x.new_zeros((1, 1, 1, 1)))
 
 
 def _gate_of(attention: nn.Module | None) -> Callable[[Any, Tensor], Tensor] | None:

@@ -1,248 +1,256 @@
-"""The kernels for autograd: a map that is read several times, whose gradient is written in one pass.
+"""The kernels for autograd: a map that is read up to three times, and whose gradient is written once.
 
-`operators` is a module with the functions of `operators.DEFINITIONS`: that one (Triton), or `chunked` (the CPU).
+    forward                                     backward
+    x ─┬─ Read ──► statistics over H, W         x ◄─ Read ◄── their gradients
+       ├─ ReadChannels ──► those over C         │      ▲ ▲
+       └─ Gate ──► y                            │      │ └── ReadChannels: a row for each position
+                                                dx     └──── Gate: dL/dy, and the gates
+                                                (one pass)
+
+A read after the first does not write a part of dL/dx of the size of the map. It sends what it knows of it, rows of a
+channel or a position, to the first read, as gradients of empty tensors ("slots") that this hands out; there all parts
+become dL/dx in one pass. The map may be u, what a batch norm has before it, where x = u·sign·scale + shift is read but
+never stored: the gradients of scale and shift are sums that the other reads take with their own.
+
 Gates and statistics are float32, float64 for float64 maps. Gradients of gradients take the definition.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import backend, spec
+from sase_attn.kernels import dispatch, spec
+from sase_attn.statistics import STATISTICS
 
-SPACE, CHANNELS = [2, 3], [1]
-
-Definition = Callable[[Tensor, list[str], list[int]], list[Tensor]]
-"""Statistics, by names of `selection.STATISTICS`, of a map over axes, differentiable any number of times."""
+Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
-class _Plan(NamedTuple):
-    """What is read of a map: sets of statistics (bits, see `selection`) over positions; over channels; weighted."""
+class Plan(NamedTuple):
+    """What is read of a map: sets of statistics (bits, see `spec`) over positions, over channels, and of x·weight.
 
-    operators: ModuleType
-    definition: Definition
-    space: int
-    plain: int
-    weighted: int
-
-
-class SharedMap:
-    """A map (B, C, H, W) read up to three times: for statistics over positions, those over channels, and the gates.
-
-    Gradients travel as what each read has to say of dL/dx (a row per channel or position, and the gradient of the
-    gated map as it came), and only where the map came from are they put together.
-
-    Args:
-        x: the map, one that `router.takes`.
-        operators: what computes, a module.
-        definition: of the statistics.
-        space: names of statistics over the positions; `channels`, over the channels; `weighted`, over those of
-            x·weight.
+    `operators` is the module that computes: `triton.operators`, or `cpu.operators`. `sign` is 1 or -1 for each channel,
+    None for 1: that of the weight of the norm before the map.
     """
 
-    def __init__(
-        self,
-        x: Tensor,
-        operators: ModuleType,
-        definition: Definition,
-        space: tuple[str, ...] = (),
-        channels: tuple[str, ...] = (),
-        weighted: tuple[str, ...] = (),
-    ) -> None:
-        self._x = x
-        self._plan = _Plan(operators, definition, *(spec.bits(names) for names in (space, channels, weighted)))
-        values, self._passed, self._packed, self._weight, *self._gates = _Read.apply(x, self._plan)
-        self.space = named(values, self._plan.space, (-1, 1, 1))
-
-    def over_channels(self, weight: Tensor | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Both sets of statistics over the channels by name, (B, 1, H, W), for a weight (B, C, 1, 1)."""
-        x, plan = self._x, self._plan
-        if weight is not None:
-            weight = weight.expand(len(x), x.shape[1], 1, 1).flatten(1)
-        values = _Channels.apply(x, self._packed, self._weight, weight, plan)
-        count, shape = plan.plain.bit_count(), (1, *x.shape[2:])
-        return named(values[:count], plan.plain, shape), named(values[count:], plan.weighted, shape)
-
-    def gate(
-        self,
-        channel: Tensor,
-        position: Tensor,
-        shortcut: Tensor | None = None,
-        relu: bool = False,
-        overwrite: bool = False,
-    ) -> Tensor:
-        """x·(channel + position) for gates (B, C, 1, 1) and (B, 1, H, W), plus a shortcut like x, through a ReLU.
-
-        Once a map, as its last read. `overwrite`: x may be lost where no gradient is recorded.
-        """
-        x = self._x
-        channel = channel.expand(len(x), x.shape[1], 1, 1).flatten(1)
-        position = position.expand(len(x), 1, *x.shape[2:]).flatten(1)
-        operators = self._plan.operators
-        if overwrite and hasattr(operators, "gate_in_place") and not torch.is_grad_enabled():
-            return cast(Tensor, operators.gate_in_place(x, channel, position, shortcut, relu))
-        inputs = (x, self._passed, *self._gates, channel, position, shortcut, relu, operators)
-        return cast(Tensor, _Gate.apply(*inputs))
+    operators: ModuleType
+    positions: int
+    channels: int
+    weighted: int
+    sign: Tensor | None
 
 
-class _Read(torch.autograd.Function):
-    """Statistics over the positions; the map; and what the other reads send their gradients through, by its shape."""
+class Slots(NamedTuple):
+    """Empty tensors whose gradients carry what later reads know of dL/dx to the first one."""
+
+    y: Tensor
+    rows: Tensor
+    weight: Tensor
+    affine_of_rows: Tensor
+    channel: Tensor
+    position: Tensor
+    affine_of_gate: Tensor
+
+
+class Read(torch.autograd.Function):
+    """Statistics over the positions, rows (statistics, B, C), of u·sign; and the slots."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, plan: _Plan) -> tuple[Tensor, ...]:
-        batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
-        acc = spec.accumulator(x.dtype)
-        rows = sum(2 * which.bit_count() + spec.saved_rows(which) for which in (plan.plain, plan.weighted))
-        sizes = (rows, batch, positions), (batch, channels), (batch, channels), (batch, positions)
-        values = saved = x.new_empty((0, batch, channels), dtype=acc)
-        if plan.space:
-            values, saved = plan.operators.reduce(x, None, 2, plan.space, 0)
+    def forward(ctx: Any, u: Tensor, plan: Plan) -> tuple[Tensor, ...]:
+        batch, channels, positions = len(u), u.shape[1], u.shape[2] * u.shape[3]
+        acc = spec.accumulator(u.dtype)
+        rows = 2 * (plan.channels.bit_count() + plan.weighted.bit_count())
+        rows += spec.saved_rows(plan.channels) + spec.saved_rows(plan.weighted)
+        values = saved = u.new_empty((0, batch, channels), dtype=acc)
+        if plan.positions:
+            values, saved = plan.operators.reduce(u, None, 2, plan.positions, 0, plan.sign)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, values, saved)
-        return values, x.view_as(x), *(x.new_empty(size, dtype=acc) for size in sizes)
+        ctx.save_for_backward(u, values, saved)
+        of_channels, of_positions, affine = (batch, channels), (batch, positions), (2, channels)
+        sizes = ((rows, *of_positions), of_channels, affine, of_channels, of_positions, affine)
+        return values, u.view_as(u), *[u.new_empty(size, dtype=acc) for size in sizes]
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None]:
-        x, values, saved = ctx.saved_tensors
-        plan = ctx.plan
-        dvalues, g, packed, weight, channel, position = grads
-        if not plan.space:
+    def backward(ctx: Any, dvalues: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, None]:
+        u, values, saved = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        g, rows, weight, first, channel, position, second = grads
+        if not plan.positions:
             dvalues = None
-        if dvalues is None and g is None and packed is None:
+        if dvalues is None and g is None and rows is None:
             return None, None
-        if takes_definition(*grads):
-            return _gradient(x, plan, *grads), None
-        space = (None, None, None) if dvalues is None else (dvalues, values, saved)
-        over = (None, None, None) if packed is None else unpacked(packed, plan.plain, plan.weighted)
-        return plan.operators.map_backward(x, g, channel, position, *space, weight, *over, *plan[2:]), None
+        affine = first if second is None else second
+        if takes_definition(dvalues, *grads):
+            return _map_gradient(u, plan, dvalues, g, rows, weight, channel, position, affine), None
+        of_positions: Three = (None, None, None) if dvalues is None else (dvalues, values, saved)
+        of_channels: Three = (None, None, None) if rows is None else _unpacked(rows, plan)
+        sets = plan.positions, plan.channels, plan.weighted
+        du = plan.operators.map_backward(
+            u, g, channel, position, *of_positions, weight, *of_channels, *sets, plan.sign, affine
+        )
+        return du, None
 
 
-class _Channels(torch.autograd.Function):
-    """Statistics over the channels, rows (statistics, B, H·W), those of x·weight behind."""
+class ReadChannels(torch.autograd.Function):
+    """Statistics over the channels, rows (statistics, B, H·W), those of x·weight behind; `affine`: (2, C) or None."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, to_packed: Tensor, to_weight: Tensor, weight: Tensor | None, plan: _Plan
-    ) -> Tensor:
-        values, saved = plan.operators.reduce(x, weight, 1, plan.plain, plan.weighted)
+        ctx: Any, u: Tensor, to_rows: Tensor, to_weight: Tensor, to_affine: Tensor, weight: Tensor | None,
+        affine: Tensor | None, plan: Plan,
+    ) -> Tensor:  # fmt: skip
+        values, saved = plan.operators.reduce(u, weight, 1, plan.channels, plan.weighted, plan.sign, affine)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, weight, values, saved)
+        ctx.save_for_backward(u, weight, affine, values, saved)
         return cast(Tensor, values)
 
     @staticmethod
     def backward(ctx: Any, grads: Tensor | None) -> tuple[Tensor | None, ...]:
         if grads is None:
-            return None, None, None, None, None
-        x, weight, values, saved = ctx.saved_tensors
-        plan: _Plan = ctx.plan
-        packed, dweight = torch.cat([grads, values, saved]), None
-        if weight is not None and plan.weighted and ctx.needs_input_grad[3]:
-            count = plan.plain.bit_count()
-            if takes_definition(grads):
-                names = spec.names_of(plan.weighted)
-                (dweight,) = by_definition(
-                    lambda weight: plan.definition(x * weight[:, :, None, None], names, CHANNELS),
-                    [weight],
-                    list(grads[count:]),
-                )
-            else:
-                own = spec.saved_rows(plan.plain)
-                parts = grads[count:], values[count:], saved[own:]
-                dweight = plan.operators.weight_backward(x, weight, *parts, plan.weighted).to(weight.dtype)
-        return None, packed, None if weight is None else weight.to(grads.dtype), dweight, None
+            return (None,) * 7
+        u, weight, affine, values, saved = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        dweight: Tensor | None = None
+        daffine: Tensor | None = None
+        if takes_definition(grads):
+            dweight, daffine = by_definition(
+                lambda weight, affine: _over_channels(normalised(u, plan, affine), plan, weight),
+                [weight, affine],
+                list(grads),
+            )
+        elif affine is not None:
+            daffine, dweight = plan.operators.channels_backward(
+                u, weight, grads, values, saved, plan.channels, plan.weighted, plan.sign, affine
+            )
+        elif weight is not None and plan.weighted and ctx.needs_input_grad[4]:
+            count, own = plan.channels.bit_count(), spec.saved_rows(plan.channels)
+            rows = grads[count:], values[count:], saved[own:]
+            dweight = plan.operators.weight_backward(u, weight, *rows, plan.weighted).to(weight.dtype)
+        sent = None if weight is None else weight.to(grads.dtype)
+        return None, torch.cat([grads, values, saved]), sent, affine, None if weight is None else dweight, daffine, None
 
 
-class _Gate(torch.autograd.Function):
-    """x·(channel + position) + shortcut through a ReLU; sends the gradient of y and the gates where x came from."""
+class Gate(torch.autograd.Function):
+    """x·(channel + position) + shortcut through a ReLU, for gates (B, C) and (B, H·W)."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, passed: Tensor, to_channel: Tensor, to_position: Tensor, channel: Tensor,
-        position: Tensor, shortcut: Tensor | None, relu: bool, operators: ModuleType,
+        ctx: Any, u: Tensor, to_y: Tensor, to_channel: Tensor, to_position: Tensor, to_affine: Tensor,
+        channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, affine: Tensor | None, plan: Plan,
     ) -> Tensor:  # fmt: skip
-        y = operators.gate(x, channel, position, shortcut, relu)
-        ctx.operators, ctx.shortcut = operators, shortcut is not None
-        ctx.save_for_backward(x, channel, position, y if relu else None)
+        y = plan.operators.gate(u, channel, position, shortcut, relu, plan.sign, affine)
+        ctx.plan, ctx.has_shortcut = plan, shortcut is not None
+        ctx.save_for_backward(u, channel, position, affine, y if relu else None)
         return cast(Tensor, y)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, channel, position, y = ctx.saved_tensors
-        acc = spec.accumulator(x.dtype)
+        u, channel, position, affine, y = ctx.saved_tensors
+        plan: Plan = ctx.plan
+        daffine: Tensor | None = None
         if takes_definition(g):
             g = g if y is None else torch.where(y <= 0, 0, g)
-            product = g.to(acc) * x.to(acc)
-            dchannel, dposition = product.sum((2, 3)), product.sum(1).reshape(len(x), -1)
+            dchannel, dposition, daffine = by_definition(
+                lambda channel, position, affine: [normalised(u, plan, affine) * _gates(u, channel, position)],
+                [channel, position, affine],
+                [g],
+            )
         else:
-            dchannel, dposition, masked = ctx.operators.sums(x, y, g)
+            if affine is None:
+                dchannel, dposition, masked = plan.operators.sums(u, y, g)
+            else:
+                dchannel, dposition, masked, daffine = plan.operators.normalised_sums(
+                    u, y, g, channel, position, plan.sign, affine
+                )
             g = g if y is None else masked
-        gates = channel.to(acc), position.to(acc), dchannel.to(channel.dtype), dposition.to(position.dtype)
-        return None, g, *gates, g if ctx.shortcut else None, None, None
+            dchannel, dposition = dchannel.to(channel.dtype), dposition.to(position.dtype)
+        acc = spec.accumulator(u.dtype)
+        sent = channel.to(acc), position.to(acc), affine
+        return None, g, *sent, dchannel, dposition, g if ctx.has_shortcut else None, None, daffine, None
 
 
 def takes_definition(*grads: Tensor | None) -> bool:
     """Whether what these give must be differentiable itself, or comes under vmap."""
-    return torch.is_grad_enabled() or backend.transformed() or any(backend.is_batched(g) for g in grads)
+    return torch.is_grad_enabled() or dispatch.under_transform() or any(dispatch.is_batched(g) for g in grads)
 
 
-def by_definition(read: Callable[..., list[Tensor]], leaves: list[Tensor], grads: list[Tensor]) -> list[Tensor | None]:
+def by_definition(
+    read: Callable[..., list[Tensor]], leaves: Sequence[Tensor | None], grads: list[Tensor]
+) -> list[Tensor | None]:
     """Gradients of leaves, None of constant ones, from those of what is read, in any shape with as many elements.
 
     `read` is given leaves of its own: what else it reads may follow from them, and has its gradient elsewhere.
     """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaves = [leaf.view_as(leaf) for leaf in leaves]
+        leaves = [None if leaf is None else leaf.view_as(leaf) for leaf in leaves]
         values = read(*leaves)
+    needed = [leaf for leaf in leaves if leaf is not None and leaf.requires_grad]
+    if not needed:
+        return [None] * len(leaves)
     like = [row.reshape(value.shape).to(value.dtype) for row, value in zip(grads, values, strict=True)]
-    needed = [leaf for leaf in leaves if leaf.requires_grad]
-    found = iter(torch.autograd.grad(values, needed, like, create_graph=create_graph) if needed else ())
-    return [next(found) if leaf.requires_grad else None for leaf in leaves]
+    found = iter(torch.autograd.grad(values, needed, like, create_graph=create_graph, allow_unused=True))
+    return [next(found) if leaf is not None and leaf.requires_grad else None for leaf in leaves]
 
 
-def named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
-    """Rows of values by the names of a set of statistics, their last axis in the shape."""
-    names = spec.names_of(which)
-    return {name: row.unflatten(1, shape) for name, row in zip(names, values.unbind(), strict=True)}
+def normalised(u: Tensor, plan: Plan, affine: Tensor | None) -> Tensor:
+    """x, differentiable: u itself, or in the type that is computed in."""
+    if affine is None:
+        return u
+    scale, shift = affine[:, :, None, None]
+    return _signed(u, plan) * scale + shift
 
 
-def over_channels(x: Tensor, definition: Definition, plain: int, weighted: int, weight: Tensor | None) -> list[Tensor]:
-    """Both sets of statistics over the channels by the definition."""
-    found = definition(x, spec.names_of(plain), CHANNELS)
-    if weight is not None:
-        found += definition(x * weight[:, :, None, None], spec.names_of(weighted), CHANNELS)
+def _signed(u: Tensor, plan: Plan) -> Tensor:
+    return u if plan.sign is None else u * plan.sign[:, None, None]
+
+
+def _gates(u: Tensor, channel: Tensor, position: Tensor) -> Tensor:
+    return channel[:, :, None, None] + position.unflatten(1, (1, *u.shape[2:]))
+
+
+def _over_positions(u: Tensor, plan: Plan) -> list[Tensor]:
+    return [STATISTICS[name].definition(_signed(u, plan), [2, 3]) for name in spec.names_of(plan.positions)]
+
+
+def _over_channels(x: Tensor, plan: Plan, weight: Tensor | None) -> list[Tensor]:
+    found = [STATISTICS[name].definition(x, [1]) for name in spec.names_of(plan.channels)]
+    if weight is not None and plan.weighted:
+        product = x * weight[:, :, None, None]
+        found += [STATISTICS[name].definition(product, [1]) for name in spec.names_of(plan.weighted)]
     return found
 
 
-def unpacked(packed: Tensor, plain: int, weighted: int) -> tuple[Tensor, Tensor, Tensor]:
+def _unpacked(rows: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients, values and saved rows of both sets over the channels."""
-    count = plain.bit_count() + weighted.bit_count()
-    return packed[:count], packed[count : 2 * count], packed[2 * count :]
+    count = plan.channels.bit_count() + plan.weighted.bit_count()
+    return rows[:count], rows[count : 2 * count], rows[2 * count :]
 
 
-def _gradient(
-    x: Tensor, plan: _Plan, dvalues: Tensor | None, g: Tensor | None, packed: Tensor | None, weight: Tensor | None,
-    channel: Tensor | None, position: Tensor | None,
+def _map_gradient(
+    u: Tensor, plan: Plan, dvalues: Tensor | None, g: Tensor | None, rows: Tensor | None, weight: Tensor | None,
+    channel: Tensor | None, position: Tensor | None, affine: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """What `map_backward` computes, by the definition, so that it can be differentiated."""
+    grads: list[Tensor] = [] if dvalues is None else list(dvalues)
+    if rows is not None:
+        grads += list(_unpacked(rows, plan)[0])
+    if g is not None:
+        grads.append(g)
 
-    dx = torch.zeros_like(x)
-    found: list[Tensor | None] = []
-    if dvalues is not None:
-        names = spec.names_of(plan.space)
-        found += by_definition(lambda x: plan.definition(x, names, SPACE), [x], list(dvalues))
-    if packed is not None:
-        sets = plan.definition, plan.plain, plan.weighted
-        grads = list(unpacked(packed, plan.plain, plan.weighted)[0])
-        found += by_definition(lambda x: over_channels(x, *sets, weight), [x], grads)
-    for gradient in found:
-        dx = dx if gradient is None else dx + gradient
-    if g is not None and channel is not None and position is not None:
-        gates = channel[:, :, None, None] + position.unflatten(1, (1, *x.shape[2:]))
-        dx = dx + (g * gates).to(x.dtype)
-    return dx
+    def read(u: Tensor) -> list[Tensor]:
+        found = [] if dvalues is None else _over_positions(u, plan)
+        x = normalised(u, plan, affine)
+        if rows is not None:
+            found += _over_channels(x, plan, weight)
+        if g is not None and channel is not None and position is not None:
+            found.append(x * _gates(u, channel, position))
+        return found
+
+    (du,) = by_definition(read, [u], grads)
+    assert du is not None
+    return du

@@ -1,80 +1,35 @@
-"""Which statistics a reduction is asked for and the order in which it gives them; layouts, tiles, pieces of axes."""
+"""Which statistics a reduction is asked for: sets of them as bits, the rows of its results, and the type it sums in."""
+
+from functools import cache
 
 import torch
-from torch import Tensor
 
-STATISTICS = ("mean", "maximum", "std", "third", "l4")
-"""Mean; maximum; biased standard deviation; third central moment; L4 norm."""
+from sase_attn.statistics import STATISTICS
 
-TILE = 2048
-"""Elements that a program holds at a time."""
-
-PROGRAMS = 512
-"""Programs that keep a large GPU busy: where there are fewer, the reduced axis is cut."""
+COMPUTED = tuple(name for name, statistic in STATISTICS.items() if statistic.needs == (name,))
+"""The statistics that kernels compute, in the order of the rows of their results; bit i of a set is the i-th."""
 
 
+@cache
 def bits(names: tuple[str, ...]) -> int:
-    """Bit i set for each `STATISTICS[i]` among the names."""
-    return sum(1 << STATISTICS.index(name) for name in set(names))
+    """The set of what kernels compute for statistics of these names."""
+    return sum(1 << i for i, name in enumerate(COMPUTED) if any(name in STATISTICS[asked].needs for asked in names))
 
 
-def names_of(which: int) -> list[str]:
-    """The statistics of a set of bits, in the order of the rows of a reduction's values."""
-    return [name for i, name in enumerate(STATISTICS) if which >> i & 1]
+@cache
+def names_of(which: int) -> tuple[str, ...]:
+    """The statistics of a set, in the order of the rows of a reduction's values."""
+    return tuple(name for i, name in enumerate(COMPUTED) if which >> i & 1)
 
 
+@cache
 def saved_rows(which: int) -> int:
     """Rows kept for the backward pass beside the values: the ties of a maximum; the mean and variance of moments."""
     names = names_of(which)
-    return ("maximum" in names) + 2 * ("std" in names or "third" in names)
+    return ("maximum" in names) + 2 * ("biased_std" in names or "third_moment" in names)
 
 
+@cache
 def accumulator(dtype: torch.dtype) -> torch.dtype:
     """The type in which elements of a type are reduced and gates are applied."""
     return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def dense_format(x: Tensor) -> torch.memory_format:
-    """channels_last where `x` is dense in it and not also contiguous; the kernels take these two layouts."""
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def strides(x: Tensor, layout: torch.memory_format) -> tuple[int, int]:
-    """Elements from one channel, and from one position, to the next in a dense `x`."""
-    _, channels, height, width = x.shape
-    return (1, channels) if layout == torch.channels_last else (height * width, 1)
-
-
-def power_of_two(n: int) -> int:
-    """The smallest power of two that is not below n."""
-    return 1 << max(0, n - 1).bit_length()
-
-
-def tile(inner: int, outer: int) -> tuple[int, int]:
-    """Extents of a tile along the contiguous axis and the other one: at most `TILE` elements, little of it padding."""
-    along = power_of_two(inner)
-    if along > 128:  # whole cache lines; the longest of those that pad least
-        candidates = [size for size in (1024, 512, 256, 128) if size <= min(along, TILE)]
-        along = min(candidates, key=lambda size: -(-inner // size) * size, default=min(along, TILE))
-    along = min(along, TILE)
-    return along, min(power_of_two(outer), TILE // along)
-
-
-def cut(length: int, block: int, programs: int) -> tuple[int, int]:
-    """Number of pieces that an axis is worked on in, and their length, a multiple of `block`, given the programs that
-    there are without."""
-    blocks = -(-length // block)
-    pieces = min(blocks, max(1, PROGRAMS // max(1, programs)))
-    chunk = -(-blocks // pieces) * block
-    return -(-length // chunk), chunk
-
-
-def walk(batch: int, channels: int, positions: int, stride_channel: int) -> tuple[int, int, int, int]:
-    """Tiles of programs that hold channels and walk positions: their extents, and the pieces of `cut`."""
-    if stride_channel == 1:
-        block_c, block_p = tile(channels, positions)
-    else:
-        block_p, block_c = tile(positions, channels)
-    return block_c, block_p, *cut(positions, block_p, batch * -(-channels // block_c))

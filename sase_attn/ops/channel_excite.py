@@ -4,7 +4,7 @@ The first seven are the operations of the authors' release in the paper's order;
 of the text. No layer has a bias. Deviation from the release: the FC's width is max(1, ⌊C·rd_ratio⌋), which never is 0.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +16,10 @@ from sase_attn.ops.op import Excite, reduced_channels, zero_
 class FC(Excite):
     """Two fully connected layers C → C/16 → C with a ReLU between; no sigmoid: the gate is unbounded."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        hidden = reduced_channels(channels, rd_ratio)
-        self.fc1 = Dense(hidden, channels, 1, 1, device=device, dtype=dtype)
-        self.fc2 = Dense(channels, hidden, 1, 1, device=device, dtype=dtype)
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        hidden = reduced_channels(self.channels, rd_ratio)
+        self.fc1 = Dense(hidden, self.channels, 1, 1, **place)
+        self.fc2 = Dense(self.channels, hidden, 1, 1, **place)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.fc2(torch.relu(self.fc1(z)))
@@ -56,17 +47,8 @@ class Conv1d(Excite):
     kernel_size: ClassVar[int]
     depth: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        first, *rest = (Filter(1, 1, self.kernel_size, device=device, dtype=dtype) for _ in range(self.depth))
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        first, *rest = (Filter(1, 1, self.kernel_size, **place) for _ in range(self.depth))
         self.first = first
         self.rest = nn.ModuleList(rest)
 
@@ -119,18 +101,9 @@ class Conv1dK3x3(Conv1d):
 class ChannelAffine(Excite):
     """sigmoid(α·z + β) with α, β per channel, from (1, 0)."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        self.alpha = nn.Parameter(torch.ones(channels, 1, 1, device=device, dtype=dtype))
-        self.beta = nn.Parameter(torch.zeros(channels, 1, 1, device=device, dtype=dtype))
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        self.alpha = nn.Parameter(torch.ones(self.channels, 1, 1, **place))
+        self.beta = nn.Parameter(torch.zeros(self.channels, 1, 1, **place))
 
     def forward(self, z: Tensor) -> Tensor:
         return torch.sigmoid(self.alpha.to(z.dtype) * z + self.beta.to(z.dtype))

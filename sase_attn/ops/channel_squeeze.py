@@ -5,10 +5,13 @@ of the text. float16 and bfloat16 inputs give float32. Deviations from the relea
 constant or single-element maps, in the gradient either; mixing weights start at (0.5, 0.5).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sase_attn import statistics
+from sase_attn.kernels import reader
 from sase_attn.ops import reductions
 from sase_attn.ops.gsop import SecondOrder
 from sase_attn.ops.op import Op
@@ -23,21 +26,13 @@ class ChannelGAP(reductions.GAP):
 class ChannelGSoP(Op):
     """Second-order pooling: covariance over H, W of C/4 averaged channels, divided by C/4 − 1."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        self.rows = max(1, channels // 4)
-        self.second_order = SecondOrder(self.rows, channels, device=device, dtype=dtype)
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        self.rows = max(1, self.channels // 4)
+        self.second_order = SecondOrder(self.rows, self.channels, **place)
 
+    @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        return self.second_order(self.pool(x), max(1, self.rows - 1))
+        return self.second_order(self.pool(reader.whole(x)), max(1, self.rows - 1))
 
     def pool(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C/4, H·W), by adaptive averaging over neighbouring channels."""
@@ -47,28 +42,22 @@ class ChannelGSoP(Op):
 class ChannelGSoPSample(ChannelGSoP):
     """`gsop` with the covariance divided by the number of samples H·W, as covariances usually are."""
 
+    @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
+        x = reader.whole(x)
         return self.second_order(self.pool(x), x.shape[2] * x.shape[3])
 
 
 class ChannelL2Norm(Op):
     """Instance norm with affine (γ, β), then L2 over H, W: √(HW(γ² + β²)) but for eps, hardly a function of x."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        self.weight = nn.Parameter(torch.ones(self.channels, **place))
+        self.bias = nn.Parameter(torch.zeros(self.channels, **place))
 
+    @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(statistics.standardise(x, [2, 3]))
+        return self.norm(statistics.standardise(reader.whole(x), [2, 3]))
 
     def norm(self, standardised: Tensor) -> Tensor:
         """L2 over H, W of the affine map."""
@@ -79,21 +68,14 @@ class ChannelL2Norm(Op):
 class ChannelL2NormGroup(ChannelL2Norm):
     """`l2norm` standardised over groups of 2 to 16 channels, which unlike it depends on x."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        sizes = [size for size in range(2, 17) if channels % size == 0]
-        self.groups = channels // max(sizes) if sizes else 1
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        super().build(size, rd_ratio, **place)
+        sizes = [count for count in range(2, 17) if self.channels % count == 0]
+        self.groups = self.channels // max(sizes) if sizes else 1
 
+    @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        grouped = x.unflatten(1, (self.groups, self.channels // self.groups))
+        grouped = reader.whole(x).unflatten(1, (self.groups, self.channels // self.groups))
         return self.norm(statistics.standardise(grouped, [2, 3, 4]).flatten(1, 2))
 
 

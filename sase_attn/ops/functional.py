@@ -76,12 +76,6 @@ def resize_like(weight: Tensor, x: Tensor) -> Tensor:
 
 
 @torch.fx.wrap
-def gated(x: Tensor, channel: Tensor, position: Tensor) -> Tensor:
-    """x·(channel + position) in x's type, for gates (B, C, 1, 1) and (B, 1, H, W)."""
-    return (x * (channel + position)).to(x.dtype)
-
-
-@torch.fx.wrap
 def batch_norm(
     x: Tensor,
     running_mean: Tensor,

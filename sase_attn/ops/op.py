@@ -1,11 +1,15 @@
 """`Op`, what every operation of the four sets is: a module with one signature, and the size and width conventions."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 
 class Op(nn.Module):
     """Base of the operations; your own may derive from it, or be any module with the same signature.
+
+    A derived class makes its parameters in `build`.
 
     Args:
         channels: channels C of the map that the block sees.
@@ -27,10 +31,11 @@ class Op(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
-        reference_size(size)  # raises for a wrong one, whether or not the operation keeps weights per position
-        self.channels = channels
+        self.channels = positive("channels", channels)
+        self.build(reference_size(size), rd_ratio, device=device, dtype=dtype)
+
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        """Make the parameters and layers, for `self.channels`; `place` has their device and dtype."""
 
 
 class Excite(Op):
@@ -41,8 +46,26 @@ class Excite(Op):
         raise TypeError(f"{type(self).__name__} does not define zero_gate(), so it cannot start as a constant")
 
 
-def reduced_channels(channels: int, rd_ratio: float) -> int:
-    """Width between the two layers of the FC excitation: max(1, ⌊channels · rd_ratio⌋), as the release has it."""
+def positive(name: str, value: int) -> int:
+    """`value`, if it is at least 1; otherwise ValueError."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return value
+
+
+def reduced_channels(channels: int, rd_ratio: float, rd_channels: int | None = None) -> int:
+    """The hidden width of an excitation: `rd_channels`, or max(1, ⌊channels · rd_ratio⌋) as the release has it.
+
+    The product is taken to six decimals, so that a ratio such as 0.29 of 200 gives 58, not 57.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
+    positive("channels", channels)
+    if rd_channels is not None:
+        return positive("rd_channels", rd_channels)
+    if rd_ratio <= 0:
+        raise ValueError(f"rd_ratio must be above 0, got {rd_ratio}")
     return max(1, int(channels * rd_ratio + 1e-6))
 
 
@@ -54,8 +77,9 @@ def reference_size(size: int | tuple[int, int] | None) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def zero_(*parameters: Tensor) -> None:
-    """Set to 0 in place, outside autograd."""
+def zero_(*values: Tensor | nn.Module) -> None:
+    """Set tensors, and all parameters of modules, to 0 in place, outside autograd."""
     with torch.no_grad():
-        for parameter in parameters:
-            parameter.zero_()
+        for value in values:
+            for parameter in value.parameters() if isinstance(value, nn.Module) else (value,):
+                parameter.zero_()

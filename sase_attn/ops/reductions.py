@@ -3,12 +3,12 @@
 Two-statistic operations are ReLU(w₀·first + w₁·second), w shared by all positions.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from sase_attn import statistics
+from sase_attn.kernels import reader
 from sase_attn.ops.layers import Mixer
 from sase_attn.ops.op import Op
 
@@ -19,21 +19,13 @@ class Reduction(Op):
     axes: ClassVar[tuple[int, ...]]
     reads: ClassVar[tuple[str, ...]]
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
         self.dims = list(self.axes)
         self.names = list(self.reads)
 
+    @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        return self.combine(statistics.several(x, self.names, self.dims))
+        return self.combine(reader.statistics_of(x, self.names, self.dims))
 
     def combine(self, values: list[Tensor]) -> Tensor:
         """The squeeze from its statistics."""
@@ -43,17 +35,9 @@ class Reduction(Op):
 class MixedReduction(Reduction):
     """Base: a squeeze that mixes two statistics."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        self.mixer = Mixer(device=device, dtype=dtype)
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        super().build(size, rd_ratio, **place)
+        self.mixer = Mixer(**place)
 
     def combine(self, values: list[Tensor]) -> Tensor:
         return torch.relu(self.mixer(values[0], values[1]))

@@ -4,14 +4,14 @@ The operations of the authors' release in the paper's order. Every one ends in a
 Deviation from the release: `affine` takes any H, W.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sase_attn.ops import functional
 from sase_attn.ops.layers import Filter
-from sase_attn.ops.op import Excite, reference_size, zero_
+from sase_attn.ops.op import Excite, zero_
 
 
 class Conv2d(Excite):
@@ -20,17 +20,8 @@ class Conv2d(Excite):
     kernels: ClassVar[tuple[tuple[int, int], ...]]
     relu: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        first, *rest = (Filter(1, 1, *kernel, device=device, dtype=dtype) for kernel in self.kernels)
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        first, *rest = (Filter(1, 1, *kernel, **place) for kernel in self.kernels)
         self.first = first
         self.rest = nn.ModuleList(rest)
         self.between = nn.ReLU() if self.relu else nn.Identity()
@@ -90,19 +81,10 @@ class SepK5(Conv2d):
 class SpatialAffine(Excite):
     """sigmoid(α·m + β) with α, β per position (kept at `size`), from (1, 0)."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        shape = (1, *reference_size(size))
-        self.alpha = nn.Parameter(torch.ones(shape, device=device, dtype=dtype))
-        self.beta = nn.Parameter(torch.zeros(shape, device=device, dtype=dtype))
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        shape = (1, *size)
+        self.alpha = nn.Parameter(torch.ones(shape, **place))
+        self.beta = nn.Parameter(torch.zeros(shape, **place))
 
     def forward(self, m: Tensor) -> Tensor:
         return torch.sigmoid(functional.resize_like(self.alpha, m) * m + functional.resize_like(self.beta, m))

@@ -5,13 +5,16 @@ of the text. float16 and bfloat16 inputs give float32. Deviations from the relea
 constant or single-channel maps, in the gradient either; mixing weights start at (0.5, 0.5); operations take any H, W.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from sase_attn import statistics
+from sase_attn.kernels import reader
 from sase_attn.ops import functional, reductions
 from sase_attn.ops.gsop import SecondOrder
-from sase_attn.ops.op import Op, reference_size
+from sase_attn.ops.op import Op
 
 
 class SpatialGAP(reductions.GAP):
@@ -28,19 +31,12 @@ def averaged(x: Tensor) -> Tensor:
 class SpatialGSoP(Op):
     """Second-order pooling: covariance over C of the 8×8 averaged positions, divided by 63, resized to H, W."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        self.second_order = SecondOrder(64, 64, device=device, dtype=dtype)
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        self.second_order = SecondOrder(64, 64, **place)
 
+    @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
+        x = reader.whole(x)
         return self.pool(averaged(x), x.shape[2], x.shape[3])
 
     def pool(self, positions: Tensor, height: int, width: int) -> Tensor:
@@ -63,22 +59,14 @@ class SpatialGSoPSample(SpatialGSoP):
 class SpatialL2Norm(Op):
     """Layer norm of each channel over H, W with affine per position (kept at `size`), then L2 over C."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        shape = reference_size(size)
-        self.weight = nn.Parameter(torch.ones(shape, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(shape, device=device, dtype=dtype))
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        shape = size
+        self.weight = nn.Parameter(torch.ones(shape, **place))
+        self.bias = nn.Parameter(torch.zeros(shape, **place))
 
+    @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        standardised = statistics.standardise(x, [2, 3])
+        standardised = statistics.standardise(reader.whole(x), [2, 3])
         weight = functional.resize_like(self.weight[None], standardised)
         bias = functional.resize_like(self.bias[None], standardised)
         return statistics.l2(standardised * weight + bias, [1])
@@ -87,21 +75,13 @@ class SpatialL2Norm(Op):
 class SpatialL2NormChannel(Op):
     """The text's reading of `l2norm`: standardise over C at each position, affine per channel, then L2 over C."""
 
-    def __init__(
-        self,
-        channels: int,
-        *,
-        size: int | tuple[int, int] | None = None,
-        rd_ratio: float = 1 / 16,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
-        self.weight = nn.Parameter(torch.ones(channels, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(channels, device=device, dtype=dtype))
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        self.weight = nn.Parameter(torch.ones(self.channels, **place))
+        self.bias = nn.Parameter(torch.zeros(self.channels, **place))
 
+    @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        standardised = statistics.standardise(x, [1])
+        standardised = statistics.standardise(reader.whole(x), [1])
         weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
         return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], [1])
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _COLOURS = {"channel": ("#dbe8f6", "#1f5f9e"), "spatial": ("#fde6cf", "#a84f0c"), "fixed": ("#efefef", "#4a4a4a")}
 _WIRE = "#333333"
 _HEIGHT, _GAP = 0.6, 0.72
-_FUSE, _RADIUS, _MEAN = 0.85, 0.15, 0.23  # half widths of nodes whose text is fixed
+_MIX, _RADIUS, _MEAN = 0.85, 0.15, 0.23  # half widths of nodes whose text is fixed
 _MAP, _PER_CHANNEL, _PER_POSITION = "C×H×W", "C×1×1", "1×H×W"
 
 
@@ -52,14 +52,14 @@ def _block(genotype: Genotype) -> "Figure":
     gate = fork + 0.25 + half
     reduce = gate + _RADIUS + _GAP + half
     merge = reduce + half + _GAP
-    mask = merge + 0.25 + max(half, _FUSE)
+    mask = merge + 0.25 + max(half, _MIX)
     add = mask + 0.75
     sink = (add if genotype.residual else mask) + 0.7
     # Rows.
     inputs, gated, low, high, top = 0.45, 1.35, 2.3, 3.25, 4.05
-    fuse, residual = (inputs + gated) / 2, top + 0.4
+    mix, residual = (inputs + gated) / 2, top + 0.4
 
-    width = max(sink, mask + max(half, _FUSE)) + 0.25
+    width = max(sink, mask + max(half, _MIX)) + 0.25
     height = top + (0.6 if genotype.residual else 0.3)
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, width), ylim=(0, height))
@@ -74,9 +74,9 @@ def _block(genotype: Genotype) -> "Figure":
     _wire(axes, (gate + half, high), (mask - _MEAN, high))
     _wire(axes, (gate, low - _HEIGHT / 2), (gate, gated + _RADIUS))
     _wire(axes, (gate + _RADIUS, gated), (reduce - half, gated))
-    _wire(axes, (reduce + half, gated), (merge, gated), (merge, fuse + 0.12), (mask - _FUSE, fuse + 0.12))
-    _wire(axes, (reduce + half, inputs), (merge, inputs), (merge, fuse - 0.12), (mask - _FUSE, fuse - 0.12))
-    _wire(axes, (mask, fuse + _HEIGHT / 2), (mask, low - _HEIGHT / 2))
+    _wire(axes, (reduce + half, gated), (merge, gated), (merge, mix + 0.12), (mask - _MIX, mix + 0.12))
+    _wire(axes, (reduce + half, inputs), (merge, inputs), (merge, mix - 0.12), (mask - _MIX, mix - 0.12))
+    _wire(axes, (mask, mix + _HEIGHT / 2), (mask, low - _HEIGHT / 2))
     _wire(axes, (mask, low + _HEIGHT / 2), (mask, high - _MEAN))
     _wire(axes, (mask, high + _MEAN), (mask, top - _RADIUS))
     if genotype.residual:
@@ -96,7 +96,7 @@ def _block(genotype: Genotype) -> "Figure":
     _tensor(axes, reduce + half + _GAP / 2, gated, "", _PER_POSITION)
     _tensor(axes, reduce + half + _GAP / 2, inputs, "", _PER_POSITION)
     _tensor(axes, gate, (low - _HEIGHT / 2 + gated + _RADIUS) / 2, "M", _PER_CHANNEL, beside=True)
-    _tensor(axes, mask, (fuse + low) / 2, "m", _PER_POSITION, beside=True)
+    _tensor(axes, mask, (mix + low) / 2, "m", _PER_POSITION, beside=True)
     _tensor(axes, mask, (low + _HEIGHT / 2 + high - _MEAN) / 2, "A_s", _PER_POSITION, beside=True)
     _tensor(axes, mask, (high + _MEAN + top - _RADIUS) / 2, "", _MAP, beside=True)
 
@@ -109,7 +109,7 @@ def _block(genotype: Genotype) -> "Figure":
         ("spatial_excite", mask, low),
     ):
         _box(axes, x, y, half, edge, names[edge], edge.partition("_")[0])
-    _box(axes, mask, fuse, _FUSE, "fuse", "1×1 conv, BN, ReLU", "fixed", "normal")
+    _box(axes, mask, mix, _MIX, "mix", "1×1 conv, BN, ReLU", "fixed", "normal")
     _circle(axes, gate, gated, "×")
     _circle(axes, mask, high, "mean", _MEAN, 8.5)
     _circle(axes, mask, top, "×")

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.layers import zero_
 from sase_attn.attentions.registry import register_attention
 from sase_attn.attentions.se import SE
 from sase_attn.ops import functional
+from sase_attn.ops.op import zero_
 
 Tile = tuple[int | None, int | None]
 """Rows and columns of a tile; None is the map's whole extent."""

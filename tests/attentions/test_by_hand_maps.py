@@ -101,7 +101,7 @@ def test_glam_mixes_local_global_and_input():
             "key_conv.weight": [2 * value for value in centre],
             "reduce.weight": [1, 0],
             "dilated1.weight": tap(3, 0, 1),
-            "fuse.weight": [0, 1, 0, 0],
+            "mix.weight": [0, 1, 0, 0],
             "query.bias": 1,
             "key.weight": [1, 0],
             "value.weight": [0, 1],

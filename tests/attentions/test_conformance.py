@@ -68,7 +68,7 @@ def test_every_case_is_compared():
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.partition("/")[0] not in ELSEWHERE])
 def test_reference(case):
-    with kernels.use("torch"):  # rounded as the references are: one gradient is 4e-5 off its float64 value in both
+    with kernels.backend("torch"):  # rounded as the references are: one gradient is 4e-5 off its float64 value in both
         y, grad = step(case, torch.float32)
     assert_close(y, TENSORS[f"{case}/y"], tolerance=REFERENCE)
     assert_close(grad, TENSORS[f"{case}/grad_x0"], tolerance=REFERENCE)

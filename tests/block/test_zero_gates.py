@@ -86,7 +86,7 @@ def test_release_gates_are_drawn_over_the_fan_out():
         ("channel_excite.fc2.weight", 64),
         ("spatial_excite.first.weight", 9),
         ("spatial_excite.rest.0.weight", 9),
-        ("fuse.weight", 1),
+        ("mix.weight", 1),
         ("channel_squeeze.mixer.weight", 1),
     ):
         drawn = torch.stack([block.get_parameter(name) for block in blocks])

@@ -117,7 +117,7 @@ def test_show_counts_agree_with_hand_arithmetic(run):
         "spatial_squeeze_input": 0,
         "spatial_squeeze_gated": 0,
         "spatial_excite": 2 * 9,
-        "fuse": 2 + 2,
+        "mix": 2 + 2,
     }
     assert shown["macs"] == sum(macs.values())
     assert {edge: count for edge, count in macs.items() if count} == {

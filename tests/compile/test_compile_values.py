@@ -24,7 +24,7 @@ AXES = pytest.mark.parametrize("dims", [[2, 3], [1]], ids=["positions", "channel
 def fresh_dynamo():
     """And the definition where nothing is compiled."""
     torch._dynamo.reset()
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         yield
     torch._dynamo.reset()
 
@@ -104,7 +104,7 @@ def test_block_in_float32(name, backend, layout):
         assert_close(y, expected, torch.float32)
         for key, grad in grads.items():
             # The norm behind the mixer undoes its scale, so that little is left of a sum of large terms.
-            assert_close(grad, expected_grads[key], tolerance=1e-4 if key == "fuse.weight" else 5e-5)
+            assert_close(grad, expected_grads[key], tolerance=1e-4 if key == "mix.weight" else 5e-5)
 
 
 def test_exports_keep_the_definition():

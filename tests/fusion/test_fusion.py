@@ -61,7 +61,7 @@ def test_same_outputs_and_back_to_the_same_network(name, backend):
     x = draw(2, 3, 64, 64)
     kept = x.clone()
     expected = model(x)
-    with kernels.use(backend):
+    with kernels.backend(backend):
         assert fuse(model) is model
         assert distance(model(x), expected) <= 2e-6
         assert distance(model(x.contiguous(memory_format=torch.channels_last)), expected) <= 2e-6
@@ -93,7 +93,7 @@ def test_channel_attention_is_part_of_the_unit():
             layer.register_forward_hook(lambda *_: called.append(1))
     model(draw(1, 3, 32, 32))
     assert not called
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         model(draw(1, 3, 32, 32))
     assert len(called) == 8
 
@@ -152,7 +152,7 @@ class TestTail:
         expected = torch.relu(expected) if relu else expected
         g = draw(*x.shape, seed=3, dtype=torch.float64)
         wanted = torch.autograd.grad(expected, [x, shortcut, *block.parameters()], g, allow_unused=True)
-        with kernels.use(backend):
+        with kernels.backend(backend):
             y = block.tail(x, shortcut, relu)
             found = torch.autograd.grad(y, [x, shortcut, *block.parameters()], g, allow_unused=True)
         assert distance(y, expected) <= 1e-12
@@ -216,7 +216,7 @@ class TestTraining:
         """And the definition far more; bytes of memory held for the backward pass, parameters apart."""
         x = draw(4, 3, 64, 64)
         attended, plain = timm.create_model(name), timm.create_model("resnet20_cifar")
-        with kernels.use("torch"):
+        with kernels.backend("torch"):
             definition = kept_bytes(attended, x)
         block = kept_bytes(attended, x)
         fused = kept_bytes(fuse(attended, training=True), x)
@@ -232,7 +232,7 @@ class TestTraining:
                 layer.register_forward_hook(lambda *_, name=name: called.append(name))
         model(draw(2, 3, 16, 16))
         assert "layer1.0.bn1" in called and "layer1.0.bn2" not in called
-        with kernels.use("torch"):
+        with kernels.backend("torch"):
             model(draw(2, 3, 16, 16))
         assert "layer1.0.bn2" in called
 
@@ -300,7 +300,7 @@ class TestNormalisedTail:
         block, norm = copy.deepcopy(block), copy.deepcopy(norm)
         x, shortcut, g = maps
         x, shortcut = (y.detach().requires_grad_() for y in (x, shortcut))
-        with kernels.use(backend):
+        with kernels.backend(backend):
             if backend == "torch":
                 y = torch.relu(block.double()(norm.double()(x)) + shortcut)
             else:

@@ -168,7 +168,7 @@ def test_device_type_and_mode_follow_the_host():
     model = torchvision_resnet().to(torch.float64)
     attach(model, after="layer1.0.bn2")
     block = model.layer1[0].bn2.attn
-    assert block.fuse.weight.dtype == torch.float64 and not block.training
+    assert block.mix.weight.dtype == torch.float64 and not block.training
     meta = torchvision.models.resnet18().to("meta")
     attach(meta, after="layer1.0.bn2")
-    assert meta.layer1[0].bn2.attn.fuse.weight.is_meta
+    assert meta.layer1[0].bn2.attn.mix.weight.is_meta

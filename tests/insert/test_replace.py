@@ -125,7 +125,7 @@ def test_new_attention_goes_where_the_old_one_was():
     replace(model, "eca", with_="srm")
     assert {p.dtype for p in model.attention.parameters()} == {torch.float64} and not model.attention[0].training
     replace(model.to("meta"), "srm", with_="sase")
-    assert model.attention[0].fuse.weight.is_meta
+    assert model.attention[0].mix.weight.is_meta
 
 
 def test_the_maximum_in_the_squeeze_is_kept():

@@ -117,7 +117,7 @@ def test_mean_far_above_the_deviation(operators, offset, walk):
 
 def test_what_the_block_calls(backend):
     """Three reads of its input forward; backward two that sum and one that writes its gradient."""
-    with kernels.use(backend), Calls() as calls:
+    with kernels.backend(backend), Calls() as calls:
         step(block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE))
     assert calls.names == ["reduce", "reduce", "gate", "sums", "weight_backward", "map_backward"]
 
@@ -207,7 +207,7 @@ def test_passes_of_the_normalised_tail(relu, layout, walk, monkeypatch):
     x, shortcut, g = maps(1, 5, 3, 4, dtype=torch.float32, layout=layout)
     leaves = [x.requires_grad_(), shortcut.requires_grad_()]
     moved = Moved(monkeypatch)
-    with kernels.use("triton"), Large(x.numel()) as others:
+    with kernels.backend("triton"), Large(x.numel()) as others:
         y = moved.by(module["block"].tail, *leaves, relu, module["norm"])
         assert (moved.loads(x), moved.loads(shortcut), moved.stores(y)) == (3, 1, 1)
         dx, masked = moved.by(torch.autograd.grad, y, leaves, g)
@@ -256,7 +256,7 @@ def test_operators_of_a_normalised_map_are_registered_as_torch_wants(operators, 
 
 def test_what_kernels_refuse():
     with (
-        kernels.use("triton"),
+        kernels.set_backend("triton"),
         pytest.raises(RuntimeError, match="the kernels take float16, bfloat16, float32 or float64, got torch.int64"),
     ):
         statistics.maximum(torch.ones(1, 2, 3, 4, dtype=torch.int64), [2, 3])

@@ -96,7 +96,7 @@ def test_mean_far_above_the_deviation(operators, walk):
 
 def test_what_the_block_calls(backend, calls):
     """Three reads of its input forward; backward two that sum and one that writes its gradient."""
-    with kernels.use(backend), calls() as names:
+    with kernels.backend(backend), calls() as names:
         step(block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE))
     assert names == ["reduce", "reduce", "gate", "sums", "weight_backward", "map_backward"]
 
@@ -104,7 +104,7 @@ def test_what_the_block_calls(backend, calls):
 def test_buffers_do_not_grow_with_the_map(backend, monkeypatch):
     monkeypatch.setattr(chunks, "BYTES", 4000)
     module = block("sase", dtype=torch.float32)
-    with kernels.use(backend):
+    with kernels.backend(backend):
         step(module, draw(50, 6, 8, 8))
     memory = chunks._kept.__dict__.values()
     assert memory
@@ -124,7 +124,7 @@ def test_training_after_inference(backend):
     found = []
 
     def call() -> None:
-        with kernels.use(backend):
+        with kernels.backend(backend):
             with torch.inference_mode():
                 found.append(module(x))
             found.append(step(module, x))
@@ -143,7 +143,7 @@ def test_two_threads(backend):
     start, found = threading.Barrier(2), {}
 
     def call(i: int) -> None:
-        with kernels.use(backend):
+        with kernels.backend(backend):
             start.wait(10)
             found[i] = [step(modules[i], inputs[i]) for _ in range(20)]
 

@@ -14,7 +14,7 @@ from tolerances import assert_close
 
 from sase_attn import SASEBlock, kernels, statistics
 from sase_attn.errors import UnknownNameError
-from sase_attn.kernels import backend, spec
+from sase_attn.kernels import dispatch, layout, spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 interpreted = "TRITON_INTERPRET" in os.environ
@@ -44,7 +44,7 @@ def test_interpreted_suite(marks):
     assert " passed" in result.stdout
 
 
-EVERY = sum(1 << i for i in range(len(spec.STATISTICS)))
+EVERY = sum(1 << i for i in range(len(spec.COMPUTED)))
 FLAGS = [
     ("reduce_kernel", dict(PLAIN=3, WEIGHTED=0, CUT=False, OF_CHANNELS=True)),
     ("reduce_kernel", dict(PLAIN=1, WEIGHTED=16, CUT=False)),
@@ -118,49 +118,49 @@ def test_importing_the_package_does_not_import_the_kernels():
 
 @pytest.fixture(autouse=True)
 def automatic():
-    with kernels.use("auto"):
+    with kernels.backend("auto"):
         yield
 
 
 @pytest.fixture
 def with_triton(monkeypatch):
     """As if Triton were installed, whether or not it is."""
-    monkeypatch.setattr(backend, "_found", True)
+    monkeypatch.setattr(dispatch, "_found", True)
 
 
 def test_choices_nest_and_end(with_triton):
-    assert backend.chosen() == "auto"
-    with kernels.use("triton"):
-        assert backend.chosen() == "triton"
-        with kernels.use("torch"):
-            assert backend.chosen() == "torch"
-        assert backend.chosen() == "triton"
-        kernels.use("torch")
-        assert backend.chosen() == "torch"
-    assert backend.chosen() == "auto"
-    with pytest.raises(KeyError), kernels.use("torch"):
+    assert dispatch.get_backend() == "auto"
+    with kernels.backend("triton"):
+        assert dispatch.get_backend() == "triton"
+        with kernels.backend("torch"):
+            assert dispatch.get_backend() == "torch"
+        assert dispatch.get_backend() == "triton"
+        kernels.set_backend("torch")
+        assert dispatch.get_backend() == "torch"
+    assert dispatch.get_backend() == "auto"
+    with pytest.raises(KeyError), kernels.backend("torch"):
         raise KeyError
-    assert backend.chosen() == "auto"
+    assert dispatch.get_backend() == "auto"
 
 
 def test_threads_follow_the_main_one_until_they_choose():
     seen = []
 
     def other():
-        seen.append(backend.chosen())
-        with kernels.use("auto"):
-            seen.append(backend.chosen())
+        seen.append(dispatch.get_backend())
+        with kernels.backend("auto"):
+            seen.append(dispatch.get_backend())
             entered.set()
             left.wait(10)
-            seen.append(backend.chosen())
-        seen.append(backend.chosen())
+            seen.append(dispatch.get_backend())
+        seen.append(dispatch.get_backend())
 
     entered, left = threading.Event(), threading.Event()
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         thread = threading.Thread(target=other)
         thread.start()
         entered.wait(10)
-        assert backend.chosen() == "torch"
+        assert dispatch.get_backend() == "torch"
     left.set()
     thread.join()
     assert seen == ["torch", "auto", "auto", "auto"]
@@ -168,23 +168,23 @@ def test_threads_follow_the_main_one_until_they_choose():
 
 def test_unknown_choice():
     with pytest.raises(UnknownNameError, match="unknown backend 'trition'; did you mean triton"):
-        kernels.use("trition")
-    assert backend.chosen() == "auto"
+        kernels.set_backend("trition")
+    assert dispatch.get_backend() == "auto"
 
 
 def test_triton_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(backend, "_found", False)
+    monkeypatch.setattr(dispatch, "_found", False)
     with pytest.raises(RuntimeError, match="not installed: pip install triton"):
-        kernels.use("triton")
-    assert backend.chosen() == "auto"
+        kernels.set_backend("triton")
+    assert dispatch.get_backend() == "auto"
 
 
 @pytest.mark.skipif(interpreted, reason="kernels take CPU tensors in this process")
 def test_triton_where_it_cannot_run(with_triton, monkeypatch):
-    monkeypatch.setattr(backend, "_interpreting", lambda: False)
+    monkeypatch.setattr(dispatch, "_is_interpreted", lambda: False)
     block, x = SASEBlock(4).eval(), draw(2, 4, 3, 3)
     y = block(x)
-    with kernels.use("triton"):
+    with kernels.backend("triton"):
         with pytest.raises(RuntimeError, match="the kernels take CUDA tensors .* got one on cpu") as error:
             block(x)
         assert "\n" not in str(error.value)
@@ -202,15 +202,15 @@ def test_automatic_takes_maps_on_the_cpu(monkeypatch):
 
     x = torch.empty(2, 3, 4, 5)
     types = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-    assert all(backend.takes(x.to(dtype)) for dtype in types)
-    assert backend.takes(torch.nn.Parameter(x))
-    assert backend.operators(x) is backend.chunked()
+    assert all(dispatch.uses_kernels(x.to(dtype)) for dtype in types)
+    assert dispatch.uses_kernels(torch.nn.Parameter(x))
+    assert dispatch.operators_for(x) is dispatch.cpu_operators()
     for refused in (x.int(), x.to(torch.complex64), x[:0], x.to("meta"), x.as_subclass(Other), None):
-        assert not backend.takes(refused)
-    with kernels.use("torch"):
-        assert not backend.takes(x)
-    monkeypatch.setattr(backend, "MEASURED", ())  # as on any other device
-    assert not backend.takes(x)
+        assert not dispatch.uses_kernels(refused)
+    with kernels.backend("torch"):
+        assert not dispatch.uses_kernels(x)
+    monkeypatch.setattr(dispatch, "MEASURED", ())  # as on any other device
+    assert not dispatch.uses_kernels(x)
 
 
 def test_what_triton_takes(with_triton):
@@ -219,26 +219,26 @@ def test_what_triton_takes(with_triton):
     class OnCuda(torch.Tensor):
         is_cuda = True
 
-    with kernels.use("triton"):
-        for dtype in backend.TYPES:
-            assert backend.takes(torch.empty(2, 3, 4, 5, dtype=dtype).as_subclass(OnCuda))
-        assert not backend.takes(torch.empty(0, 3, 4, 5).as_subclass(OnCuda))
+    with kernels.backend("triton"):
+        for dtype in dispatch.TYPES:
+            assert dispatch.uses_kernels(torch.empty(2, 3, 4, 5, dtype=dtype).as_subclass(OnCuda))
+        assert not dispatch.uses_kernels(torch.empty(0, 3, 4, 5).as_subclass(OnCuda))
         with pytest.raises(RuntimeError, match=r"or float64, got torch.int32"):
-            backend.takes(torch.empty(2, 3, 4, 5, dtype=torch.int32).as_subclass(OnCuda))
+            dispatch.uses_kernels(torch.empty(2, 3, 4, 5, dtype=torch.int32).as_subclass(OnCuda))
         large = torch.empty(1, 1, 1, 1).expand(1, 2**16, 2**8, 2**7).as_subclass(OnCuda)
         with pytest.raises(RuntimeError, match=r"samples of fewer than 2\*\*31 elements, got 2147483648"):
-            backend.takes(large)
+            dispatch.uses_kernels(large)
 
 
 def test_tiles_and_pieces_cover_an_axis():
     for inner in (1, 3, 49, 64, 129, 3136, 5000):
         for outer in (1, 5, 2048):
-            along, across = spec.tile(inner, outer)
+            along, across = layout.tile(inner, outer)
             assert along & (along - 1) == across & (across - 1) == 0
-            assert along * across <= spec.TILE
-    assert spec.tile(3136, 256) == (128, 16)
+            assert along * across <= layout.TILE
+    assert layout.tile(3136, 256) == (128, 16)
     for length, block, programs in [(1, 16, 1), (49, 16, 1), (3136, 128, 4), (3136, 128, 10**6), (1000, 64, 100)]:
-        pieces, chunk = spec.cut(length, block, programs)
+        pieces, chunk = layout.cut(length, block, programs)
         assert chunk % block == 0
         assert (pieces - 1) * chunk < length <= pieces * chunk
-        assert programs * pieces <= max(spec.PROGRAMS, programs)
+        assert programs * pieces <= max(layout.PROGRAMS, programs)

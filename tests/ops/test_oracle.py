@@ -81,7 +81,7 @@ def test_block(genotype, training):
         x.numpy(),
         {edge: oracle.OPS[op_set][getattr(genotype, edge)] for edge, op_set in EDGES.items()},
         {edge: arrays(getattr(block, edge)) for edge in EDGES},
-        block.fuse.weight.detach().flatten().numpy(),
+        block.mix.weight.detach().flatten().numpy(),
         arrays(block.norm),
         genotype.residual,
         training,

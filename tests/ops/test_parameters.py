@@ -84,7 +84,7 @@ def test_width_of_fc_is_a_sixteenth_but_never_zero(channels, hidden):
 
 STARTS = {
     "mixer.weight": 0.5,
-    "fuse.weight": 0.5,
+    "mix.weight": 0.5,
     "alpha": 1.0,
     "beta": 0.0,
     "norm.weight": 1.0,

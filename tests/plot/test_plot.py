@@ -90,7 +90,7 @@ def test_every_arrow_ends_at_its_node(own, monkeypatch):
         monkeypatch.setattr(drawing, "_wire", lambda axes, *points, ends=ends: ends.append(points[-1]))
         axes = drawing._block(genotype).axes[0]
         expected = {(edge, getattr(genotype, edge)): 1 for edge in EDGES}
-        expected |= {("fuse", "1×1 conv, BN, ReLU"): 2, ("mean",): 2, ("×",): 2 + 2, ("$y$",): 1}
+        expected |= {("mix", "1×1 conv, BN, ReLU"): 2, ("mean",): 2, ("×",): 2 + 2, ("$y$",): 1}
         if genotype.residual:
             expected[("+",)] = 2
         assert Counter(node_at(axes, *end) for end in ends) == expected

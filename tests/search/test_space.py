@@ -59,8 +59,8 @@ def test_every_edge_is_the_weighted_sum_of_its_operations(space, training):
         return sum(weight * op(value) for weight, op in zip(row, copy.deepcopy(getattr(searched, name)), strict=False))
 
     z = edge("channel_squeeze", x)
-    fused = searched.fuse.weight[0, 0] * edge("spatial_squeeze_gated", x * edge("channel_gate", z))
-    fused = fused + searched.fuse.weight[0, 1] * edge("spatial_squeeze_input", x)
+    fused = searched.mix.weight[0, 0] * edge("spatial_squeeze_gated", x * edge("channel_gate", z))
+    fused = fused + searched.mix.weight[0, 1] * edge("spatial_squeeze_input", x)
     spatial = edge("spatial_excite", copy.deepcopy(searched.norm)(fused).relu())
     expected = x * (edge("channel_excite", z) + spatial) / 2 + space.residual * x
     assert_close(searched(x), expected, tolerance=1e-12)
@@ -75,7 +75,7 @@ def test_sub_networks_are_sase_blocks_with_the_same_weights():
         space = RELEASE if genotype.residual else SMALL
         derived = network.derive(genotype)
         assert isinstance(derived, SASEBlock) and derived.genotype == genotype
-        with network.shared_architecture.choose(space.columns(genotype)), kernels.use("torch"):
+        with network.shared_architecture.choose(space.columns(genotype)), kernels.backend("torch"):
             assert torch.equal(copy.deepcopy(network)(x), derived(x)), genotype
     assert network.shared_architecture.chosen is None
 

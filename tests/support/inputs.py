@@ -32,7 +32,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     for name, value in module.state_dict().items():
         low, high = (0.5, 2.0) if name.endswith("running_var") else (-0.2, 0.8)
-        if name.endswith(("mixer.weight", "fuse.weight", "norm.weight", "norm.bias")):
+        if name.endswith(("mixer.weight", "mix.weight", "norm.weight", "norm.bias")):
             low = 0.2
         if value.is_floating_point():
             value.uniform_(low, high, generator=generator)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sase_attn import SASEBlock, create_attention, kernels, statistics
-from sase_attn.kernels.backend import takes
+from sase_attn.kernels.dispatch import uses_kernels
 
 SOME = ["sase", pytest.param("random 1", marks=slow)]
 WITHOUT_STATISTICS = "channel_gate:affine,channel_excite:fc,spatial_excite:conv2d_k3,residual:true"
@@ -25,7 +25,7 @@ WITHOUT_STATISTICS = "channel_gate:affine,channel_excite:fc,spatial_excite:conv2
 @pytest.fixture(autouse=True)
 def definition() -> Iterator[None]:
     """What the tests compare with, outside of their `with` statements."""
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         yield
 
 
@@ -47,7 +47,7 @@ def test_block(backend, genotype, training):
     inputs = [*inputs, channels_last(inputs[0]), strided(inputs[0])]
     expected = copy.deepcopy(module)
     for x in inputs:
-        with kernels.use(backend):
+        with kernels.backend(backend):
             y, grads = step(module, x)
         reference, reference_grads = step(expected, x)
         assert y.stride() == reference.stride() or not x.is_contiguous()
@@ -62,7 +62,7 @@ def test_block(backend, genotype, training):
 def test_block_of_other_types(backend, genotype, dtype):
     eager = block(genotype, dtype=torch.float32)
     x = draw(2, 6, 5, 3, dtype=dtype)
-    with kernels.use(backend):
+    with kernels.backend(backend):
         y, grads = step(copy.deepcopy(eager), x)
     expected, expected_grads = step(eager, x)
     assert y.dtype == dtype
@@ -79,7 +79,7 @@ def test_tail(backend, relu):
     for choice in (backend, "torch"):
         module = block("sase")
         leaves = [x.clone().requires_grad_(), shortcut.clone().requires_grad_(), *module.parameters()]
-        with kernels.use(choice):
+        with kernels.backend(choice):
             y = module.tail(*leaves[:2], relu)
             found.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
             with torch.no_grad():
@@ -96,7 +96,7 @@ def test_squeezes_without_statistics_among_others(backend, own, place):
     module = block(f"{named},{WITHOUT_STATISTICS}")
     x = draw(2, 6, 5, 3, dtype=DOUBLE)
     y, grads = step(copy.deepcopy(module), x)
-    with kernels.use(backend):
+    with kernels.backend(backend):
         found, found_grads = step(module, x)
     assert_close(found, y)
     assert_same(found_grads, grads)
@@ -107,7 +107,7 @@ def test_block_gradcheck(backend, genotype):
     module = block(genotype)
     x = draw(2, 6, 2, 3, dtype=DOUBLE).requires_grad_()
     leaves = (x, *module.parameters())
-    with kernels.use(backend):
+    with kernels.backend(backend):
         assert torch.autograd.gradcheck(lambda x, *_: module(x), leaves, fast_mode=True)
 
 
@@ -115,7 +115,7 @@ def test_block_gradcheck(backend, genotype):
 def test_block_gradgradcheck(backend, genotype):
     module = block(genotype)
     leaves = (draw(2, 6, 2, 3, dtype=DOUBLE).requires_grad_(), *module.parameters())
-    with kernels.use(backend):
+    with kernels.backend(backend):
         assert torch.autograd.gradgradcheck(lambda x, *_: module(x), leaves, fast_mode=True)
 
 
@@ -123,7 +123,7 @@ def test_gradients_that_can_be_differentiated(backend):
     """Are what they are without that."""
     module, x = block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE).requires_grad_()
     leaves = [x, *module.parameters()]
-    with kernels.use(backend):
+    with kernels.backend(backend):
         loss = module(x).square().sum()
         plain = torch.autograd.grad(loss, leaves, retain_graph=True)
         for value, expected in zip(torch.autograd.grad(loss, leaves, create_graph=True), plain, strict=True):
@@ -140,7 +140,7 @@ def test_gradients_of_a_part(backend, of):
     expected = torch.autograd.grad(copy.deepcopy(module)(x).square().sum(), [x]) if of == "input" else None
     if expected is None:
         expected = torch.autograd.grad(module(x).square().sum(), leaves)
-    with kernels.use(backend):
+    with kernels.backend(backend):
         found = torch.autograd.grad(module(x).square().sum(), leaves)
     for value, reference in zip(found, expected, strict=True):
         assert_close(value, reference)
@@ -149,13 +149,13 @@ def test_gradients_of_a_part(backend, of):
 def test_backward_twice(backend):
     module, x = block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE).requires_grad_()
     leaves = [x, *module.parameters()]
-    with kernels.use(backend):
+    with kernels.backend(backend):
         loss = module(x).square().sum()
         first = torch.autograd.grad(loss, leaves, retain_graph=True)
         assert all(map(torch.equal, first, torch.autograd.grad(loss, leaves)))
 
 
-@pytest.mark.parametrize("name", ["channel_excite", "channel_gate", "fuse", "spatial_excite"])
+@pytest.mark.parametrize("name", ["channel_excite", "channel_gate", "mix", "spatial_excite"])
 def test_what_a_hook_saw_can_be_differentiated(backend, name):
     """Part of what reads the map, by itself and together with the output."""
     found = []
@@ -163,7 +163,7 @@ def test_what_a_hook_saw_can_be_differentiated(backend, name):
         module, x = block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE).requires_grad_()
         seen: list[Tensor] = []
         getattr(module, name).register_forward_hook(lambda _, args, y, seen=seen: seen.append(y))
-        with kernels.use(choice):
+        with kernels.backend(choice):
             y = module(x)
             values = [seen[0].square().sum(), y.square().sum()]
             one = torch.autograd.grad(values[0], x, retain_graph=True)
@@ -176,7 +176,7 @@ def test_autocast(backend):
     module, x = block("sase", dtype=torch.float32), draw(2, 6, 5, 3)
     with torch.autocast("cpu", torch.bfloat16):
         y, grads = step(copy.deepcopy(module), x)
-        with kernels.use(backend):
+        with kernels.backend(backend):
             found, found_grads = step(module, x)
     assert found.dtype == y.dtype
     assert_close(found, y)
@@ -188,7 +188,7 @@ def test_checkpoints(backend):
     y, grads = step(module, x)
     for reentrant in (False, True):
         leaf = x.clone().requires_grad_()
-        with kernels.use(backend):
+        with kernels.backend(backend):
             found = checkpoint(module, leaf, use_reentrant=reentrant)
             assert_close(found, y)
             found.square().sum().backward()
@@ -207,7 +207,7 @@ def test_saved_for_backward(backend):
             kept[storage.data_ptr()] = storage.nbytes()
         return value
 
-    with kernels.use(backend), torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
+    with kernels.backend(backend), torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value):
         y = module(x)
     assert y.grad_fn is not None
     assert sum(kept.values()) <= 1.1 * x.nbytes, sum(kept.values()) / x.nbytes
@@ -219,7 +219,7 @@ def test_hooked_operations_are_called(backend):
     seen = []
     for op in (module.channel_squeeze, module.spatial_squeeze_gated, module.spatial_squeeze_input):
         op.register_forward_hook(lambda op, *_: seen.append(op))
-    with kernels.use(backend):
+    with kernels.backend(backend):
         assert_close(module(draw(2, 6, 5, 3, dtype=DOUBLE)), expected)
     assert len(seen) == 3
 
@@ -229,7 +229,7 @@ def test_attentions_that_share_the_statistics(backend, name):
     torch.manual_seed(0)
     eager = randomise(create_attention(name, 8).double()).eval()
     x = draw(2, 8, 5, 3, dtype=DOUBLE)
-    with kernels.use(backend):
+    with kernels.backend(backend):
         y, grads = step(copy.deepcopy(eager), x)
     expected, expected_grads = step(eager, x)
     assert_close(y, expected)
@@ -242,7 +242,7 @@ def test_skewness_and_unbiased_deviation(backend):
     for dims in AXES:
         expected = statistics.several(x, names, dims)
         usual, other = statistics.skewness(x, dims), statistics.skewness(x, dims, eps=1.0)
-        with kernels.use(backend):
+        with kernels.backend(backend):
             for y, reference in zip(statistics.several(x, names, dims), expected, strict=True):
                 assert_close(y, reference)
             assert_close(statistics.skewness(x, dims), usual)
@@ -252,12 +252,12 @@ def test_skewness_and_unbiased_deviation(backend):
 
 
 def test_a_single_element_has_no_deviation(backend):
-    with kernels.use(backend):
+    with kernels.backend(backend):
         assert not statistics.std(draw(2, 3, 1, 1), [2, 3]).any()
 
 
 def test_what_no_implementation_takes(backend):
-    with kernels.use(backend):
-        assert not takes(torch.empty(0, 3, 2, 2))
+    with kernels.backend(backend):
+        assert not uses_kernels(torch.empty(0, 3, 2, 2))
         assert statistics.mean(torch.empty(0, 3, 2, 2), [2, 3]).shape == (0, 3, 1, 1)
         assert statistics.mean(draw(2, 3, 2, 2).to("meta"), [2, 3]).device.type == "meta"

@@ -13,7 +13,7 @@ from sase_attn import kernels, statistics
 from sase_attn.kernels import autograd, spec
 
 DOUBLE = torch.float64
-ALL = spec.STATISTICS
+ALL = spec.COMPUTED
 DEFINITIONS = {
     "mean": statistics.mean,
     "maximum": statistics.maximum,
@@ -59,7 +59,7 @@ def read(operators: ModuleType, x: Tensor, dims: list[int], names: tuple[str, ..
 
 def define(x: Tensor, dims: list[int], name: str) -> Tensor:
     """One statistic by its definition."""
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         return DEFINITIONS[name](x, dims)
 
 

@@ -68,7 +68,7 @@ def assert_same_step(
     backend: str, module: nn.ModuleDict, inputs: list[Tensor], call: Callable[..., Tensor] = tail
 ) -> dict[str, Tensor]:
     """The unit's step, if it is that of the definition in float64."""
-    with kernels.use(backend):
+    with kernels.backend(backend):
         found = step_of(call, module, inputs)
     expected = step_of(one_after_the_other, copy.deepcopy(module).double(), [x.double() for x in inputs])
     dtype = inputs[0].dtype
@@ -87,7 +87,7 @@ def assert_same_step(
 @pytest.mark.parametrize("over, weighted", [(1, True), (2, False)])
 def test_statistics_of_a_normalised_map(operators, over, weighted, walk):
     u, affine = draw(1, 5, 3, 4, dtype=DOUBLE), draw(2, 5, seed=1, dtype=DOUBLE)
-    every, sign = spec.bits(spec.STATISTICS), affine[0].sign()
+    every, sign = spec.bits(spec.COMPUTED), affine[0].sign()
     weight, which = (draw(1, 5, seed=2, dtype=DOUBLE), every) if weighted else (None, 0)
     scale, shift = affine[:, :, None, None]
     x = u * sign[:, None, None] * scale + shift
@@ -197,7 +197,7 @@ def test_normalised_tail_under_autocast(backend):
     module, inputs = unit(dtype=torch.float32), maps(2, 6, 5, 3, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         expected = step_of(one_after_the_other, module, inputs)
-        with kernels.use(backend):
+        with kernels.backend(backend):
             found = step_of(tail, module, inputs)
     for name, value in found.items():
         assert value.dtype == expected[name].dtype
@@ -206,7 +206,7 @@ def test_normalised_tail_under_autocast(backend):
 
 def test_normalised_tail_gives_the_same_bits(backend, walk):
     inputs = maps(2, 3, 4, 3, dtype=torch.float32)
-    with kernels.use(backend):
+    with kernels.backend(backend):
         first, second = (step_of(tail, unit(3, dtype=torch.float32), inputs) for _ in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
@@ -222,7 +222,7 @@ def test_gradients_of_the_normalised_tail_that_can_be_differentiated(backend):
     """Are what they are without that."""
     module, (*leaves, g) = unit(), maps(2, 6, 5, 3)
     leaves = [*(leaf.requires_grad_() for leaf in leaves), *module.parameters()]
-    with kernels.use(backend):
+    with kernels.backend(backend):
         y = tail(module, *leaves[:2])
         plain = torch.autograd.grad(y, leaves, g, retain_graph=True)
         for value, expected in zip(torch.autograd.grad(y, leaves, g, create_graph=True), plain, strict=True):
@@ -231,7 +231,7 @@ def test_gradients_of_the_normalised_tail_that_can_be_differentiated(backend):
 
 def test_what_the_normalised_tail_calls(backend, calls):
     """Three reads of the map before the norm forward; backward two that sum and one that writes its gradient."""
-    with kernels.use(backend), calls() as names:
+    with kernels.backend(backend), calls() as names:
         step_of(tail, unit(), maps(2, 6, 5, 3))
     assert names == OPERATORS
 
@@ -242,7 +242,7 @@ def test_network_fused_for_training(backend, calls):
     model = randomise(timm.create_model("sase_resnet20", layers=(1, 1, 1), num_classes=3).double()).train()
     x = draw(2, 3, 8, 8, dtype=DOUBLE)
     fused = fuse(copy.deepcopy(model), training=True)
-    with kernels.use(backend), calls() as names:
+    with kernels.backend(backend), calls() as names:
         fused(x).square().sum().backward()
     assert sorted(names) == sorted(OPERATORS * 3)
     model(x).square().sum().backward()

@@ -36,9 +36,9 @@ def test_mixed_edges(backend, dtype, calls):
     """In as many reads of the input as a block of one genotype."""
     reference, fast = mixed(dtype)
     x = channels_last(draw(2, 6, 5, 3, dtype=dtype)).requires_grad_()
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         expected = gradients(reference, x)
-    with kernels.use(backend), calls() as names:
+    with kernels.backend(backend), calls() as names:
         found = gradients(fast, x)
     assert names == ["reduce", "reduce", "gate", "sums", "weight_backward", "map_backward"]
     for value, wanted in zip(found, expected, strict=True):
@@ -49,7 +49,7 @@ def test_gradients_of_gradients_of_mixed_edges(backend):
     found = []
     for choice, module in zip(("torch", backend), mixed(), strict=True):
         x = draw(2, 6, 5, 3, dtype=DOUBLE).requires_grad_()
-        with kernels.use(choice):
+        with kernels.backend(choice):
             _, *grads = gradients(module, x, create_graph=True)
             product = sum((g * draw(*g.shape, seed=i, dtype=DOUBLE)).sum() for i, g in enumerate(grads))
             found.append([*grads, *torch.autograd.grad(product, [x, module.shared_architecture.alpha])])
@@ -61,7 +61,7 @@ def test_gradient_of_alpha_alone(backend):
     found = []
     for choice, module in zip(("torch", backend), mixed(), strict=True):
         module.requires_grad_(False).shared_architecture.alpha.requires_grad_()
-        with kernels.use(choice):
+        with kernels.backend(choice):
             y = module(draw(2, 6, 5, 3, dtype=DOUBLE))
             found += torch.autograd.grad(y.square().sum(), module.shared_architecture.alpha)
     assert_close(*found)

@@ -29,7 +29,7 @@ def test_function_transforms_take_the_definition(backend, calls):
         return grad(lambda x: call(x).square().sum())(x)
 
     direction = draw(*x.shape, seed=3, dtype=DOUBLE)
-    with kernels.use(backend), calls() as names:
+    with kernels.backend(backend), calls() as names:
         assert_close(vmap(lambda sample: call(sample[None])[0])(x), y)
         assert_close(gradient(x), grads["input"])
         value, slope = jvp(call, (x,), (direction,))
@@ -51,7 +51,7 @@ def test_tracers_take_the_definition(backend, calls):
     x = draw(2, 6, 4, 3, dtype=DOUBLE)
     y = module(x)
     torch.use_deterministic_algorithms(False)
-    with kernels.use(backend):
+    with kernels.backend(backend):
         for strict in (False, True):
             program = torch.export.export(module, (x,), strict=strict)
             assert "sase_attn" not in program.graph_module.code

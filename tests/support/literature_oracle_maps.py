@@ -95,7 +95,7 @@ def glam_local(x, p):
     first = gated(x, conv_over_channels(means, p, "local_conv")) + x
     reduced = conv(x, p, "reduce")
     maps = [reduced, *(conv(reduced, p, f"dilated{d}", dilation=d) for d in (1, 2, 3))]
-    return gated(first, conv(np.concatenate(maps, 1), p, "fuse")) + first
+    return gated(first, conv(np.concatenate(maps, 1), p, "mix")) + first
 
 
 def glam_global(x, p):

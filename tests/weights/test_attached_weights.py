@@ -93,9 +93,9 @@ def test_pretrained_with_attention_that_is_never_constant(pretrained, tmp_path):
 def test_incomplete_weights_of_replaced_attention_are_an_error():
     args = dict(base=MOBILENET, replace="se", attn="sase", num_classes=5)
     weights = timm.create_model("attached", **args).state_dict()
-    del weights["blocks.0.0.se.fuse.weight"]
+    del weights["blocks.0.0.se.mix.weight"]
     overlay = dict(state_dict=weights, num_classes=5)  # timm is lenient where numbers of classes differ
-    with pytest.raises(RuntimeError, match=r"blocks\.0\.0\.se\.fuse\.weight"):
+    with pytest.raises(RuntimeError, match=r"blocks\.0\.0\.se\.mix\.weight"):
         timm.create_model("attached", pretrained=True, pretrained_cfg_overlay=overlay, **args)
 
 

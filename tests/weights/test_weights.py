@@ -220,8 +220,8 @@ def test_weights_with_attention_of_their_own_are_left_alone():
 
 def test_incomplete_attention_is_an_error_not_a_warm_start():
     weights = trained("sase_resnet20").state_dict()
-    del weights["layer2.0.se.fuse.weight"]
-    with pytest.raises(RuntimeError, match=r"layer2\.0\.se\.fuse\.weight"):
+    del weights["layer2.0.se.mix.weight"]
+    with pytest.raises(RuntimeError, match=r"layer2\.0\.se\.mix\.weight"):
         timm.create_model("sase_resnet20", pretrained=True, pretrained_cfg_overlay=dict(state_dict=weights))
 
 

@@ -1,11 +1,11 @@
-"""Gradients of `chunked`: of a map that statistics and gates are taken of, and of the weight of statistics."""
+"""Gradients on the CPU: of a map that statistics and gates are taken of, and of the weight of statistics."""
 
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import spec
+from sase_attn.kernels import layout, spec
 from sase_attn.kernels.cpu import piece_statistics
 from sase_attn.kernels.cpu.chunks import Chunks
 from sase_attn.kernels.cpu.piece_statistics import Rows
@@ -19,17 +19,17 @@ def weight_backward(
     rows, slopes = Rows(weighted, values, saved), Rows(weighted, grads, saved)
     weight = weight.to(chunks.type)
     found = torch.empty_like(weight)
-    if piece_statistics.norm_is_plain(rows, weight):
-        pull = (slopes.of["l4"] / rows.of["l4"] ** 3).unsqueeze(1)
-        for part in chunks:
+    if piece_statistics.third_powers_are_safe(rows, weight):
+        cubic = (slopes.of["l4"] / rows.of["l4"] ** 3).unsqueeze(1)
+        for part in chunks.parts:
             piece = chunks.load(part)
             power = torch.mul(piece, piece, out=chunks.buffer("a", part))
             # Products with columns are slow in batches.
-            torch.sum(power.mul_(power).mul_(pull[part]), 2, out=found[part])
+            torch.sum(power.mul_(power).mul_(cubic[part]), 2, out=found[part])
         found.mul_(weight**3)
         if found.isfinite().all():  # else a map is too large where its weight is small
             return found
-    for part in chunks:
+    for part in chunks.parts:
         piece = chunks.load(part)
         slope = _slope_of_product(rows, slopes, chunks, part, piece, weight)
         torch.sum(slope.mul_(piece), 2, out=found[part])
@@ -39,7 +39,7 @@ def weight_backward(
 def map_backward(
     x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
     space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
-    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int, sign: Tensor | None = None,
+    values: Tensor | None, saved: Tensor | None, space: int, unweighted: int, weighted: int, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Gradient of x: g·(channel + position), and those of the statistics over positions and over channels.
@@ -48,7 +48,7 @@ def map_backward(
     """
     chunks = Chunks(x, sign, scale_shift)
     scale = None if scale_shift is None else scale_shift[0]
-    dx = torch.empty_like(x, memory_format=spec.dense_format(x))
+    dx = torch.empty_like(x, memory_format=layout.dense_format(x))
     out = chunks.dense(dx)
     gradient = None if g is None else chunks.dense(g)
     over_space: tuple[Rows, Rows] | None = None
@@ -56,8 +56,8 @@ def map_backward(
         over_space = Rows(space, space_values, space_saved), Rows(space, space_grads, space_saved)
     over_channels: ChannelSlopes | None = None
     if grads is not None and values is not None and saved is not None:
-        over_channels = ChannelSlopes(chunks, weight, grads, values, saved, plain, weighted)
-    for part in chunks:
+        over_channels = ChannelSlopes(chunks, weight, grads, values, saved, unweighted, weighted)
+    for part in chunks.parts:
         d = chunks.target(out, part)
         positions = d.shape[2]
         of_channel = None
@@ -76,7 +76,7 @@ def map_backward(
                 d.mul_(scale.unsqueeze(1))
             else:
                 torch.addcmul(of_channel.unsqueeze(2), d, scale.unsqueeze(1), out=d)
-        if over_space is not None and over_space[0].names != ["mean"]:
+        if over_space is not None and over_space[0].names != ("mean",):
             piece_statistics.add_slope(d, *over_space, chunks, part, chunks.raw(part), 2)
         if sign is not None:
             d.mul_(sign.unsqueeze(1))
@@ -88,30 +88,30 @@ class ChannelSlopes:
     """dL/dx of statistics over the channels, of x and of x·weight: a constant of the position, and the rest."""
 
     def __init__(
-        self, chunks: Chunks, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int,
+        self, chunks: Chunks, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int,
         weighted: int,
     ) -> None:  # fmt: skip
-        rows, slopes = row_sets(plain, weighted, values, saved), row_sets(plain, weighted, grads, saved)
+        rows, slopes = row_sets(unweighted, weighted, values, saved), row_sets(unweighted, weighted, grads, saved)
         self._chunks = chunks
-        self._plain = rows[0], slopes[0]
+        self._unweighted = rows[0], slopes[0]
         self._weighted = rows[1], slopes[1]
         self._weight = None if weight is None else weight.to(chunks.type)
-        self._cubes = self._weight is not None and piece_statistics.norm_is_plain(rows[1], self._weight)
+        self._cubes = self._weight is not None and piece_statistics.third_powers_are_safe(rows[1], self._weight)
 
     def constant(self, part: slice) -> Tensor | None:
         """The part that is the same for all channels; None where there is none."""
         n = self._chunks.channels
-        return piece_statistics.constant(*self._plain, part, n)
+        return piece_statistics.constant(*self._unweighted, part, n)
 
-    def plain(self, part: slice, x: Tensor) -> Tensor | None:
+    def unweighted(self, part: slice, x: Tensor) -> Tensor | None:
         """All of it but what the weighted statistics add: a piece, (b, 1, P) where it is the same for all channels."""
         constant = self.constant(part)
         row = None if constant is None else constant.unsqueeze(1)
-        if not set(self._plain[0].names) - {"mean"}:
+        if not set(self._unweighted[0].names) - {"mean"}:
             return row
         d = self._chunks.buffer("d", part)
         _start(d, None, constant)
-        piece_statistics.add_slope(d, *self._plain, self._chunks, part, x, 1)
+        piece_statistics.add_slope(d, *self._unweighted, self._chunks, part, x, 1)
         return d
 
     def of_product(self, part: slice, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
@@ -123,9 +123,9 @@ class ChannelSlopes:
             return None
         if not self._cubes:
             return _slope_of_product(*self._weighted, self._chunks, part, x, self._weight), None
-        norm, pull = (rows.at("l4", part, 1) for rows in self._weighted)
+        norm, grad = (rows.at("l4", part, 1) for rows in self._weighted)
         power = torch.mul(x, x, out=self._chunks.buffer("a", part))
-        return power.mul_(x).mul_(pull / norm**3), self._weight[part] ** 3
+        return power.mul_(x).mul_(grad / norm**3), self._weight[part] ** 3
 
     def with_care(self) -> Self:
         """The same without third powers of the map by themselves, which may be too large."""
@@ -134,13 +134,13 @@ class ChannelSlopes:
 
     def add(self, d: Tensor, part: slice, x: Tensor) -> None:
         """Add the rest to the piece `d`."""
-        piece_statistics.add_slope(d, *self._plain, self._chunks, part, x, 1)
+        piece_statistics.add_slope(d, *self._unweighted, self._chunks, part, x, 1)
         if self._weight is None:
             return
         factor = self._weight[part].unsqueeze(2)
         if self._cubes:
-            norm, pull = (rows.at("l4", part, 1) for rows in self._weighted)
-            power = torch.mul(factor.square().square(), pull / norm**3, out=self._chunks.buffer("a", part))
+            norm, grad = (rows.at("l4", part, 1) for rows in self._weighted)
+            power = torch.mul(factor.square().square(), grad / norm**3, out=self._chunks.buffer("a", part))
             d.addcmul_(power.mul_(x).mul_(x), x)
         else:
             d.addcmul_(_slope_of_product(*self._weighted, self._chunks, part, x, self._weight), factor)
@@ -172,7 +172,7 @@ def gates_at(channel: Tensor, position: Tensor, part: slice, out: Tensor) -> Ten
     return torch.add(channel[part].unsqueeze(2), position[part].unsqueeze(1), out=out)
 
 
-def row_sets(plain: int, weighted: int, values: Tensor, saved: Tensor) -> tuple[Rows, Rows]:
+def row_sets(unweighted: int, weighted: int, values: Tensor, saved: Tensor) -> tuple[Rows, Rows]:
     """Rows of the statistics of x, and of those of x·weight behind them."""
-    count, own = plain.bit_count(), spec.saved_rows(plain)
-    return Rows(plain, values[:count], saved[:own]), Rows(weighted, values[count:], saved[own:])
+    count, own = unweighted.bit_count(), spec.saved_rows(unweighted)
+    return Rows(unweighted, values[:count], saved[:own]), Rows(weighted, values[count:], saved[own:])

@@ -4,13 +4,12 @@ A piece is a few samples, (b, C, P) with P = H·W, in the layout of the map. Tem
 """
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import spec
+from sase_attn.kernels import layout, spec
 
 BYTES = 4 << 20
 """Of a piece, unless a sample is larger. Smaller pieces cost calls, larger ones leave the cache."""
@@ -27,16 +26,14 @@ class Chunks:
     def __init__(self, x: Tensor, sign: Tensor | None = None, scale_shift: Tensor | None = None) -> None:
         self.type = spec.accumulator(x.dtype)
         self._sign, self._scale_shift = sign, scale_shift
-        self._layout = spec.dense_format(x)
+        self._layout = layout.dense_format(x)
         self._x = self.dense(x)
         self.channels = x.shape[1]
         self._step = max(1, BYTES * len(x) // (x.numel() * self.type.itemsize))
-        self._buffers: dict[str, Tensor] = {}
-
-    def __iter__(self) -> Iterator[slice]:
+        self.parts = [slice(start, min(start + self._step, len(x))) for start in range(0, len(x), self._step)]
         """Slices of the batch."""
-        for start in range(0, len(self._x), self._step):
-            yield slice(start, min(start + self._step, len(self._x)))
+        self._as_stored = sign is None and scale_shift is None and x.dtype == self.type
+        self._buffers: dict[str, Tensor] = {}
 
     def dense(self, x: Tensor) -> Tensor:
         """A map in the layout of this one, as (B, C, P)."""
@@ -44,10 +41,10 @@ class Chunks:
 
     def load(self, part: slice) -> Tensor:
         """A piece of the map in the type that is computed in, in a buffer if it is not as it is in memory."""
-        return self.pair(part)[1]
+        return self._x[part] if self._as_stored else self.pair(part)[1]
 
     def pair(self, part: slice) -> tuple[Tensor, Tensor]:
-        """What `raw` and `load` give."""
+        """A piece of u·sign and of x."""
         u = self.raw(part)
         if self._scale_shift is None:
             return u, u
@@ -55,12 +52,12 @@ class Chunks:
         return u, torch.addcmul(shift, u, scale, out=self.buffer("x", part))
 
     def raw(self, part: slice) -> Tensor:
-        """The same of u·sign."""
+        """A piece of u·sign in the type that is computed in."""
         u = self.load_other(self._x, part, "u")
         return u if self._sign is None else torch.mul(u, self._sign.unsqueeze(1), out=self.buffer("u", part))
 
     def load_other(self, dense: Tensor, part: slice, name: str) -> Tensor:
-        """A piece of another `dense` map in the type that is computed in, if it is not of it in the buffer `name`."""
+        """A piece of another `dense` map in the type that is computed in; in the buffer `name` if its own differs."""
         piece = dense[part]
         return piece if piece.dtype == self.type else self.buffer(name, part).copy_(piece)
 

@@ -1,9 +1,9 @@
-"""Gradients of the gates of `chunked`, as sums over either axis, and of what goes through the ReLU behind them."""
+"""Gradients of the gates on the CPU, as sums over either axis, and of what goes through the ReLU behind them."""
 
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import spec
+from sase_attn.kernels import layout
 from sase_attn.kernels.cpu.chunks import Chunks
 
 threshold_backward = torch.ops.aten.threshold_backward.grad_input  # that of a ReLU
@@ -15,7 +15,7 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
     channel = x.new_empty((len(x), x.shape[1]), dtype=chunks.type)
     position = x.new_empty((len(x), x.shape[2] * x.shape[3]), dtype=chunks.type)
     gradient = Masked(chunks, x, y, g)
-    for part in chunks:
+    for part in chunks.parts:
         product = torch.mul(gradient.piece(part), chunks.load(part), out=chunks.buffer("b", part))
         torch.sum(product, 2, out=channel[part])
         torch.sum(product, 1, out=position[part])
@@ -29,7 +29,7 @@ class Masked:
         self._chunks, self._g = chunks, chunks.dense(g)
         self.whole = x.new_empty(0)
         if y is not None:
-            self.whole = torch.empty_like(x, memory_format=spec.dense_format(x))
+            self.whole = torch.empty_like(x, memory_format=layout.dense_format(x))
             self._out, self._y = chunks.dense(self.whole), chunks.dense(y)
 
     def piece(self, part: slice) -> Tensor:

@@ -1,4 +1,4 @@
-"""Operators of `chunked` that a batch-normalised map needs beside its own: gradients of its scale and shift."""
+"""Operators of the CPU that a batch-normalised map needs beside its own: gradients of its scale and shift."""
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ def normalised_sums(
     gradient = Masked(chunks, u, y, g)
     scale, shift = (row[None, None] for row in scale_shift)
     columns = torch.stack([torch.ones_like(position), position], 1).to(chunks.type)
-    for part in chunks:
+    for part in chunks.parts:
         piece = gradient.piece(part)
         product = torch.mul(piece, chunks.raw(part), out=chunks.buffer("b", part))
         count, over = len(piece), dposition[part].unsqueeze(1)
@@ -34,13 +34,13 @@ def normalised_sums(
         for total, values in zip(totals, (product, piece), strict=True):
             torch.bmm(columns[part], values.transpose(1, 2), out=total)
         dchannel[part] = scale_shift[0] * totals[0, :, 0] + scale_shift[1] * totals[1, :, 0]
-        for row, (plain, weighted) in enumerate(total.unbind(1) for total in totals):
-            daffine[row] += (channel[part] * plain + weighted).sum(0)
+        for row, (unweighted, weighted) in enumerate(total.unbind(1) for total in totals):
+            daffine[row] += (channel[part] * unweighted + weighted).sum(0)
     return dchannel, dposition, gradient.whole, daffine
 
 
 def channels_backward(
-    u: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int, weighted: int,
+    u: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int, weighted: int,
     sign: Tensor | None, scale_shift: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """For statistics over the channels: Σ of dL/dx·u·sign and of dL/dx, (2, C); the gradient (B, C) of the weight.
@@ -49,7 +49,7 @@ def channels_backward(
     shift makes both gradients of the sums: one pass over the map.
     """
     chunks = Chunks(u, sign, scale_shift)
-    slopes = ChannelSlopes(chunks, weight, grads, values, saved, plain, weighted)
+    slopes = ChannelSlopes(chunks, weight, grads, values, saved, unweighted, weighted)
     sums = torch.zeros((2, 2, len(u), u.shape[1]), dtype=chunks.type)
     of_x, of_v = _sum_slopes(sums, chunks, slopes)
     if not of_v.isfinite().all():  # third powers of a map that is too large where its weight is small
@@ -63,9 +63,9 @@ def channels_backward(
 def _sum_slopes(sums: Tensor, chunks: Chunks, slopes: ChannelSlopes) -> Tensor:
     """Σ over the positions of d·u·sign and of d, for the part d of dL/dx that is not through v, and for dL/dv."""
     of_x, of_v = sums
-    for part in chunks:
+    for part in chunks.parts:
         u, x = chunks.pair(part)
-        d = slopes.plain(part, x)
+        d = slopes.unweighted(part, x)
         if d is not None:
             if d.shape[1] == 1:
                 of_x[1, part] = d.sum(2)

@@ -1,4 +1,4 @@
-"""The operators of `operators.DEFINITIONS` for the CPU, in plain torch on pieces of a map that stay in its cache.
+"""The operators of `triton.operators.DEFINITIONS` for the CPU: plain torch on pieces that stay in its cache.
 
 Not registered with torch: they are called from eager code only. Row `ties` of a maximum is not set: they are counted
 in the backward pass.
@@ -7,7 +7,7 @@ in the backward pass.
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import spec
+from sase_attn.kernels import layout, spec
 from sase_attn.kernels.cpu import piece_statistics
 from sase_attn.kernels.cpu.backward import gates_at, row_sets
 from sase_attn.kernels.cpu.backward import map_backward as map_backward
@@ -20,19 +20,19 @@ from sase_attn.kernels.cpu.piece_statistics import Weight
 
 
 def reduce(
-    x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int, sign: Tensor | None = None,
+    x: Tensor, weight: Tensor | None, over: int, unweighted: int, weighted: int, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Statistics of x and of x·weight; rows of values, rows for the backward pass."""
     chunks = Chunks(x, sign, scale_shift)
     kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
-    counts = plain.bit_count() + weighted.bit_count(), spec.saved_rows(plain) + spec.saved_rows(weighted)
+    counts = unweighted.bit_count() + weighted.bit_count(), spec.saved_rows(unweighted) + spec.saved_rows(weighted)
     values, saved = (x.new_zeros((count, len(x), kept), dtype=chunks.type) for count in counts)
-    first, second = row_sets(plain, weighted, values, saved)
+    first, second = row_sets(unweighted, weighted, values, saved)
     weight = None if weight is None else weight.to(chunks.type)
     factors = None if weight is None else Weight(weight)
-    by_powers = second.names == ["l4"]
-    for part in chunks:
+    by_powers = second.names == ("l4",)
+    for part in chunks.parts:
         piece = chunks.load(part)
         piece_statistics.write(first, chunks, part, piece, over)
         if factors is not None and by_powers:
@@ -54,13 +54,13 @@ def gate(
     scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """x·(channel + position) + shortcut, through a ReLU."""
-    y = torch.empty_like(x, memory_format=spec.dense_format(x))
+    y = torch.empty_like(x, memory_format=layout.dense_format(x))
     return _gate_into(y, Chunks(x, sign, scale_shift), channel, position, shortcut, relu)
 
 
 def gate_in_place(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
     """The same in the memory of x, if that is dense: new memory costs more than what is computed in it."""
-    if not x.is_contiguous(memory_format=spec.dense_format(x)):
+    if not x.is_contiguous(memory_format=layout.dense_format(x)):
         return gate(x, channel, position, shortcut, relu)
     return _gate_into(x, Chunks(x), channel, position, shortcut, relu)
 
@@ -70,7 +70,7 @@ def _gate_into(
 ) -> Tensor:
     out = chunks.dense(y)
     other = None if shortcut is None else chunks.dense(shortcut)
-    for part in chunks:
+    for part in chunks.parts:
         factor = gates_at(channel, position, part, chunks.buffer("factor", part))
         piece = torch.mul(chunks.load(part), factor, out=chunks.target(out, part))
         if other is not None:

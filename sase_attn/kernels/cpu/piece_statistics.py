@@ -20,8 +20,8 @@ class Rows:
 
     def __init__(self, which: int, values: Tensor, saved: Tensor) -> None:
         self.names = spec.names_of(which)
-        self.of = dict(zip(self.names, values, strict=True))
-        if "std" in self.of or "third" in self.of:
+        self.of = dict(zip(self.names, values, strict=True)) if which else {}
+        if "biased_std" in self.of or "third_moment" in self.of:
             self.of |= {"centre": saved[-2], "variance": saved[-1]}
 
     def at(self, name: str, part: slice, axis: int) -> Tensor:
@@ -41,13 +41,13 @@ def write(rows: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None
         deviation = torch.sub(v, of["centre"].unsqueeze(axis), out=chunks.buffer("a", part))
         power = torch.mul(deviation, deviation, out=chunks.buffer("b", part))
         torch.mean(power, axis, out=of["variance"])
-        if "std" in of:
-            torch.sqrt(of["variance"], out=of["std"])
-        if "third" in of:
+        if "biased_std" in of:
+            torch.sqrt(of["variance"], out=of["biased_std"])
+        if "third_moment" in of:
             # What the mean is off by counts once it is many deviations.
-            lost = deviation.mean(axis)
-            torch.mean(power.mul_(deviation), axis, out=of["third"])
-            of["third"].sub_(lost * (3 * of["variance"] - 2 * lost * lost))
+            offset = deviation.mean(axis)
+            torch.mean(power.mul_(deviation), axis, out=of["third_moment"])
+            of["third_moment"].sub_(offset * (3 * of["variance"] - 2 * offset * offset))
     if "l4" in of:
         power = torch.mul(v, v, out=chunks.buffer("a", part))
         torch.sum(power.mul_(power), axis, out=of["l4"])
@@ -73,9 +73,9 @@ def finish(rows: Rows, weight: Tensor | None, chunks: Chunks, axis: int) -> None
     if "l4" not in rows.of:
         return
     total = rows.of["l4"]
-    lost = [] if _within(total, SUMS) else [part for part in chunks if not _within(total[part], SUMS)]
+    inexact = [] if _within(total, SUMS) else [part for part in chunks.parts if not _within(total[part], SUMS)]
     total.sqrt_().sqrt_()
-    for part in lost:
+    for part in inexact:
         x = chunks.load(part)
         v = x if weight is None else x * weight[part].unsqueeze(2)
         largest = v.abs().amax(axis, keepdim=True)
@@ -87,9 +87,9 @@ def finish(rows: Rows, weight: Tensor | None, chunks: Chunks, axis: int) -> None
 def constant(rows: Rows, grads: Rows, part: slice, n: int) -> Tensor | None:
     """The part of dL/dv, for v of n elements, that is the same for all of them; None where there is none."""
     found = grads.of["mean"][part] / n if "mean" in grads.of else None
-    if "third" in grads.of:
-        lost = grads.of["third"][part] * (-3 / n) * rows.of["variance"][part]
-        found = lost if found is None else found + lost
+    if "third_moment" in grads.of:
+        through_mean = grads.of["third_moment"][part] * (-3 / n) * rows.of["variance"][part]
+        found = through_mean if found is None else found + through_mean
     return found
 
 
@@ -102,31 +102,31 @@ def add_slope(d: Tensor, rows: Rows, grads: Rows, chunks: Chunks, part: slice, v
     if "centre" in rows.of:
         deviation = torch.sub(v, rows.at("centre", part, axis), out=chunks.buffer("a", part))
         slope = torch.zeros_like(rows.at("centre", part, axis))
-        if "std" in rows.of:
-            std = rows.at("std", part, axis)
-            slope = torch.where(std == 0, 0.0, grads.at("std", part, axis) / (n * std))
-        if "third" in rows.of:
-            bend = grads.at("third", part, axis) * (3 / n)
-            d.addcmul_(torch.mul(deviation, bend, out=chunks.buffer("b", part)).add_(slope), deviation)
+        if "biased_std" in rows.of:
+            std = rows.at("biased_std", part, axis)
+            slope = torch.where(std == 0, 0.0, grads.at("biased_std", part, axis) / (n * std))
+        if "third_moment" in rows.of:
+            quadratic = grads.at("third_moment", part, axis) * (3 / n)
+            d.addcmul_(torch.mul(deviation, quadratic, out=chunks.buffer("b", part)).add_(slope), deviation)
         else:
             d.addcmul_(deviation, slope)
     if "l4" in rows.of:
         d.addcmul_(*_cube(rows, grads, chunks, part, v, axis))
 
 
-def norm_is_plain(rows: Rows, weight: Tensor) -> bool:
+def third_powers_are_safe(rows: Rows, weight: Tensor) -> bool:
     """Whether third powers of a weighted L4 norm can be taken by themselves."""
-    return rows.names == ["l4"] and _within(rows.of["l4"], NORMS) and _within(weight.abs().amax(1), WEIGHTS)
+    return rows.names == ("l4",) and _within(rows.of["l4"], NORMS) and _within(weight.abs().amax(1), WEIGHTS)
 
 
 def _cube(rows: Rows, grads: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """Factors of dL/dv of an L4 norm: a cube, and the row that it is multiplied by."""
-    norm, pull = rows.at("l4", part, axis), grads.at("l4", part, axis)
+    norm, grad = rows.at("l4", part, axis), grads.at("l4", part, axis)
     cube = chunks.buffer("b", part)
     if _within(norm, NORMS):
-        return torch.mul(v, v, out=cube).mul_(v), pull / norm**3
+        return torch.mul(v, v, out=cube).mul_(v), grad / norm**3
     ratio = torch.mul(v, torch.where(norm < torch.finfo(v.dtype).tiny, 0.0, 1 / norm), out=chunks.buffer("a", part))
-    return torch.mul(ratio, ratio, out=cube).mul_(ratio), pull
+    return torch.mul(ratio, ratio, out=cube).mul_(ratio), grad
 
 
 def _within(values: Tensor, limits: tuple[float, float]) -> bool:

@@ -1,8 +1,9 @@
 """Triton: the gradient of a map from all that was read of it, in one pass; what belongs to channels, in another.
 
-Of any statistic, dL/dv of an element v is a cubic in v whose coefficients belong to its channel or its position, plus
-a share for those that are the maximum. A program holds tiles of channels and positions and walks the positions, so
-that what belongs to a channel is loaded once and the gradients of its weight, scale and shift are sums of its own.
+Of any statistic, dL/dv of an element v is a polynomial whose coefficients belong to its channel or its position: a0 +
+a1·(v − centre) + a2·(v − centre)² + a3·(v·inverse)³, and `tied` if v is the maximum, `peak`. A program holds
+tiles of channels and positions and walks the positions, so that what belongs to a channel is loaded once and the
+gradients of its weight, scale and shift are sums of its own.
 """
 
 import triton
@@ -14,15 +15,15 @@ from sase_attn.kernels.triton.reduce import CENTRAL, L4, MAXIMUM, MEAN, SMALLEST
 
 @triton.jit
 def _coefficients(values, grads, saved, at, keep, rows, n, WHICH: tl.constexpr):
-    """Of dL/dv, at the places `at`; pointers to the rows behind."""
-    constant, top, share, centre, slope, bend, inverse, pull = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    """Those of dL/dv, at the places `at`; pointers to the rows behind."""
+    a0, peak, tied, centre, a1, a2, inverse, a3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     if (MEAN & WHICH) != 0:
-        constant = tl.load(grads + at, mask=keep, other=0.0) / n
+        a0 = tl.load(grads + at, mask=keep, other=0.0) / n
         values += rows
         grads += rows
     if (MAXIMUM & WHICH) != 0:
-        top = tl.load(values + at, mask=keep, other=0.0)
-        share = tl.load(grads + at, mask=keep, other=0.0) / tl.load(saved + at, mask=keep, other=1.0)
+        peak = tl.load(values + at, mask=keep, other=0.0)
+        tied = tl.load(grads + at, mask=keep, other=0.0) / tl.load(saved + at, mask=keep, other=1.0)
         values += rows
         grads += rows
         saved += rows
@@ -32,36 +33,36 @@ def _coefficients(values, grads, saved, at, keep, rows, n, WHICH: tl.constexpr):
         saved += 2 * rows
         if (STD & WHICH) != 0:
             std = tl.load(values + at, mask=keep, other=0.0)
-            slope = tl.load(grads + at, mask=keep, other=0.0) / (n * tl.where(std == 0, 1.0, std))
-            slope = tl.where(std == 0, 0.0, slope)
+            a1 = tl.load(grads + at, mask=keep, other=0.0) / (n * tl.where(std == 0, 1.0, std))
+            a1 = tl.where(std == 0, 0.0, a1)
             values += rows
             grads += rows
         if (THIRD & WHICH) != 0:
-            bend = 3.0 * tl.load(grads + at, mask=keep, other=0.0) / n
-            constant = constant - bend * variance
+            a2 = 3.0 * tl.load(grads + at, mask=keep, other=0.0) / n
+            a0 = a0 - a2 * variance
             values += rows
             grads += rows
     if (L4 & WHICH) != 0:
         norm = tl.load(values + at, mask=keep, other=0.0)
         inverse = tl.where(norm < SMALLEST, 0.0, 1.0 / tl.maximum(norm, SMALLEST))
-        pull = tl.load(grads + at, mask=keep, other=0.0)
+        a3 = tl.load(grads + at, mask=keep, other=0.0)
         values += rows
         grads += rows
-    return constant, top, share, centre, slope, bend, inverse, pull, values, grads, saved
+    return a0, peak, tied, centre, a1, a2, inverse, a3, values, grads, saved
 
 
 @triton.jit
-def _slope(v, constant, top, share, centre, slope, bend, inverse, pull, WHICH: tl.constexpr):
+def _slope(v, a0, peak, tied, centre, a1, a2, inverse, a3, WHICH: tl.constexpr):
     """dL/dv."""
-    g = tl.zeros_like(v) + constant
+    g = tl.zeros_like(v) + a0
     if (MAXIMUM & WHICH) != 0:
-        g += tl.where(v == top, share, 0.0)
+        g += tl.where(v == peak, tied, 0.0)
     if (CENTRAL & WHICH) != 0:
         deviation = v - centre
-        g += deviation * (slope + deviation * bend)
+        g += deviation * (a1 + deviation * a2)
     if (L4 & WHICH) != 0:
         ratio = v * inverse
-        g += pull * ratio * ratio * ratio
+        g += a3 * ratio * ratio * ratio
     return g
 
 
@@ -69,7 +70,7 @@ def _slope(v, constant, top, share, centre, slope, bend, inverse, pull, WHICH: t
 def map_backward_kernel(
     x, g, sign, scale_shift, channel, position, space_grads, space_values, space_saved, weight, grads, values, saved,
     dx, C, P, stride_c, stride_p, pieces, chunk, channels, positions, GATE: tl.constexpr, SPACE: tl.constexpr,
-    PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr, ACC: tl.constexpr,
+    UNWEIGHTED: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr, ACC: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """Sum of what the gates and each set of statistics have to say of dL/dx; a program for a piece of P of a tile.
@@ -90,7 +91,7 @@ def map_backward_kernel(
         factor = tl.load(weight + at_c, mask=keep, other=0.0)
     if SPACE != 0:
         n = tl.full([], 0.0, ACC) + P
-        constant, top, share, centre, slope, bend, inverse, pull, _, _, _ = _coefficients(
+        a0, peak, tied, centre, a1, a2, inverse, a3, _, _, _ = _coefficients(
             space_values, space_grads, space_saved, at_c, keep, channels, n, SPACE
         )
     n = tl.full([], 0.0, ACC) + C
@@ -104,30 +105,28 @@ def map_backward_kernel(
         place = b * C * P + (c[:, None] * stride_c + p[None, :] * stride_p)
         at_p = (b * P + p)[None, :]
         v = tl.zeros([BLOCK_C, BLOCK_P], ACC)
-        if (SPACE | PLAIN | WEIGHTED) > MEAN:  # more than means: their gradients need the map
+        if (SPACE | UNWEIGHTED | WEIGHTED) > MEAN:  # more than means: their gradients need the map
             v = tl.load(x + place, mask=inside, other=0.0).to(ACC)
         u, v = affine(v, signs, scale, shift, inside, SIGN, AFFINE)
         d = tl.zeros([BLOCK_C, BLOCK_P], ACC)
         row, grad, kept = values, grads, saved
-        if PLAIN != 0:
-            constant_p, top_p, share_p, centre_p, slope_p, bend_p, inverse_p, pull_p, row, grad, kept = _coefficients(
-                row, grad, kept, at_p, within, positions, n, PLAIN
+        if UNWEIGHTED != 0:
+            a0_p, peak_p, tied_p, centre_p, a1_p, a2_p, inverse_p, a3_p, row, grad, kept = _coefficients(
+                row, grad, kept, at_p, within, positions, n, UNWEIGHTED
             )
-            d += _slope(v, constant_p, top_p, share_p, centre_p, slope_p, bend_p, inverse_p, pull_p, PLAIN)
+            d += _slope(v, a0_p, peak_p, tied_p, centre_p, a1_p, a2_p, inverse_p, a3_p, UNWEIGHTED)
         if WEIGHTED != 0:
-            constant_p, top_p, share_p, centre_p, slope_p, bend_p, inverse_p, pull_p, row, grad, kept = _coefficients(
+            a0_p, peak_p, tied_p, centre_p, a1_p, a2_p, inverse_p, a3_p, row, grad, kept = _coefficients(
                 row, grad, kept, at_p, within, positions, n, WEIGHTED
             )
-            d += factor * _slope(
-                v * factor, constant_p, top_p, share_p, centre_p, slope_p, bend_p, inverse_p, pull_p, WEIGHTED
-            )
+            d += factor * _slope(v * factor, a0_p, peak_p, tied_p, centre_p, a1_p, a2_p, inverse_p, a3_p, WEIGHTED)
         if GATE:
             gates = first_gate + tl.load(position + at_p, mask=within, other=0.0)
             d += tl.load(g + place, mask=inside, other=0.0).to(ACC) * gates
         if AFFINE:
             d *= scale
         if SPACE != 0:
-            d += _slope(u, constant, top, share, centre, slope, bend, inverse, pull, SPACE)
+            d += _slope(u, a0, peak, tied, centre, a1, a2, inverse, a3, SPACE)
         if SIGN:
             d *= signs
         tl.store(dx + place, d.to(dx.dtype.element_ty), mask=inside)
@@ -136,7 +135,7 @@ def map_backward_kernel(
 @triton.jit
 def channels_backward_kernel(
     x, weight, sign, scale_shift, grads, values, saved, sums, C, P, stride_c, stride_p, pieces, chunk, channels,
-    positions, PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr,
+    positions, UNWEIGHTED: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr,
     ACC: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
     """Of statistics over the channels, the gradients of the weight and, if AFFINE, of the scale and the shift.
@@ -169,16 +168,16 @@ def channels_backward_kernel(
         u, v = affine(v, signs, scale, shift, inside, SIGN, AFFINE)
         row, grad, kept = values, grads, saved
         d = tl.zeros([BLOCK_C, BLOCK_P], ACC)
-        if PLAIN != 0:
-            constant, top, share, centre, slope, bend, inverse, pull, row, grad, kept = _coefficients(
-                row, grad, kept, at_p, within, positions, n, PLAIN
+        if UNWEIGHTED != 0:
+            a0, peak, tied, centre, a1, a2, inverse, a3, row, grad, kept = _coefficients(
+                row, grad, kept, at_p, within, positions, n, UNWEIGHTED
             )
-            d += _slope(v, constant, top, share, centre, slope, bend, inverse, pull, PLAIN)
+            d += _slope(v, a0, peak, tied, centre, a1, a2, inverse, a3, UNWEIGHTED)
         if WEIGHTED != 0:
-            constant_w, top_w, share_w, centre_w, slope_w, bend_w, inverse_w, pull_w, row, grad, kept = _coefficients(
+            a0_w, peak_w, tied_w, centre_w, a1_w, a2_w, inverse_w, a3_w, row, grad, kept = _coefficients(
                 row, grad, kept, at_p, within, positions, n, WEIGHTED
             )
-            w = _slope(v * factor, constant_w, top_w, share_w, centre_w, slope_w, bend_w, inverse_w, pull_w, WEIGHTED)
+            w = _slope(v * factor, a0_w, peak_w, tied_w, centre_w, a1_w, a2_w, inverse_w, a3_w, WEIGHTED)
             of_weight += v * w  # v is 0 outside
             d += factor * w
         if AFFINE:

@@ -4,52 +4,52 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from sase_attn.kernels import spec
+from sase_attn.kernels import layout, spec
 from sase_attn.kernels.triton.backward import channels_backward_kernel, map_backward_kernel
 from sase_attn.kernels.triton.gate import gate_kernel, sums_kernel
 from sase_attn.kernels.triton.reduce import STATE, merge_kernel, reduce_kernel
 
 
 def reduce(
-    x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int, sign: Tensor | None = None,
+    x: Tensor, weight: Tensor | None, over: int, unweighted: int, weighted: int, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `operators.DEFINITIONS`."""
-    layout = spec.dense_format(x)
-    x = x.contiguous(memory_format=layout)
+    dense = layout.dense_format(x)
+    x = x.contiguous(memory_format=dense)
     channels, positions = x.shape[1], x.shape[2] * x.shape[3]
-    channel, position = spec.strides(x, layout)
+    channel, position = layout.strides(x, dense)
     if over == 1:
         k, r, stride_k, stride_r = positions, channels, position, channel
     else:
         k, r, stride_k, stride_r = channels, positions, channel, position
     if stride_k == 1:
-        block_k, block_r = spec.tile(k, r)
+        block_k, block_r = layout.tile(k, r)
     else:
-        block_r, block_k = spec.tile(r, k)
+        block_r, block_k = layout.tile(r, k)
     acc = spec.accumulator(x.dtype)
-    values, saved = empty_values(x, over, plain, weighted)
+    values, saved = empty_values(x, over, unweighted, weighted)
     programs = len(x) * -(-k // block_k)
-    pieces, chunk = spec.cut(r, block_r, programs)
+    pieces, chunk = layout.cut(r, block_r, programs)
     rows = len(x) * k
-    sets = (plain != 0) + (weighted != 0)
+    sets = (unweighted != 0) + (weighted != 0)
     state = x.new_empty((pieces, sets, STATE.value, rows) if pieces > 1 else 0, dtype=acc)
     weight = values if weight is None else _row(weight, acc)
-    shared = dict(PLAIN=plain, WEIGHTED=weighted, ACC=triton_type(acc))
+    options = dict(UNWEIGHTED=unweighted, WEIGHTED=weighted, ACC=triton_type(acc))
     reduce_kernel[(programs * pieces,)](
         x, weight, *_affine(x, sign, scale_shift), values, saved, state, k, r, stride_k, stride_r, pieces, chunk, rows,
-        **_given(sign, scale_shift), OF_CHANNELS=over == 2, CUT=pieces > 1, BLOCK_K=block_k, BLOCK_R=block_r, **shared,
+        **_given(sign, scale_shift), OF_CHANNELS=over == 2, CUT=pieces > 1, BLOCK_K=block_k, BLOCK_R=block_r, **options,
     )  # fmt: skip
     if pieces > 1:
-        block = min(128, spec.power_of_two(rows))
-        merge_kernel[(-(-rows // block),)](values, saved, state, r, pieces, chunk, rows, BLOCK=block, **shared)
+        block = min(128, layout.power_of_two(rows))
+        merge_kernel[(-(-rows // block),)](values, saved, state, r, pieces, chunk, rows, BLOCK=block, **options)
     return values, saved
 
 
-def empty_values(x: Tensor, over: int, plain: int, weighted: int) -> tuple[Tensor, Tensor]:
+def empty_values(x: Tensor, over: int, unweighted: int, weighted: int) -> tuple[Tensor, Tensor]:
     """What `reduce` gives, uninitialised."""
     kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
-    counts = (plain.bit_count() + weighted.bit_count(), spec.saved_rows(plain) + spec.saved_rows(weighted))
+    counts = (unweighted.bit_count() + weighted.bit_count(), spec.saved_rows(unweighted) + spec.saved_rows(weighted))
     acc = spec.accumulator(x.dtype)
     values, saved = (x.new_empty((count, len(x), kept), dtype=acc) for count in counts)
     return values, saved
@@ -61,33 +61,33 @@ def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, sa
 
 
 def channels_backward(
-    x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int, weighted: int,
+    x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int, weighted: int,
     sign: Tensor | None, scale_shift: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """See `operators.DEFINITIONS`."""
     weighted = 0 if weight is None else weighted
-    sums = _channel_sums(x, weight, grads, values, saved, plain, weighted, sign, scale_shift)
+    sums = _channel_sums(x, weight, grads, values, saved, unweighted, weighted, sign, scale_shift)
     dweight = sums[:, 2].sum(0) if weighted else sums.new_zeros(0 if weight is None else sums.shape[2:])
     return sums[:, :2].sum((0, 2)), dweight
 
 
 def _channel_sums(
-    x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, plain: int, weighted: int,
+    x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int, weighted: int,
     sign: Tensor | None, scale_shift: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """Gradients of scale, shift and weight where they are needed, in parts: (pieces, 1 to 3, B, C)."""
-    layout = spec.dense_format(x)
-    x = x.contiguous(memory_format=layout)
+    dense = layout.dense_format(x)
+    x = x.contiguous(memory_format=dense)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
     acc = spec.accumulator(x.dtype)
-    strides = spec.strides(x, layout)
-    block_c, block_p, pieces, chunk = spec.walk(batch, channels, positions, strides[0])
+    strides = layout.strides(x, dense)
+    block_c, block_p, pieces, chunk = layout.walk(batch, channels, positions, strides[0])
     rows = 2 * (scale_shift is not None) + (weighted != 0)
     sums = x.new_empty((pieces, rows, batch, channels), dtype=acc)
     channels_backward_kernel[(batch * -(-channels // block_c) * pieces,)](
         x, sums if weight is None else _row(weight, acc), *_affine(x, sign, scale_shift), _row(grads, acc),
         _row(values, acc), _row(saved, acc), sums, channels, positions, *strides, pieces, chunk, batch * channels,
-        batch * positions, PLAIN=plain, WEIGHTED=weighted, **_given(sign, scale_shift), ACC=triton_type(acc),
+        batch * positions, UNWEIGHTED=unweighted, WEIGHTED=weighted, **_given(sign, scale_shift), ACC=triton_type(acc),
         BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
     return sums
@@ -98,16 +98,16 @@ def gate(
     scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """See `operators.DEFINITIONS`."""
-    layout = spec.dense_format(x)
-    x = x.contiguous(memory_format=layout)
+    dense = layout.dense_format(x)
+    x = x.contiguous(memory_format=dense)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
     acc = spec.accumulator(x.dtype)
-    strides = spec.strides(x, layout)
+    strides = layout.strides(x, dense)
     y = torch.empty_like(x)
-    block_c, block_p, pieces, chunk = spec.walk(batch, channels, positions, strides[0])
+    block_c, block_p, pieces, chunk = layout.walk(batch, channels, positions, strides[0])
     gate_kernel[(batch * -(-channels // block_c) * pieces,)](
         x, *_affine(x, sign, scale_shift), _row(channel, acc), _row(position, acc),
-        y if shortcut is None else shortcut.contiguous(memory_format=layout), y, channels, positions, *strides, pieces,
+        y if shortcut is None else shortcut.contiguous(memory_format=dense), y, channels, positions, *strides, pieces,
         chunk, **_given(sign, scale_shift), SHORTCUT=shortcut is not None, RELU=relu, ACC=triton_type(acc),
         BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip
@@ -131,21 +131,21 @@ def _gate_sums(
     x: Tensor, y: Tensor | None, g: Tensor, gates: tuple[Tensor, ...], sign: Tensor | None, scale_shift: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What `sums` gives, and partial sums (n, 2, B, C) that are the gradients of scale and shift."""
-    layout = spec.dense_format(x)
-    x, g = x.contiguous(memory_format=layout), g.contiguous(memory_format=layout)
+    dense = layout.dense_format(x)
+    x, g = x.contiguous(memory_format=dense), g.contiguous(memory_format=dense)
     batch, sizes = len(x), (x.shape[1], x.shape[2] * x.shape[3])
     acc = spec.accumulator(x.dtype)
-    strides = spec.strides(x, layout)
+    strides = layout.strides(x, dense)
     kept, walked = (0, 1) if strides[0] == 1 else (1, 0)
-    block_k, block_r = spec.tile(sizes[kept], sizes[walked])
+    block_k, block_r = layout.tile(sizes[kept], sizes[walked])
     tiles = -(-sizes[kept] // block_k)
-    pieces, chunk = spec.cut(sizes[walked], block_r, batch * tiles)
+    pieces, chunk = layout.cut(sizes[walked], block_r, batch * tiles)
     partial = [x.new_empty((n, batch, sizes[axis]), dtype=acc) for n, axis in ((pieces, kept), (tiles, walked))]
     masked = x.new_empty(0) if y is None else torch.empty_like(x)
     slopes = x.new_empty((pieces if kept == 0 else tiles, 2, batch, sizes[0]) if gates else 0, dtype=acc)
     rows = [_row(gates[axis], acc) if gates else slopes for axis in (kept, walked)]
     sums_kernel[(batch * tiles * pieces,)](
-        x, x if y is None else y.contiguous(memory_format=layout), g, *_affine(x, sign, scale_shift), *rows, *partial,
+        x, x if y is None else y.contiguous(memory_format=dense), g, *_affine(x, sign, scale_shift), *rows, *partial,
         slopes, masked, sizes[kept], sizes[walked], strides[kept], strides[walked], pieces, chunk, batch * sizes[kept],
         batch * sizes[walked], RELU=y is not None, **_given(sign, scale_shift), KEEPS_CHANNELS=kept == 0,
         ACC=triton_type(acc), BLOCK_K=block_k, BLOCK_R=block_r,
@@ -157,23 +157,23 @@ def _gate_sums(
 def map_backward(
     x: Tensor, g: Tensor | None, channel: Tensor | None, position: Tensor | None, space_grads: Tensor | None,
     space_values: Tensor | None, space_saved: Tensor | None, weight: Tensor | None, grads: Tensor | None,
-    values: Tensor | None, saved: Tensor | None, space: int, plain: int, weighted: int,
+    values: Tensor | None, saved: Tensor | None, space: int, unweighted: int, weighted: int,
     sign: Tensor | None = None, scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """See `operators.DEFINITIONS`."""
-    layout = spec.dense_format(x)
-    x = x.contiguous(memory_format=layout)
+    dense = layout.dense_format(x)
+    x = x.contiguous(memory_format=dense)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
     acc = spec.accumulator(x.dtype)
-    strides = spec.strides(x, layout)
+    strides = layout.strides(x, dense)
     dx = torch.empty_like(x)
-    block_c, block_p, pieces, chunk = spec.walk(batch, channels, positions, strides[0])
+    block_c, block_p, pieces, chunk = layout.walk(batch, channels, positions, strides[0])
     given = (channel, position, space_grads, space_values, space_saved, weight, grads, values, saved)
     rows = [dx if row is None else _row(row, acc) for row in given]  # any pointer stands for what is not read
     map_backward_kernel[(batch * -(-channels // block_c) * pieces,)](
-        x, dx if g is None else g.contiguous(memory_format=layout), *_affine(x, sign, scale_shift), *rows, dx, channels,
+        x, dx if g is None else g.contiguous(memory_format=dense), *_affine(x, sign, scale_shift), *rows, dx, channels,
         positions, *strides, pieces, chunk, batch * channels, batch * positions, GATE=g is not None,
-        SPACE=0 if space_grads is None else space, PLAIN=0 if grads is None else plain,
+        SPACE=0 if space_grads is None else space, UNWEIGHTED=0 if grads is None else unweighted,
         WEIGHTED=0 if grads is None or weight is None else weighted, **_given(sign, scale_shift), ACC=triton_type(acc),
         BLOCK_C=block_c, BLOCK_P=block_p,
     )  # fmt: skip

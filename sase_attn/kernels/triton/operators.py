@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
-from sase_attn.kernels import spec
+from sase_attn.kernels import layout, spec
 from sase_attn.kernels.triton import launches
 from sase_attn.kernels.triton.gate import gate_kernel
 
@@ -20,17 +20,17 @@ from sase_attn.kernels.triton.gate import gate_kernel
 INTERPRETED = isinstance(gate_kernel, InterpretedFunction)
 
 DEFINITIONS = (
-    # Statistics `plain` (bits, see `selection`) of x (B, C, H, W), and `weighted` ones of x·weight (B, C), over the
-    # positions (over = 2) or the channels (over = 1): rows (statistics, B, C or H·W), and rows for the backward pass.
+    # Statistics `unweighted` (bits, see `spec`) of x (B, C, H, W), and `weighted` ones of x·weight (B, C), over the
+    # positions (over = 2) or channels (over = 1): rows (statistics, B, C or H·W), and rows for the backward pass.
     # Here and below, `sign` (C,) and `scale_shift` (2, C) ask for all this of x·sign·scale + shift, never stored.
-    "reduce(Tensor x, Tensor? weight, int over, int plain, int weighted, Tensor? sign=None, Tensor? scale_shift=None) "
-    "-> (Tensor values, Tensor saved)",
+    "reduce(Tensor x, Tensor? weight, int over, int unweighted, int weighted, Tensor? sign=None, "
+    "Tensor? scale_shift=None) -> (Tensor values, Tensor saved)",
     # Gradient (B, C) of the weight of statistics over the channels; gradients, values and saved rows of those only.
     "weight_backward(Tensor x, Tensor weight, Tensor grads, Tensor values, Tensor saved, int weighted) -> Tensor",
     # Of statistics over the channels of x·sign·scale + shift, the gradients of scale and shift (2, C) and of the weight
     # (B, C), which has no elements without a weight; in the rows of one `reduce`.
-    "channels_backward(Tensor x, Tensor? weight, Tensor grads, Tensor values, Tensor saved, int plain, int weighted, "
-    "Tensor? sign, Tensor scale_shift) -> (Tensor daffine, Tensor dweight)",
+    "channels_backward(Tensor x, Tensor? weight, Tensor grads, Tensor values, Tensor saved, int unweighted, "
+    "int weighted, Tensor? sign, Tensor scale_shift) -> (Tensor daffine, Tensor dweight)",
     # x·(channel + position) + shortcut, through a ReLU if `relu`, for gates (B, C) and (B, H·W).
     "gate(Tensor x, Tensor channel, Tensor position, Tensor? shortcut, bool relu, Tensor? sign=None, "
     "Tensor? scale_shift=None) -> Tensor",
@@ -40,19 +40,19 @@ DEFINITIONS = (
     # The same of x·sign·scale + shift; and the gradients of scale and shift (2, C), for the gates.
     "normalised_sums(Tensor x, Tensor? y, Tensor g, Tensor channel, Tensor position, Tensor? sign, Tensor scale_shift) "
     "-> (Tensor dchannel, Tensor dposition, Tensor masked, Tensor daffine)",
-    # Gradient of x: of the gates, g·(channel + position); of statistics `space` over the positions; of `plain` and
+    # Gradient of x: of the gates, g·(channel + position); of statistics `space` over the positions; of `unweighted` and
     # `weighted` ones over the channels, in the rows of one `reduce`. Each if it is given. Where x·sign·scale + shift is
     # the map, still that of x; the statistics over the positions are then those of x·sign.
     "map_backward(Tensor x, Tensor? g, Tensor? channel, Tensor? position, Tensor? space_grads, Tensor? space_values, "
-    "Tensor? space_saved, Tensor? weight, Tensor? grads, Tensor? values, Tensor? saved, int space, int plain, "
+    "Tensor? space_saved, Tensor? weight, Tensor? grads, Tensor? values, Tensor? saved, int space, int unweighted, "
     "int weighted, Tensor? sign=None, Tensor? scale_shift=None) -> Tensor",
 )
 
 
 def _fake_reduce(
-    x: Tensor, weight: Tensor | None, over: int, plain: int, weighted: int, *affine: Tensor | None
+    x: Tensor, weight: Tensor | None, over: int, unweighted: int, weighted: int, *affine: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    return launches.empty_values(x, over, plain, weighted)
+    return launches.empty_values(x, over, unweighted, weighted)
 
 
 def _fake_weight_backward(
@@ -86,7 +86,7 @@ def _fake_map_backward(x: Tensor, *rest: Any) -> Tensor:
 
 
 def _like(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=spec.dense_format(x))
+    return torch.empty_like(x, memory_format=layout.dense_format(x))
 
 
 def _on_its_device(launch: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ import triton.language as tl
 from sase_attn.kernels import spec
 from sase_attn.kernels.triton.affine import affine, affine_rows
 
-MEAN, MAXIMUM, STD, THIRD, L4 = (tl.constexpr(1 << i) for i in range(len(spec.STATISTICS)))
+MEAN, MAXIMUM, STD, THIRD, L4 = (tl.constexpr(1 << i) for i in range(len(spec.COMPUTED)))
 CENTRAL = tl.constexpr(STD.value | THIRD.value)
 SMALLEST = tl.constexpr(2.0**-126)  # normal number: the least that powers of four are scaled by
 STATE = tl.constexpr(8)  # numbers that describe a piece of the reduced axis
@@ -20,7 +20,7 @@ STATE = tl.constexpr(8)  # numbers that describe a piece of the reduced axis
 
 @triton.jit
 def _absorb(
-    v, inside, before, count, total, top, ties, shift, centre, second, third, scale, fourth, WHICH: tl.constexpr
+    v, inside, before, count, total, peak, ties, shift, centre, second, third, scale, fourth, WHICH: tl.constexpr
 ):
     """The state of `before` elements, joined by the tile `v` of `count` more, which is 0 outside."""
     if (CENTRAL & WHICH) != 0:
@@ -42,8 +42,8 @@ def _absorb(
         total += v
     if (MAXIMUM & WHICH) != 0:
         known = tl.where(inside, v, float("-inf"))
-        ties = tl.where(known > top, 1, ties + ((known == top) & inside).to(tl.int32))
-        top = tl.maximum(top, known, propagate_nan=tl.PropagateNan.ALL)
+        ties = tl.where(known > peak, 1, ties + ((known == peak) & inside).to(tl.int32))
+        peak = tl.maximum(peak, known, propagate_nan=tl.PropagateNan.ALL)
     if (L4 & WHICH) != 0:
         larger = tl.maximum(scale, tl.max(tl.abs(v), 1))
         shrink = scale / larger
@@ -51,27 +51,27 @@ def _absorb(
         square = square * square
         fourth = fourth * (shrink * shrink * shrink * shrink)[:, None] + square * square
         scale = larger
-    return total, top, ties, shift, centre, second, third, scale, fourth
+    return total, peak, ties, shift, centre, second, third, scale, fourth
 
 
 @triton.jit
-def _collapse(total, top, ties, fourth, WHICH: tl.constexpr):
+def _collapse(total, peak, ties, fourth, WHICH: tl.constexpr):
     """What the lanes of a program hold, as one number an element that is kept."""
-    total_k, top_k, ties_k, fourth_k = 0.0, 0.0, 0, 0.0
+    total_k, peak_k, ties_k, fourth_k = 0.0, 0.0, 0, 0.0
     if (MEAN & WHICH) != 0:
         total_k = tl.sum(total, 1)
     if (MAXIMUM & WHICH) != 0:
-        unknown = tl.max((top != top).to(tl.int32), 1)
-        top_k = tl.max(tl.where(top != top, float("-inf"), top), 1)
-        ties_k = tl.sum(tl.where(top == top_k[:, None], ties, 0), 1)
-        top_k = tl.where(unknown > 0, float("nan"), top_k)
+        unknown = tl.max((peak != peak).to(tl.int32), 1)
+        peak_k = tl.max(tl.where(peak != peak, float("-inf"), peak), 1)
+        ties_k = tl.sum(tl.where(peak == peak_k[:, None], ties, 0), 1)
+        peak_k = tl.where(unknown > 0, float("nan"), peak_k)
     if (L4 & WHICH) != 0:
         fourth_k = tl.sum(fourth, 1)
-    return total_k, top_k, ties_k, fourth_k
+    return total_k, peak_k, ties_k, fourth_k
 
 
 @triton.jit
-def _finish(values, saved, at, keep, rows, n, total, top, ties, shift, centre, second, third, scale, fourth,
+def _finish(values, saved, at, keep, rows, n, total, peak, ties, shift, centre, second, third, scale, fourth,
             WHICH: tl.constexpr):  # fmt: skip
     """Store the statistics and what the backward pass needs; pointers to the rows behind."""
     if (MEAN & WHICH) != 0:
@@ -81,7 +81,7 @@ def _finish(values, saved, at, keep, rows, n, total, top, ties, shift, centre, s
             tl.store(values + at, total / n, mask=keep)
         values += rows
     if (MAXIMUM & WHICH) != 0:
-        tl.store(values + at, top, mask=keep)
+        tl.store(values + at, peak, mask=keep)
         tl.store(saved + at, ties, mask=keep)
         values += rows
         saved += rows
@@ -104,14 +104,14 @@ def _finish(values, saved, at, keep, rows, n, total, top, ties, shift, centre, s
 
 
 @triton.jit
-def _write(state, at, keep, rows, total, top, ties, shift, centre, second, third, scale, fourth, WHICH: tl.constexpr):
+def _write(state, at, keep, rows, total, peak, ties, shift, centre, second, third, scale, fourth, WHICH: tl.constexpr):
     """Store the state of one piece; the pointer to the piece behind."""
     if (CENTRAL & WHICH) != 0:
         tl.store(state + at, centre, mask=keep)
     elif (MEAN & WHICH) != 0:
         tl.store(state + at, total, mask=keep)
     if (MAXIMUM & WHICH) != 0:
-        tl.store(state + rows + at, top, mask=keep)
+        tl.store(state + rows + at, peak, mask=keep)
         tl.store(state + 2 * rows + at, ties, mask=keep)
     if (CENTRAL & WHICH) != 0:
         tl.store(state + 3 * rows + at, second, mask=keep)
@@ -126,8 +126,8 @@ def _write(state, at, keep, rows, total, top, ties, shift, centre, second, third
 @triton.jit
 def reduce_kernel(
     x, weight, sign, scale_shift, values, saved, state, K, R, stride_k, stride_r, pieces, chunk, rows,
-    PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr, OF_CHANNELS: tl.constexpr,
-    CUT: tl.constexpr, ACC: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr,
+    UNWEIGHTED: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr,
+    OF_CHANNELS: tl.constexpr, CUT: tl.constexpr, ACC: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
     """Statistics of K rows over R; a program for a piece of a tile of rows. If CUT, `merge_kernel` completes them.
 
@@ -145,7 +145,7 @@ def reduce_kernel(
     end = tl.minimum(start + chunk, R)
 
     total = tl.zeros([BLOCK_K, BLOCK_R], ACC)
-    top = tl.full([BLOCK_K, BLOCK_R], float("-inf"), ACC)
+    peak = tl.full([BLOCK_K, BLOCK_R], float("-inf"), ACC)
     ties = tl.zeros([BLOCK_K, BLOCK_R], tl.int32)
     fourth = tl.zeros([BLOCK_K, BLOCK_R], ACC)
     shift = tl.zeros([BLOCK_K], ACC)
@@ -154,7 +154,7 @@ def reduce_kernel(
     third = tl.zeros([BLOCK_K], ACC)
     scale = tl.full([BLOCK_K], SMALLEST, ACC)
     # The same of the weighted map.
-    w_total, w_top, w_ties, w_fourth = total, top, ties, fourth
+    w_total, w_peak, w_ties, w_fourth = total, peak, ties, fourth
     w_shift, w_centre, w_second, w_third, w_scale = shift, centre, second, third, scale
     if OF_CHANNELS:
         sign_c, scale_c, shift_c = affine_rows(sign, scale_shift, k[:, None], keep[:, None], K, SIGN, AFFINE)
@@ -167,32 +167,45 @@ def reduce_kernel(
         v = affine(v, sign_c, scale_c, shift_c, inside, SIGN, AFFINE)[1]
         before = (first - start).to(ACC)
         count = tl.minimum(end - first, BLOCK_R).to(ACC)
-        if PLAIN != 0:
-            total, top, ties, shift, centre, second, third, scale, fourth = _absorb(
-                v, inside, before, count, total, top, ties, shift, centre, second, third, scale, fourth, PLAIN
+        if UNWEIGHTED != 0:
+            total, peak, ties, shift, centre, second, third, scale, fourth = _absorb(
+                v, inside, before, count, total, peak, ties, shift, centre, second, third, scale, fourth, UNWEIGHTED
             )
         if WEIGHTED != 0:
             factor = tl.load(weight + b * R + r, mask=r < end, other=0.0)
-            w_total, w_top, w_ties, w_shift, w_centre, w_second, w_third, w_scale, w_fourth = _absorb(
+            w_total, w_peak, w_ties, w_shift, w_centre, w_second, w_third, w_scale, w_fourth = _absorb(
                 v * factor[None, :], inside, before, count,
-                w_total, w_top, w_ties, w_shift, w_centre, w_second, w_third, w_scale, w_fourth, WEIGHTED,
+                w_total, w_peak, w_ties, w_shift, w_centre, w_second, w_third, w_scale, w_fourth, WEIGHTED,
             )  # fmt: skip
 
     at = b * K + k
-    total_k, top_k, ties_k, fourth_k = _collapse(total, top, ties, fourth, PLAIN)
-    w_total_k, w_top_k, w_ties_k, w_fourth_k = _collapse(w_total, w_top, w_ties, w_fourth, WEIGHTED)
+    total_k, peak_k, ties_k, fourth_k = _collapse(total, peak, ties, fourth, UNWEIGHTED)
+    w_total_k, w_peak_k, w_ties_k, w_fourth_k = _collapse(w_total, w_peak, w_ties, w_fourth, WEIGHTED)
     if CUT:
-        state += piece.to(tl.int64) * rows * (STATE * ((PLAIN != 0) + (WEIGHTED != 0)))
-        if PLAIN != 0:
+        state += piece.to(tl.int64) * rows * (STATE * ((UNWEIGHTED != 0) + (WEIGHTED != 0)))
+        if UNWEIGHTED != 0:
             state = _write(
-                state, at, keep, rows, total_k, top_k, ties_k, shift, centre, second, third, scale, fourth_k, PLAIN
+                state,
+                at,
+                keep,
+                rows,
+                total_k,
+                peak_k,
+                ties_k,
+                shift,
+                centre,
+                second,
+                third,
+                scale,
+                fourth_k,
+                UNWEIGHTED,
             )
         if WEIGHTED != 0:
-            _write(state, at, keep, rows, w_total_k, w_top_k, w_ties_k, w_shift, w_centre, w_second, w_third, w_scale,
+            _write(state, at, keep, rows, w_total_k, w_peak_k, w_ties_k, w_shift, w_centre, w_second, w_third, w_scale,
                    w_fourth_k, WEIGHTED)  # fmt: skip
     else:
         n = tl.full([], 0.0, ACC) + R
-        if PLAIN != 0:
+        if UNWEIGHTED != 0:
             values, saved = _finish(
                 values,
                 saved,
@@ -201,7 +214,7 @@ def reduce_kernel(
                 rows,
                 n,
                 total_k,
-                top_k,
+                peak_k,
                 ties_k,
                 shift,
                 centre,
@@ -209,10 +222,10 @@ def reduce_kernel(
                 third,
                 scale,
                 fourth_k,
-                PLAIN,
+                UNWEIGHTED,
             )
         if WEIGHTED != 0:
-            _finish(values, saved, at, keep, rows, n, w_total_k, w_top_k, w_ties_k, w_shift, w_centre, w_second,
+            _finish(values, saved, at, keep, rows, n, w_total_k, w_peak_k, w_ties_k, w_shift, w_centre, w_second,
                     w_third, w_scale, w_fourth_k, WEIGHTED)  # fmt: skip
 
 
@@ -221,7 +234,7 @@ def _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WHICH: 
            BLOCK: tl.constexpr):  # fmt: skip
     """Join the pieces of one set of statistics in order and store them; pointers to the rows behind."""
     total = tl.zeros([BLOCK], ACC)
-    top = tl.full([BLOCK], float("-inf"), ACC)
+    peak = tl.full([BLOCK], float("-inf"), ACC)
     ties = tl.zeros([BLOCK], tl.int32)
     shift = tl.zeros([BLOCK], ACC)
     centre = tl.zeros([BLOCK], ACC)
@@ -249,8 +262,8 @@ def _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WHICH: 
         if (MAXIMUM & WHICH) != 0:
             found = tl.load(state + rows + at, mask=keep, other=0.0)
             sharing = tl.load(state + 2 * rows + at, mask=keep, other=0.0).to(tl.int32)
-            ties = tl.where(found > top, sharing, tl.where(found == top, ties + sharing, ties))
-            top = tl.maximum(top, found, propagate_nan=tl.PropagateNan.ALL)
+            ties = tl.where(found > peak, sharing, tl.where(found == peak, ties + sharing, ties))
+            peak = tl.maximum(peak, found, propagate_nan=tl.PropagateNan.ALL)
         if (L4 & WHICH) != 0:
             own = tl.load(state + 5 * rows + at, mask=keep, other=1.0)
             larger = tl.maximum(scale, own)
@@ -262,22 +275,22 @@ def _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WHICH: 
         state += step
     n = tl.full([], 0.0, ACC) + R
     return _finish(
-        values, saved, at, keep, rows, n, total, top, ties, shift, centre, second, third, scale, fourth, WHICH
+        values, saved, at, keep, rows, n, total, peak, ties, shift, centre, second, third, scale, fourth, WHICH
     )
 
 
 @triton.jit
 def merge_kernel(
     values, saved, state, R, pieces, chunk, rows,
-    PLAIN: tl.constexpr, WEIGHTED: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
+    UNWEIGHTED: tl.constexpr, WEIGHTED: tl.constexpr, ACC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Merge the states of the pieces of each row, in their order, and complete the statistics."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     rows = tl.full([], 0, tl.int64) + rows
     keep = at < rows
-    step = rows * (STATE * ((PLAIN != 0) + (WEIGHTED != 0)))
-    if PLAIN != 0:
-        values, saved = _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, PLAIN, ACC, BLOCK)
+    step = rows * (STATE * ((UNWEIGHTED != 0) + (WEIGHTED != 0)))
+    if UNWEIGHTED != 0:
+        values, saved = _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, UNWEIGHTED, ACC, BLOCK)
         state += rows * STATE
     if WEIGHTED != 0:
         _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WEIGHTED, ACC, BLOCK)

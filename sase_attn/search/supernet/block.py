@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES, Genotype
-from sase_attn.kernels import backend
+from sase_attn.kernels import dispatch
 from sase_attn.ops import create_op, functional
 from sase_attn.ops.layers import BatchNorm2d, Mixer
 from sase_attn.search.supernet.architecture import Architecture, columns_of
 from sase_attn.search.supernet.excitations import excite
-from sase_attn.search.supernet.squeezes import Edge, Squeezes
+from sase_attn.search.supernet.squeezes import Edge, MixedSqueezes
 
 
 class Space(Protocol):
@@ -83,7 +83,7 @@ class SearchBlock(nn.Module):
         for edge in EDGES:
             ops = [create_op(EDGES[edge], name, channels, **self._op_args, **place) for name in space.ops[edge]]
             self.add_module(edge, MixedOp(ops))
-        self.fuse = Mixer(**place)
+        self.mix = Mixer(**place)
         self.norm = BatchNorm2d(1, **place).requires_grad_(False)  # without affine weights, as the release searches
         if architecture is None:
             self.architecture = architecture = Architecture(space.ops, **place)
@@ -96,7 +96,7 @@ class SearchBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
-        compiled = torch.compiler.is_compiling() or backend.transformed()
+        compiled = torch.compiler.is_compiling() or dispatch.under_transform()
         if self.reference or self.shared_architecture.chosen is not None or compiled:
             return self.reference_forward(x)
         weights = dict(zip(EDGES, self.shared_architecture.weights(), strict=True))
@@ -104,9 +104,11 @@ class SearchBlock(nn.Module):
         def edge(name: str) -> Edge:
             return list(self.edges[name]), weights[name]
 
-        squeezes = Squeezes(x, edge("channel_squeeze"), edge("spatial_squeeze_gated"), edge("spatial_squeeze_input"))
+        squeezes = MixedSqueezes(
+            x, edge("channel_squeeze"), edge("spatial_squeeze_gated"), edge("spatial_squeeze_input")
+        )
         mask, gate = excite([edge("channel_excite"), edge("channel_gate")], squeezes.channel())
-        place = torch.relu(self.norm(self.fuse(*squeezes.spatial(gate))))
+        place = torch.relu(self.norm(self.mix(*squeezes.spatial(gate))))
         (spatial,) = excite([edge("spatial_excite")], place)
         return squeezes.gated(0.5 * mask + float(self.residual), 0.5 * spatial)
 
@@ -121,7 +123,7 @@ class SearchBlock(nn.Module):
 
         squeezed = edge("channel_squeeze", x)
         gated = x * edge("channel_gate", squeezed)
-        fused = self.fuse(edge("spatial_squeeze_gated", gated), edge("spatial_squeeze_input", x))
+        fused = self.mix(edge("spatial_squeeze_gated", gated), edge("spatial_squeeze_input", x))
         spatial = edge("spatial_excite", torch.relu(self.norm(fused)))
         gate = (0.5 * edge("channel_excite", squeezed) + float(self.residual)) + 0.5 * spatial
         return (x * gate).to(x.dtype)
@@ -139,9 +141,9 @@ class SearchBlock(nn.Module):
             ValueError: the genotype is not in the space.
         """
         columns = columns_of(genotype, self.shared_architecture.columns, self.residual)
-        weight = self.fuse.weight
+        weight = self.mix.weight
         block = SASEBlock(self.channels, genotype, **self._op_args, device=weight.device, dtype=weight.dtype)
-        state = {key: value for key, value in self.state_dict().items() if key.startswith(("fuse.", "norm."))}
+        state = {key: value for key, value in self.state_dict().items() if key.startswith(("mix.", "norm."))}
         for edge, column in zip(EDGES, columns, strict=True):
             chosen = self.get_submodule(f"{edge}.{column}")
             state |= {f"{edge}.{key}": value for key, value in chosen.state_dict().items()}

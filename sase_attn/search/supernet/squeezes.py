@@ -5,16 +5,15 @@ is made only for operations that are not known here, yours among them. Second-or
 for both maps; L2 norms of standardised channels follow from sums over these.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sase_attn import statistics
+from sase_attn.kernels import reader
+from sase_attn.kernels.reader import CHANNELS, POSITIONS, MapReader, Product
 from sase_attn.ops import channel_squeeze, functional, spatial_squeeze
-from sase_attn.ops.together import CHANNELS, SPACE, follows, names
 from sase_attn.search.supernet.excitations import mixture
 from sase_attn.search.supernet.standardised_sums import standardised_sums
 
@@ -25,28 +24,25 @@ EPS = 1e-5  # of the operations' standardisation
 POOLING = spatial_squeeze.SpatialGSoP, spatial_squeeze.SpatialGSoPSample
 
 
-class Squeezes:
+class MixedSqueezes:
     """The mixtures of the channel squeezes of a map, of spatial ones of the gated map, and of spatial ones of the map.
 
     Raises:
-        RuntimeError: `kernels.use("triton")` was called, and they cannot take the map.
+        RuntimeError: the backend "triton" was chosen, and its kernels cannot take the map.
     """
 
     def __init__(self, x: Tensor, channel: Edge, of_gated: Edge, of_input: Edge) -> None:
         self._x = x
         self._channel, self._of_gated, self._of_input = channel, of_gated, of_input
-        space, plain, weighted = (
-            [name for op in ops for name in names(op, dims)]
-            for ops, dims in ((channel[0], SPACE), (of_input[0], CHANNELS), (of_gated[0], CHANNELS))
+        positions, channels, weighted = (
+            [name for op in ops for name in reader.asked_of(op, dims)]
+            for ops, dims in ((channel[0], POSITIONS), (of_input[0], CHANNELS), (of_gated[0], CHANNELS))
         )
         if any(type(op) is channel_squeeze.ChannelL2Norm for op in channel[0]):
-            space.append("biased_std")
-        if self._spatial_ops(spatial_squeeze.SpatialL2Norm):
-            space += ["mean", "biased_std"]
-        space, self._plain, self._weighted = (list(dict.fromkeys(asked)) for asked in (space, plain, weighted))
-        read = statistics.Reads if statistics.fused(x, CHANNELS) else _Definition
-        self._reads = read(x, space, self._plain, self._weighted)
-        self._space = dict(zip(space, self._reads.space, strict=True))
+            positions.append("biased_std")
+        if self._has_spatial(spatial_squeeze.SpatialL2Norm):
+            positions += ["mean", "biased_std"]
+        self._map = MapReader(x, positions, channels, weighted)
 
     def channel(self) -> Tensor:
         """(B, C, 1, 1)."""
@@ -54,37 +50,30 @@ class Squeezes:
         return mixture([self._channel_squeeze(op) for op in ops], weights)
 
     def _channel_squeeze(self, op: nn.Module) -> Tensor:
-        if follows(op, SPACE):
-            return op.combine([self._space[name] for name in op.names])
         if type(op) is channel_squeeze.ChannelL2Norm:
-            return _channel_l2norm(op, self._space["biased_std"].square(), self._x.shape[2] * self._x.shape[3])
-        found: Tensor = op(self._x)
-        return found
+            (deviation,) = self._map.statistics(["biased_std"], POSITIONS)
+            return _channel_l2norm(op, deviation.square(), self._x.shape[2] * self._x.shape[3])
+        return _by_itself(op, self._map)
 
     def spatial(self, gate: Tensor) -> tuple[Tensor, Tensor]:
         """Those of x·gate and of x, (B, 1, H, W), for a gate (B, C, 1, 1)."""
-        x = self._x
-        plain: list[Tensor] = []
-        weighted: list[Tensor] = []
-        if self._plain or self._weighted:
-            plain, weighted = self._reads.over_channels(gate if self._weighted else None)
-        sums = self._sums(gate) if self._spatial_ops(spatial_squeeze.SpatialL2Norm) else [None, None]
+        product = self._map * gate
+        sums = self._sums(gate) if self._has_spatial(spatial_squeeze.SpatialL2Norm) else [None, None]
         averages: list[Tensor | None] = [None, None]
-        if self._spatial_ops(*POOLING):
-            averaged = spatial_squeeze.averaged(x)
+        if self._has_spatial(*POOLING):
+            averaged = spatial_squeeze.averaged(self._x)
             averages = [averaged * gate, averaged]
-        values = dict(zip(self._weighted, weighted, strict=True)), dict(zip(self._plain, plain, strict=True))
-        of_gated = _Map(values[0], sums[0], averages[0], x.shape[2:], cache(lambda: x * gate))
-        of_input = _Map(values[1], sums[1], averages[1], x.shape[2:], lambda: x)
+        size = self._x.shape[2:]
+        of_gated, of_input = _Map(product, sums[0], averages[0], size), _Map(self._map, sums[1], averages[1], size)
         edges = (self._of_gated, of_gated), (self._of_input, of_input)
         first, second = (mixture([_spatial_squeeze(op, of) for op in ops], weights) for (ops, weights), of in edges)
         return first, second
 
     def gated(self, channel: Tensor, position: Tensor) -> Tensor:
         """x·(channel + position)."""
-        return self._reads.gate(channel, position)
+        return self._map.gate(channel, position)
 
-    def _spatial_ops(self, *types: type[nn.Module]) -> bool:
+    def _has_spatial(self, *types: type[nn.Module]) -> bool:
         """Whether there are spatial squeezes of these types."""
         return any(type(op) in types for op in (*self._of_gated[0], *self._of_input[0]))
 
@@ -93,48 +82,36 @@ class Squeezes:
 
         Those of x·gate are those of x times gate·√((σ² + eps)/(gate²·σ² + eps)).
         """
-        variance = self._space["biased_std"].square()
+        mean, deviation = self._map.statistics(["mean", "biased_std"], POSITIONS)
+        variance = deviation.square()
         scale = (variance + EPS).rsqrt()
         relative = gate * (variance + EPS).sqrt() * (gate.square() * variance + EPS).rsqrt()
         weights = torch.stack([relative.flatten(1), torch.ones_like(scale).flatten(1)], 1)
-        first, second = standardised_sums(self._x, self._space["mean"], scale, weights)
+        first, second = standardised_sums(self._x, mean, scale, weights)
         return list(zip(first.split(1, 1), second.split(1, 1), strict=True))
 
 
 class _Map(NamedTuple):
-    """What spatial squeezes follow from, and the map, if one does not."""
+    """What spatial squeezes follow from: a map by its reader, sums of its standardised channels, and it averaged."""
 
-    values: dict[str, Tensor]
+    reader: MapReader | Product
     sums: tuple[Tensor, Tensor] | None
     averaged: Tensor | None
     size: torch.Size
-    whole: Callable[[], Tensor]
 
 
-class _Definition:
-    """As `statistics.Reads`, by the definition."""
-
-    def __init__(self, x: Tensor, space: list[str], channels: list[str], weighted: list[str]) -> None:
-        self._x, self._channels, self._weighted = x, channels, weighted
-        self.space = statistics.several(x, space, SPACE)
-
-    def over_channels(self, weight: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
-        weighted = [] if weight is None else statistics.several(self._x * weight, self._weighted, CHANNELS)
-        return statistics.several(self._x, self._channels, CHANNELS), weighted
-
-    def gate(self, channel: Tensor, position: Tensor) -> Tensor:
-        return functional.gated(self._x, channel, position)
+def _by_itself(op: nn.Module, x: MapReader | Product) -> Tensor:
+    """A squeeze that takes a reader, or else the whole map."""
+    found: Tensor = op(x if reader.accepts(op) else x.tensor())
+    return found
 
 
 def _spatial_squeeze(op: nn.Module, of: _Map) -> Tensor:
-    if follows(op, CHANNELS):
-        return op.combine([of.values[name] for name in op.names])
     if type(op) is spatial_squeeze.SpatialL2Norm and of.sums is not None:
         return _spatial_l2norm(op, *of.sums)
     if isinstance(op, POOLING) and type(op) in POOLING and of.averaged is not None:
         return op.pool(of.averaged, *of.size)
-    found: Tensor = op(of.whole())
-    return found
+    return _by_itself(op, of.reader)
 
 
 def _channel_l2norm(op: channel_squeeze.ChannelL2Norm, variance: Tensor, elements: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sase_attn import statistics
-from sase_attn.kernels import autograd, backend, spec
+from sase_attn.kernels import autograd, dispatch, layout
 from sase_attn.kernels.cpu.chunks import Chunks
 
 
@@ -22,7 +22,7 @@ def standardised_sums(x: Tensor, mean: Tensor, scale: Tensor, weights: Tensor) -
     Returns:
         Two of (B, K, H, W), float64 for a float64 map, float32 for other ones.
     """
-    by_pieces = statistics.fused(x, [1]) and backend.operators(x) is backend.chunked()
+    by_pieces = dispatch.uses_kernels(x) and dispatch.operators_for(x) is dispatch.cpu_operators()
     sums = _Sums.apply if by_pieces else _definition
     first, second = sums(x, mean.flatten(1), scale.flatten(1), weights)
     return first.unflatten(2, x.shape[2:]), second.unflatten(2, x.shape[2:])
@@ -41,7 +41,7 @@ class _Sums(torch.autograd.Function):
         squares = weights.square()
         shape = len(x), weights.shape[1], x.shape[2] * x.shape[3]
         first, second = (x.new_empty(shape, dtype=chunks.type) for _ in range(2))
-        for part in chunks:
+        for part in chunks.parts:
             u = _standardised(chunks, part, mean, scale)
             torch.bmm(weights[part], u, out=first[part])
             torch.bmm(squares[part], u.square_(), out=second[part])
@@ -57,11 +57,11 @@ class _Sums(torch.autograd.Function):
         chunks = Chunks(x)
         mean, scale, weights = (row.to(chunks.type) for row in rows)
         slopes = 2 * weights.square()
-        dx = torch.empty_like(x, memory_format=spec.dense_format(x))
+        dx = torch.empty_like(x, memory_format=layout.dense_format(x))
         out = chunks.dense(dx)
         of_weights, of_squares = (torch.empty_like(weights) for _ in range(2))
         total = torch.empty_like(mean)
-        for part in chunks:
+        for part in chunks.parts:
             u = _standardised(chunks, part, mean, scale)
             g_first, g_second = (g[part] for g in grads)
             # dL/du = Σ_w w·g₁ + 2·w²·g₂·u; products of matrices with so few columns would be slower.

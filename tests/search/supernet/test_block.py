@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from sase_attn import kernels, list_ops, statistics
 from sase_attn.genotype import EDGES
-from sase_attn.kernels import backend
+from sase_attn.kernels import dispatch
 from sase_attn.kernels.cpu import chunks
 from sase_attn.ops import OP_SETS, Op, channel_squeeze, reductions, spatial_squeeze
 from sase_attn.search import SearchBlock, SearchSpace
@@ -51,7 +51,7 @@ def test_both_implementations_agree(space, shape, training, monkeypatch):
     reference, fast = (block.train(training) for block in pair(space, shape[1]))
     without = copy.deepcopy(fast)
     x, cotangent = draw(*shape, dtype=torch.float64), draw(*shape, seed=1, dtype=torch.float64)
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         y, grads = outputs_and_gradients(reference, x, cotangent)
         others = [(without, *outputs_and_gradients(without, x, cotangent))]
     others.append((fast, *outputs_and_gradients(fast, x, cotangent)))
@@ -85,11 +85,11 @@ def test_float32_is_as_close_to_the_truth_as_the_definition():
 def test_half_precision_inputs_and_autocast(backend):
     reference, fast = pair(SPACES["release"], 8, torch.float32)
     x, cotangent = draw(2, 8, 6, 6, dtype=torch.bfloat16), draw(2, 8, 6, 6, seed=1, dtype=torch.bfloat16)
-    with kernels.use("torch"):
+    with kernels.backend("torch"):
         y, grads = outputs_and_gradients(reference, x, cotangent)
         with torch.autocast("cpu", torch.bfloat16):
             of_float = reference(x.float())
-    with kernels.use(backend):
+    with kernels.backend(backend):
         found, found_grads = outputs_and_gradients(fast, x, cotangent)
         with torch.autocast("cpu", torch.bfloat16):
             assert_close(fast(x.float()), of_float, tolerance=1e-5)
@@ -134,10 +134,13 @@ def test_one_map_is_kept_for_the_backward_pass():
 
 
 def test_triton_where_it_cannot_run(monkeypatch):
-    monkeypatch.setattr(backend, "_found", True)
-    monkeypatch.setattr(backend, "_interpreting", lambda: False)
+    monkeypatch.setattr(dispatch, "_found", True)
+    monkeypatch.setattr(dispatch, "_is_interpreted", lambda: False)
     _, fast = pair(SPACES["release"], 8)
-    with kernels.use("triton"), pytest.raises(RuntimeError, match="the kernels take CUDA tensors .* got one on cpu"):
+    with (
+        kernels.backend("triton"),
+        pytest.raises(RuntimeError, match="kernels take CUDA tensors .* got one on cpu"),
+    ):
         fast(draw(2, 8, 4, 4, dtype=torch.float64))
 
 

@@ -1,0 +1,167 @@
+"""Which implementation a call takes: `set_backend` and `backend(…)` choose, `uses_kernels` decides for a tensor.
+
+The definition (plain torch) is taken for types without a kernel, while torch compiles, exports or traces, and under
+function transforms and forward-mode derivatives, whatever was chosen.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+from sase_attn.errors import unknown_name
+
+BACKENDS = ("auto", "torch", "triton")
+TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+MEASURED = ("cpu",)  # devices on which "auto" takes kernels; CUDA when they have been measured there
+
+_own = threading.local()
+_main = "auto"
+
+
+def set_backend(name: str) -> None:
+    """Choose how statistics and gates are computed from here on: `sase_attn.kernels.set_backend("torch")`.
+
+    The choice is that of the calling thread. Threads that have made none follow the main thread, as those do in which
+    torch runs backward passes.
+
+    Args:
+        name: "auto", which holds where nothing was chosen: on the CPU the definition in pieces that stay in the
+            cache, with gradients of its own; on CUDA the definition, because the kernels have not been measured on a
+            GPU yet. "torch": the definition everywhere. "triton": the kernels for CUDA, or an error where a tensor
+            cannot have them.
+
+    Raises:
+        UnknownNameError: no such backend.
+        RuntimeError: "triton", which is not installed.
+    """
+    if name not in BACKENDS:
+        raise unknown_name("backend", name, BACKENDS)
+    if name == "triton" and not _is_installed():
+        raise RuntimeError("the backend 'triton' needs Triton, which is not installed: pip install triton")
+    _store(name)
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Choose a backend within a `with` statement: `with sase_attn.kernels.backend("torch"): y = block(x)`.
+
+    It holds from the entry to the end of the statement; what held before then holds again. Names and errors are those
+    of `set_backend`.
+    """
+    before = _main if _is_main_thread() else getattr(_own, "backend", None)
+    set_backend(name)
+    try:
+        yield
+    finally:
+        _store(before)
+
+
+def get_backend() -> str:
+    """The backend that holds in this thread."""
+    return getattr(_own, "backend", None) or _main
+
+
+def uses_kernels(x: object) -> bool:
+    """Whether kernels compute what is asked of the map `x` (B, C, H, W).
+
+    Raises:
+        RuntimeError: "triton" was chosen and the tensor cannot have it.
+    """
+    if torch.compiler.is_compiling() or not isinstance(x, Tensor):
+        return False
+    chosen = get_backend()
+    if chosen == "torch" or (chosen == "auto" and x.device.type not in MEASURED):
+        return False
+    if torch.jit.is_tracing() or under_transform() or x.is_meta or x.numel() == 0 or x.dim() != 4:
+        return False
+    if chosen == "auto":
+        return _is_usual(x)
+    reason = _missing_for_triton(x)
+    if reason is None:
+        return True
+    raise RuntimeError(f"the backend 'triton' was chosen, but its kernels take {reason}")
+
+
+def operators_for(x: Tensor) -> ModuleType:
+    """The module whose functions compute what is asked of a map that kernels take; Triton is imported with its own."""
+    if x.is_cuda or get_backend() == "triton":
+        return import_module("sase_attn.kernels.triton.operators")
+    return cpu_operators()
+
+
+@cache
+def cpu_operators() -> ModuleType:
+    """The module for the CPU."""
+    return import_module("sase_attn.kernels.cpu.operators")
+
+
+def under_transform() -> bool:
+    """Under `torch.func` or forward-mode derivatives; assumed so where torch lacks its (private) way of telling."""
+    active = getattr(torch._C, "_are_functorch_transforms_active", None)
+    return active is None or active() or getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def is_batched(x: Tensor | None) -> bool:
+    """Whether `x` is a batch of gradients (`is_grads_batched`); torch's way of telling is private here too."""
+    is_legacy_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", None)
+    return x is not None and is_legacy_batched is not None and bool(is_legacy_batched(x))
+
+
+def _is_usual(x: Tensor) -> bool:
+    """Of a type that is taken without being asked for; no subclass, which may stand for what has no values.
+
+    Not under a dispatch mode, such as one that counts operations: those of the definition are what it is to see.
+    """
+    if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES:
+        return False
+    count_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
+    if count_modes is None or count_modes() > 0:
+        return False
+    return not x.is_cuda or (x.dtype != torch.float64 and _missing_for_triton(x) is None)
+
+
+def _missing_for_triton(x: Tensor) -> str | None:
+    """What a tensor would have to be instead, None if Triton's kernels can take it."""
+    if not _is_installed():
+        return "an installed Triton: pip install triton"
+    if not (x.is_cuda or (x.device.type == "cpu" and _is_interpreted())):
+        return f"CUDA tensors (or CPU ones where TRITON_INTERPRET=1 was set at the start), got one on {x.device.type}"
+    if x.dtype not in TYPES:
+        return f"float16, bfloat16, float32 or float64, got {x.dtype}"
+    elements = x.numel() // len(x)
+    if elements >= 2**31:
+        return f"samples of fewer than 2**31 elements, got {elements}"
+    return None
+
+
+def _store(name: str | None) -> None:
+    global _main
+    if _is_main_thread():
+        _main = name or "auto"
+    else:
+        _own.backend = name
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+@cache
+def _is_installed() -> bool:
+    return find_spec("triton") is not None
+
+
+def _is_interpreted() -> bool:
+    """Whether Triton interprets its kernels on the CPU."""
+    from sase_attn.kernels.triton.operators import INTERPRETED
+
+    return INTERPRETED

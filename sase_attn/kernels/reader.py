@@ -1,0 +1,290 @@
+"""`MapReader`: a map that is read as few times as its statistics allow, and that stands for the map in a formula.
+
+    x = MapReader(x, positions=["mean"], channels=["mean"], weighted=["l4"])
+    z = statistics_of(x, ["mean"], [2, 3])          # first read of the map
+    gated = x * gate                                # a `Product`; nothing is computed
+    statistics_of(gated, ["l4"], [1])               # second read: those of the map come with it
+    statistics_of(x, ["mean"], [1])
+    y = reader.gated(x, channel, position)          # third read
+
+The functions `statistics_of`, `gated` and `whole` take a tensor or a reader, so that a formula is written once for
+both. They are leaves for `torch.fx`, so call them as `reader.gated(...)`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.kernels import batch_norm, dispatch, spec
+from sase_attn.kernels.autograd import Gate, Plan, Read, ReadChannels, Slots
+from sase_attn.statistics import STATISTICS
+
+POSITIONS, CHANNELS = [2, 3], [1]
+Forward = TypeVar("Forward", bound=Callable[..., Any])
+
+
+class MapReader:
+    """Statistics of a map (B, C, H, W), and the map gated, in three reads: by kernels, or by the definition elsewhere.
+
+    Args:
+        x: the map, or with `norm` the map before it.
+        positions: names of statistics over [2, 3], see `statistics.STATISTICS`.
+        channels: names of those over [1].
+        weighted: names of those over [1] of the map times a weight.
+        norm: a batch norm before the map that `batch_norm.is_foldable`; its result is never stored. Where kernels take
+            x only.
+        shortcut: of the shape and type of x; it is added to the gated map.
+        relu: whether a ReLU follows.
+        overwrite: the gated map may take the memory of x, where no gradient is recorded.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        positions: Sequence[str] = (),
+        channels: Sequence[str] = (),
+        weighted: Sequence[str] = (),
+        *,
+        norm: nn.BatchNorm2d | None = None,
+        shortcut: Tensor | None = None,
+        relu: bool = False,
+        overwrite: bool = False,
+    ) -> None:
+        self._x, self._shortcut, self._relu, self._overwrite = x, shortcut, relu, overwrite
+        self._weight: Tensor | None = None
+        self._affine: Tensor | None = None
+        self._of_channels: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
+        self._plan: Plan | None = None
+        self._defined: dict[tuple[str, int], Tensor] = {}
+        if not dispatch.uses_kernels(x):
+            return
+        sign, by_batch = None, 0
+        if norm is not None:
+            sign = batch_norm.sign_of(norm.weight)
+            by_batch = spec.bits(("mean", "biased_std")) if batch_norm.uses_batch(norm) else 0
+        sets = spec.bits(tuple(positions)) | by_batch, spec.bits(tuple(channels)), spec.bits(tuple(weighted))
+        self._plan = Plan(dispatch.operators_for(x), *sets, sign)
+        values, *slots = Read.apply(x, self._plan)
+        self._slots = Slots(*slots)
+        self._of_positions = _named(values, self._plan.positions, (-1, 1, 1))
+        if norm is not None:
+            self._fold(norm)
+
+    def statistics(self, names: Sequence[str], dims: list[int]) -> list[Tensor]:
+        """Statistics over [2, 3], (B, C, 1, 1), or [1], (B, 1, H, W), by name, in the order asked for."""
+        plan = self._plan
+        if plan is not None and dims == POSITIONS and _has(plan.positions, names):
+            return _finished(names, self._of_positions, self._x.shape[2] * self._x.shape[3])
+        if plan is not None and dims == CHANNELS and _has(plan.channels, names):
+            return _finished(names, self._read_channels(plan)[0], self._x.shape[1])
+        return _by_definition(self.tensor(), names, dims, self._defined)
+
+    def __mul__(self, weight: Tensor) -> "Product":
+        """The map times a weight (B, C, 1, 1), before statistics over the channels are asked for."""
+        self._weight = weight
+        return Product(self, weight)
+
+    def weighted_statistics(self, names: Sequence[str], dims: list[int]) -> list[Tensor] | None:
+        """Those of the map times its weight, None where they are not read with the others."""
+        plan = self._plan
+        if plan is None or dims != CHANNELS or not _has(plan.weighted, names):
+            return None
+        return _finished(names, self._read_channels(plan)[1], self._x.shape[1])
+
+    def gate(self, channel: Tensor, position: Tensor) -> Tensor:
+        """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus the shortcut, through the ReLU; once, last."""
+        x, plan, shortcut, relu = self._x, self._plan, self._shortcut, self._relu
+        if plan is None:
+            return finished(gated(x, channel, position), shortcut, relu)
+        channel = channel.expand(len(x), x.shape[1], 1, 1).flatten(1)
+        position = position.expand(len(x), 1, *x.shape[2:]).flatten(1)
+        in_place = getattr(plan.operators, "gate_in_place", None)
+        if self._overwrite and in_place is not None and self._affine is None and not torch.is_grad_enabled():
+            return cast(Tensor, in_place(x, channel, position, shortcut, relu))
+        slots = self._slots.y, self._slots.channel, self._slots.position, self._slots.affine_of_gate
+        return cast(Tensor, Gate.apply(x, *slots, channel, position, shortcut, relu, self._affine, plan))
+
+    def tensor(self) -> Tensor:
+        """The map itself, for what its statistics do not describe. Raises RuntimeError behind a folded norm."""
+        if self._affine is not None:
+            raise RuntimeError("the map behind the norm is not in memory: apply the norm before the map is read")
+        return self._x
+
+    def _fold(self, norm: nn.BatchNorm2d) -> None:
+        """From here on the map is norm(x)."""
+        assert self._plan is not None
+        x, of = self._x, self._of_positions
+        of_samples = {name: of[name][:, :, 0, 0] for name in of}
+        acc = spec.accumulator(x.dtype)
+        n = x.shape[2] * x.shape[3]
+        scale, shift = batch_norm.scale_and_shift(norm, self._plan.sign, of_samples, n, acc)
+        self._affine = torch.stack([scale, shift])
+        rows = scale[:, None, None], shift[:, None, None]
+        self._of_positions = {
+            name: rescale(value, *rows)
+            for name, value in of.items()
+            if (rescale := STATISTICS[name].rescale) is not None
+        }
+
+    def _read_channels(self, plan: Plan) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Both sets of statistics over the channels, read at the first call."""
+        if self._of_channels is None:
+            x, weight = self._x, self._weight
+            if plan.weighted and weight is None:
+                raise RuntimeError("multiply the map by its weight before statistics over the channels are asked for")
+            weight = None if weight is None or not plan.weighted else weight
+            if weight is not None:
+                weight = weight.expand(len(x), x.shape[1], 1, 1).flatten(1)
+            slots = self._slots.rows, self._slots.weight, self._slots.affine_of_rows
+            values = ReadChannels.apply(x, *slots, weight, self._affine, plan)
+            count, shape = plan.channels.bit_count(), (1, *x.shape[2:])
+            self._of_channels = (
+                _named(values[:count], plan.channels, shape),
+                _named(values[count:], plan.weighted, shape),
+            )
+        return self._of_channels
+
+
+class Product:
+    """A map times a weight (B, C, 1, 1): its statistics without the product in memory, where they are known."""
+
+    def __init__(self, reader: MapReader, weight: Tensor) -> None:
+        self._reader, self._weight = reader, weight
+        self._tensor: Tensor | None = None
+        self._defined: dict[tuple[str, int], Tensor] = {}
+
+    def statistics(self, names: Sequence[str], dims: list[int]) -> list[Tensor]:
+        """As `MapReader.statistics`, of the product."""
+        found = self._reader.weighted_statistics(names, dims)
+        return _by_definition(self.tensor(), names, dims, self._defined) if found is None else found
+
+    def tensor(self) -> Tensor:
+        """The product, which is made at the first call."""
+        if self._tensor is None:
+            self._tensor = self._reader.tensor() * self._weight
+        return self._tensor
+
+
+@torch.fx.wrap
+def statistics_of(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
+    """Statistics by the names of `statistics.STATISTICS`, in the order asked for; one read where kernels take the map.
+
+    Args:
+        x: a map (B, C, H, W), a `MapReader` or its `Product`.
+        names: at least one.
+        dims: [2, 3], the positions, for (B, C, 1, 1); or [1], the channels, for (B, 1, H, W).
+    """
+    if not torch.jit.is_scripting():
+        if isinstance(x, MapReader | Product):
+            return x.statistics(names, dims)
+        # The mean alone is as fast by its definition, whose gradient takes no memory.
+        if names != ["mean"] and dispatch.uses_kernels(x):
+            if dims == POSITIONS:
+                return MapReader(x, positions=names).statistics(names, dims)
+            if dims == CHANNELS:
+                return MapReader(x, channels=names).statistics(names, dims)
+    return statistics.compute(x, names, dims)
+
+
+@torch.fx.wrap
+def gated(x: Tensor, channel: Tensor, position: Tensor) -> Tensor:
+    """x·(channel + position) in x's type, for a map or a `MapReader`, and gates (B, C, 1, 1) and (B, 1, H, W)."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if isinstance(x, MapReader):
+            return x.gate(channel, position)
+    return (x * (channel + position)).to(x.dtype)
+
+
+@torch.fx.wrap
+def whole(x: Tensor) -> Tensor:
+    """The tensor that a `MapReader` or its `Product` stands for; a tensor itself."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if isinstance(x, MapReader | Product):
+            return x.tensor()
+    return x
+
+
+def takes_readers(forward: Forward) -> Forward:
+    """Mark the `forward` of a squeeze that uses its map by `statistics_of` and `whole` only, so may get a reader."""
+    forward.takes_readers = True  # type: ignore[attr-defined]
+    return forward
+
+
+def accepts(squeeze: nn.Module) -> bool:
+    """Whether a squeeze may get a reader in the place of its map: marked so, without hooks, not compiled by itself."""
+    hooks = squeeze._forward_hooks, squeeze._forward_pre_hooks, squeeze._backward_hooks, squeeze._backward_pre_hooks
+    marked = getattr(type(squeeze).forward, "takes_readers", False)
+    return bool(marked) and not any(hooks) and squeeze._compiled_call_impl is None
+
+
+def asked_of(squeeze: nn.Module, dims: list[int]) -> list[str]:
+    """The statistics over these axes that a squeeze follows from; none where it takes the whole map."""
+    return cast(list[str], getattr(squeeze, "names", [])) if getattr(squeeze, "dims", None) == dims else []
+
+
+def read_together(
+    x: Tensor,
+    squeeze: nn.Module,
+    of_product: nn.Module,
+    of_map: nn.Module,
+    *,
+    norm: nn.Module | None = None,
+    shortcut: Tensor | None = None,
+    relu: bool = False,
+    overwrite: bool = False,
+) -> Tensor:
+    """A `MapReader` of what three squeezes ask; the map itself where kernels do not take it, or a squeeze no reader.
+
+    Typed as the tensor that it stands for.
+
+    Args:
+        x: the map, or with `norm` what that is applied to.
+        squeeze: over the positions of the map.
+        of_product: over the channels of the map times a weight.
+        of_map: over the channels of the map.
+        norm: the layer before the map. It is applied here unless it is a batch norm, and all three squeezes follow from
+            statistics of x.
+        shortcut, relu, overwrite: see `MapReader`; left to `finished` where the map itself is given back.
+    """
+    asked = [asked_of(squeeze, POSITIONS), asked_of(of_map, CHANNELS), asked_of(of_product, CHANNELS)]
+    fast = dispatch.uses_kernels(x) and accepts(squeeze) and accepts(of_product) and accepts(of_map)
+    if norm is not None and not (fast and all(asked) and batch_norm.is_foldable(norm, asked[0])):
+        x, norm, overwrite = norm(x), None, True
+    if not fast:
+        return x
+    reader = MapReader(x, *asked, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
+    return cast(Tensor, reader)
+
+
+def finished(y: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
+    """y plus a shortcut, through a ReLU, in the memory of y."""
+    y = y if shortcut is None else y.add_(shortcut)
+    return torch.relu_(y) if relu else y
+
+
+def _has(which: int, names: Sequence[str]) -> bool:
+    """Whether a set has all that statistics follow from."""
+    return not spec.bits(tuple(names)) & ~which
+
+
+def _named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
+    """Rows of values by the names of a set of statistics, their last axis in the shape."""
+    return dict(zip(spec.names_of(which), values.unflatten(2, shape).unbind(), strict=True)) if which else {}
+
+
+def _finished(names: Sequence[str], of: dict[str, Tensor], n: int) -> list[Tensor]:
+    """Statistics of n elements from those that kernels compute."""
+    return [STATISTICS[name].finish(of, n) for name in names]
+
+
+def _by_definition(
+    x: Tensor, names: Sequence[str], dims: list[int], known: dict[tuple[str, int], Tensor]
+) -> list[Tensor]:
+    """Statistics by their definitions, each computed once."""
+    missing = [name for name in dict.fromkeys(names) if (name, len(dims)) not in known]
+    for name, value in zip(missing, statistics.compute(x, missing, dims), strict=True):
+        known[name, len(dims)] = value
+    return [known[name, len(dims)] for name in names]
