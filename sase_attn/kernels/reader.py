@@ -181,11 +181,9 @@ def statistics_of(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
         if isinstance(x, MapReader | Product):
             return x.statistics(names, dims)
         # The mean alone is as fast by its definition, whose gradient takes no memory.
-        if names != ["mean"] and dispatch.uses_kernels(x):
-            if dims == POSITIONS:
-                return MapReader(x, positions=names).statistics(names, dims)
-            if dims == CHANNELS:
-                return MapReader(x, channels=names).statistics(names, dims)
+        if names != ["mean"] and dims in (POSITIONS, CHANNELS) and dispatch.uses_kernels(x):
+            sets = ((), names) if dims == CHANNELS else (names, ())
+            return MapReader(x, *sets).statistics(names, dims)
     return statistics.compute(x, names, dims)
 
 

@@ -1,7 +1,9 @@
 """What both suites of the kernels share: maps, what kernels and the definition make of them, comparisons."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -9,18 +11,12 @@ from inputs import draw
 from tolerances import TOLERANCES, assert_close
 from torch import Tensor
 
-from sase_attn import kernels, statistics
-from sase_attn.kernels import autograd, spec
+from sase_attn.kernels import dispatch, spec
+from sase_attn.kernels.reader import MapReader
+from sase_attn.statistics import STATISTICS
 
 DOUBLE = torch.float64
 ALL = spec.COMPUTED
-DEFINITIONS = {
-    "mean": statistics.mean,
-    "maximum": statistics.maximum,
-    "std": statistics.biased_std,
-    "third": statistics.third_moment,
-    "l4": statistics.l4,
-}
 AXES = ([2, 3], [1])
 slow = pytest.mark.slow
 
@@ -45,30 +41,38 @@ ONE_LAYOUT = pytest.mark.parametrize(
 )
 
 
-def shared(operators: ModuleType, x: Tensor, **names: tuple[str, ...]) -> autograd.SharedMap:
+@contextmanager
+def computed_by(operators: ModuleType) -> Iterator[None]:
+    """Within the context maps are read by kernels of this module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "uses_kernels", lambda x: True)
+        patch.setattr(dispatch, "operators_for", lambda x: operators)
+        yield
+
+
+def shared(operators: ModuleType, x: Tensor, **sets: Any) -> MapReader:
     """A map read by kernels."""
-    return autograd.SharedMap(x, operators, statistics.kernel_definition, **names)
+    with computed_by(operators):
+        return MapReader(x, **sets)
 
 
 def read(operators: ModuleType, x: Tensor, dims: list[int], names: tuple[str, ...]) -> dict[str, Tensor]:
     """Statistics over the positions or the channels by kernels."""
-    if dims == [1]:
-        return shared(operators, x, channels=names).over_channels()[0]
-    return shared(operators, x, space=names).space
+    reader = shared(operators, x, **{"channels" if dims == [1] else "positions": names})
+    return dict(zip(names, reader.statistics(names, dims), strict=True))
 
 
 def define(x: Tensor, dims: list[int], name: str) -> Tensor:
     """One statistic by its definition."""
-    with kernels.backend("torch"):
-        return DEFINITIONS[name](x, dims)
+    return STATISTICS[name].definition(x, dims)
 
 
 def by_kernels(operators: ModuleType, x: Tensor, weight: Tensor, names: tuple[str, ...]) -> list[Tensor]:
     """Statistics over positions, over channels and weighted, and the map gated by the weight and by one of these."""
-    reads = shared(operators, x, space=names, channels=names, weighted=names)
-    plain, weighted = reads.over_channels(weight)
-    gated = reads.gate(weight, plain[names[0]])
-    return [*reads.space.values(), *plain.values(), *weighted.values(), gated]
+    reader = shared(operators, x, positions=names, channels=names, weighted=names)
+    product = reader * weight
+    unweighted, weighted = reader.statistics(names, [1]), product.statistics(names, [1])
+    return [*reader.statistics(names, [2, 3]), *unweighted, *weighted, reader.gate(weight, unweighted[0])]
 
 
 def by_definition(x: Tensor, weight: Tensor, names: tuple[str, ...]) -> list[Tensor]:

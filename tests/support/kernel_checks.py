@@ -77,7 +77,7 @@ def test_against_float64(operators, dtype, layout):
 def test_first_element_far_from_the_others(operators, walk):
     x = draw(1, 3, 6, 6)
     x[:, :, 0, 0] = 1e4
-    for name, value in read(operators, x, [2, 3], ("mean", "std", "third")).items():
+    for name, value in read(operators, x, [2, 3], ("mean", "biased_std", "third_moment")).items():
         assert_close(value, define(x.double(), [2, 3], name), tolerance=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_weights_of_any_magnitude(operators, weight, names, walk):
         if dtype == DOUBLE:
             values = [define(leaves[0] * leaves[1], [1], name) for name in names]
         else:
-            values = list(shared(operators, leaves[0], weighted=names).over_channels(leaves[1])[1].values())
+            values = (shared(operators, leaves[0], weighted=names) * leaves[1]).statistics(names, [1])
         cotangents = [draw(1, 1, 5, 3, seed=2 + i).to(dtype) for i in range(len(values))]
         found.append([*values, *torch.autograd.grad(values, leaves, cotangents)])
     for y, expected in zip(*found, strict=True):
@@ -141,7 +141,7 @@ def test_not_a_number_is_passed_on(operators, walk):
         for name, value in read(operators, x, dims, ALL).items():
             assert torch.equal(value.isnan(), define(x, dims, name).isnan())
     gate = torch.ones(1, 1, 1, 1)
-    assert torch.equal(shared(operators, x).gate(gate, gate, relu=True).isnan(), x.isnan())
+    assert torch.equal(shared(operators, x, relu=True).gate(gate, gate).isnan(), x.isnan())
 
 
 @pytest.mark.parametrize("shortcut", [False, True])
@@ -159,7 +159,7 @@ def test_gate_with_shortcut_and_relu(operators, shortcut, relu, dtype, layout):
         return (torch.relu(y) if relu else y).to(x.dtype)
 
     def kernel(x: Tensor, channel: Tensor, position: Tensor, other: Tensor) -> Tensor:
-        return shared(operators, x).gate(channel, position, other if shortcut else None, relu)
+        return shared(operators, x, shortcut=other if shortcut else None, relu=relu).gate(channel, position)
 
     found = []
     for function in (kernel, definition):
@@ -176,7 +176,7 @@ def test_gate_with_shortcut_and_relu(operators, shortcut, relu, dtype, layout):
 def test_gradients_stop_at_a_shut_relu(operators):
     """Infinite and unknown ones too."""
     x, gate = draw(2, 3, 4, 3).requires_grad_(), torch.ones(1, 1, 1, 1)
-    y = shared(operators, x).gate(gate, gate, relu=True)
+    y = shared(operators, x, relu=True).gate(gate, gate)
     for cotangent in (float("inf"), float("nan")):
         g = torch.where(y > 0, 1.0, cotangent).detach()
         assert torch.equal(torch.autograd.grad(y, x, g, retain_graph=True)[0], 2.0 * (y > 0))
@@ -191,8 +191,9 @@ def test_gradients_of_any_layout(operators, layout):
     one = torch.ones((), dtype=DOUBLE)
     for cotangent in (one.expand(x.shape), plain, channels_last(plain), strided(plain)):
         leaf = x.detach().requires_grad_()
-        reads = shared(operators, leaf, space=("mean",), channels=("mean",))
-        values = [reads.space["mean"].sum(), reads.over_channels()[0]["mean"].sum(), reads.gate(weight, position)]
+        reader = shared(operators, leaf, positions=("mean",), channels=("mean",))
+        means = [reader.statistics(["mean"], dims)[0].sum() for dims in AXES]
+        values = [*means, reader.gate(weight, position)]
         (found,) = torch.autograd.grad(values, leaf, [one, one, cotangent])
         assert_close(found, cotangent * (weight + position) + 1 / 21 + 1 / 5)
 
@@ -221,17 +222,19 @@ def test_gradients_of_gradients(operators, names, relu):
     other = draw(1, 3, 2, 3, seed=2, dtype=DOUBLE).requires_grad_()
 
     def call(x: Tensor, weight: Tensor, other: Tensor) -> tuple[Tensor, ...]:
-        reads = shared(operators, x, space=names, channels=names, weighted=names)
-        plain, weighted = reads.over_channels(weight)
-        gated = reads.gate(weight, plain["mean"], other, relu)
-        return *reads.space.values(), *plain.values(), *weighted.values(), gated
+        sets = dict(positions=names, channels=names, weighted=names)
+        reader = shared(operators, x, **sets, shortcut=other, relu=relu)
+        product = reader * weight
+        unweighted, weighted = reader.statistics(names, [1]), product.statistics(names, [1])
+        gated = reader.gate(weight, unweighted[names.index("mean")])
+        return *reader.statistics(names, [2, 3]), *unweighted, *weighted, gated
 
     assert torch.autograd.gradgradcheck(call, (x, weight, other), fast_mode=True)
 
 
 def test_only_the_weight_has_a_gradient(operators):
     x, weight = draw(2, 5, 7, 3, dtype=DOUBLE), draw(2, 5, 1, 1, dtype=DOUBLE).requires_grad_()
-    found = shared(operators, x, weighted=("l4",)).over_channels(weight)[1]["l4"]
+    found = (shared(operators, x, weighted=("l4",)) * weight).statistics(["l4"], [1])[0]
     expected = define(x * weight, [1], "l4")
     assert_close(*(torch.autograd.grad(y.sum(), weight)[0] for y in (found, expected)))
 
@@ -239,7 +242,7 @@ def test_only_the_weight_has_a_gradient(operators):
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_only_the_map_has_a_gradient(operators, create_graph):
     x, weight = draw(2, 5, 7, 3, dtype=DOUBLE).requires_grad_(), draw(2, 5, 1, 1, dtype=DOUBLE)
-    found = shared(operators, x, weighted=("l4",)).over_channels(weight)[1]["l4"]
+    found = (shared(operators, x, weighted=("l4",)) * weight).statistics(["l4"], [1])[0]
     expected = define(x * weight, [1], "l4")
     assert_close(*(torch.autograd.grad(y.sum(), x, create_graph=create_graph)[0] for y in (found, expected)))
 
