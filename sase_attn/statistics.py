@@ -148,7 +148,8 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 def without_autocast(x: Tensor) -> AbstractContextManager[None]:
     """Context without autocast on the device of `x`; it enters nothing, so adds nothing to a trace, if that is off."""
-    return torch.autocast(x.device.type, enabled=False) if under_autocast(x) else nullcontext()
+    on = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
+    return torch.autocast(x.device.type, enabled=False) if on else nullcontext()
 
 
 def under_autocast(x: Tensor) -> bool:
@@ -180,29 +181,24 @@ class Statistic(NamedTuple):
     Args:
         definition: from the map and the axes.
         needs: the statistics that kernels compute for it. One that needs itself alone is computed by kernels.
-        finish: from those statistics by name, and the number n of elements that were reduced.
+        finish: from those statistics by name, and the number n of elements that were reduced; None: it is the one it
+            needs.
         rescale: of scale·x + shift with scale ≥ 0, from its own value of x; None where that does not follow.
     """
 
     definition: Callable[[Tensor, list[int]], Tensor]
     needs: tuple[str, ...]
-    finish: Callable[[dict[str, Tensor], int], Tensor]
+    finish: Callable[[dict[str, Tensor], int], Tensor] | None = None
     rescale: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
 # What kernels compute comes first, in the order of the rows of their results.
 STATISTICS: dict[str, Statistic] = {
-    "mean": Statistic(mean, ("mean",), lambda of, n: of["mean"], lambda value, scale, shift: value * scale + shift),
-    "maximum": Statistic(
-        maximum, ("maximum",), lambda of, n: of["maximum"], lambda value, scale, shift: value * scale + shift
-    ),
-    "biased_std": Statistic(
-        biased_std, ("biased_std",), lambda of, n: of["biased_std"], lambda value, scale, shift: value * scale
-    ),
-    "third_moment": Statistic(
-        third_moment, ("third_moment",), lambda of, n: of["third_moment"], lambda value, scale, shift: value * scale**3
-    ),
-    "l4": Statistic(l4, ("l4",), lambda of, n: of["l4"]),
+    "mean": Statistic(mean, ("mean",), rescale=lambda value, scale, shift: value * scale + shift),
+    "maximum": Statistic(maximum, ("maximum",), rescale=lambda value, scale, shift: value * scale + shift),
+    "biased_std": Statistic(biased_std, ("biased_std",), rescale=lambda value, scale, shift: value * scale),
+    "third_moment": Statistic(third_moment, ("third_moment",), rescale=lambda value, scale, shift: value * scale**3),
+    "l4": Statistic(l4, ("l4",)),
     "std": Statistic(std, ("biased_std",), lambda of, n: of["biased_std"] * (n / max(n - 1, 1)) ** 0.5),
     "skewness": Statistic(
         skewness,

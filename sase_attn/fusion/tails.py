@@ -33,11 +33,12 @@ def tail(
         return attention.tail(x, shortcut, relu=relu, norm=norm, overwrite=overwrite)
     functional.check_shortcut(x, shortcut)
     names = ["mean", "maximum"] if getattr(attention, "add_maxpool", False) else ["mean"]
-    if norm is not None and not (dispatch.uses_kernels(x) and batch_norm.is_foldable(norm, names)):
+    operators = dispatch.operators_for(x)
+    if norm is not None and not (operators is not None and batch_norm.is_foldable(norm, names)):
         x, norm, overwrite = norm(x), None, True
-    if not dispatch.uses_kernels(x):
+    if operators is None:
         return reader.finished(cast(Tensor, attention(x)), shortcut, relu)
-    read = reader.MapReader(x, names, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
+    read = reader.MapReader(x, operators, names, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
     squeezed = read.statistics(names, reader.POSITIONS)
     squeeze = squeezed[0] if len(squeezed) == 1 else 0.5 * squeezed[0] + 0.5 * squeezed[1]
     gate = _gate_of(attention)

@@ -1,4 +1,4 @@
-"""Which implementation a call takes: `set_backend` and `backend(…)` choose, `uses_kernels` decides for a tensor.
+"""Which implementation a call takes: `set_backend` and `backend(…)` choose, `operators_for` decides for a map.
 
 The definition (plain torch) is taken for types without a kernel, while torch compiles, exports or traces, and under
 function transforms and forward-mode derivatives, whatever was chosen.
@@ -91,8 +91,13 @@ def uses_kernels(x: object) -> bool:
     raise RuntimeError(f"the backend 'triton' was chosen, but its kernels take {reason}")
 
 
-def operators_for(x: Tensor) -> ModuleType:
-    """The module whose functions compute what is asked of a map that kernels take; Triton is imported with its own."""
+def operators_for(x: Tensor) -> ModuleType | None:
+    """The module whose functions compute what is asked of the map `x`, None for the definition.
+
+    Triton is imported with its module. Raises RuntimeError as `uses_kernels` does.
+    """
+    if not uses_kernels(x):
+        return None
     if x.is_cuda or get_backend() == "triton":
         return import_module("sase_attn.kernels.triton.operators")
     return cpu_operators()

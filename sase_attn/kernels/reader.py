@@ -1,6 +1,6 @@
 """`MapReader`: a map that is read as few times as its statistics allow, and that stands for the map in a formula.
 
-    x = MapReader(x, positions=["mean"], channels=["mean"], weighted=["l4"])
+    x = MapReader(x, dispatch.operators_for(x), positions=["mean"], channels=["mean"], weighted=["l4"])
     z = statistics_of(x, ["mean"], [2, 3])          # first read of the map
     gated = x * gate                                # a `Product`; nothing is computed
     statistics_of(gated, ["l4"], [1])               # second read: those of the map come with it
@@ -12,6 +12,7 @@ both. They are leaves for `torch.fx`, so call them as `reader.gated(...)`.
 """
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, TypeVar, cast
 
 import torch
@@ -31,11 +32,11 @@ class MapReader:
 
     Args:
         x: the map, or with `norm` the map before it.
+        operators: the module that computes, from `dispatch.operators_for(x)`; None for the definition.
         positions: names of statistics over [2, 3], see `statistics.STATISTICS`.
         channels: names of those over [1].
         weighted: names of those over [1] of the map times a weight.
-        norm: a batch norm before the map that `batch_norm.is_foldable`; its result is never stored. Where kernels take
-            x only.
+        norm: a batch norm before the map that `batch_norm.is_foldable`; never stored. With `operators` only.
         shortcut: of the shape and type of x; it is added to the gated map.
         relu: whether a ReLU follows.
         overwrite: the gated map may take the memory of x, where no gradient is recorded.
@@ -44,6 +45,7 @@ class MapReader:
     def __init__(
         self,
         x: Tensor,
+        operators: ModuleType | None,
         positions: Sequence[str] = (),
         channels: Sequence[str] = (),
         weighted: Sequence[str] = (),
@@ -59,14 +61,14 @@ class MapReader:
         self._of_channels: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
         self._plan: Plan | None = None
         self._defined: dict[tuple[str, int], Tensor] = {}
-        if not dispatch.uses_kernels(x):
+        if operators is None:
             return
         sign, by_batch = None, 0
         if norm is not None:
             sign = batch_norm.sign_of(norm.weight)
             by_batch = spec.bits(("mean", "biased_std")) if batch_norm.uses_batch(norm) else 0
         sets = spec.bits(tuple(positions)) | by_batch, spec.bits(tuple(channels)), spec.bits(tuple(weighted))
-        self._plan = Plan(dispatch.operators_for(x), *sets, sign)
+        self._plan = Plan(operators, *sets, sign)
         values, *slots = Read.apply(x, self._plan)
         self._slots = Slots(*slots)
         self._of_positions = _named(values, self._plan.positions, (-1, 1, 1))
@@ -76,9 +78,10 @@ class MapReader:
     def statistics(self, names: Sequence[str], dims: list[int]) -> list[Tensor]:
         """Statistics over [2, 3], (B, C, 1, 1), or [1], (B, 1, H, W), by name, in the order asked for."""
         plan = self._plan
-        if plan is not None and dims == POSITIONS and _has(plan.positions, names):
+        asked = spec.bits(tuple(names))
+        if plan is not None and dims == POSITIONS and not asked & ~plan.positions:
             return _finished(names, self._of_positions, self._x.shape[2] * self._x.shape[3])
-        if plan is not None and dims == CHANNELS and _has(plan.channels, names):
+        if plan is not None and dims == CHANNELS and not asked & ~plan.channels:
             return _finished(names, self._read_channels(plan)[0], self._x.shape[1])
         return _by_definition(self.tensor(), names, dims, self._defined)
 
@@ -90,7 +93,7 @@ class MapReader:
     def weighted_statistics(self, names: Sequence[str], dims: list[int]) -> list[Tensor] | None:
         """Those of the map times its weight, None where they are not read with the others."""
         plan = self._plan
-        if plan is None or dims != CHANNELS or not _has(plan.weighted, names):
+        if plan is None or dims != CHANNELS or spec.bits(tuple(names)) & ~plan.weighted:
             return None
         return _finished(names, self._read_channels(plan)[1], self._x.shape[1])
 
@@ -181,9 +184,11 @@ def statistics_of(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
         if isinstance(x, MapReader | Product):
             return x.statistics(names, dims)
         # The mean alone is as fast by its definition, whose gradient takes no memory.
-        if names != ["mean"] and dims in (POSITIONS, CHANNELS) and dispatch.uses_kernels(x):
-            sets = ((), names) if dims == CHANNELS else (names, ())
-            return MapReader(x, *sets).statistics(names, dims)
+        if names != ["mean"] and dims in (POSITIONS, CHANNELS):
+            operators = dispatch.operators_for(x)
+            if operators is not None:
+                sets = ((), names) if dims == CHANNELS else (names, ())
+                return MapReader(x, operators, *sets).statistics(names, dims)
     return statistics.compute(x, names, dims)
 
 
@@ -211,16 +216,15 @@ def takes_readers(forward: Forward) -> Forward:
     return forward
 
 
-def accepts(squeeze: nn.Module) -> bool:
-    """Whether a squeeze may get a reader in the place of its map: marked so, without hooks, not compiled by itself."""
+def asked_of(squeeze: nn.Module, dims: list[int]) -> list[str] | None:
+    """The statistics over these axes that a squeeze follows from, none where it takes the whole map.
+
+    None where it may get no reader in the place of its map: it is not marked so, has hooks, or is compiled by itself.
+    """
     hooks = squeeze._forward_hooks, squeeze._forward_pre_hooks, squeeze._backward_hooks, squeeze._backward_pre_hooks
-    marked = getattr(type(squeeze).forward, "takes_readers", False)
-    return bool(marked) and not any(hooks) and squeeze._compiled_call_impl is None
-
-
-def asked_of(squeeze: nn.Module, dims: list[int]) -> list[str]:
-    """The statistics over these axes that a squeeze follows from; none where it takes the whole map."""
-    return cast(list[str], getattr(squeeze, "names", [])) if getattr(squeeze, "dims", None) == dims else []
+    if any(hooks) or squeeze._compiled_call_impl is not None or not hasattr(type(squeeze).forward, "takes_readers"):
+        return None
+    return cast(list[str], squeeze.names) if getattr(squeeze, "dims", None) == dims else []
 
 
 def read_together(
@@ -247,13 +251,14 @@ def read_together(
             statistics of x.
         shortcut, relu, overwrite: see `MapReader`; left to `finished` where the map itself is given back.
     """
-    asked = [asked_of(squeeze, POSITIONS), asked_of(of_map, CHANNELS), asked_of(of_product, CHANNELS)]
-    fast = dispatch.uses_kernels(x) and accepts(squeeze) and accepts(of_product) and accepts(of_map)
-    if norm is not None and not (fast and all(asked) and batch_norm.is_foldable(norm, asked[0])):
+    asked = asked_of(squeeze, POSITIONS), asked_of(of_map, CHANNELS), asked_of(of_product, CHANNELS)
+    sets = [names for names in asked if names is not None]
+    operators = dispatch.operators_for(x) if len(sets) == len(asked) else None
+    if norm is not None and not (operators is not None and all(sets) and batch_norm.is_foldable(norm, sets[0])):
         x, norm, overwrite = norm(x), None, True
-    if not fast:
+    if operators is None:
         return x
-    reader = MapReader(x, *asked, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
+    reader = MapReader(x, operators, *sets, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
     return cast(Tensor, reader)
 
 
@@ -263,11 +268,6 @@ def finished(y: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
     return torch.relu_(y) if relu else y
 
 
-def _has(which: int, names: Sequence[str]) -> bool:
-    """Whether a set has all that statistics follow from."""
-    return not spec.bits(tuple(names)) & ~which
-
-
 def _named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
     """Rows of values by the names of a set of statistics, their last axis in the shape."""
     return dict(zip(spec.names_of(which), values.unflatten(2, shape).unbind(), strict=True)) if which else {}
@@ -275,7 +275,11 @@ def _named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tens
 
 def _finished(names: Sequence[str], of: dict[str, Tensor], n: int) -> list[Tensor]:
     """Statistics of n elements from those that kernels compute."""
-    return [STATISTICS[name].finish(of, n) for name in names]
+    found = []
+    for name in names:
+        finish = STATISTICS[name].finish
+        found.append(of[name] if finish is None else finish(of, n))
+    return found
 
 
 def _by_definition(

@@ -6,7 +6,7 @@ import torch
 
 from sase_attn.statistics import STATISTICS
 
-COMPUTED = tuple(name for name, statistic in STATISTICS.items() if statistic.needs == (name,))
+COMPUTED = tuple(name for name, statistic in STATISTICS.items() if statistic.finish is None)
 """The statistics that kernels compute, in the order of the rows of their results; bit i of a set is the i-th."""
 
 

@@ -64,7 +64,7 @@ def dense(x: Tensor, weight: Tensor) -> Tensor:
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
         if statistics.under_autocast(x):  # where torch.compile would round the gradients of the product
             return conv(x, weight, [0, 0])
-    return statistics.matmul(x.flatten(1), weight.to(x.dtype).flatten(1).t())[:, :, None, None]
+    return torch.matmul(x.flatten(1), weight.to(x.dtype).flatten(1).t())[:, :, None, None]
 
 
 @torch.fx.wrap

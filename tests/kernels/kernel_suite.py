@@ -28,7 +28,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from sase_attn import kernels, statistics
-from sase_attn.kernels import spec
+from sase_attn.kernels import layout, spec
 from sase_attn.kernels.triton import operators as triton_operators
 
 pytestmark = pytest.mark.filterwarnings(
@@ -64,9 +64,9 @@ def backend() -> str:
 def walk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Maps that fit a tile; that take several in one program; that several programs share."""
     if request.param != "one tile":
-        monkeypatch.setattr(spec, "TILE", 16)
+        monkeypatch.setattr(layout, "TILE", 16)
     if request.param == "many tiles":
-        monkeypatch.setattr(spec, "PROGRAMS", 1)
+        monkeypatch.setattr(layout, "PROGRAMS", 1)
 
 
 class Calls(TorchDispatchMode):
@@ -100,8 +100,8 @@ def calls() -> type[AbstractContextManager[list[str]]]:
 )
 @LAYOUTS
 def test_in_many_tiles_and_pieces(operators, dtype, programs, layout, monkeypatch):
-    monkeypatch.setattr(spec, "TILE", 16)
-    monkeypatch.setattr(spec, "PROGRAMS", programs)
+    monkeypatch.setattr(layout, "TILE", 16)
+    monkeypatch.setattr(layout, "PROGRAMS", programs)
     assert_agree(operators, layout(draw(1, 5, 5, 4, dtype=dtype)))
 
 

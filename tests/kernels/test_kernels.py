@@ -46,25 +46,25 @@ def test_interpreted_suite(marks):
 
 EVERY = sum(1 << i for i in range(len(spec.COMPUTED)))
 FLAGS = [
-    ("reduce_kernel", dict(PLAIN=3, WEIGHTED=0, CUT=False, OF_CHANNELS=True)),
-    ("reduce_kernel", dict(PLAIN=1, WEIGHTED=16, CUT=False)),
+    ("reduce_kernel", dict(UNWEIGHTED=3, WEIGHTED=0, CUT=False, OF_CHANNELS=True)),
+    ("reduce_kernel", dict(UNWEIGHTED=1, WEIGHTED=16, CUT=False)),
     pytest.param(
-        "reduce_kernel", dict(PLAIN=3, WEIGHTED=0, CUT=True, OF_CHANNELS=True, SIGN=True), marks=pytest.mark.slow
+        "reduce_kernel", dict(UNWEIGHTED=3, WEIGHTED=0, CUT=True, OF_CHANNELS=True, SIGN=True), marks=pytest.mark.slow
     ),
-    ("reduce_kernel", dict(PLAIN=1, WEIGHTED=16, CUT=False, SIGN=True, AFFINE=True)),
-    pytest.param("reduce_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY, CUT=True), marks=pytest.mark.slow),
-    ("merge_kernel", dict(PLAIN=EVERY, WEIGHTED=EVERY)),
-    ("map_backward_kernel", dict(GATE=True, SPACE=3, PLAIN=1, WEIGHTED=16)),
-    ("map_backward_kernel", dict(GATE=False, SPACE=EVERY, PLAIN=0, WEIGHTED=0)),
-    pytest.param("map_backward_kernel", dict(GATE=True, SPACE=1, PLAIN=1, WEIGHTED=0), marks=pytest.mark.slow),
+    ("reduce_kernel", dict(UNWEIGHTED=1, WEIGHTED=16, CUT=False, SIGN=True, AFFINE=True)),
+    pytest.param("reduce_kernel", dict(UNWEIGHTED=EVERY, WEIGHTED=EVERY, CUT=True), marks=pytest.mark.slow),
+    ("merge_kernel", dict(UNWEIGHTED=EVERY, WEIGHTED=EVERY)),
+    ("map_backward_kernel", dict(GATE=True, SPACE=3, UNWEIGHTED=1, WEIGHTED=16)),
+    ("map_backward_kernel", dict(GATE=False, SPACE=EVERY, UNWEIGHTED=0, WEIGHTED=0)),
+    pytest.param("map_backward_kernel", dict(GATE=True, SPACE=1, UNWEIGHTED=1, WEIGHTED=0), marks=pytest.mark.slow),
     pytest.param(
-        "map_backward_kernel", dict(GATE=True, SPACE=EVERY, PLAIN=EVERY, WEIGHTED=EVERY), marks=pytest.mark.slow
+        "map_backward_kernel", dict(GATE=True, SPACE=EVERY, UNWEIGHTED=EVERY, WEIGHTED=EVERY), marks=pytest.mark.slow
     ),
-    ("map_backward_kernel", dict(GATE=True, SPACE=3, PLAIN=1, WEIGHTED=16, SIGN=True, AFFINE=True)),
-    ("channels_backward_kernel", dict(PLAIN=0, WEIGHTED=16)),
-    ("channels_backward_kernel", dict(PLAIN=1, WEIGHTED=16, SIGN=True, AFFINE=True)),
-    pytest.param("channels_backward_kernel", dict(PLAIN=0, WEIGHTED=EVERY), marks=pytest.mark.slow),
-    pytest.param("channels_backward_kernel", dict(PLAIN=EVERY, WEIGHTED=0, AFFINE=True), marks=pytest.mark.slow),
+    ("map_backward_kernel", dict(GATE=True, SPACE=3, UNWEIGHTED=1, WEIGHTED=16, SIGN=True, AFFINE=True)),
+    ("channels_backward_kernel", dict(UNWEIGHTED=0, WEIGHTED=16)),
+    ("channels_backward_kernel", dict(UNWEIGHTED=1, WEIGHTED=16, SIGN=True, AFFINE=True)),
+    pytest.param("channels_backward_kernel", dict(UNWEIGHTED=0, WEIGHTED=EVERY), marks=pytest.mark.slow),
+    pytest.param("channels_backward_kernel", dict(UNWEIGHTED=EVERY, WEIGHTED=0, AFFINE=True), marks=pytest.mark.slow),
     ("gate_kernel", dict(SHORTCUT=True, RELU=True)),
     ("gate_kernel", dict(SHORTCUT=True, RELU=True, SIGN=True, AFFINE=True)),
     ("sums_kernel", dict(RELU=True)),
@@ -109,8 +109,8 @@ def test_importing_the_package_does_not_import_the_kernels():
         "import sys, torch, timm\nbefore = set(sys.modules)\nimport sase_attn\n"
         "sase_attn.SASEBlock(4)(torch.ones(1, 4, 2, 2))\n"
         "new = set(sys.modules) - before\n"
-        "assert 'sase_attn.kernels.backend' in new\n"
-        "kernels = ('triton', 'sase_attn.kernels.triton', 'sase_attn.kernels.op')\n"
+        "assert 'sase_attn.kernels.dispatch' in new\n"
+        "kernels = ('triton', 'sase_attn.kernels.triton')\n"
         "assert not [name for name in new if name.startswith(kernels)]"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
@@ -125,7 +125,7 @@ def automatic():
 @pytest.fixture
 def with_triton(monkeypatch):
     """As if Triton were installed, whether or not it is."""
-    monkeypatch.setattr(dispatch, "_found", True)
+    monkeypatch.setattr(dispatch, "_is_installed", lambda: True)
 
 
 def test_choices_nest_and_end(with_triton):
@@ -173,7 +173,7 @@ def test_unknown_choice():
 
 
 def test_triton_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr(dispatch, "_found", False)
+    monkeypatch.setattr(dispatch, "_is_installed", lambda: False)
     with pytest.raises(RuntimeError, match="not installed: pip install triton"):
         kernels.set_backend("triton")
     assert dispatch.get_backend() == "auto"

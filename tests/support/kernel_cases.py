@@ -1,7 +1,6 @@
 """What both suites of the kernels share: maps, what kernels and the definition make of them, comparisons."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +10,7 @@ from inputs import draw
 from tolerances import TOLERANCES, assert_close
 from torch import Tensor
 
-from sase_attn.kernels import dispatch, spec
+from sase_attn.kernels import spec
 from sase_attn.kernels.reader import MapReader
 from sase_attn.statistics import STATISTICS
 
@@ -41,19 +40,9 @@ ONE_LAYOUT = pytest.mark.parametrize(
 )
 
 
-@contextmanager
-def computed_by(operators: ModuleType) -> Iterator[None]:
-    """Within the context maps are read by kernels of this module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "uses_kernels", lambda x: True)
-        patch.setattr(dispatch, "operators_for", lambda x: operators)
-        yield
-
-
 def shared(operators: ModuleType, x: Tensor, **sets: Any) -> MapReader:
     """A map read by kernels."""
-    with computed_by(operators):
-        return MapReader(x, **sets)
+    return MapReader(x, operators, **sets)
 
 
 def read(operators: ModuleType, x: Tensor, dims: list[int], names: tuple[str, ...]) -> dict[str, Tensor]:

@@ -5,10 +5,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sase_attn.kernels import layout, spec
+from sase_attn.kernels import layout
 from sase_attn.kernels.cpu import piece_statistics
 from sase_attn.kernels.cpu.chunks import Chunks
-from sase_attn.kernels.cpu.piece_statistics import Rows
+from sase_attn.kernels.cpu.piece_statistics import Rows, row_sets
 
 
 def weight_backward(
@@ -65,7 +65,7 @@ def map_backward(
             of_channel = piece_statistics.constant(*over_space, part, positions)
         _start(d, of_channel, None if over_channels is None else over_channels.constant(part))
         if gradient is not None and channel is not None and position is not None:
-            factor = gates_at(channel, position, part, chunks.buffer("a", part))
+            factor = torch.add(channel[part].unsqueeze(2), position[part].unsqueeze(1), out=chunks.buffer("a", part))
             d.addcmul_(chunks.load_other(gradient, part, "g"), factor)
         if over_channels is not None:
             over_channels.add(d, part, chunks.load(part))
@@ -165,14 +165,3 @@ def _start(d: Tensor, channel: Tensor | None, position: Tensor | None) -> None:
         d.copy_(position.unsqueeze(1))
     else:
         d.zero_()
-
-
-def gates_at(channel: Tensor, position: Tensor, part: slice, out: Tensor) -> Tensor:
-    """The sum of the gates of a piece."""
-    return torch.add(channel[part].unsqueeze(2), position[part].unsqueeze(1), out=out)
-
-
-def row_sets(unweighted: int, weighted: int, values: Tensor, saved: Tensor) -> tuple[Rows, Rows]:
-    """Rows of the statistics of x, and of those of x·weight behind them."""
-    count, own = unweighted.bit_count(), spec.saved_rows(unweighted)
-    return Rows(unweighted, values[:count], saved[:own]), Rows(weighted, values[count:], saved[own:])

@@ -9,14 +9,13 @@ from torch import Tensor
 
 from sase_attn.kernels import layout, spec
 from sase_attn.kernels.cpu import piece_statistics
-from sase_attn.kernels.cpu.backward import gates_at, row_sets
 from sase_attn.kernels.cpu.backward import map_backward as map_backward
 from sase_attn.kernels.cpu.backward import weight_backward as weight_backward
 from sase_attn.kernels.cpu.chunks import Chunks
 from sase_attn.kernels.cpu.gate_backward import sums as sums
 from sase_attn.kernels.cpu.norm_backward import channels_backward as channels_backward
 from sase_attn.kernels.cpu.norm_backward import normalised_sums as normalised_sums
-from sase_attn.kernels.cpu.piece_statistics import Weight
+from sase_attn.kernels.cpu.piece_statistics import Weight, row_sets
 
 
 def reduce(
@@ -26,8 +25,9 @@ def reduce(
     """Statistics of x and of x·weight; rows of values, rows for the backward pass."""
     chunks = Chunks(x, sign, scale_shift)
     kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
-    counts = unweighted.bit_count() + weighted.bit_count(), spec.saved_rows(unweighted) + spec.saved_rows(weighted)
-    values, saved = (x.new_zeros((count, len(x), kept), dtype=chunks.type) for count in counts)
+    count, own = unweighted.bit_count() + weighted.bit_count(), spec.saved_rows(unweighted) + spec.saved_rows(weighted)
+    values = x.new_zeros((count, len(x), kept), dtype=chunks.type)
+    saved = x.new_zeros((own, len(x), kept), dtype=chunks.type)
     first, second = row_sets(unweighted, weighted, values, saved)
     weight = None if weight is None else weight.to(chunks.type)
     factors = None if weight is None else Weight(weight)
@@ -40,11 +40,12 @@ def reduce(
         elif weight is not None:
             product = torch.mul(piece, weight[part].unsqueeze(2), out=chunks.buffer("product", part))
             piece_statistics.write(second, chunks, part, product, over)
-    piece_statistics.finish(first, None, chunks, over)
+    if "l4" in first.of:
+        piece_statistics.finish(first, None, chunks, over)
     if factors is not None and by_powers:
         piece_statistics.finish(second, factors.relative, chunks, over)
         second.of["l4"].mul_(factors.largest)
-    else:
+    elif "l4" in second.of:
         piece_statistics.finish(second, weight, chunks, over)
     return values, saved
 
@@ -71,7 +72,8 @@ def _gate_into(
     out = chunks.dense(y)
     other = None if shortcut is None else chunks.dense(shortcut)
     for part in chunks.parts:
-        factor = gates_at(channel, position, part, chunks.buffer("factor", part))
+        gates = channel[part].unsqueeze(2), position[part].unsqueeze(1)
+        factor = torch.add(*gates, out=chunks.buffer("factor", part))
         piece = torch.mul(chunks.load(part), factor, out=chunks.target(out, part))
         if other is not None:
             piece.add_(other[part])

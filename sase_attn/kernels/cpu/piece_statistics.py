@@ -29,28 +29,34 @@ class Rows:
         return self.of[name][part].unsqueeze(axis)
 
 
+def row_sets(unweighted: int, weighted: int, values: Tensor, saved: Tensor) -> tuple[Rows, Rows]:
+    """Rows of the statistics of x, and of those of x·weight behind them."""
+    count, own = unweighted.bit_count(), spec.saved_rows(unweighted)
+    return Rows(unweighted, values[:count], saved[:own]), Rows(weighted, values[count:], saved[own:])
+
+
 def write(rows: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None:
     """Compute every statistic of the piece `v` into its row; of an L4 norm the sum of fourth powers, see `finish`."""
-    of = {name: row[part] for name, row in rows.of.items()}
+    of = rows.of
     if "mean" in of:
-        torch.mean(v, axis, out=of["mean"])
+        torch.mean(v, axis, out=of["mean"][part])
     if "maximum" in of:
-        torch.amax(v, axis, out=of["maximum"])
+        torch.amax(v, axis, out=of["maximum"][part])
     if "centre" in of:
-        torch.mean(v, axis, out=of["centre"])
-        deviation = torch.sub(v, of["centre"].unsqueeze(axis), out=chunks.buffer("a", part))
+        centre = torch.mean(v, axis, out=of["centre"][part])
+        deviation = torch.sub(v, centre.unsqueeze(axis), out=chunks.buffer("a", part))
         power = torch.mul(deviation, deviation, out=chunks.buffer("b", part))
-        torch.mean(power, axis, out=of["variance"])
+        variance = torch.mean(power, axis, out=of["variance"][part])
         if "biased_std" in of:
-            torch.sqrt(of["variance"], out=of["biased_std"])
+            torch.sqrt(variance, out=of["biased_std"][part])
         if "third_moment" in of:
             # What the mean is off by counts once it is many deviations.
             offset = deviation.mean(axis)
-            torch.mean(power.mul_(deviation), axis, out=of["third_moment"])
-            of["third_moment"].sub_(offset * (3 * of["variance"] - 2 * offset * offset))
+            third = torch.mean(power.mul_(deviation), axis, out=of["third_moment"][part])
+            third.sub_(offset * (3 * variance - 2 * offset * offset))
     if "l4" in of:
         power = torch.mul(v, v, out=chunks.buffer("a", part))
-        torch.sum(power.mul_(power), axis, out=of["l4"])
+        torch.sum(power.mul_(power), axis, out=of["l4"][part])
 
 
 class Weight:
@@ -70,8 +76,6 @@ def write_weighted_norm(total: Tensor, weight: Weight, chunks: Chunks, part: sli
 
 def finish(rows: Rows, weight: Tensor | None, chunks: Chunks, axis: int) -> None:
     """Make L4 norms of the sums; with care, from the map (times a weight), in pieces where the sums have lost terms."""
-    if "l4" not in rows.of:
-        return
     total = rows.of["l4"]
     inexact = [] if _within(total, SUMS) else [part for part in chunks.parts if not _within(total[part], SUMS)]
     total.sqrt_().sqrt_()

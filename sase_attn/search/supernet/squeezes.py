@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sase_attn.kernels import reader
+from sase_attn.kernels import dispatch, reader
 from sase_attn.kernels.reader import CHANNELS, POSITIONS, MapReader, Product
 from sase_attn.ops import channel_squeeze, functional, spatial_squeeze
 from sase_attn.search.supernet.excitations import mixture
@@ -35,14 +35,14 @@ class MixedSqueezes:
         self._x = x
         self._channel, self._of_gated, self._of_input = channel, of_gated, of_input
         positions, channels, weighted = (
-            [name for op in ops for name in reader.asked_of(op, dims)]
+            [name for op in ops for name in reader.asked_of(op, dims) or ()]
             for ops, dims in ((channel[0], POSITIONS), (of_input[0], CHANNELS), (of_gated[0], CHANNELS))
         )
         if any(type(op) is channel_squeeze.ChannelL2Norm for op in channel[0]):
             positions.append("biased_std")
         if self._has_spatial(spatial_squeeze.SpatialL2Norm):
             positions += ["mean", "biased_std"]
-        self._map = MapReader(x, positions, channels, weighted)
+        self._map = MapReader(x, dispatch.operators_for(x), positions, channels, weighted)
 
     def channel(self) -> Tensor:
         """(B, C, 1, 1)."""
@@ -102,7 +102,7 @@ class _Map(NamedTuple):
 
 def _by_itself(op: nn.Module, x: MapReader | Product) -> Tensor:
     """A squeeze that takes a reader, or else the whole map."""
-    found: Tensor = op(x if reader.accepts(op) else x.tensor())
+    found: Tensor = op(x.tensor() if reader.asked_of(op, CHANNELS) is None else x)
     return found
 
 

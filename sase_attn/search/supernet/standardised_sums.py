@@ -22,7 +22,7 @@ def standardised_sums(x: Tensor, mean: Tensor, scale: Tensor, weights: Tensor) -
     Returns:
         Two of (B, K, H, W), float64 for a float64 map, float32 for other ones.
     """
-    by_pieces = dispatch.uses_kernels(x) and dispatch.operators_for(x) is dispatch.cpu_operators()
+    by_pieces = dispatch.operators_for(x) is dispatch.cpu_operators()
     sums = _Sums.apply if by_pieces else _definition
     first, second = sums(x, mean.flatten(1), scale.flatten(1), weights)
     return first.unflatten(2, x.shape[2:]), second.unflatten(2, x.shape[2:])
