@@ -134,7 +134,7 @@ def test_one_map_is_kept_for_the_backward_pass():
 
 
 def test_triton_where_it_cannot_run(monkeypatch):
-    monkeypatch.setattr(dispatch, "_found", True)
+    monkeypatch.setattr(dispatch, "_is_installed", lambda: True)
     monkeypatch.setattr(dispatch, "_is_interpreted", lambda: False)
     _, fast = pair(SPACES["release"], 8)
     with (
