@@ -2,8 +2,8 @@
 
     python examples/sase_in_ten_lines.py
 
-`sase_block` takes a map (B, C, H, W) and the state dict of a `SASEBlock`. It is the formula of arXiv 2411.08333 with the
-searched operations, without care for dead channels, half precision or speed. Prints how far the two are apart in
+`sase_block` takes a map (B, C, H, W) and the state dict of a `SASEBlock`. It is the formula of arXiv 2411.08333 with
+the searched operations, without care for dead channels, half precision or speed. Prints how far the two are apart in
 float64: about 1e-16 of the largest value.
 """
 
