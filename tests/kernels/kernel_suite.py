@@ -27,8 +27,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sase_attn import kernels, statistics
-from sase_attn.kernels import layout, spec
+from sase_attn import kernels
+from sase_attn.kernels import layout as tiles
+from sase_attn.kernels import reader, spec
 from sase_attn.kernels.triton import operators as triton_operators
 
 pytestmark = pytest.mark.filterwarnings(
@@ -64,9 +65,9 @@ def backend() -> str:
 def walk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Maps that fit a tile; that take several in one program; that several programs share."""
     if request.param != "one tile":
-        monkeypatch.setattr(layout, "TILE", 16)
+        monkeypatch.setattr(tiles, "TILE", 16)
     if request.param == "many tiles":
-        monkeypatch.setattr(layout, "PROGRAMS", 1)
+        monkeypatch.setattr(tiles, "PROGRAMS", 1)
 
 
 class Calls(TorchDispatchMode):
@@ -100,8 +101,8 @@ def calls() -> type[AbstractContextManager[list[str]]]:
 )
 @LAYOUTS
 def test_in_many_tiles_and_pieces(operators, dtype, programs, layout, monkeypatch):
-    monkeypatch.setattr(layout, "TILE", 16)
-    monkeypatch.setattr(layout, "PROGRAMS", programs)
+    monkeypatch.setattr(tiles, "TILE", 16)
+    monkeypatch.setattr(tiles, "PROGRAMS", programs)
     assert_agree(operators, layout(draw(1, 5, 5, 4, dtype=dtype)))
 
 
@@ -256,7 +257,7 @@ def test_operators_of_a_normalised_map_are_registered_as_torch_wants(operators, 
 
 def test_what_kernels_refuse():
     with (
-        kernels.set_backend("triton"),
-        pytest.raises(RuntimeError, match="the kernels take float16, bfloat16, float32 or float64, got torch.int64"),
+        kernels.backend("triton"),
+        pytest.raises(RuntimeError, match="kernels take float16, bfloat16, float32 or float64, got torch.int64"),
     ):
-        statistics.maximum(torch.ones(1, 2, 3, 4, dtype=torch.int64), [2, 3])
+        reader.statistics_of(torch.ones(1, 2, 3, 4, dtype=torch.int64), ["maximum"], [2, 3])
