@@ -36,8 +36,8 @@ def fuse(model: Network, training: bool = False) -> Network:
     `SEModule`, `EffectiveSEModule` or `EcaModule`), the shortcut and the ReLU become one unit, which keeps one map for
     the backward pass, the input of the norm, beside its output, as a block without attention does. Parameters, state
     dict keys and `eval()` stay as they are; gradients are the same. Where it does not apply (`torch.compile`, CUDA
-    without `kernels.set_backend("triton")`, squeezes without statistics, other attention, norms other than `nn.BatchNorm2d`,
-    drop path) the layers are applied one after the other.
+    without `kernels.set_backend("triton")`, squeezes without statistics, other attention, norms other than
+    `nn.BatchNorm2d`, drop path) the layers are applied one after the other.
 
     Hooks of what became part of a unit are not called.
 
