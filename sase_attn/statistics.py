@@ -92,7 +92,7 @@ def l4(x: Tensor, dims: list[int]) -> Tensor:
 
 
 def _l4_in_float64(x: Tensor, dims: list[int]) -> Tensor:
-    """The same of float32 in one read: in float64, its fourth powers neither overflow nor vanish."""
+    """`l4` of float32 in one read: in float64, its fourth powers neither overflow nor vanish."""
     square = x.double().square()
     # The smallest sum that is not 0 is 1e-180: the clamp only keeps the root's gradient finite at 0.
     return (square * square).sum(dims, keepdim=True).clamp(min=1e-200).sqrt().sqrt().to(x.dtype)

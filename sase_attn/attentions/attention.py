@@ -6,7 +6,7 @@ from torch import nn
 
 
 class Attention(nn.Module):
-    """A map (B, C, H, W) of any floating type in, its attended twin of the same shape and type out.
+    """A map (B, C, H, W) of any floating type in, the attended map of the same shape and type out.
 
     Subclasses take `channels` first, then their own options, then `act_layer` (hosts such as timm's EfficientNet pass
     their activation to every attention; it has an effect only where the docstring says so), `device` and `dtype`.

@@ -65,7 +65,7 @@ class MapReader:
             return
         sign, by_batch = None, 0
         if norm is not None:
-            sign = batch_norm.sign_of(norm.weight)
+            sign = batch_norm.sign_of(norm.weight.to(spec.accumulator(x.dtype)))
             by_batch = spec.bits(("mean", "biased_std")) if batch_norm.uses_batch(norm) else 0
         sets = spec.bits(tuple(positions)) | by_batch, spec.bits(tuple(channels)), spec.bits(tuple(weighted))
         self._plan = Plan(operators, *sets, sign)
@@ -86,14 +86,17 @@ class MapReader:
         return _by_definition(self.tensor(), names, dims, self._defined)
 
     def __mul__(self, weight: Tensor) -> "Product":
-        """The map times a weight (B, C, 1, 1), before statistics over the channels are asked for."""
-        self._weight = weight
+        """The map times a weight (B, C, 1, 1), before statistics over the channels are asked for.
+
+        Statistics of the first product are read together with those of the map; others are made by the definition.
+        """
+        self._weight = weight if self._weight is None else self._weight
         return Product(self, weight)
 
-    def weighted_statistics(self, names: Sequence[str], dims: list[int]) -> list[Tensor] | None:
-        """Those of the map times its weight, None where they are not read with the others."""
+    def weighted_statistics(self, weight: Tensor, names: Sequence[str], dims: list[int]) -> list[Tensor] | None:
+        """Those of the map times a weight, None where they are not read with those of the map."""
         plan = self._plan
-        if plan is None or dims != CHANNELS or spec.bits(tuple(names)) & ~plan.weighted:
+        if plan is None or weight is not self._weight or dims != CHANNELS or spec.bits(tuple(names)) & ~plan.weighted:
             return None
         return _finished(names, self._read_channels(plan)[1], self._x.shape[1])
 
@@ -160,8 +163,8 @@ class Product:
         self._defined: dict[tuple[str, int], Tensor] = {}
 
     def statistics(self, names: Sequence[str], dims: list[int]) -> list[Tensor]:
-        """As `MapReader.statistics`, of the product."""
-        found = self._reader.weighted_statistics(names, dims)
+        """Statistics of the product over [2, 3], (B, C, 1, 1), or [1], (B, 1, H, W), in the order asked for."""
+        found = self._reader.weighted_statistics(self._weight, names, dims)
         return _by_definition(self.tensor(), names, dims, self._defined) if found is None else found
 
     def tensor(self) -> Tensor:

@@ -45,7 +45,13 @@ OPS_LAYERS = [
     {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
     {"registry"},
 ]
-KERNELS_LAYERS = [{"spec", "layout", "batch_norm"}, {"cpu", "triton"}, {"dispatch"}, {"autograd"}, {"reader"}]
+KERNELS_LAYERS = [
+    {"spec", "layout", "schemas", "batch_norm"},
+    {"cpu", "triton"},
+    {"dispatch"},
+    {"autograd"},
+    {"reader"},
+]
 CPU_LAYERS = [{"chunks"}, {"piece_statistics", "gate_backward"}, {"backward"}, {"norm_backward"}, {"operators"}]
 TRITON_LAYERS = [{"affine"}, {"reduce", "gate"}, {"backward"}, {"launches"}, {"operators"}]
 INSERT_LAYERS = [{"squeeze_excite", "meta_forward"}, {"attach", "kinds", "channels"}, {"replace"}]

@@ -128,7 +128,7 @@ class ChannelSlopes:
         return power.mul_(x).mul_(grad / norm**3), self._weight[part] ** 3
 
     def with_care(self) -> Self:
-        """The same without third powers of the map by themselves, which may be too large."""
+        """These slopes without third powers of the map by themselves, which may be too large."""
         self._cubes = False
         return self
 

@@ -1,4 +1,4 @@
-"""The operators of `triton.operators.DEFINITIONS` for the CPU: plain torch on pieces that stay in its cache.
+"""The operators of `schemas.py` for the CPU: plain torch on pieces of a map that stay in its cache.
 
 Not registered with torch: they are called from eager code only. Row `ties` of a maximum is not set: they are counted
 in the backward pass.
@@ -60,7 +60,7 @@ def gate(
 
 
 def gate_in_place(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
-    """The same in the memory of x, if that is dense: new memory costs more than what is computed in it."""
+    """`gate` in the memory of x, if that is dense: new memory costs more than what is computed in it."""
     if not x.is_contiguous(memory_format=layout.dense_format(x)):
         return gate(x, channel, position, shortcut, relu)
     return _gate_into(x, Chunks(x), channel, position, shortcut, relu)

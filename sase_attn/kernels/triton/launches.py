@@ -14,7 +14,7 @@ def reduce(
     x: Tensor, weight: Tensor | None, over: int, unweighted: int, weighted: int, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """See `operators.DEFINITIONS`."""
+    """Statistics over the positions or the channels, and the rows for the backward pass."""
     dense = layout.dense_format(x)
     x = x.contiguous(memory_format=dense)
     channels, positions = x.shape[1], x.shape[2] * x.shape[3]
@@ -56,7 +56,7 @@ def empty_values(x: Tensor, over: int, unweighted: int, weighted: int) -> tuple[
 
 
 def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int) -> Tensor:
-    """See `operators.DEFINITIONS`."""
+    """Gradient (B, C) of the weight of statistics over the channels."""
     return _channel_sums(x, weight, grads, values, saved, 0, weighted, None, None)[:, 0].sum(0)
 
 
@@ -64,7 +64,7 @@ def channels_backward(
     x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int, weighted: int,
     sign: Tensor | None, scale_shift: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """See `operators.DEFINITIONS`."""
+    """Gradients of scale and shift (2, C), and of the weight (B, C), for statistics over the channels."""
     weighted = 0 if weight is None else weighted
     sums = _channel_sums(x, weight, grads, values, saved, unweighted, weighted, sign, scale_shift)
     dweight = sums[:, 2].sum(0) if weighted else sums.new_zeros(0 if weight is None else sums.shape[2:])
@@ -97,7 +97,7 @@ def gate(
     x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """See `operators.DEFINITIONS`."""
+    """The gated map, plus a shortcut, through a ReLU."""
     dense = layout.dense_format(x)
     x = x.contiguous(memory_format=dense)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
@@ -115,14 +115,14 @@ def gate(
 
 
 def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """See `operators.DEFINITIONS`."""
+    """Gradients of the gates, and the gradient of y behind the ReLU."""
     return _gate_sums(x, y, g, (), None, None)[:3]
 
 
 def normalised_sums(
     x: Tensor, y: Tensor | None, g: Tensor, channel: Tensor, position: Tensor, sign: Tensor | None, scale_shift: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """See `operators.DEFINITIONS`."""
+    """Gradients of the gates, of y behind the ReLU, and of scale and shift."""
     dchannel, dposition, masked, slopes = _gate_sums(x, y, g, (channel, position), sign, scale_shift)
     return dchannel, dposition, masked, slopes.sum((0, 2))
 
@@ -160,7 +160,7 @@ def map_backward(
     values: Tensor | None, saved: Tensor | None, space: int, unweighted: int, weighted: int,
     sign: Tensor | None = None, scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """See `operators.DEFINITIONS`."""
+    """Gradient of the map from all that was read of it, in one pass."""
     dense = layout.dense_format(x)
     x = x.contiguous(memory_format=dense)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]

@@ -13,40 +13,12 @@ from torch import Tensor
 from triton.runtime.interpreter import InterpretedFunction
 
 from sase_attn.kernels import layout, spec
+from sase_attn.kernels.schemas import SCHEMAS
 from sase_attn.kernels.triton import launches
 from sase_attn.kernels.triton.gate import gate_kernel
 
 # The variable TRITON_INTERPRET is read where kernels are decorated.
 INTERPRETED = isinstance(gate_kernel, InterpretedFunction)
-
-DEFINITIONS = (
-    # Statistics `unweighted` (bits, see `spec`) of x (B, C, H, W), and `weighted` ones of x·weight (B, C), over the
-    # positions (over = 2) or channels (over = 1): rows (statistics, B, C or H·W), and rows for the backward pass.
-    # Here and below, `sign` (C,) and `scale_shift` (2, C) ask for all this of x·sign·scale + shift, never stored.
-    "reduce(Tensor x, Tensor? weight, int over, int unweighted, int weighted, Tensor? sign=None, "
-    "Tensor? scale_shift=None) -> (Tensor values, Tensor saved)",
-    # Gradient (B, C) of the weight of statistics over the channels; gradients, values and saved rows of those only.
-    "weight_backward(Tensor x, Tensor weight, Tensor grads, Tensor values, Tensor saved, int weighted) -> Tensor",
-    # Of statistics over the channels of x·sign·scale + shift, the gradients of scale and shift (2, C) and of the weight
-    # (B, C), which has no elements without a weight; in the rows of one `reduce`.
-    "channels_backward(Tensor x, Tensor? weight, Tensor grads, Tensor values, Tensor saved, int unweighted, "
-    "int weighted, Tensor? sign, Tensor scale_shift) -> (Tensor daffine, Tensor dweight)",
-    # x·(channel + position) + shortcut, through a ReLU if `relu`, for gates (B, C) and (B, H·W).
-    "gate(Tensor x, Tensor channel, Tensor position, Tensor? shortcut, bool relu, Tensor? sign=None, "
-    "Tensor? scale_shift=None) -> Tensor",
-    # Sums of g·x over the positions (B, C) and over the channels (B, H·W); and g, made 0 where y, the output behind a
-    # ReLU, is (empty without y).
-    "sums(Tensor x, Tensor? y, Tensor g) -> (Tensor channel, Tensor position, Tensor masked)",
-    # The same of x·sign·scale + shift; and the gradients of scale and shift (2, C), for the gates.
-    "normalised_sums(Tensor x, Tensor? y, Tensor g, Tensor channel, Tensor position, Tensor? sign, Tensor scale_shift) "
-    "-> (Tensor dchannel, Tensor dposition, Tensor masked, Tensor daffine)",
-    # Gradient of x: of the gates, g·(channel + position); of statistics `space` over the positions; of `unweighted` and
-    # `weighted` ones over the channels, in the rows of one `reduce`. Each if it is given. Where x·sign·scale + shift is
-    # the map, still that of x; the statistics over the positions are then those of x·sign.
-    "map_backward(Tensor x, Tensor? g, Tensor? channel, Tensor? position, Tensor? space_grads, Tensor? space_values, "
-    "Tensor? space_saved, Tensor? weight, Tensor? grads, Tensor? values, Tensor? saved, int space, int unweighted, "
-    "int weighted, Tensor? sign=None, Tensor? scale_shift=None) -> Tensor",
-)
 
 
 def _fake_reduce(
@@ -109,8 +81,8 @@ _FUNCTIONS: tuple[tuple[Callable[..., Any], Callable[..., Any]], ...] = (
     (launches.normalised_sums, _fake_normalised_sums),
     (launches.map_backward, _fake_map_backward),
 )
-for definition, (launch, fake) in zip(DEFINITIONS, _FUNCTIONS, strict=True):
-    name = _LIBRARY.define(definition, tags=torch.Tag.pt2_compliant_tag)
+for schema, (launch, fake) in zip(SCHEMAS, _FUNCTIONS, strict=True):
+    name = _LIBRARY.define(schema, tags=torch.Tag.pt2_compliant_tag)
     torch.library.register_fake(f"sase_attn::{name}", fake, lib=_LIBRARY)
     for key in ("CUDA", "CPU") if INTERPRETED else ("CUDA",):
         _LIBRARY.impl(name, _on_its_device(launch), key)
