@@ -60,7 +60,7 @@ class MapReader:
         self._affine: Tensor | None = None
         self._of_channels: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
         self._plan: Plan | None = None
-        self._defined: dict[tuple[str, int], Tensor] = {}
+        self._defined: dict[tuple[str, tuple[int, ...]], Tensor] = {}
         if operators is None:
             return
         sign, by_batch = None, 0
@@ -160,7 +160,7 @@ class Product:
     def __init__(self, reader: MapReader, weight: Tensor) -> None:
         self._reader, self._weight = reader, weight
         self._tensor: Tensor | None = None
-        self._defined: dict[tuple[str, int], Tensor] = {}
+        self._defined: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def statistics(self, names: Sequence[str], dims: list[int]) -> list[Tensor]:
         """Statistics of the product over [2, 3], (B, C, 1, 1), or [1], (B, 1, H, W), in the order asked for."""
@@ -286,10 +286,11 @@ def _finished(names: Sequence[str], of: dict[str, Tensor], n: int) -> list[Tenso
 
 
 def _by_definition(
-    x: Tensor, names: Sequence[str], dims: list[int], known: dict[tuple[str, int], Tensor]
+    x: Tensor, names: Sequence[str], dims: list[int], known: dict[tuple[str, tuple[int, ...]], Tensor]
 ) -> list[Tensor]:
     """Statistics by their definitions, each computed once."""
-    missing = [name for name in dict.fromkeys(names) if (name, len(dims)) not in known]
+    axes = tuple(dims)
+    missing = [name for name in dict.fromkeys(names) if (name, axes) not in known]
     for name, value in zip(missing, statistics.compute(x, missing, dims), strict=True):
-        known[name, len(dims)] = value
-    return [known[name, len(dims)] for name in names]
+        known[name, axes] = value
+    return [known[name, axes] for name in names]
