@@ -1,4 +1,4 @@
-"""The README's tables of speed: one for each level and shape, a line a variant, a column a mode and layout."""
+"""The tables of speed: one for each level and shape, a line a variant, a column a mode and layout."""
 
 import statistics
 
@@ -24,7 +24,7 @@ def speed(rows: list[Row]) -> str:
 
 def _table(level: str, shape: tuple[int, ...], rows: list[Row]) -> str:
     head = " | ".join(f"{mode}, {layout}" for mode, layout in COLUMNS)
-    lines = [f"| {TITLES[level]}, {'×'.join(map(str, shape))} | {head} | peak | saved |"]
+    lines = [f"**{TITLES[level]}, {'×'.join(map(str, shape))}**", "", f"| variant | {head} | peak | saved |"]
     lines.append("| --- |" + " ---: |" * (len(COLUMNS) + 2))
     for variant in dict.fromkeys(row["variant"] for row in rows):
         mine = [row for row in rows if row["variant"] == variant]

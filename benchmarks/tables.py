@@ -1,8 +1,9 @@
-"""The README's tables of results, made from the rows of `benchmarks/results/`.
+"""All that is generated in README.md and docs/: tables of results, made from the rows of `benchmarks/results/`.
 
     python benchmarks/tables.py [--write]
 
-Prints the tables, or puts each between its markers in README.md: `<!-- results STUDY -->` … `<!-- /results -->`.
+Prints the tables, or puts each between its markers: `<!-- results STUDY -->` … `<!-- /results -->`. The same for the
+lines below charts, `<!-- regime CHART -->`, and for the tables `<!-- operations -->` and `<!-- attentions -->`.
 """
 
 import argparse
@@ -10,11 +11,26 @@ import re
 import statistics
 from pathlib import Path
 
+from captions import caption, starting_factor_table
 from rows import Row, read_rows
 from speed_table import speed
 
-README = Path(__file__).parent.parent / "README.md"
-MARKED = re.compile(r"(<!-- results (\w+) -->\n).*?(<!-- /results -->)", flags=re.DOTALL)
+from sase_attn.describe import attentions_table, operations_table
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MARKED = re.compile(r"(<!-- (results|regime|operations|attentions) ?(\w*) -->\n).*?(<!-- /\2 -->)", flags=re.DOTALL)
+
+
+def made(kind: str, name: str) -> str:
+    """What stands between a pair of markers."""
+    if kind == "operations":
+        return operations_table()
+    if kind == "attentions":
+        return attentions_table()
+    if kind == "regime":
+        return caption(name)
+    return starting_factor_table() if name == "starting_factor" else table(name, read_rows(name))
 
 
 def table(study: str, rows: list[Row]) -> str:
@@ -97,7 +113,7 @@ def _compared(rows: list[Row]) -> str:
     regimes = [
         f"{name}: {_regime(study)}" for name, study in zip(("Embedded", "CIFAR-10"), studies, strict=True) if study
     ]
-    return "\n".join([*lines, "", *regimes, costs])
+    return "\n".join([*lines, "", "\n\n".join([*regimes, costs])])
 
 
 def _top1(rows: list[Row], label: str) -> float:
@@ -165,20 +181,21 @@ def _regime(rows: list[Row]) -> str:
 
 
 def filled(text: str) -> str:
-    """The README with every marked table made anew."""
-    return MARKED.sub(lambda found: f"{found[1]}{table(found[2], read_rows(found[2]))}\n{found[3]}", text)
+    """A page with everything between markers made anew."""
+    return MARKED.sub(lambda found: f"{found[1]}{made(found[2], found[3])}\n{found[4]}", text)
 
 
 def main() -> None:
     """Print the tables or write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="into README.md")
+    parser.add_argument("--write", action="store_true", help="into the pages")
     args = parser.parse_args()
-    text = filled(README.read_text(encoding="utf-8"))
-    if args.write:
-        README.write_text(text, encoding="utf-8")
-    else:
-        print("\n".join(found[0] for found in MARKED.finditer(text)))
+    for page in PAGES:
+        text = filled(page.read_text(encoding="utf-8"))
+        if args.write:
+            page.write_text(text, encoding="utf-8")
+        else:
+            print("\n".join(found[0] for found in MARKED.finditer(text)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""Lines below the charts, and the table of starting factors, made from the rows of `benchmarks/results/`."""
+
+import statistics
+
+from charts import LAYOUT, MODE, PANELS, starting_factors
+from rows import read_rows
+
+TRAININGS = {"embedded images": "compare_embedded", "CIFAR-10": "compare_cifar"}
+
+
+def caption(chart: str) -> str:
+    """The regime of a chart, in one line."""
+    return {"speed": _speed, "results": _results}[chart]()
+
+
+def _speed() -> str:
+    drawn = [(level, list(shape)) for level, shape, _ in PANELS]
+    rows = [
+        row
+        for row in read_rows("speed")
+        if (row["layout"], row["mode"], row["device"]) == (LAYOUT, MODE, "cpu") and "ms" in row
+        if (row["level"], row["shape"]) in drawn
+    ]
+    counts = sorted({row["rounds"] for row in rows})
+    rounds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    parts = [
+        f"Forward and backward pass, {rows[0]['dtype']}, {LAYOUT}",
+        f"medians of {rounds} rounds",
+        *sorted({row["machine"] for row in rows}),
+        f"torch {', '.join(sorted({row['versions']['torch'] for row in rows}))}",
+    ]
+    return "; ".join(parts) + "."
+
+
+def _results() -> str:
+    rows = read_rows("compare_embedded")
+    parts = [
+        f"ResNet-20, {rows[0]['recipe']['epochs']} epochs on 6,000 images of Fashion-MNIST",
+        f"{rows[0]['count']:,} test images, two seeds each",
+        *sorted({row["machine"] for row in rows}),
+        f"torch {', '.join(sorted({row['versions']['torch'] for row in rows}))}",
+    ]
+    return "; ".join(parts) + "."
+
+
+def starting_factor_table() -> str:
+    """Rank correlation of the factor that an attention starts with, and its accuracy after a short training."""
+    lines = ["| trainings | epochs | networks | rank correlation |", "| --- | ---: | ---: | ---: |"]
+    for name, study in TRAININGS.items():
+        rows = read_rows(study)
+        factors = starting_factors(rows)
+        top1 = [statistics.mean(row["top1"] for row in rows if row["label"] == label) for label in factors]
+        correlation = statistics.correlation(_ranks(list(factors.values())), _ranks(top1))
+        lines.append(f"| {name} | {rows[0]['recipe']['epochs']} | {len(factors)} | {correlation:.2f} |")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Spearman's correlation between starting factor and mean accuracy. The factor is the projection of an "
+            "attention's output on its input, for normal values before training, to the nearest quarter. PSA has none, "
+            "because it takes the place of a convolution.",
+        ]
+    )
+
+
+def _ranks(values: list[float]) -> list[float]:
+    """Ranks from 1, equal values sharing their mean rank."""
+    return [sum(other < value for other in values) + (values.count(value) + 1) / 2 for value in values]

@@ -1,0 +1,165 @@
+"""The pictures of README.md and docs/: the block, and charts of the rows in `benchmarks/results/`.
+
+    python benchmarks/charts.py
+
+Writes docs/images/. Every number that is drawn stands in its picture as text, so that a test can compare the
+committed pictures with new ones.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rows import Row, read_rows
+
+from sase_attn import create_attention, genotypes
+from sase_attn.plot import draw_genotype
+from sase_attn.plot.figure import figure_path, write_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+BLUE, ORANGE, GREY, INK = "#1f5f9e", "#d9822b", "#8a8a8a", "#222222"
+
+# The bars of the chart of speed, from the top: what is measured, and the variants of the rows, eager and compiled.
+BARS = [
+    ("no attention", "plain", "plain, compiled"),
+    ("SE", "SE", "SE, compiled"),
+    ("ECA", "ECA", "ECA, compiled"),
+    ("CBAM", "CBAM", "CBAM, compiled"),
+    ("SASE, the authors' formula", "SASE, release's formula", ""),
+    ("SASE, this library", "SASE", "SASE, compiled"),
+]
+LAYOUT, MODE = "NCHW", "forward+backward"
+PANELS = [
+    ("block", (16, 256, 56, 56), "One block, 16×256×56×56"),
+    ("model", (8, 3, 224, 224), "ResNet-50, 8×3×224×224"),
+]
+
+
+def draw_speed(path: Path) -> None:
+    """A training step of one block and of ResNet-50 with each attention, eager and compiled."""
+    rows = [row for row in read_rows("speed") if (row["layout"], row["mode"], row["device"]) == (LAYOUT, MODE, "cpu")]
+    _write(lambda: _speed(rows), path)
+
+
+def _speed(rows: list[Row]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    panels: Sequence[Axes] = figure.subplots(1, len(PANELS))
+    for axes, (level, shape, title) in zip(panels, PANELS, strict=True):
+        times = {row["variant"]: row["ms"] for row in rows if row["level"] == level and tuple(row["shape"]) == shape}
+        bars = [bar for bar in BARS if bar[1] in times]
+        for place, (_, *variants) in enumerate(bars):
+            found = [
+                (variant, colour) for variant, colour in zip(variants, (BLUE, ORANGE), strict=True) if variant in times
+            ]
+            for (variant, colour), offset in zip(found, (-0.19, 0.19) if len(found) > 1 else (0.0,), strict=True):
+                axes.barh(place + offset, times[variant], 0.36, color=colour)
+                axes.text(times[variant], place + offset, f" {times[variant]:,.0f}", va="center", fontsize=9)
+        axes.set_yticks(range(len(bars)), [bar[0] for bar in bars])
+        axes.get_yticklabels()[-1].set_fontweight("bold")
+        axes.set_ylim(len(bars) - 0.5, -0.5)
+        axes.set_xlim(0, 1.14 * max(times[v] for bar in bars for v in bar[1:] if v in times))
+        axes.set_title(title, fontsize=11, loc="left", color=INK)
+        axes.set_xlabel("milliseconds, forward and backward: less is better", fontsize=9)
+        _plain(axes)
+    _key(figure, [(BLUE, "eager"), (ORANGE, "torch.compile")])
+    return figure
+
+
+def draw_results(path: Path) -> None:
+    """Every seed of every attention in ResNet-20, and the spread of the plain network behind them."""
+    rows = read_rows("compare_embedded")
+    _write(lambda: _results(rows), path)
+
+
+def _results(rows: list[Row]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    seeds: dict[str, list[float]] = {}
+    for row in rows:
+        seeds.setdefault(row["label"], []).append(row["top1"])
+    ranked = sorted(seeds, key=lambda label: -statistics.mean(seeds[label]))
+    starts = starting_factors(rows)
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(min(seeds["plain"]), max(seeds["plain"]), color="#e4e4e4", lw=0)
+    for place, label in enumerate(ranked):
+        mean, colour = statistics.mean(seeds[label]), _colour(starts.get(label))
+        axes.plot(seeds[label], [place] * len(seeds[label]), "-", color=colour, lw=1.2)
+        axes.plot(seeds[label], [place] * len(seeds[label]), "o", color=colour, ms=6)
+        spread = f" ± {statistics.stdev(seeds[label]):.1f}" if len(seeds[label]) > 1 else ", one seed"
+        axes.text(1.01, place, f"{mean:.1f}{spread}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+    axes.set_yticks(range(len(ranked)), ["no attention" if label == "plain" else label for label in ranked])
+    for label in ("plain", "SASE"):
+        axes.get_yticklabels()[ranked.index(label)].set_fontweight("bold")
+    axes.set_ylim(len(ranked) - 0.4, -0.6)
+    axes.set_xlabel("top-1, %: one dot a seed, behind them the range of the network without attention", fontsize=9)
+    axes.set_title("mean ± deviation", fontsize=9, loc="right", x=1.13, color=INK)
+    _plain(axes)
+    _key(figure, [(ORANGE, "starting factor below 1"), (GREY, "1"), (BLUE, "above 1")])
+    return figure
+
+
+def starting_factors(rows: list[Row]) -> dict[str, float]:
+    """What each label's attention multiplies a map of normal values by before any training, to the nearest quarter.
+
+    It is the projection of the output on the input. An attention that takes the place of a convolution has none.
+    """
+    factors = {"plain": 1.0}
+    for label, options in {row["label"]: row["recipe"]["model_kwargs"] for row in rows}.items():
+        if label in ("plain", "psa"):
+            continue
+        torch.manual_seed(0)
+        attention = create_attention("sase" if label.startswith("SASE") else label, channels=64, **options)
+        x = torch.randn(8, 64, 16, 16)
+        with torch.no_grad():
+            factors[label] = round(4 * float((x * attention(x)).sum() / x.square().sum())) / 4
+    return factors
+
+
+def _colour(factor: float | None) -> str:
+    return GREY if factor is None or factor == 1 else ORANGE if factor < 1 else BLUE
+
+
+def _plain(axes: "Axes") -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(labelsize=9)
+
+
+def _key(figure: "Figure", entries: list[tuple[str, str]]) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=colour, label=label) for colour, label in entries]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9.5)
+
+
+def _write(draw: "Callable[[], Figure]", path: Path) -> None:
+    write_figure(draw, figure_path(path))
+
+
+PICTURES: dict[str, Callable[[Path], None]] = {
+    "block.svg": lambda path: draw_genotype(genotypes["sase"], path),
+    "speed.svg": draw_speed,
+    "results.svg": draw_results,
+}
+
+
+def main() -> None:
+    """Write every picture."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    for name, draw in PICTURES.items():
+        draw(IMAGES / name)
+        print(IMAGES / name)
+
+
+if __name__ == "__main__":
+    main()
