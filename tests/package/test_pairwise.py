@@ -43,5 +43,5 @@ def test_cases_of_one_test():
 
 def test_a_failure_names_its_case():
     with pytest.raises(ZeroDivisionError) as error, case("flat", 3):
-        1 / 0
+        raise ZeroDivisionError
     assert error.value.__notes__ == ["case: flat, 3"]
