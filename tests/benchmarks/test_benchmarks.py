@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
 import sys
 from argparse import Namespace
 from importlib.util import spec_from_loader
@@ -11,6 +9,7 @@ from importlib.util import spec_from_loader
 import pytest
 import timm
 import torch
+import warm
 from checkout import BENCHMARKS
 from PIL import Image
 
@@ -204,10 +203,8 @@ def test_table_of_the_comparison_joins_accuracy_and_cost(results):
 def test_costs_are_measured():
     code = "import compare, json; print(json.dumps(compare.cost('SASE random', 'cpu', steps=1)))"
     # In a process of its own: the peak of its memory is what is measured.
-    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)}
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=BENCHMARKS, env=environment, capture_output=True, text=True, check=True
-    )
+    result = warm.run("-c", code, cwd=BENCHMARKS)
+    assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["step_ms"] > found["inference_ms"] > 0 and found["memory_mb"] > 0
     assert compare.size("plain")["parameters"] == 272_474 and 40e6 < compare.size("plain")["macs"] < 42e6
@@ -233,14 +230,7 @@ def test_the_gpu_script_runs_where_there_is_none(images, tmp_path):
         f"found = search_gpu.whole({str(images)!r}, 0.0, 'cpu', __import__('pathlib').Path('run'))\n"
         "assert found['epochs'] == 1, found\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(BENCHMARKS.parent), "PATH": ""},
-        check=False,
-    )
+    done = warm.run("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
@@ -256,11 +246,5 @@ def test_commands():
         "search_gpu.py",
         "subset.py",
     ):
-        done = subprocess.run(
-            [sys.executable, BENCHMARKS / script, "--help"],
-            capture_output=True,
-            text=True,
-            env={"PYTHONPATH": str(BENCHMARKS.parent)},
-            check=False,
-        )
+        done = warm.run(BENCHMARKS / script, "--help")
         assert done.returncode == 0 and f"benchmarks/{script}" in done.stdout

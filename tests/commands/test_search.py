@@ -1,17 +1,14 @@
 """`sase-attn search` and `sase-attn sweep` as people call them, on a tiny folder of images."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import search_driver as driver
 import torch
-from checkout import ROOT
+import warm
 
 from sase_attn import Genotype
 from sase_attn.commands.main import main
@@ -138,10 +135,7 @@ def worker(folder, data, trials):
         "recipe = default_recipe(config, 6).override(batch_size=8)\n"
         f"print('DONE', len(sweep(config, recipe, {str(folder)!r}, trials={trials}, device='cpu')), flush=True)\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", code.replace("{epochs}", "6")], env=environment, stdout=subprocess.PIPE, text=True
-    )
+    return warm.Process(["-c", code], warm.environment())
 
 
 def test_a_killed_worker_loses_nothing(data, tmp_path):
@@ -151,7 +145,7 @@ def test_a_killed_worker_loses_nothing(data, tmp_path):
     while not (log.exists() and log.read_text().count('"epoch",') >= 2) and time.monotonic() < deadline:
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.wait(60)
     epochs = torch.load(folder / "trial0" / "checkpoint.pt", weights_only=True)["progress"]["epoch"]
     rows = log.read_text().splitlines()
     assert 1 <= epochs < 6

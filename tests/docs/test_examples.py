@@ -1,14 +1,12 @@
 """Every example is run as its docstring says, and gives what it says."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import timm
 import torch
+import warm
 from checkout import EXAMPLES
 from PIL import Image
 from safetensors.torch import save_file
@@ -20,9 +18,7 @@ COLOURS = {"blue": (40, 40, 210), "green": (40, 200, 40), "red": (220, 30, 30)}
 
 
 def run(name, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, EXAMPLES / name, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    return warm.run(EXAMPLES / name, *arguments)
 
 
 @pytest.fixture(scope="module")

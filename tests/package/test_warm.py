@@ -29,7 +29,9 @@ def test_output_and_exit_code_are_those_of_a_process_of_its_own(code, tmp_path):
 
 
 def test_errors_folder_and_variables(tmp_path):
-    failed = warm.run("-c", "import os; raise ValueError(os.environ['MINE'] + os.getcwd())", env={"MINE": "x"}, cwd=tmp_path)
+    failed = warm.run(
+        "-c", "import os; raise ValueError(os.environ['MINE'] + os.getcwd())", env={"MINE": "x"}, cwd=tmp_path
+    )
     assert failed.returncode == 1 and f"ValueError: x{tmp_path}" in failed.stderr and "Traceback" in failed.stderr
     assert warm.run("-m", "sase_attn", "--version").stdout.startswith("sase-attn ")
 

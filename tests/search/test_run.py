@@ -1,10 +1,7 @@
 """A whole search: killed, interrupted, on two ranks, diverged; what it leaves behind."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import pytest
 import search_driver as driver
 import timm
 import torch
-from checkout import ROOT
+import warm
 from torch import nn
 
 from sase_attn import Genotype, SASEBlock, genotypes
@@ -31,13 +28,8 @@ def quiet(line):
     pass
 
 
-def environment():
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-
-
-def run(*arguments, launcher=()):
-    command = [sys.executable, *launcher, str(Path(driver.__file__)), *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True)
+def run(*arguments):
+    return warm.run(driver.__file__, *arguments)
 
 
 def options(**values):
@@ -87,13 +79,8 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_equal(data, uninterrupted, tmp_p
 
 def test_ctrl_c_saves_in_mid_epoch_and_resumes(data, uninterrupted, tmp_path):
     folder = tmp_path / "interrupted"
-    process = subprocess.Popen(
-        [sys.executable, driver.__file__, options(output=folder, data=data, seconds=0.4)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [driver.__file__, options(output=folder, data=data, seconds=0.4)]
+    process = warm.Process(command, warm.environment())
     log, deadline = folder / "log.jsonl", time.monotonic() + 60
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -111,10 +98,9 @@ def test_two_ranks_end_with_the_alphas_of_one(data, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     shared = {"data": data, "no_batch_norm": True, "config": {"log_every": 1, "clip_grad": 5.0}}
     assert run(options(output=one, **shared)).returncode == 0
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = run(options(output=two, **shared), launcher=launcher)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 2/2") == 1  # rank 0 alone speaks
+    ranks = warm.run_ranks(2, driver.__file__, options(output=two, **shared))
+    assert [done.returncode for done in ranks] == [0, 0], ranks
+    assert [done.stdout.count("epoch 2/2") for done in ranks] == [1, 0]  # rank 0 alone speaks
     ours, theirs = log_rows(one), log_rows(two)
     assert len(ours) == len(theirs) == 12
     for a, b in zip(ours, theirs, strict=True):
@@ -147,9 +133,8 @@ def test_ranks_hold_identical_alphas(tmp_path, data):
         "result = search",
     )
     script.write_text(spied)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    ranks = warm.run_ranks(2, script)
+    assert [done.returncode for done in ranks] == [0, 0], ranks
     first, second = (torch.load(tmp_path / f"alpha{rank}.pt") for rank in (0, 1))
     assert torch.equal(first, second) and first.abs().max() > 0.01  # batch norm and all: they step alike
 

@@ -1,10 +1,7 @@
 """The training loop: a killed run resumes to the same numbers, Ctrl-C saves, NaN stops, two ranks are one."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import pytest
 import timm
 import torch
 import training_driver as driver
+import warm
 from safetensors.torch import load_file
 from timm.data import resolve_model_data_config
 from torch.testing import assert_close
@@ -26,16 +24,6 @@ def command(**options):
     return [str(DRIVER), json.dumps(options, default=str)]
 
 
-def environment():
-    return os.environ | {"PYTHONPATH": str(DRIVER.parents[1]), "OMP_NUM_THREADS": "1"}
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, *arguments], env=environment(), capture_output=True, text=True, timeout=120, check=False
-    )
-
-
 def log_rows(folder):
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
@@ -48,7 +36,7 @@ def weights(folder):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "uninterrupted"
-    done = run(*command(output=folder))
+    done = warm.run(*command(output=folder))
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -56,10 +44,10 @@ def uninterrupted(tmp_path_factory):
 def test_killed_run_resumes_to_the_same_bits(uninterrupted, tmp_path):
     folder = tmp_path / "killed"
     recipe = {"checkpoint_every": 2}
-    killed = run(*command(output=folder, recipe=recipe, kill=(1, 3)))
+    killed = warm.run(*command(output=folder, recipe=recipe, kill=(1, 3)))
     assert killed.returncode == -signal.SIGKILL
     assert weights(folder)["progress"]["step"] == 2 and len(log_rows(folder)) == 4 + 1 + 3  # one step will be undone
-    done = run(*command(output=folder, recipe=recipe, resume=True))
+    done = warm.run(*command(output=folder, recipe=recipe, resume=True))
     assert done.returncode == 0 and "resuming at epoch 2, step 2" in done.stdout, done.stderr
     assert log_rows(folder) == log_rows(uninterrupted)
     ours, theirs = weights(folder), weights(uninterrupted)
@@ -77,13 +65,7 @@ def test_killed_run_resumes_to_the_same_bits(uninterrupted, tmp_path):
 
 def test_ctrl_c_saves_and_resumes(uninterrupted, tmp_path):
     folder = tmp_path / "interrupted"
-    process = subprocess.Popen(
-        [sys.executable, *command(output=folder, seconds=0.5)],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = warm.Process(command(output=folder, seconds=0.5), warm.environment())
     deadline = time.monotonic() + 60
     log = folder / "log.jsonl"
     while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
@@ -94,16 +76,16 @@ def test_ctrl_c_saves_and_resumes(uninterrupted, tmp_path):
     assert f"sase-attn train --output {folder} --resume" in out
     progress = weights(folder)["progress"]
     assert progress["epoch"] == 0 and 1 <= progress["step"] <= 4 and progress["log_bytes"] == log.stat().st_size
-    assert run(*command(output=folder, resume=True)).returncode == 0
+    assert warm.run(*command(output=folder, resume=True)).returncode == 0
     assert log_rows(folder) == log_rows(uninterrupted)
 
 
 def test_two_ranks_give_the_numbers_of_one(tmp_path):
     recipe = {"ema_decay": None, "checkpoint_every": 3}
     one, two = tmp_path / "one", tmp_path / "two"
-    assert run(*command(output=one, recipe=recipe, group_norm=True)).returncode == 0
+    assert warm.run(*command(output=one, recipe=recipe, group_norm=True)).returncode == 0
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = run(*torchrun, *command(output=two, recipe=recipe, group_norm=True))
+    done = warm.run(*torchrun, *command(output=two, recipe=recipe, group_norm=True))
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 2/2") == 1  # rank 0 alone speaks
     ours, theirs = log_rows(one), log_rows(two)
