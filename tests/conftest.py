@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+import warm  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +25,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in processes of their own are forked: see `warm`."""
+    monkeypatch.setattr("sase_attn.training.jobs.subprocess.run", warm.instead_of_subprocess_run)

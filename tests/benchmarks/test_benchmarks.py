@@ -48,8 +48,8 @@ def results(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_study_trains_what_has_no_row(images, results, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("PYTHONPATH", str(BENCHMARKS.parent))
+@pytest.mark.usefixtures("forked_runs")
+def test_a_study_trains_what_has_no_row(images, results, tmp_path, capsys):
     recipe = Recipe(model="resnet20_cifar", data=str(images), epochs=1, batch_size=4, lr=0.01)
     cases = [studies.Case("small", recipe, seeds=2), studies.Case("other", recipe, seeds=1)]
     args = Namespace(runs=tmp_path / "runs", jobs=2, threads=1, only="small")

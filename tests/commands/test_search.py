@@ -53,6 +53,7 @@ def test_a_search_from_the_command_line(data, tmp_path, capsys):
     assert len(table) == 3 and set(table) <= set(capsys.readouterr().out.splitlines())
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_several_seeds_and_their_agreement(data, tmp_path, capsys):
     output = tmp_path / "seeds"
     assert main(command(data, "--output", str(output), "--seeds", "2", "--jobs", "2", "--no-compare")) == 0

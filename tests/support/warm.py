@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -34,11 +35,15 @@ def server() -> "subprocess.Popen[str]":
     return process
 
 
+ASKING = threading.Lock()
+
+
 def ask(request: Any) -> Any:
-    process = server()
-    assert process.stdin and process.stdout
-    print(json.dumps(request), file=process.stdin, flush=True)
-    return json.loads(process.stdout.readline())
+    with ASKING:
+        process = server()
+        assert process.stdin and process.stdout
+        print(json.dumps(request), file=process.stdin, flush=True)
+        return json.loads(process.stdout.readline())
 
 
 class Process:
@@ -97,3 +102,11 @@ def run_ranks(count: int, *command: Any, timeout: float = 300) -> "list[subproce
         subprocess.CompletedProcess(process.args, process.wait(timeout), *end)
         for process, end in zip(processes, ends, strict=True)
     ]
+
+
+def instead_of_subprocess_run(command: list[str], env: dict[str, str], stdout: Any, stderr: int) -> Any:
+    """Takes the place of `subprocess.run` in `sase_attn.training.jobs`."""
+    assert command[0] == sys.executable and stderr == subprocess.STDOUT
+    done = run(*command[1:], env=env | {"PYTHONPATH": str(ROOT)})
+    stdout.write(done.stdout + done.stderr)
+    return done
