@@ -8,12 +8,13 @@ import pytest
 import timm
 import torch
 from equivalence import GENOTYPES
-from exporting import OTHER_KERNELS, check_exported, check_onnx, exported, run_onnx
-from inputs import OPS, draw, input_shape, randomise
+from exporting import OTHER_KERNELS, SideBySide, check_exported, check_onnx, exported, run_onnx
+from inputs import draw, input_shape, randomise
 from tolerances import assert_close
 
 import sase_attn  # noqa: F401  registers the models with timm
 from sase_attn import SASEBlock, create_op
+from sase_attn.ops import OP_SETS
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -26,26 +27,26 @@ every_genotype = pytest.mark.parametrize("genotype", GENOTYPES.values(), ids=GEN
 SHAPES = [(2, 24, 5, 6), (3, 24, 9, 4), (1, 24, 1, 1), (20, 24, 8, 8), (1, 24, 30, 1)]
 
 
-@pytest.mark.parametrize("op_set, name", OPS)
-def test_every_op(op_set, name):
-    op = randomise(create_op(op_set, name, 24)).eval()
+@pytest.mark.parametrize("op_set", OP_SETS)
+def test_every_op(op_set):
+    ops = SideBySide(randomise(create_op(op_set, name, 24)) for name in OP_SETS[op_set]).eval()
     inputs = [draw(*input_shape(op_set, *shape)) for shape in SHAPES]
     with torch.no_grad():
-        program = exported(op, inputs[0])
-        check_exported(program, op, inputs)
-        check_onnx(program, op, inputs)
+        program = exported(ops, inputs[0])
+        check_exported(program, ops, inputs)
+        check_onnx(program, ops, inputs)
 
 
-@pytest.mark.parametrize("op_set, name", OPS)
-def test_every_op_by_the_exporter_before(op_set, name):
+@pytest.mark.parametrize("op_set", OP_SETS)
+def test_every_op_by_the_exporter_before(op_set):
     """The one based on TorchScript, which timm's onnx_export.py still uses by default."""
-    op = randomise(create_op(op_set, name, 24)).eval()
+    ops = SideBySide(randomise(create_op(op_set, name, 24)) for name in OP_SETS[op_set]).eval()
     inputs = [draw(*input_shape(op_set, *shape)) for shape in SHAPES]
     axes = {0: "B"} if op_set == "channel_excite" else {0: "B", 2: "H", 3: "W"}
     file = io.BytesIO()
     with torch.no_grad():
-        torch.onnx.export(op, inputs[0], file, dynamo=False, input_names=["x"], dynamic_axes={"x": axes})
-        run_onnx(file.getvalue(), op, inputs)
+        torch.onnx.export(ops, inputs[0], file, dynamo=False, input_names=["x"], dynamic_axes={"x": axes})
+        run_onnx(file.getvalue(), ops, inputs)
 
 
 @every_genotype
