@@ -64,10 +64,18 @@ def test_every_op_compiles_once_for_all_sizes(op_set, name):
     assert graphs() == 1
 
 
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-@pytest.mark.parametrize("genotype", GENOTYPES.values(), ids=GENOTYPES.keys())
-def test_block_compiles_once_for_all_sizes(genotype, training):
-    eager = block(genotype, training)
+# Each takes ten seconds to trace: the searched block in both modes, of the others each in one.
+@pytest.mark.parametrize(
+    "name, training",
+    [
+        pytest.param(name, training, id=f"{name}-{mode}", marks=() if always else pytest.mark.slow)
+        for number, name in enumerate(GENOTYPES)
+        for training, mode in [(True, "train"), (False, "eval")]
+        for always in [name == "sase" or training == bool(number % 2)]
+    ],
+)
+def test_block_compiles_once_for_all_sizes(name, training):
+    eager = block(GENOTYPES[name], training)
     assert_same_steps(compiled(eager), eager, inputs_of("channel_squeeze"))
     assert graphs() == 1
 
@@ -106,7 +114,12 @@ def test_default_settings_compile_twice():
 
 @pytest.mark.parametrize(
     "name, dtype",
-    [("sase", torch.float16), ("sase", torch.bfloat16), ("random 1", torch.float16), ("random 4", torch.bfloat16)],
+    [
+        ("sase", torch.float16),
+        ("random 4", torch.bfloat16),
+        pytest.param("sase", torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param("random 1", torch.float16, marks=pytest.mark.slow),
+    ],
 )
 def test_under_autocast(name, dtype):
     """As in eager mode, autocast does not change the block, and takes no graph break to be turned off."""

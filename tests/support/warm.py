@@ -30,7 +30,7 @@ def server() -> "subprocess.Popen[str]":
         [sys.executable, script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin and process.stdout
-    atexit.register(process.stdin.close)
+    atexit.register(process.communicate)
     assert process.stdout.readline() == "ready\n"
     return process
 
