@@ -8,7 +8,6 @@ import timm
 from sase_attn.commands import main
 from sase_attn.models import paper_table
 
-
 MEASURED = ("resnet50", "resnet101", "sase_resnet50", "sase_resnet101")
 
 
