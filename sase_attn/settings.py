@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self, get_type_hints
 
@@ -11,7 +11,8 @@ from sase_attn.errors import unknown_name
 from sase_attn.files import read_json
 from sase_attn.records import value_as
 
-Ranges = tuple[tuple[tuple[str, ...], Any, str], ...]
+# Names of fields, the test that their values must pass (None passes), and what it wants in words.
+Ranges = tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]
 
 
 def setting(default: Any, help: str) -> Any:
@@ -25,7 +26,7 @@ def setting(default: Any, help: str) -> Any:
 class Settings:
     """Base of `Recipe` and of the search's configuration: types and ranges of all fields are checked.
 
-    A subclass says what it is called (`KIND`), and lists in `RANGES` names, a test and its words.
+    A subclass names itself in messages by `KIND`, and lists the ranges of its fields in `RANGES`.
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
@@ -113,7 +114,7 @@ class Settings:
 
 
 def settings_fields(cls: type[Settings]) -> list[tuple[Field[Any], Any]]:
-    """The fields of settings in order, each with its type."""
+    """The fields of settings in order, each with its type (strings resolved)."""
     hints = get_type_hints(cls)
     return [(item, hints[item.name]) for item in fields(cls)]
 

@@ -22,6 +22,7 @@ from sase_attn.search.optimizers import create_optimizers
 from sase_attn.search.penalty import penalty
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
+from sase_attn.training.checkpoint import fitting_network
 from sase_attn.training.data import Loader
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.pace import pace_text
@@ -51,8 +52,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
         echo: Callable[[str], object] = print,
         space: SearchSpace | None = None,
     ) -> None:
-        if config.batch_size % ranks.world_size:
-            raise ValueError(f"batch_size: wanted a multiple of {ranks.world_size} processes, got {config.batch_size}")
+        ranks.check_batch_size(config.batch_size)
         super().__init__(config, folder, ranks, echo, SearchProgress(), steps_per_epoch=data.weights.batches)
         self.data = data
         self.space = space or config.search_space()
@@ -221,9 +221,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint. Raises ValueError if it belongs to another network."""
-        try:
+        with fitting_network():
             self.model.load_state_dict(state["model"])
-        except RuntimeError as error:
-            raise ValueError(f"the checkpoint does not fit the network: {' '.join(str(error).split())[:300]}") from None
         self.optimizer.load_state_dict(state["optimizer"])
         self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])

@@ -5,7 +5,8 @@ trained: weights, optimizers, averages. No state of a random generator is needed
 """
 
 import pickle
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -99,6 +100,15 @@ def load_checkpoint(
 def load_run(folder: Path) -> Checkpoint[Recipe, TrainProgress]:
     """The checkpoint of a training. Raises as `load_checkpoint` does."""
     return load_checkpoint(folder, Recipe, TrainProgress, "recipe")
+
+
+@contextmanager
+def fitting_network() -> Iterator[None]:
+    """Where weights of a checkpoint are loaded: weights that do not fit the network raise ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint does not fit the network: {' '.join(str(error).split())[:300]}") from None
 
 
 def check_same(now: ReadableSettings, saved: ReadableSettings, may_change: Collection[str] = MAY_CHANGE) -> None:

@@ -31,6 +31,11 @@ class Ranks:
         """The callback on the main process; elsewhere one that drops its lines."""
         return echo if self.is_main else lambda line: None
 
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raise ValueError unless a batch can be divided evenly among the processes."""
+        if batch_size % self.world_size:
+            raise ValueError(f"batch_size: wanted a multiple of {self.world_size} processes, got {batch_size}")
+
     def seed_step(self, seed: int, step: int) -> None:
         """Seed torch's generator for a step, so that what dropout draws is a function of seed, step and rank."""
         torch.manual_seed(seed * 1_000_003 + step * self.world_size + self.rank)

@@ -1,4 +1,4 @@
-"""Many runs: one after the other here, or several at a time, each in a process of its own."""
+"""Many runs: one after the other here, or many at a time, each in a process of its own."""
 
 import os
 import subprocess

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sase_attn.modules import freeze
+from sase_attn.training.checkpoint import fitting_network
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.optimizer import create_optimizer, create_scheduler
 from sase_attn.training.recipes import Recipe
@@ -36,8 +37,7 @@ class Trainer:
                 raise ValueError(
                     f"{field} needs CUDA, got {ranks.device.type}" + '; use "bfloat16"' * (not recipe.sync_bn)
                 )
-        if recipe.batch_size % ranks.world_size:
-            raise ValueError(f"batch_size: wanted a multiple of {ranks.world_size} processes, got {recipe.batch_size}")
+        ranks.check_batch_size(recipe.batch_size)
         self.recipe, self.ranks = recipe, ranks
         self.updates = 0
         if recipe.sync_bn and ranks.world_size > 1:
@@ -123,12 +123,10 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave. Raises ValueError if it belongs to another network."""
-        try:
+        with fitting_network():
             self.model.load_state_dict(state["model"])
             if self.ema is not None:
                 self.ema.module.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
-        except RuntimeError as error:
-            raise ValueError(f"the checkpoint does not fit the network: {' '.join(str(error).split())[:300]}") from None
         self._scaler.load_state_dict(state["scaler"])
         self.updates = state["updates"]

@@ -5,7 +5,7 @@
 
 Small sets live in memory as uint8 and are augmented batch by batch; larger ones are read from their files, by worker
 processes if so wished. Either way an epoch is a pure function of (seed, epoch): it can be taken up at any batch, and
-the ranks of a distributed run share out the very batches that one process would see.
+the ranks of a distributed run divide among them the batches that one process would get.
 """
 
 from sase_attn.training.data.config import DataConfig as DataConfig
