@@ -1,6 +1,7 @@
 """Lines below the charts, and the table of starting factors, made from the rows of `benchmarks/results/`."""
 
 import statistics
+from collections import Counter
 
 from charts import LAYOUT, MODE, PANELS, starting_factors
 from rows import read_rows
@@ -34,9 +35,10 @@ def _speed() -> str:
 
 def _results() -> str:
     rows = read_rows("compare_embedded")
+    seeds = Counter(row["label"] for row in rows)
     parts = [
         f"ResNet-20, {rows[0]['recipe']['epochs']} epochs on 6,000 images of Fashion-MNIST",
-        f"{rows[0]['count']:,} test images, two seeds each",
+        f"{rows[0]['count']:,} test images, {' or '.join(map(str, sorted(set(seeds.values()))))} seeds",
         *sorted({row["machine"] for row in rows}),
         f"torch {', '.join(sorted({row['versions']['torch'] for row in rows}))}",
     ]

@@ -54,3 +54,5 @@ def test_floors_are_those_of_the_package():
     for package in ("torch", "timm"):
         floor = re.search(rf'"{package}>=([\d.]+)"', project)[1]
         assert f"{package} ≥ {floor}" in README.read_text(encoding="utf-8")
+        if package == "torch":
+            assert f"torch {floor}, the oldest supported" in (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
