@@ -86,6 +86,19 @@ DATA_LAYERS = [
     {"open_folder"},
     {"open"},
 ]
+COMMANDS_LAYERS = [
+    {"arguments", "progress", "networks"},
+    {"flags"},
+    {"search_flags", "comparison", "tile_arguments", "tile_source", "tile_output"},
+    {"list_contents", "show", "import_weights", "push", "train", "evaluate", "search", "sweep", "tile"},
+    {"main"},
+]
+MODELS_LAYERS = [
+    {"feature_maps", "placement", "parameter_counts", "sase_resnet"},
+    {"sase_resnet_cifar"},
+    {"attached", "compared_resnet"},
+    {"paper_table", "registered"},
+]
 # Inside rooms, which are named by their path; a room that is not here has no order of its own.
 INNER_LAYERS = {
     "kernels": KERNELS_LAYERS,
@@ -97,6 +110,11 @@ INNER_LAYERS = {
     "fusion": FUSION_LAYERS,
     "training": TRAINING_LAYERS,
     "training.data": DATA_LAYERS,
+    "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_grid"}],
+    "weights": [{"state_dicts"}, {"warm_start", "authors"}],
+    "models": MODELS_LAYERS,
+    "share": [{"errors"}, {"publishable"}, {"card", "verify"}, {"folder"}, {"push"}],
+    "commands": COMMANDS_LAYERS,
     "search": SEARCH_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
     "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],
@@ -175,7 +193,7 @@ def test_every_module_has_its_place(module):
         ("sase_attn.genotype", "from sase_attn.errors import unknown_name", False),
         ("sase_attn.ops.layers", "from sase_attn import statistics", False),
         ("sase_attn.ops.layers", "from sase_attn.ops import functional", False),
-        ("sase_attn.models.a", "from sase_attn.models.b import c", False),
+        ("sase_attn.attentions.a", "from sase_attn.attentions.b import c", False),
         ("sase_attn.commands.main", "from sase_attn import __version__, models", False),
         ("sase_attn", "from sase_attn.commands.main import main", False),
         ("sase_attn.statistics", "def f():\n    from sase_attn.ops import create_op", True),

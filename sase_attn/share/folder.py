@@ -1,0 +1,87 @@
+"""A model as a folder that timm loads, verified by loading it back before it appears."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import save_for_hf
+from timm.models._hub import generate_readme
+from torch import nn
+
+from sase_attn.share.card import card_of, checked_repo_id
+from sase_attn.share.errors import HubError, first_words
+from sase_attn.share.publishable import model_args, publishable
+from sase_attn.share.verify import difference
+
+
+def save(
+    model: nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    repo_id: str | None = None,
+    license: str = "apache-2.0",
+    description: str | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> Path:
+    """Write the folder that `timm.create_model("local-dir:<folder>", pretrained=True)` loads, with a model card.
+
+    It holds config.json, model.safetensors and README.md. It appears complete or not at all: it is written and loaded
+    back under a temporary name beside the target.
+
+    Args:
+        model: a classifier made by `timm.create_model`; compiled and DistributedDataParallel models are unwrapped.
+        folder: a path that does not exist yet, or an empty folder.
+        repo_id: the Hub name for the card's usage lines; by default they name the folder.
+        license, description, metrics: see `model_card`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: the target is a file or a non-empty folder.
+        ValueError: `repo_id` is not of the form "org/name".
+        HubError: timm cannot rebuild the model from what was saved.
+    """
+    target = Path(folder).resolve()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(f"cannot save to {target}: wanted a new or empty folder, got one in use; name another")
+    source = f"local-dir:{target.name}" if repo_id is None else f"hf-hub:{checked_repo_id(repo_id)}"
+    network = publishable(model)
+    card = card_of(network, source, license, description, metrics)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    partial.mkdir(parents=True)
+    try:
+        write_model(network, partial)
+        title = target.name if repo_id is None else repo_id.partition("/")[2]
+        (partial / "README.md").write_text(generate_readme(card, title), encoding="utf-8")
+        if target.exists():
+            target.rmdir()  # fails, rightly, where somebody has filled it meanwhile
+        partial.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Path(folder)
+
+
+def write_model(model: Any, folder: Path) -> None:
+    """Write config.json and model.safetensors, and prove that timm loads the same model from them."""
+    name = model.pretrained_cfg["architecture"]
+    try:
+        save_for_hf(model, str(folder), model_args=model_args(model), safe_serialization=True)
+        with torch.random.fork_rng(devices=[]):  # a checkpoint must not move the random stream of its run
+            problem = difference(model, timm.create_model(f"local-dir:{folder}", pretrained=True))
+    except HubError:
+        raise
+    except (RuntimeError, TypeError, ValueError, AssertionError, AttributeError) as error:
+        problem = first_words(error)
+    if problem:
+        raise HubError(
+            f"cannot publish {name}: wanted a model that timm.create_model rebuilds from its name and arguments, got "
+            f"{problem}; make it with timm.create_model (import sase_attn first) and change only its weights. What "
+            "attach, replace and tile do, the model 'attached' does by arguments that are saved with it: "
+            "timm.create_model('attached', base=..., after= or replace= or tile=...)"
+        )

@@ -1,0 +1,73 @@
+"""Weights of a network without attention, completed for the same network with attention."""
+
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor, nn
+
+from sase_attn.attentions.attention import Attention
+from sase_attn.block import SASEBlock
+from sase_attn.insert.attach import Attached, absorbing, constant_gain
+from sase_attn.weights.state_dicts import StateDict
+
+
+def warm_start(state_dict: Mapping[str, Tensor], model: nn.Module, *, preserve_output: bool = True) -> StateDict:
+    """Weights of a network without attention, completed for `model`, the same network with attention.
+
+    Every attention starts as a constant gain, which is divided out of the layer before it, so that in eval mode the
+    outputs are those of the original network. Weights that hold attention of their own are returned as they are. The
+    form is that of timm's `pretrained_filter_fn`; `state_dict` is not changed.
+
+    Args:
+        state_dict: the original network's.
+        model: the network with attention behind its layers, made by `attach`, or in the `se` slot of a residual block.
+        preserve_output: False lets every attention start as it was built, and divides nothing out.
+
+    Raises:
+        TypeError: an attention of `model` cannot start as a constant; the message says why.
+        ValueError: the layer before an attention cannot absorb a gain.
+    """
+    weights = dict(state_dict)
+    slots = _attention_slots(model)
+    own = tuple(f"{name}." for host, attn in slots for name in (attn, *([host] if host.endswith(".host") else [])))
+    if any(key.startswith(own) for key in weights):
+        return weights
+    for host_name, attn_name in slots:
+        host, attn = model.get_submodule(host_name), model.get_submodule(attn_name)
+        plain_name = host_name.removesuffix(".host")
+        for key in host.state_dict():
+            if f"{plain_name}.{key}" in weights:
+                weights[f"{host_name}.{key}"] = weights.pop(f"{plain_name}.{key}")
+        gain = constant_gain(attn) if preserve_output else 1.0
+        for parameter in absorbing(host_name, host, gain):
+            key = f"{host_name}.{parameter}"
+            if key in weights:
+                weights[key] = weights[key] / gain
+        weights |= {f"{attn_name}.{key}": value.clone() for key, value in attn.state_dict().items()}
+    return weights
+
+
+def without_replaced(state_dict: Mapping[str, Tensor], model: nn.Module, replaced: Iterable[str]) -> StateDict:
+    """Weights of a network before `replace`, completed for `model`, the network after it.
+
+    Weights of the old modules, whose names are `replaced`, are dropped; the new ones keep those they were built with.
+    """
+    weights = dict(state_dict)
+    for name in replaced:
+        weights = {key: value for key, value in weights.items() if not key.startswith(f"{name}.")}
+        new = model.get_submodule(name).state_dict()
+        weights |= {f"{name}.{key}": value.clone() for key, value in new.items()}
+    return weights
+
+
+def _attention_slots(model: nn.Module) -> list[tuple[str, str]]:
+    """(layer, attention behind it) for everything attached, and for the `se` slot of timm's residual blocks."""
+    slots = []
+    for name, module in model.named_modules():
+        if isinstance(module, Attached):
+            slots.append((f"{name}.host", f"{name}.attn"))
+        elif isinstance(getattr(module, "se", None), SASEBlock | Attention):
+            children = [child for child, _ in module.named_children()]
+            norm = "bn3" if "bn3" in children else "bn2"
+            if norm in children[: children.index("se")]:  # in MobileNets `se` comes before the last norm
+                slots.append((f"{name}.{norm}", f"{name}.se"))
+    return slots
