@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from train import add_arguments, run_study
 
 from sase_attn.genotype import Genotype
-from sase_attn.models.placement import COMPARED
+from sase_attn.models.placement import PLACEMENTS
 from sase_attn.modules import count_parameters
 from sase_attn.training.provenance import commit, machine
 from sase_attn.training.recipes import Recipe
@@ -45,7 +45,7 @@ def networks() -> dict[str, dict[str, Any]]:
     """The networks by label: `model` and `model_kwargs` of a recipe."""
     plain = {label: {"model": name} for label, name in NETWORKS.items()}
     random = {"SASE random": {"model": NETWORKS["SASE"], "model_kwargs": {"genotype": str(RANDOM)}}}
-    return plain | random | {attention: {"model": f"{attention}_resnet20"} for attention in COMPARED}
+    return plain | random | {attention: {"model": f"{attention}_resnet20"} for attention in PLACEMENTS}
 
 
 def embedded(seeds: int = 2) -> list[Case]:

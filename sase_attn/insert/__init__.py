@@ -2,9 +2,7 @@
 
 from sase_attn.insert.attach import Attached as Attached
 from sase_attn.insert.attach import Insertion as Insertion
-from sase_attn.insert.attach import absorbing as absorbing
 from sase_attn.insert.attach import attach as attach
-from sase_attn.insert.attach import constant_gain as constant_gain
 from sase_attn.insert.kinds import list_kinds as list_kinds
 from sase_attn.insert.replace import Replacement as Replacement
 from sase_attn.insert.replace import replace as replace

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sase_attn.attentions.registry import attention_factory
 from sase_attn.genotype import Genotype
+from sase_attn.insert.gain import absorbing_parameters, start_as_constant
 from sase_attn.modules import matching
 
 
@@ -79,51 +80,18 @@ def attach(
         channels = _output_channels(name, host)
         weight = next(iter(host.parameters()), torch.empty(0))
         block = build(channels, device=weight.device, dtype=weight.dtype).train(host.training)
-        gain = constant_gain(block) if preserve_output else None
+        gain = start_as_constant(block) if preserve_output else None
         if gain is not None:
-            absorbing(name, host, gain)
+            absorbing_parameters(name, host, gain)
         planned.append((Attached(host, block), Insertion(name, type(host).__name__, channels, gain)))
     if not dry_run:
         for attached, insertion in planned:
             if insertion.gain is not None:
                 with torch.no_grad():
-                    for parameter in absorbing(insertion.name, attached.host, insertion.gain):
+                    for parameter in absorbing_parameters(insertion.name, attached.host, insertion.gain):
                         attached.host.get_parameter(parameter).div_(insertion.gain)
             model.set_submodule(insertion.name, attached)
     return [insertion for _, insertion in planned]
-
-
-def constant_gain(attn: nn.Module) -> float:
-    """Make an attention start as a constant gain, and return it.
-
-    Raises:
-        TypeError: it has no `zero_gates()`, or says there why it cannot.
-        ValueError: that gain is 0, which no layer can make up for.
-    """
-    zero_gates = getattr(attn, "zero_gates", None)
-    if zero_gates is None:
-        raise TypeError(f"{type(attn).__name__} cannot start as a constant: it has no zero_gates() method")
-    gain = float(zero_gates())
-    if gain == 0:
-        raise ValueError(f"{type(attn).__name__} starts as zero, which no layer before it can make up for")
-    return gain
-
-
-def absorbing(name: str, host: nn.Module, gain: float) -> list[str]:
-    """Names of the parameters of a layer to divide by the gain of an attention behind it: none for a gain of 1.
-
-    Raises:
-        ValueError: no parameters of the layer scale its output.
-    """
-    if gain == 1:
-        return []
-    activation = getattr(host, "act", nn.Identity())
-    if getattr(host, "weight", None) is None or not isinstance(activation, nn.Identity | nn.ReLU):
-        raise ValueError(
-            f"{name} ({type(host).__name__}) cannot absorb a gain of {gain:g}: preserve_output needs a norm with "
-            "affine weights or a convolution, without an activation other than ReLU"
-        )
-    return ["weight"] if getattr(host, "bias", None) is None else ["weight", "bias"]
 
 
 def _output_channels(name: str, host: nn.Module) -> int:

@@ -6,14 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from sase_attn.insert.meta_forward import meta_image, meta_twin, trial
+from sase_attn.insert.meta_forward import meta_copy, meta_image, run_once
 from sase_attn.insert.squeeze_excite import describe_se
 
 
 def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
     """Channels of attention modules of `model`, by name.
 
-    Squeeze-and-excitation tells by its layers, others by their attribute `channels`; where one does not, a copy of the
+    Squeeze-and-excitation has them in its layers, others in their attribute `channels`. For the rest a copy of the
     network on the meta device is run once at the network's own input size (timm's `pretrained_cfg`), or at 3×224×224.
 
     Raises:
@@ -30,20 +30,20 @@ def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str,
 
 
 def _seen(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
-    twin = meta_twin(model)
+    copied = meta_copy(model)
     shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
 
     def watch(name: str) -> None:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             shapes[name] = (inputs[0].shape, getattr(output, "shape", torch.Size()))
 
-        twin.get_submodule(name).register_forward_hook(hook)
+        copied.get_submodule(name).register_forward_hook(hook)
 
     for name in modules:
         watch(name)
     labels = {name: f"{name} ({type(module).__name__})" for name, module in modules.items()}
     try:
-        trial(twin, meta_image(model))
+        run_once(copied, meta_image(model))
     except ValueError as error:
         first = next(iter(labels.values()))
         raise ValueError(f"cannot tell the channels of {first}: it has no attribute `channels`, and {error}") from error

@@ -11,7 +11,8 @@ from sase_attn.attentions.registry import ATTENTIONS, list_attentions
 from sase_attn.errors import unknown_name
 from sase_attn.insert.squeeze_excite import describe_se
 
-# Classes of timm beside those of `list_attentions()`; a kind of both holds both. By full name, as in `adapters`.
+# Classes of timm beside those of `list_attentions()`; a kind of both holds both. By full name, so that no class has to
+# be imported to be recognised.
 _TIMM = {
     "eca": ("timm.layers.eca.EcaModule", "timm.layers.eca.CecaModule"),
     "cbam": ("timm.layers.cbam.CbamModule", "timm.layers.cbam.LightCbamModule"),
@@ -53,7 +54,7 @@ def of_kind(kind: str | type[nn.Module]) -> Callable[[nn.Module], bool]:
     return lambda module: bool(own and isinstance(module, own)) or _is_one_of(module, others)
 
 
-def find(model: nn.Module, matches: Callable[[nn.Module], bool]) -> dict[str, nn.Module]:
+def find_attention(model: nn.Module, matches: Callable[[nn.Module], bool]) -> dict[str, nn.Module]:
     """The modules that match, by name, in the network's order; shared ones under each of their names.
 
     Parts of a match, and parts of another attention of this package, do not count.
@@ -72,7 +73,7 @@ def find(model: nn.Module, matches: Callable[[nn.Module], bool]) -> dict[str, nn
 
 def look_alikes(model: nn.Module) -> dict[str, nn.Module]:
     """Modules that look like squeeze-and-excitation by class or attribute name, but are of no known kind."""
-    known = find(model, _is_known)
+    known = find_attention(model, _is_known)
     holders = {owner for name in known for owner in _ancestors(name)}
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
@@ -88,10 +89,10 @@ def look_alikes(model: nn.Module) -> dict[str, nn.Module]:
 
 def present_kinds(model: nn.Module) -> list[str]:
     """The kinds of which a network has modules."""
-    return [kind for kind in list_kinds() if find(model, of_kind(kind))]
+    return [kind for kind in list_kinds() if find_attention(model, of_kind(kind))]
 
 
-def inventory(model: nn.Module) -> str:
+def attention_inventory(model: nn.Module) -> str:
     """The attention-like classes of a network and how many there are, in words."""
     alike = look_alikes(model)
     counts = Counter(

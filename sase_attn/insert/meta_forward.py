@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def meta_twin(model: nn.Module) -> nn.Module:
+def meta_copy(model: nn.Module) -> nn.Module:
     """A copy in eval mode whose tensors have shapes only; the network itself is neither moved nor copied."""
     memo: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
@@ -21,7 +21,7 @@ def meta_image(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
     """One image on the meta device, of the network's channels and type.
 
     Its height and width are `size`, or the network's own (timm's `pretrained_cfg`), or 224×224. A network that does not
-    tell its channels gets 3, if a convolution of it takes 3, else as many as its first one wider than 1×1.
+    say its channels gets 3, if a convolution of it has 3, else as many as its first one wider than 1×1.
     """
     channels, *own = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (0, 224, 224))
     convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
@@ -32,7 +32,7 @@ def meta_image(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
     return torch.empty(shape, device="meta", dtype=weight.dtype)
 
 
-def trial(model: nn.Module, x: Tensor) -> None:
+def run_once(model: nn.Module, x: Tensor) -> None:
     """Run `model` on `x` without gradients. Raises ValueError where that fails."""
     try:
         with torch.no_grad():
@@ -48,17 +48,17 @@ def in_execution_order(model: nn.Module, names: Iterable[str]) -> list[str]:
     Raises:
         ValueError: a trial pass fails.
     """
-    twin = meta_twin(model)
+    copied = meta_copy(model)
     names = list(names)
     reached: dict[int, None] = {}
 
     def hook(module: nn.Module, inputs: Any) -> None:
         reached[id(module)] = None
 
-    modules = {name: twin.get_submodule(name) for name in names}
+    modules = {name: copied.get_submodule(name) for name in names}
     for module in modules.values():
         module.register_forward_pre_hook(hook)
-    trial(twin, meta_image(model))
+    run_once(copied, meta_image(model))
     order = list(reached)
     return sorted(
         names, key=lambda name: order.index(id(modules[name])) if id(modules[name]) in reached else len(order)

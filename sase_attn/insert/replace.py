@@ -3,18 +3,17 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from sase_attn.attentions.registry import ATTENTIONS, attention_factory
+from sase_attn.attentions.registry import attention_factory
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
 from sase_attn.insert.channels import channels_of
-from sase_attn.insert.kinds import find, inventory, list_kinds, look_alikes, of_kind, present_kinds
-from sase_attn.insert.squeeze_excite import describe_se
+from sase_attn.insert.keep_weights import can_keep, class_of, with_weights
+from sase_attn.insert.kinds import attention_inventory, find_attention, list_kinds, look_alikes, of_kind, present_kinds
 from sase_attn.modules import matches, matching
 
 
@@ -74,8 +73,8 @@ def replace(
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise TypeError("cannot replace modules of a scripted model; replace first, then torch.jit.script")
     attn_args = attn_args or {}
-    build, new_class = attention_factory(with_, attn_args), _class_of(with_)
-    found = find(model, of_kind(old))
+    build, new_class = attention_factory(with_, attn_args), class_of(with_)
+    found = find_attention(model, of_kind(old))
     if "" in found:
         raise ValueError(f"the model itself is a {type(model).__name__}; pass the network that holds it")
     chosen = found if only is None else _chosen(model, found, old, only)
@@ -85,7 +84,7 @@ def replace(
         hint = f"it has kinds {', '.join(kinds)}" if kinds else f"kinds are {', '.join(list_kinds())}, or a class"
         raise ValueError(
             f"nothing to replace: wanted modules of kind {kind!r}, got a {type(model).__name__} with attention-like "
-            f"modules: {inventory(model)}; {hint}"
+            f"modules: {attention_inventory(model)}; {hint}"
         )
     channels = channels_of(model, chosen)
     planned: dict[int, tuple[nn.Module, bool]] = {}
@@ -93,8 +92,8 @@ def replace(
         if id(module) not in planned:
             if module._forward_hooks or module._forward_pre_hooks:
                 raise ValueError(f"{name} has forward hooks, which replacing it would lose; remove them first")
-            if _can_keep(name, module, with_, new_class, keep_weights):
-                planned[id(module)] = (_with_weights(name, module, new_class, attn_args), True)
+            if can_keep(name, module, with_, new_class, keep_weights):
+                planned[id(module)] = (with_weights(name, module, new_class, attn_args), True)
             else:
                 tensor = _nearby_tensor(model, name)
                 new = build(channels[name], device=tensor.device, dtype=tensor.dtype)
@@ -111,13 +110,6 @@ def replace(
         if not dry_run:
             model.set_submodule(name, new)
     return report
-
-
-def _class_of(attention: object) -> Any:
-    """The class that a `with_` stands for, to ask whether it takes weights over."""
-    if isinstance(attention, str):
-        return ATTENTIONS.get(attention)
-    return _class_of(attention.func) if isinstance(attention, partial) else attention
 
 
 def _chosen(
@@ -138,41 +130,6 @@ def _chosen(
     if others:
         warnings.warn(f"left as they are, not being of kind {kind!r}: {_listed(others)}", stacklevel=3)
     return {name: found[name] for name in matching(found, patterns)}
-
-
-def _can_keep(name: str, module: nn.Module, with_: object, new_class: Any, keep_weights: bool | None) -> bool:
-    if keep_weights is False:
-        return False
-    able = hasattr(new_class, "from_squeeze_excite")
-    if keep_weights and not able:
-        label = repr(with_) if isinstance(with_, str | Genotype) else getattr(with_, "__name__", repr(with_))
-        able_ones = [key for key, cls in ATTENTIONS.items() if hasattr(cls, "from_squeeze_excite")]
-        raise TypeError(
-            f"{label} cannot take over the weights of {name} ({type(module).__name__}): pass keep_weights=False to "
-            f"start it anew, or one of {', '.join(able_ones)} to keep them"
-        )
-    if keep_weights and describe_se(module) is None:
-        raise TypeError(
-            f"{name} ({type(module).__name__}) is no known squeeze-and-excitation, whose weights alone can be kept: "
-            "pass keep_weights=False"
-        )
-    return able and describe_se(module) is not None
-
-
-def _with_weights(name: str, module: nn.Module, new_class: Any, attn_args: Mapping[str, Any]) -> nn.Module:
-    """The new attention around the old one's own layers: same parameters, same keys, same modes."""
-    new: nn.Module = new_class.from_squeeze_excite(describe_se(module), **attn_args)
-    before, after = module.state_dict().keys(), new.state_dict().keys()
-    if before != after:
-        raise ValueError(
-            f"{new_class.__name__} does not keep the weights of {name} ({type(module).__name__}): its state dict has "
-            f"{sorted(after)}, wanted {sorted(before)}; pass keep_weights=False"
-        )
-    reused = set(module.modules())
-    for part in new.modules():
-        if part not in reused:
-            part.training = module.training
-    return new
 
 
 def _nearby_tensor(model: nn.Module, name: str) -> torch.Tensor:

@@ -88,10 +88,10 @@ def pointwise(module: nn.Module) -> nn.Module:
     if isinstance(module, nn.Flatten | nn.Unflatten):
         return nn.Identity()
     if type(module) is nn.Sequential:
-        twin = nn.Sequential()
+        converted = nn.Sequential()
         for name, child in module.named_children():
-            twin.add_module(name, pointwise(child))
-        return twin
+            converted.add_module(name, pointwise(child))
+        return converted
     return module
 
 

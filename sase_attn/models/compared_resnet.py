@@ -1,6 +1,6 @@
 """timm's ResNets with each attention of the literature, to compare with: `NAME_resnet50`, `…_resnet101`, `…_resnet20`.
 
-`NAME` is one of `COMPARED`, which says where that attention goes, as its paper or its authors' code has it. There are
+`NAME` is one of `PLACEMENTS`, which says where that attention goes, as its paper or its authors' code has it. There are
 no weights for them; `attached` starts from timm's. All arguments are those of `timm.models.ResNet`, and `attn_args`,
 options of the attention (JSON-able, so that they survive the Hub).
 """
@@ -16,7 +16,7 @@ from torch import nn
 
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.registry import get_attention
-from sase_attn.models.placement import COMPARED, before_every_convolution
+from sase_attn.models.placement import PLACEMENTS, before_every_convolution
 from sase_attn.models.sase_resnet_cifar import CIFAR_CFG, CifarResNet
 
 __all__: list[str] = []  # filled by register_model
@@ -55,7 +55,7 @@ class _Compared:
             return get_attention(attention)(channels, **options, device=device, dtype=dtype)
 
         assert isinstance(self, ResNet)
-        COMPARED[attention](self, build)
+        PLACEMENTS[attention](self, build)
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
@@ -66,7 +66,7 @@ class _Compared:
 
 
 class ComparedResNet(_Compared, ResNet):
-    """timm's ResNet with an attention of `COMPARED`."""
+    """timm's ResNet with an attention of `PLACEMENTS`."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class ComparedResNet(_Compared, ResNet):
 
 
 class ComparedCifarResNet(_Compared, CifarResNet):
-    """The ResNet for 32×32 images with an attention of `COMPARED`."""
+    """The ResNet for 32×32 images with an attention of `PLACEMENTS`."""
 
     def __init__(self, attention: str, attn_args: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -96,12 +96,12 @@ _HOSTS: dict[str, tuple[type[ResNet], dict[str, Any]]] = {
 
 def _cfg(attention: str, host: str) -> dict[str, Any]:
     cfg = CIFAR_CFG if host == "resnet20" else IMAGENET_CFG
-    stem = "conv1.host" if COMPARED[attention] is before_every_convolution else "conv1"
+    stem = "conv1.host" if PLACEMENTS[attention] is before_every_convolution else "conv1"
     return cfg | dict(first_conv=stem)
 
 
 default_cfgs = generate_default_cfgs(
-    {f"{attention}_{host}.untrained": _cfg(attention, host) for attention in COMPARED for host in _HOSTS}
+    {f"{attention}_{host}.untrained": _cfg(attention, host) for attention in PLACEMENTS for host in _HOSTS}
 )
 
 
@@ -120,10 +120,10 @@ def _register(attention: str, host: str) -> None:
 
 
 def _where(attention: str) -> str:
-    words = (COMPARED[attention].__doc__ or "").strip()
+    words = (PLACEMENTS[attention].__doc__ or "").strip()
     return words[:1].lower() + words[1:]
 
 
-for _attention in COMPARED:
+for _attention in PLACEMENTS:
     for _host in _HOSTS:
         _register(_attention, _host)

@@ -12,13 +12,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sase_attn.describe import text_table
-from sase_attn.models.placement import COMPARED
+from sase_attn.models.placement import PLACEMENTS
 from sase_attn.modules import count_parameters
 
 HOSTS = ("resnet50", "resnet101")
 
 # In the paper's table: millions of parameters and top-1 accuracy in percent, for both hosts.
-PAPER: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
+PAPER_TABLE: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
     "plain": (("25.56", "44.55"), ("75.30", "76.7")),
     "srm": (("25.56", "44.55"), ("77.51", "78.76")),
     "gsop": (("28.20", "48.90"), ("77.72", "78.82")),
@@ -46,12 +46,12 @@ DETECTORS = {
 }
 
 
-ATTENTIONS = tuple(dict.fromkeys([*PAPER, *COMPARED]))
+ATTENTIONS = tuple(dict.fromkeys([*PAPER_TABLE, *PLACEMENTS]))
 """Of the networks that are compared, those of the paper's table first."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedAttention:
     """An attention's networks. `paper_millions`, `paper_top1` are the paper's for ResNet-50 and -101, or None."""
 
     attention: str
@@ -75,27 +75,27 @@ class Detector:
     paper_millions: tuple[str, str]
 
 
-def comparison() -> Iterator[Compared]:
+def comparison() -> Iterator[ComparedAttention]:
     """Every attention that has networks here, those of the paper's table first."""
     for attention in ATTENTIONS:
-        counts = [_count(host if attention == "plain" else f"{attention}_{host}") for host in HOSTS]
+        counts = [_parameters_and_macs(host if attention == "plain" else f"{attention}_{host}") for host in HOSTS]
         sizes = (counts[0][0], counts[1][0])
-        millions, top1 = PAPER.get(attention, (None, None))
+        millions, top1 = PAPER_TABLE.get(attention, (None, None))
         agrees = None if millions is None else millions == tuple(f"{size / 1e6:.2f}" for size in sizes)
         note = NOTES.get(attention, "")
-        yield Compared(attention, sizes, (counts[0][1], counts[1][1]), millions, top1, agrees, note)
+        yield ComparedAttention(attention, sizes, (counts[0][1], counts[1][1]), millions, top1, agrees, note)
 
 
 def detectors() -> list[Detector]:
     """The detectors of the paper's COCO tables, with the parameters that SASE's blocks add to the backbone."""
-    added = {host: _count(f"sase_{host}")[0] - _count(host)[0] for host in HOSTS}
+    added = {host: _parameters_and_macs(f"sase_{host}")[0] - _parameters_and_macs(host)[0] for host in HOSTS}
     return [
         Detector(name, host, total, trainable, total + added[host], paper)
         for (name, host), (total, trainable, paper) in DETECTORS.items()
     ]
 
 
-def comparison_text(compared: Iterable[Compared]) -> str:
+def comparison_text(compared: Iterable[ComparedAttention]) -> str:
     """Both tables, and what is inconsistent in the paper's. `compared` is what `comparison` gives."""
     rows: list[tuple[str, ...]] = [("attention", "R50", "MACs", "R101", "MACs", "paper", "top-1", "agrees")]
     notes = []
@@ -106,11 +106,13 @@ def comparison_text(compared: Iterable[Compared]) -> str:
         rows.append((row.attention, *counts, paper, "/".join(row.paper_top1 or ()) or "-", agrees))
         if row.agrees is False:
             notes.append(f"  {row.attention}: {row.note}")
-    boxes = [("detector", "all", "trainable", "paper", "with SASE, all", "paper")]
-    for box in detectors():
-        name = f"{box.detector} {box.host}"
-        plain, sase = box.paper_millions
-        boxes.append((name, f"{box.total:,}", f"{box.trainable:,}", plain, f"{box.sase_total:,}", sase))
+    detector_rows = [("detector", "all", "trainable", "paper", "with SASE, all", "paper")]
+    for detector in detectors():
+        name = f"{detector.detector} {detector.host}"
+        plain, sase = detector.paper_millions
+        detector_rows.append(
+            (name, f"{detector.total:,}", f"{detector.trainable:,}", plain, f"{detector.sase_total:,}", sase)
+        )
     return "\n".join(
         [
             "parameters and MACs (one 224×224 image); paper: millions of parameters and ImageNet top-1 of its table",
@@ -121,12 +123,12 @@ def comparison_text(compared: Iterable[Compared]) -> str:
             "",
             "COCO (mmdetection, 80 classes): the paper's baselines leave out the frozen stem and first stage, its SASE",
             "rows count all: the true difference is 2.55M and 4.81M, not 2.8M and 5.1M",
-            text_table(boxes, right=(1, 2, 3, 4, 5)),
+            text_table(detector_rows, right=(1, 2, 3, 4, 5)),
         ]
     )
 
 
-def _count(name: str) -> tuple[int, int]:
+def _parameters_and_macs(name: str) -> tuple[int, int]:
     """Parameters and MACs of a network."""
     model = timm.create_model(name, device=torch.device("meta")).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -1,4 +1,4 @@
-"""Where each attention of the literature goes in a ResNet, as its paper or its authors' code has it: `COMPARED`."""
+"""Where each attention of the literature goes in a ResNet, as its paper or its authors' code has it: `PLACEMENTS`."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -85,7 +85,7 @@ def instead_of_convolution(model: ResNet, build: Build) -> None:
         block.conv2 = build(block.conv2.in_channels, number, stride=block.conv2.stride[0])
 
 
-COMPARED: dict[str, Callable[[ResNet, Build], None]] = {
+PLACEMENTS: dict[str, Callable[[ResNet, Build], None]] = {
     "se": in_every_block,
     "eca": in_every_block,
     "cbam": in_every_block,

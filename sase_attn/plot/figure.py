@@ -69,5 +69,5 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    plain = text.replace("$", r"\$")
-    return TextPath((0, 0), plain, size=size, prop=FontProperties(weight=weight)).get_extents().width / 72
+    escaped = text.replace("$", r"\$")
+    return TextPath((0, 0), escaped, size=size, prop=FontProperties(weight=weight)).get_extents().width / 72

@@ -7,11 +7,12 @@ from typing import Literal
 
 from torch import nn
 
-from sase_attn.insert.kinds import find, inventory, look_alikes, of_kind
+from sase_attn.insert.kinds import attention_inventory, find_attention, look_alikes, of_kind
 from sase_attn.insert.meta_forward import in_execution_order
 from sase_attn.insert.squeeze_excite import describe_se
 from sase_attn.modules import matches, matching
-from sase_attn.tiling.block import Tile, TiledSE, checked_tile
+from sase_attn.tiling.block import TiledSE
+from sase_attn.tiling.tiles import Tile, checked_tile
 
 Override = int | tuple[int | None, int | None] | Literal["full"] | None
 """A tile's height, its (rows, columns), or None or "full": leave the module as it is."""
@@ -68,11 +69,11 @@ def tile(
     special = {pattern: _tile_of(value) for pattern, value in (overrides or {}).items()}
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
         raise ValueError(f"count must be at least 1, or None for all, got {count!r}")
-    found = find(model, of_kind("se"))
+    found = find_attention(model, of_kind("se"))
     if not found:
         raise ValueError(
             "nothing to tile: wanted squeeze-and-excitation modules, got a model with attention-like modules: "
-            f"{inventory(model)}"
+            f"{attention_inventory(model)}"
         )
     if "" in found:
         raise ValueError(f"the model itself is a {type(model).__name__}; use TiledSE.from_squeeze_excite")
@@ -86,17 +87,17 @@ def tile(
     if not planned:
         raise ValueError("nothing to tile: every module would keep the whole map; pass rows or columns")
     report = []
-    twins: dict[int, TiledSE] = {}
+    converted: dict[int, TiledSE] = {}
     for name, chosen in planned.items():
         module = found[name]
         description = describe_se(module)
         assert description is not None
         if module._forward_hooks or module._forward_pre_hooks:
             raise ValueError(f"{name} has forward hooks, which tiling it would lose; remove them first")
-        if id(module) not in twins:
-            twins[id(module)] = TiledSE.from_squeeze_excite(description, chosen)
-            twins[id(module)].training = module.training
-        report.append(Tiling(name, type(module).__name__, description.channels, twins[id(module)].tile))
+        if id(module) not in converted:
+            converted[id(module)] = TiledSE.from_squeeze_excite(description, chosen)
+            converted[id(module)].training = module.training
+        report.append(Tiling(name, type(module).__name__, description.channels, converted[id(module)].tile))
     if unknown := look_alikes(model):
         listed = ", ".join(f"{name} ({type(module).__name__})" for name, module in list(unknown.items())[:8])
         warnings.warn(
@@ -104,7 +105,7 @@ def tile(
         )
     if not dry_run:
         for name in planned:
-            model.set_submodule(name, twins[id(found[name])])
+            model.set_submodule(name, converted[id(found[name])])
     return report
 
 

@@ -4,12 +4,13 @@ from typing import Any
 
 from torch import nn
 
-from sase_attn.insert.kinds import inventory
-from sase_attn.insert.meta_forward import meta_image, meta_twin, trial
+from sase_attn.insert.kinds import attention_inventory
+from sase_attn.insert.meta_forward import meta_copy, meta_image, run_once
 from sase_attn.insert.squeeze_excite import describe_se
-from sase_attn.tiling.block import Tile, TiledSE, checked_tile
+from sase_attn.tiling.block import TiledSE
 from sase_attn.tiling.dataflow import Flow
 from sase_attn.tiling.report import BlockBuffer, BufferingReport, bits
+from sase_attn.tiling.tiles import Tile, checked_tile
 
 
 def buffering(
@@ -39,7 +40,7 @@ def buffering(
     Args:
         model: any network whose forward pass takes one batch of images. `TiledSE` modules count with their own tiles.
         size: of the images, one number or (height, width); by default the network's own, or 224.
-        rows, columns: the tile that plain squeeze-and-excitation modules would get, None being the whole extent. With
+        rows, columns: the tile that untiled squeeze-and-excitation modules would get, None being the whole extent. With
             both None it is (7, None), the paper's, but for a network that has `TiledSE` modules: there the others stay.
         precision: of an activation, a name of `PRECISIONS`.
         projections: count projected shortcuts too.
@@ -56,9 +57,9 @@ def buffering(
     sides = None if size is None else tuple(size) if isinstance(size, tuple | list) else (size, size)
     if sides is not None and not (len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)):
         raise ValueError(f"size must be a positive number or (height, width), got {size!r}")
-    twin = meta_twin(model)
+    copied = meta_copy(model)
     x = meta_image(model, sides)
-    is_tiled = any(isinstance(module, TiledSE) for module in twin.modules())
+    is_tiled = any(isinstance(module, TiledSE) for module in copied.modules())
     both = (rows, columns) == (None, None)
     default: Tile = checked_tile((7, None) if both and not is_tiled else (rows, columns))
     flow = Flow()
@@ -75,17 +76,17 @@ def buffering(
 
         module.register_forward_hook(after)
 
-    for name, module in twin.named_modules():
+    for name, module in copied.named_modules():
         if isinstance(module, TiledSE):
             watch(name, module, module.tile)
         elif describe_se(module) is not None:
             watch(name, module, default)
     with flow:
         flow.enter(x)
-        trial(twin, x)
+        run_once(copied, x)
     if not calls:
         raise ValueError(
-            "no squeeze-and-excitation to count: got a model with attention-like modules: " + inventory(model)
+            "no squeeze-and-excitation to count: got a model with attention-like modules: " + attention_inventory(model)
         )
     blocks = []
     for name, tile, shape, before, behind in calls:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from sase_attn.describe import text_table
 from sase_attn.errors import unknown_name
-from sase_attn.tiling.block import Tile
+from sase_attn.tiling.tiles import Tile
 
 PRECISIONS = {
     "int4": 4, "int8": 8, "uint8": 8, "float8": 8, "int16": 16, "float16": 16, "bfloat16": 16, "float32": 32,
@@ -24,8 +24,8 @@ class BlockBuffer:
         shortcut: channels of the maps that pass it by as they are, to be added to what is made of its output; 0
             without a shortcut, or where a projection makes the shortcut.
         projected: channels of the shortcuts that a projection, or another branch, makes.
-        tile: rows and columns, None the whole extent; (None, None) is plain squeeze-and-excitation.
-        se: activations held by plain squeeze-and-excitation.
+        tile: rows and columns, None the whole extent; (None, None) is untiled squeeze-and-excitation.
+        se: activations held by untiled squeeze-and-excitation.
         tiled: activations held with this tile.
     """
 
@@ -52,7 +52,7 @@ class BufferingReport:
 
     @property
     def se(self) -> int:
-        """Activations that plain squeeze-and-excitation holds, over all blocks."""
+        """Activations that untiled squeeze-and-excitation holds, over all blocks."""
         return sum(block.se for block in self.blocks)
 
     @property

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from sase_attn.attentions.attention import Attention
 from sase_attn.block import SASEBlock
-from sase_attn.insert.attach import Attached, absorbing, constant_gain
+from sase_attn.insert.attach import Attached
+from sase_attn.insert.gain import absorbing_parameters, start_as_constant
 from sase_attn.weights.state_dicts import StateDict
 
 
@@ -37,8 +38,8 @@ def warm_start(state_dict: Mapping[str, Tensor], model: nn.Module, *, preserve_o
         for key in host.state_dict():
             if f"{plain_name}.{key}" in weights:
                 weights[f"{host_name}.{key}"] = weights.pop(f"{plain_name}.{key}")
-        gain = constant_gain(attn) if preserve_output else 1.0
-        for parameter in absorbing(host_name, host, gain):
+        gain = start_as_constant(attn) if preserve_output else 1.0
+        for parameter in absorbing_parameters(host_name, host, gain):
             key = f"{host_name}.{parameter}"
             if key in weights:
                 weights[key] = weights[key] / gain

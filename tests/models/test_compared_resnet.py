@@ -10,7 +10,7 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 
 from sase_attn.attentions import ATTENTIONS
-from sase_attn.models.placement import COMPARED, Preceded
+from sase_attn.models.placement import PLACEMENTS, Preceded
 
 # Exact parameters of ResNet-50 and ResNet-101 (1,000 classes).
 PARAMETERS = {
@@ -60,8 +60,8 @@ def test_variants_of_published_size():
 
 def test_every_attention_but_recipes_and_variants_has_its_networks():
     ours = timm.list_models(module="compared_resnet")
-    assert set(ours) == {f"{name}_{host}" for name in COMPARED for host in ("resnet20", "resnet50", "resnet101")}
-    assert ATTENTIONS.keys() - COMPARED.keys() == {"sase", "att_darts", "tiled_se"}
+    assert set(ours) == {f"{name}_{host}" for name in PLACEMENTS for host in ("resnet20", "resnet50", "resnet101")}
+    assert ATTENTIONS.keys() - PLACEMENTS.keys() == {"sase", "att_darts", "tiled_se"}
 
 
 def test_names_clash_with_nothing_in_timm():
@@ -75,7 +75,7 @@ def test_names_clash_with_nothing_in_timm():
     assert not theirs & set(timm.list_models(module="compared_resnet"))
 
 
-@pytest.mark.parametrize("attention", COMPARED)
+@pytest.mark.parametrize("attention", PLACEMENTS)
 def test_cifar_networks_learn_everywhere_at_two_sizes(attention):
     torch.manual_seed(0)
     model = timm.create_model(f"{attention}_resnet20", zero_init_last=False)

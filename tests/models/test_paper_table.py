@@ -39,7 +39,7 @@ def test_which_columns_of_the_paper_agree(listed):
         "mca_e": False, "ean": False, "sase": True,
     }  # fmt: skip
     assert all(bool(row.note) == (row.agrees is False) for row in listed.values())
-    assert set(listed) == {"plain", "sase", *paper_table.COMPARED}
+    assert set(listed) == {"plain", "sase", *paper_table.PLACEMENTS}
 
 
 def test_exact_counts(listed):

@@ -54,8 +54,12 @@ KERNELS_LAYERS = [
 ]
 CPU_LAYERS = [{"chunks"}, {"piece_statistics", "gate_backward"}, {"backward"}, {"norm_backward"}, {"operators"}]
 TRITON_LAYERS = [{"affine"}, {"reduce", "gate"}, {"backward"}, {"launches"}, {"operators"}]
-INSERT_LAYERS = [{"squeeze_excite", "meta_forward"}, {"attach", "kinds", "channels"}, {"replace"}]
-TILING_LAYERS = [{"block", "dataflow"}, {"convert", "report"}, {"measure"}]
+INSERT_LAYERS = [
+    {"squeeze_excite", "meta_forward", "gain"},
+    {"attach", "kinds", "channels", "keep_weights"},
+    {"replace"},
+]
+TILING_LAYERS = [{"tiles", "dataflow"}, {"block", "report"}, {"convert"}, {"measure"}]
 FUSION_LAYERS = [{"folding", "tails"}, {"training"}, {"fuse"}]
 SEARCH_LAYERS = [
     {"supernet", "restore", "kendall", "virtual_step"},

@@ -18,7 +18,8 @@ from torch.export import Dim
 from torch.func import vmap
 
 from sase_attn.attentions.se import SE
-from sase_attn.tiling.block import TiledSE, over_tiles, tiled_maximum, tiled_mean
+from sase_attn.tiling.block import TiledSE
+from sase_attn.tiling.tiles import over_tiles, tiled_maximum, tiled_mean
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
