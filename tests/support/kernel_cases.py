@@ -1,15 +1,18 @@
-"""What both suites of the kernels share: maps, what kernels and the definition make of them, comparisons."""
+"""What the tests of the kernels share: maps, what kernels and the definition make of them, comparisons."""
 
+import os
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from inputs import draw
+from equivalence import GENOTYPES
+from inputs import draw, randomise
 from tolerances import TOLERANCES, assert_close
-from torch import Tensor
+from torch import Tensor, nn
 
+from sase_attn import SASEBlock
 from sase_attn.kernels import spec
 from sase_attn.kernels.reader import MapReader
 from sase_attn.statistics import STATISTICS
@@ -18,6 +21,23 @@ DOUBLE = torch.float64
 ALL = spec.COMPUTED
 AXES = ([2, 3], [1])
 slow = pytest.mark.slow
+
+INTERPRETED = "TRITON_INTERPRET" in os.environ
+"""Whether this process tests the kernels in Triton, interpreted: then nothing else is collected beside them."""
+STRICT = [
+    pytest.mark.usefixtures("one_thread", "poison", "definition"),
+    pytest.mark.filterwarnings(
+        "error",
+        "ignore:All-NaN slice",  # of numpy, which interprets
+        "ignore:.*torch.jit",
+        "ignore::torch.jit.TracerWarning",
+    ),
+]
+
+
+def slow_if_interpreted(test: Callable[..., None]) -> Callable[..., None]:
+    """What it checks of kernels in Triton, others do too."""
+    return slow(test) if INTERPRETED else test
 
 
 def contiguous(x: Tensor) -> Tensor:
@@ -86,3 +106,13 @@ def assert_agree(operators: ModuleType, x: Tensor, names: tuple[str, ...] = ALL)
         # Sums of gradients are rounded in another order.
         assert_close(y, expected, tolerance=3 * TOLERANCES[y.dtype])
     return found
+
+
+def block(genotype: str, training: bool = True, dtype: torch.dtype = DOUBLE, channels: int = 6) -> nn.Module:
+    return randomise(SASEBlock(channels, GENOTYPES.get(genotype, genotype), dtype=dtype)).train(training)
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert_close(value, expected[name])

@@ -1,19 +1,17 @@
-"""Transforms and tracers take the definition, whichever implementation was chosen; collected by both suites.
-
-These give the fixtures `backend` and `calls`, a context manager whose value becomes the names of operators called.
-"""
+"""Transforms and tracers take the definition, whichever implementation was chosen."""
 
 import pytest
 import torch
 from equivalence import step
 from inputs import draw
-from kernel_block_checks import block
-from kernel_cases import DOUBLE, slow
+from kernel_cases import DOUBLE, STRICT, block, slow
 from tolerances import assert_close
 from torch import Tensor
 from torch.func import functional_call, grad, jvp, vmap
 
 from sase_attn import kernels
+
+pytestmark = STRICT
 
 
 def test_function_transforms_take_the_definition(backend, calls):

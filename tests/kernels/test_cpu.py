@@ -1,78 +1,20 @@
-"""The CPU's implementation in pieces that stay in the cache, against the definition and float64.
-
-Memory that has not been written is NaN.
-"""
+"""The implementation for the CPU: in pieces that stay in the cache, with buffers of each thread."""
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 
 import pytest
 import torch
 from equivalence import step
 from inputs import draw
-from kernel_block_checks import *  # noqa: F403
-from kernel_block_checks import assert_same, block
-from kernel_cases import ALL_LAYOUTS, AXES, DOUBLE, define, read
-from kernel_checks import *  # noqa: F403
-from kernel_checks import assert_agree
-from kernel_normalised_checks import *  # noqa: F403
-from kernel_normalised_checks import OPERATORS
-from kernel_search_checks import *  # noqa: F403
-from kernel_transform_checks import *  # noqa: F403
+from kernel_cases import ALL_LAYOUTS, AXES, DOUBLE, STRICT, assert_agree, assert_same, block, define, read
 from tolerances import TOLERANCES, assert_close
 
 from sase_attn import kernels
 from sase_attn.kernels.cpu import chunks
-from sase_attn.kernels.cpu import operators as cpu
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("error", "ignore:.*torch.jit", "ignore::torch.jit.TracerWarning"),
-]
-
-
-@pytest.fixture(autouse=True)
-def poison(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fill memory that is allocated with NaN; buffers are new in each test."""
-    monkeypatch.setattr(chunks, "_kept", type(chunks._kept)())
-    torch.use_deterministic_algorithms(True)
-    assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def operators():
-    return cpu
-
-
-@pytest.fixture
-def backend() -> str:
-    return "auto"
-
-
-@pytest.fixture(params=["whole", "two samples", "a sample"])
-def walk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Maps in one piece; in pieces of about two samples; of one, larger than a piece should be."""
-    if request.param != "whole":
-        monkeypatch.setattr(chunks, "BYTES", 1000 if request.param == "two samples" else 1)
-
-
-@contextmanager
-def _calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    names: list[str] = []
-    with monkeypatch.context() as patch:
-        for name in {*OPERATORS, "weight_backward", "sums"}:
-            call = getattr(cpu, name)
-            patch.setattr(cpu, name, lambda *args, call=call, name=name: (names.append(name), call(*args))[1])
-        yield names
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[list[str]]]:
-    return lambda: _calls(monkeypatch)
+pytestmark = STRICT
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
@@ -92,13 +34,6 @@ def test_mean_far_above_the_deviation(operators, walk):
         found = read(operators, x, dims, ("biased_std", "third_moment"))
         assert_close(found["biased_std"], define(x.double(), dims, "biased_std"), tolerance=1e-6)
         assert_close(found["third_moment"], define(x.double(), dims, "third_moment"), tolerance=1e-5)
-
-
-def test_what_the_block_calls(backend, calls):
-    """Three reads of its input forward; backward two that sum and one that writes its gradient."""
-    with kernels.backend(backend), calls() as names:
-        step(block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE))
-    assert names == ["reduce", "reduce", "gate", "sums", "weight_backward", "map_backward"]
 
 
 def test_buffers_do_not_grow_with_the_map(backend, monkeypatch):

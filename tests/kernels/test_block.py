@@ -1,43 +1,23 @@
-"""Checks of the block and of attentions by any implementation; collected by `kernel_suite.py` and `test_chunked.py`.
-
-These give the fixture `backend`, the name of the choice.
-"""
+"""The block and attentions by the implementation of this process: see `conftest.py`."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
 from equivalence import GENOTYPES, step
 from inputs import draw, randomise
-from kernel_cases import AXES, DOUBLE, channels_last, slow, strided
+from kernel_cases import AXES, DOUBLE, STRICT, assert_same, block, channels_last, slow, slow_if_interpreted, strided
 from tolerances import TOLERANCES, assert_close
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from sase_attn import SASEBlock, create_attention, kernels, statistics
+from sase_attn import create_attention, kernels, statistics
 from sase_attn.kernels import reader
 from sase_attn.kernels.dispatch import uses_kernels
 
+pytestmark = STRICT
 SOME = ["sase", pytest.param("random 1", marks=slow)]
 WITHOUT_STATISTICS = "channel_gate:affine,channel_excite:fc,spatial_excite:conv2d_k3,residual:true"
-
-
-@pytest.fixture(autouse=True)
-def definition() -> Iterator[None]:
-    """What the tests compare with, outside of their `with` statements."""
-    with kernels.backend("torch"):
-        yield
-
-
-def block(genotype: str, training: bool = True, dtype: torch.dtype = DOUBLE, channels: int = 6) -> nn.Module:
-    return randomise(SASEBlock(channels, GENOTYPES.get(genotype, genotype), dtype=dtype)).train(training)
-
-
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in found.items():
-        assert_close(value, expected[name])
 
 
 @pytest.mark.parametrize("training", [pytest.param(False, marks=slow), True], ids=["eval", "train"])
@@ -103,6 +83,7 @@ def test_squeezes_without_statistics_among_others(backend, own, place):
     assert_same(found_grads, grads)
 
 
+@slow_if_interpreted
 @pytest.mark.parametrize("genotype", SOME)
 def test_block_gradcheck(backend, genotype):
     module = block(genotype)
@@ -112,6 +93,7 @@ def test_block_gradcheck(backend, genotype):
         assert torch.autograd.gradcheck(lambda x, *_: module(x), leaves, fast_mode=True)
 
 
+@slow_if_interpreted
 @pytest.mark.parametrize("genotype", SOME)
 def test_block_gradgradcheck(backend, genotype):
     module = block(genotype)
@@ -259,3 +241,10 @@ def test_what_no_implementation_takes(backend):
         assert not uses_kernels(torch.empty(0, 3, 2, 2))
         assert statistics.mean(torch.empty(0, 3, 2, 2), [2, 3]).shape == (0, 3, 1, 1)
         assert statistics.mean(draw(2, 3, 2, 2).to("meta"), [2, 3]).device.type == "meta"
+
+
+def test_what_the_block_calls(backend, calls):
+    """Three reads of its input forward; backward two that sum and one that writes its gradient."""
+    with kernels.backend(backend), calls() as names:
+        step(block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE))
+    assert names == ["reduce", "reduce", "gate", "sums", "weight_backward", "map_backward"]

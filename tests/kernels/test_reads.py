@@ -1,7 +1,4 @@
-"""Checks of reads and gates that any implementation must pass; collected by `kernel_suite.py` and `test_chunked.py`.
-
-These give the fixtures `operators`, the module with the implementation, and `walk`, ways to go over a map.
-"""
+"""Reads of a map and its gate by the implementation of this process: see `conftest.py`."""
 
 import warnings
 from itertools import combinations
@@ -16,6 +13,7 @@ from kernel_cases import (
     DOUBLE,
     LAYOUTS,
     ONE_LAYOUT,
+    STRICT,
     assert_agree,
     by_definition,
     by_kernels,
@@ -32,6 +30,7 @@ from torch import Tensor
 
 from sase_attn.kernels import spec
 
+pytestmark = STRICT
 FEW_TYPES = pytest.mark.parametrize(
     "dtype",
     [DOUBLE, torch.bfloat16, *(pytest.param(t, marks=slow) for t in (torch.float32, torch.float16))],

@@ -1,16 +1,18 @@
-"""Checks of a super-network's mixed edges by any implementation; collected as those of `kernel_block_checks.py` are."""
+"""Mixed edges of a super-network by the implementation of this process: see `conftest.py`."""
 
 import copy
 
 import pytest
 import torch
 from inputs import draw, randomise
-from kernel_cases import DOUBLE, channels_last
+from kernel_cases import DOUBLE, STRICT, channels_last
 from tolerances import TOLERANCES, assert_close
 from torch import Tensor
 
 from sase_attn import kernels
 from sase_attn.search import SearchBlock, SearchSpace
+
+pytestmark = STRICT
 
 
 def mixed(dtype: torch.dtype = DOUBLE) -> tuple[SearchBlock, SearchBlock]:

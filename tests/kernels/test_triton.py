@@ -1,27 +1,27 @@
-"""The Triton kernels, interpreted on the CPU, against the definition and float64.
+"""The kernels in Triton, interpreted on the CPU: what they load and store, and how they are registered."""
 
-`test_kernels.py` runs this in a process of its own, because Triton reads TRITON_INTERPRET where kernels are decorated.
-By hand: `TRITON_INTERPRET=1 pytest tests/kernels/kernel_suite.py`. Memory that no kernel has written is NaN.
-"""
-
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from equivalence import step
 from inputs import draw
-from kernel_block_checks import *  # noqa: F403
-from kernel_block_checks import block, test_block_gradcheck, test_block_gradgradcheck
-from kernel_cases import ALL, AXES, DOUBLE, LAYOUTS, ONE_LAYOUT, channels_last, contiguous, define, read, slow
-from kernel_checks import *  # noqa: F403
-from kernel_checks import assert_agree
-from kernel_normalised_checks import *  # noqa: F403
-from kernel_normalised_checks import maps, unit
-from kernel_search_checks import *  # noqa: F403
-from kernel_transform_checks import *  # noqa: F403
+from kernel_cases import (
+    ALL,
+    AXES,
+    DOUBLE,
+    LAYOUTS,
+    ONE_LAYOUT,
+    STRICT,
+    assert_agree,
+    channels_last,
+    contiguous,
+    define,
+    read,
+    slow,
+)
+from normalised_tail import maps, unit
 from tolerances import TOLERANCES, assert_close
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -30,68 +30,8 @@ from torch.utils._pytree import tree_leaves
 from sase_attn import kernels
 from sase_attn.kernels import layout as tiles
 from sase_attn.kernels import reader, spec
-from sase_attn.kernels.triton import operators as triton_operators
 
-pytestmark = pytest.mark.filterwarnings(
-    "error",
-    "ignore:All-NaN slice",  # of numpy, which interprets
-    "ignore:.*torch.jit",
-    "ignore::torch.jit.TracerWarning",
-)
-
-
-@pytest.fixture(autouse=True)
-def poison() -> Iterator[None]:
-    """Fill memory that is allocated with NaN."""
-    assert triton_operators.INTERPRETED, "run with TRITON_INTERPRET=1"
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)
-    assert torch.empty(3).isnan().all()
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture
-def operators():
-    return triton_operators
-
-
-@pytest.fixture
-def backend() -> str:
-    return "triton"
-
-
-@pytest.fixture(params=[pytest.param("one tile", marks=slow), pytest.param("many tiles", marks=slow), "pieces"])
-def walk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Maps that fit a tile; that take several in one program; that several programs share."""
-    if request.param != "one tile":
-        monkeypatch.setattr(tiles, "TILE", 16)
-    if request.param == "many tiles":
-        monkeypatch.setattr(tiles, "PROGRAMS", 1)
-
-
-class Calls(TorchDispatchMode):
-    """Names of our operators that were called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        if function.namespace == "sase_attn":
-            self.names.append(function._opname)
-        return function(*args, **(kwargs or {}))
-
-
-@contextmanager
-def _calls() -> Iterator[list[str]]:
-    with Calls() as mode:
-        yield mode.names
-
-
-@pytest.fixture
-def calls() -> type[AbstractContextManager[list[str]]]:
-    return _calls
+pytestmark = STRICT
 
 
 @pytest.mark.parametrize(
@@ -116,15 +56,7 @@ def test_mean_far_above_the_deviation(operators, offset, walk):
         assert_close(found["third_moment"], define(x.double(), dims, "third_moment"), tolerance=1e-5)
 
 
-def test_what_the_block_calls(backend):
-    """Three reads of its input forward; backward two that sum and one that writes its gradient."""
-    with kernels.backend(backend), Calls() as calls:
-        step(block("sase"), draw(2, 6, 5, 3, dtype=DOUBLE))
-    assert calls.names == ["reduce", "reduce", "gate", "sums", "weight_backward", "map_backward"]
-
-
 EVERY = spec.bits(ALL)
-slow(test_block_gradcheck), slow(test_block_gradgradcheck)  # what they check of the kernels, others do too
 
 
 class Moved:
