@@ -37,12 +37,13 @@ def check(name, args, backend, *shapes, training=True):
         assert_same_steps(compiled, eager, maps(*shapes), tolerance=1e-7)
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_a_small_model(training):
+@pytest.mark.parametrize("training, backend", [(True, "aot_eager"), (False, "eager")], ids=["train", "eval"])
+def test_a_small_model(training, backend):
     shapes = (2, 3, 16, 24), (3, 3, 24, 20), (5, 3, 32, 32)
-    check("sase_resnet20", SMALL, "aot_eager", *shapes, training=training)
+    check("sase_resnet20", SMALL, backend, *shapes, training=training)
 
 
+@pytest.mark.slow
 def test_a_whole_model():
     check("sase_resnet20", TEN, "eager", (2, 3, 16, 24), (3, 3, 24, 20))
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from equivalence import GENOTYPES, step
 from inputs import draw, randomise
+from pairwise import case
 from tolerances import assert_close
 from torch import Tensor
 
@@ -57,18 +58,27 @@ def test_l4_of_all_magnitudes(name, dims, dtype):
     assert not grads[0][x == 0].any()
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (1, 7), (3, 3), (3, 1), (1, 5), (5, 5)])
+FILTERS = [(1, 1), (1, 3), (1, 7), (3, 3), (3, 1), (1, 5), (5, 5)]
+
+
 @pytest.mark.parametrize("size", [(5, 4), (1, 1), (1, 6)])
-def test_filters_that_are_written_out(shape, size):
-    weight, x = draw(1, 1, *shape, dtype=torch.float64, seed=1), draw(2, 1, *size, dtype=torch.float64)
-    padding = [k // 2 for k in shape]
+def test_filters_that_are_written_out(size):
+    """Each with an input of its own, compiled together: most of the time goes by compilation."""
+    weights = [draw(1, 1, *shape, dtype=torch.float64, seed=1) for shape in FILTERS]
+    x = draw(2, 1, *size, dtype=torch.float64)
+
+    def together(conv, leaves):
+        return [conv(*leaves[2 * i : 2 * i + 2], [k // 2 for k in shape]) for i, shape in enumerate(FILTERS)]
+
     results = []
-    for function in (compiled(functional.conv), lambda x, weight, padding: F.conv2d(x, weight, padding=padding)):
-        leaves = [value.clone().requires_grad_() for value in (x, weight)]
-        y = function(*leaves, padding)
-        results.append([y, *torch.autograd.grad(y.square().sum(), leaves)])
-    for ours, expected in zip(*results, strict=True):
-        assert_close(ours, expected)
+    for conv in (functional.conv, lambda x, weight, padding: F.conv2d(x, weight, padding=padding)):
+        function = compiled(together) if conv is functional.conv else together
+        leaves = [value.clone().requires_grad_() for weight in weights for value in (x, weight)]
+        outputs = function(conv, leaves)
+        results.append([*outputs, *torch.autograd.grad(sum(y.square().sum() for y in outputs), leaves)])
+    for number, (ours, expected) in enumerate(zip(*results, strict=True)):
+        with case(number):
+            assert_close(ours, expected)
 
 
 def with_dead_parts(*shape: int) -> Tensor:
@@ -81,6 +91,7 @@ def with_dead_parts(*shape: int) -> Tensor:
 
 
 NCHW, NHWC = torch.contiguous_format, torch.channels_last
+DEFAULT_LAYOUTS = {"sase": NCHW, "sase_paper": NHWC, "random 1": NCHW, "random 4": NHWC}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +101,7 @@ NCHW, NHWC = torch.contiguous_format, torch.channels_last
         for name in GENOTYPES
         for backend in ("aot_eager", "inductor")
         for layout in (NCHW, NHWC)
-        for default in [backend == "aot_eager" and layout == (NCHW if name in ("sase", "random 4") else NHWC)]
+        for default in [backend == "aot_eager" and layout == DEFAULT_LAYOUTS.get(name)]
     ],
 )
 def test_block_in_float32(name, backend, layout):

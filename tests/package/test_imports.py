@@ -176,18 +176,34 @@ def problems(module: str, source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_imports_point_down(module):
-    assert not problems(module, FILES[module].read_text())
+def test_imports_point_down():
+    found = [problem for module, path in FILES.items() for problem in problems(module, path.read_text())]
+    assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("module", [module for module in FILES if "." in module])
-def test_every_module_has_its_place(module):
-    own = module.split(".")[1:]
-    for depth, part in enumerate(own):
-        room = ".".join(own[:depth])
-        if room in ROOMS:
-            assert level(part, ROOMS[room]) is not None, f"{module} is new: place {part!r} in the layers of {room!r}"
+def test_every_module_has_its_place():
+    new = []
+    for module in FILES:
+        own = module.split(".")[1:]
+        for depth, part in enumerate(own):
+            room = ".".join(own[:depth])
+            if room in ROOMS and level(part, ROOMS[room]) is None:
+                new.append(f"{module} is new: place {part!r} in the layers of {room or 'the package'}")
+    assert not new, "\n".join(new)
+
+
+def test_layers_name_what_exists():
+    """What is planned may stand in the layers of the package."""
+    names = {tuple(module.split(".")[1:]) for module in FILES}
+    gone = [
+        f"{room}: {name}"
+        for room, layers in INNER_LAYERS.items()
+        for layer in layers
+        for name in layer
+        if (*room.split("."), name) not in names
+    ]
+    assert not gone
+    assert [room for room in INNER_LAYERS if not any((*room.split("."),) == name[:-1] for name in names)] == []
 
 
 @pytest.mark.parametrize(
