@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sase_attn.files import write_atomically
 from sase_attn.genotype import Genotype
+from sase_attn.search.bilevel import Batch
 from sase_attn.search.restore import restored
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
 from sase_attn.training.evaluate import Metrics, evaluate
 
-Batches = Sequence[tuple[Tensor, Tensor]]
+Batches = Sequence[Batch]
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class SearchSpace:
 
         Each use of the property starts a new alpha, so that two networks do not share theirs.
         """
-        return _Blocks(self)
+        return _BlockMaker(self)
 
     def to_json(self) -> str:
         """The space as a JSON object with "ops" and "residual"."""
@@ -115,7 +115,7 @@ class SearchSpace:
         return record_from(cls, json.loads(text))
 
 
-class _Blocks:
+class _BlockMaker:
     """Makes the blocks of one network; the first one owns the alpha."""
 
     def __init__(self, space: SearchSpace) -> None:
