@@ -61,6 +61,7 @@ class MapReader:
         self._of_channels: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
         self._plan: Plan | None = None
         self._defined: dict[tuple[str, tuple[int, ...]], Tensor] = {}
+        self._known: tuple[dict[str, Tensor], ...] = {}, {}, {}  # of positions, of channels, weighted
         if operators is None:
             return
         sign, by_batch = None, 0
@@ -80,9 +81,9 @@ class MapReader:
         plan = self._plan
         asked = spec.bits(tuple(names))
         if plan is not None and dims == POSITIONS and not asked & ~plan.positions:
-            return _finished(names, self._of_positions, self._x.shape[2] * self._x.shape[3])
+            return _finished(names, self._of_positions, self._x.shape[2] * self._x.shape[3], self._known[0])
         if plan is not None and dims == CHANNELS and not asked & ~plan.channels:
-            return _finished(names, self._read_channels(plan)[0], self._x.shape[1])
+            return _finished(names, self._read_channels(plan)[0], self._x.shape[1], self._known[1])
         return _by_definition(self.tensor(), names, dims, self._defined)
 
     def __mul__(self, weight: Tensor) -> "Product":
@@ -98,7 +99,7 @@ class MapReader:
         plan = self._plan
         if plan is None or weight is not self._weight or dims != CHANNELS or spec.bits(tuple(names)) & ~plan.weighted:
             return None
-        return _finished(names, self._read_channels(plan)[1], self._x.shape[1])
+        return _finished(names, self._read_channels(plan)[1], self._x.shape[1], self._known[2])
 
     def gate(self, channel: Tensor, position: Tensor) -> Tensor:
         """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus the shortcut, through the ReLU; once, last."""
@@ -276,13 +277,13 @@ def _named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tens
     return dict(zip(spec.names_of(which), values.unflatten(2, shape).unbind(), strict=True)) if which else {}
 
 
-def _finished(names: Sequence[str], of: dict[str, Tensor], n: int) -> list[Tensor]:
-    """Statistics of n elements from those that kernels compute."""
-    found = []
+def _finished(names: Sequence[str], of: dict[str, Tensor], n: int, known: dict[str, Tensor]) -> list[Tensor]:
+    """Statistics of n elements from those that kernels compute, each computed once."""
     for name in names:
-        finish = STATISTICS[name].finish
-        found.append(of[name] if finish is None else finish(of, n))
-    return found
+        if name not in known:
+            finish = STATISTICS[name].finish
+            known[name] = of[name] if finish is None else finish(of, n)
+    return [known[name] for name in names]
 
 
 def _by_definition(

@@ -43,6 +43,11 @@ class MixedSqueezes:
         if self._has_spatial(spatial_squeeze.SpatialL2Norm):
             positions += ["mean", "biased_std"]
         self._map = MapReader(x, dispatch.operators_for(x), positions, channels, weighted)
+        self._channels, self._weighted = channels, weighted
+        # Before the operations ask, so that the order in which gradients are summed, and with it their last bit, does
+        # not depend on the order of the operations.
+        if positions:
+            self._map.statistics(list(dict.fromkeys(positions)), POSITIONS)
 
     def channel(self) -> Tensor:
         """(B, C, 1, 1)."""
@@ -58,6 +63,10 @@ class MixedSqueezes:
     def spatial(self, gate: Tensor) -> tuple[Tensor, Tensor]:
         """Those of x·gate and of x, (B, 1, H, W), for a gate (B, C, 1, 1)."""
         product = self._map * gate
+        if self._channels:
+            self._map.statistics(self._channels, CHANNELS)
+        if self._weighted:
+            product.statistics(self._weighted, CHANNELS)
         sums = self._sums(gate) if self._has_spatial(spatial_squeeze.SpatialL2Norm) else [None, None]
         averages: list[Tensor | None] = [None, None]
         if self._has_spatial(*POOLING):
