@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 
 import pytest
 from checkout import ROOT
@@ -56,3 +57,9 @@ def test_floors_are_those_of_the_package():
         assert f"{package} ≥ {floor}" in README.read_text(encoding="utf-8")
         if package == "torch":
             assert f"torch {floor}, the oldest supported" in (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+
+
+def test_extras_are_those_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    shown = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(shown) == sorted(project)
