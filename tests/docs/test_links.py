@@ -1,5 +1,6 @@
 """Every relative link and picture leads to a file, every `#part` to a heading; the front page is short."""
 
+import pkgutil
 import re
 
 import pytest
@@ -26,6 +27,16 @@ def test_links_lead_somewhere(page):
         assert ROOT in leads_to.resolve().parents, target
         if part:
             assert part in headings(leads_to), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_names_in_running_text_exist(page):
+    """Files by their paths, and what `sase_attn.…` names."""
+    text = prose(page)
+    for path in re.findall(r"`((?:benchmarks|docs|examples|sase_attn|tests)/[\w./-]+)", text):
+        assert (ROOT / path).exists(), path
+    for dotted in re.findall(r"`(sase_attn\.[\w.]+)", text):
+        assert pkgutil.resolve_name(dotted) is not None, dotted
 
 
 def test_every_page_is_reached_from_the_index():
