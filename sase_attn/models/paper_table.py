@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import timm
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sase_attn.describe import text_table
@@ -88,7 +89,7 @@ def comparison() -> Iterator[ComparedAttention]:
 
 def detectors() -> list[Detector]:
     """The detectors of the paper's COCO tables, with the parameters that SASE's blocks add to the backbone."""
-    added = {host: _parameters_and_macs(f"sase_{host}")[0] - _parameters_and_macs(host)[0] for host in HOSTS}
+    added = {host: count_parameters(_network(f"sase_{host}")) - count_parameters(_network(host)) for host in HOSTS}
     return [
         Detector(name, host, total, trainable, total + added[host], paper)
         for (name, host), (total, trainable, paper) in DETECTORS.items()
@@ -128,9 +129,13 @@ def comparison_text(compared: Iterable[ComparedAttention]) -> str:
     )
 
 
+def _network(name: str) -> nn.Module:
+    """A network whose tensors have shapes only."""
+    return timm.create_model(name, device=torch.device("meta")).eval()
+
+
 def _parameters_and_macs(name: str) -> tuple[int, int]:
-    """Parameters and MACs of a network."""
-    model = timm.create_model(name, device=torch.device("meta")).eval()
+    model = _network(name)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.empty(1, 3, 224, 224, device="meta"))
     return count_parameters(model), counter.get_total_flops() // 2

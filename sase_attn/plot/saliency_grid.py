@@ -3,14 +3,14 @@
 import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from sase_attn.errors import unknown_name
 from sase_attn.plot.figure import figure_path, text_width, write_figure
-from sase_attn.plot.grad_cam import grad_cam
+from sase_attn.plot.saliency_columns import Column, class_names, saliency_columns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,14 +20,6 @@ _WIDTH, _GAP, _MARGIN, _LINE, _HEAD, _FOOT = 1.5, 0.1, 0.12, 0.155, 0.3, 0.42
 _TEXT, _TITLE = 7.5, 10
 _INK, _GREY, _WRONG = "#111111", "#555555", "#b3261e"
 _HEAT, _OPACITY = "jet", 0.45
-
-
-class _Column(NamedTuple):
-    """What one network adds: its maps (B, H, W), and its class probabilities (B, classes)."""
-
-    name: str
-    maps: Tensor
-    scores: Tensor
 
 
 def draw_saliency(
@@ -80,12 +72,8 @@ def draw_saliency(
         raise unknown_name("network", strange[0], models)
     if captions is not None and len(captions) != len(images):
         raise ValueError(f"wanted {len(images)} captions, one a photo, got {len(captions)}")
-    columns = []
-    for name, model in models.items():
-        place = layer.get(name) if isinstance(layer, Mapping) else layer
-        maps, logits = grad_cam(model, _normalised(name, model, images, mean, std), layer=place, target=targets)
-        columns.append(_Column(name, maps[:, 0].cpu(), logits.softmax(1).cpu()))
-    names = _names(labels, models, columns)
+    columns = saliency_columns(models, images, layer=layer, targets=targets, mean=mean, std=std)
+    names = class_names(labels, models, columns)
     classes = None if targets is None else torch.as_tensor(targets).expand(len(images)).tolist()
     if captions is None:
         captions = [""] * len(images) if classes is None else [names[index] for index in classes]
@@ -93,44 +81,8 @@ def draw_saliency(
     write_figure(lambda: _grid(photos, columns, classes, names, captions), path)
 
 
-def _normalised(
-    name: str, model: nn.Module, images: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Tensor:
-    """The photos as a network wants them."""
-    config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-    values = [given if given is not None else config.get(key) for key, given in (("mean", mean), ("std", std))]
-    for key, value in zip(("mean", "std"), values, strict=True):
-        if value is None:
-            raise ValueError(f"{name} does not say how it wants photos normalised; pass mean and std")
-        if len(value) != images.shape[1]:
-            raise ValueError(f"{name}: wanted a {key} of {images.shape[1]} channels, got {tuple(value)}")
-    centre, scale = (torch.tensor(value, device=images.device).view(-1, 1, 1) for value in values)
-    return (images.detach() - centre) / scale
-
-
-def _names(labels: Sequence[str] | None, models: Mapping[str, nn.Module], columns: list[_Column]) -> list[str]:
-    """The name of each class."""
-    count = columns[0].scores.shape[1]
-    for column in columns:
-        if column.scores.shape[1] != count:
-            raise ValueError(
-                f"the networks differ in their classes: {columns[0].name} has {count}, "
-                f"{column.name} {column.scores.shape[1]}"
-            )
-    known = {name: (getattr(model, "pretrained_cfg", None) or {}).get("label_names") for name, model in models.items()}
-    own = {name: list(names) for name, names in known.items() if names and len(names) == count}
-    for name, names in own.items():
-        if names != next(iter(own.values())):
-            raise ValueError(f"the networks differ in their classes: {next(iter(own))} and {name} name others")
-    if labels is None:
-        labels = next(iter(own.values()), [str(index) for index in range(count)])
-    if len(labels) != count:
-        raise ValueError(f"wanted labels of {count} classes, got {len(labels)}")
-    return [str(label) for label in labels]
-
-
 def _grid(
-    photos: Tensor, columns: list[_Column], classes: list[int] | None, names: list[str], captions: Sequence[str]
+    photos: Tensor, columns: list[Column], classes: list[int] | None, names: list[str], captions: Sequence[str]
 ) -> "Figure":
     """The figure, in inches from its lower left corner."""
     from matplotlib import colormaps

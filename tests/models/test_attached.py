@@ -8,7 +8,7 @@ from timm.models import save_for_hf
 
 from sase_attn import SASEBlock, share
 from sase_attn.insert import Attached
-from sase_attn.insert.kinds import find, of_kind
+from sase_attn.insert.kinds import find_attention, of_kind
 from sase_attn.tiling.block import TiledSE
 from sase_attn.tiling.convert import tile
 
@@ -44,7 +44,7 @@ def test_round_trip_of_replaced_attention(base, tmp_path):
     torch.manual_seed(0)
     args = dict(replace="se", attn="sase", attn_args={"rd_ratio": 0.25})
     model = moved(timm.create_model("attached", base=base, num_classes=5, **args, **BASES[base]), by=0.3)
-    assert count(model, SASEBlock) == len(find(timm.create_model(base, **BASES[base]), of_kind("se")))
+    assert count(model, SASEBlock) == len(find_attention(timm.create_model(base, **BASES[base]), of_kind("se")))
     save_for_hf(model, str(tmp_path), safe_serialization=True)
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     x = torch.randn(2, 3, 64, 64)

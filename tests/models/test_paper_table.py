@@ -14,7 +14,7 @@ MEASURED = ("resnet50", "resnet101", "sase_resnet50", "sase_resnet101")
 @pytest.fixture(scope="module")
 def listed():
     """Multiplications are counted of four networks: one pass through each of the others takes a second."""
-    counted = paper_table._count
+    counted = paper_table._parameters_and_macs
 
     def count(name):
         if name in MEASURED:
@@ -22,7 +22,7 @@ def listed():
         return sum(p.numel() for p in timm.create_model(name, device="meta").parameters()), 0
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper_table, "_count", count)
+        patch.setattr(paper_table, "_parameters_and_macs", count)
         return {row.attention: row for row in paper_table.comparison()}
 
 

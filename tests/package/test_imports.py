@@ -114,7 +114,7 @@ INNER_LAYERS = {
     "fusion": FUSION_LAYERS,
     "training": TRAINING_LAYERS,
     "training.data": DATA_LAYERS,
-    "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_grid"}],
+    "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns"}, {"saliency_grid"}],
     "weights": [{"state_dicts"}, {"warm_start", "authors"}],
     "models": MODELS_LAYERS,
     "share": [{"errors"}, {"publishable"}, {"card", "verify"}, {"folder"}, {"push"}],
