@@ -1,4 +1,4 @@
-"""Time and memory of a bilevel step: the shared implementation, and the plain one run as the release runs it.
+"""Time and memory of a bilevel step: the fast implementation, and the reference run as the release runs it.
 
     python benchmarks/search_step.py [--rounds 3] [--compile] [--only TEXT]
 
@@ -33,10 +33,10 @@ from sase_attn.search.optimizers import create_optimizers
 from sase_attn.training.provenance import commit, machine
 
 CASES: dict[str, dict[str, Any]] = {
-    "plain, as the release": dict(order=2, reference=True, compile=False),
-    "plain": dict(order=2, reference=True, compile=False),
-    "shared": dict(order=2, reference=False, compile=False),
-    "shared, first order": dict(order=1, reference=False, compile=False),
+    "reference, as the release": dict(order=2, reference=True, compile=False),
+    "reference": dict(order=2, reference=True, compile=False),
+    "fast": dict(order=2, reference=False, compile=False),
+    "fast, first order": dict(order=1, reference=False, compile=False),
     "compiled": dict(order=2, reference=False, compile=True),
 }
 

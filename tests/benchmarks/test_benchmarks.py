@@ -170,9 +170,9 @@ def test_the_step_of_the_release_ends_where_ours_does(one_thread):
 
 def test_tables_of_searches_and_steps():
     place = {"machine": "M", "versions": {"torch": "2"}, "commit": "1234567890"}
-    steps = [("plain, as the release", 8.0, 1000.0), ("shared", 4.0, 500.0)]
+    steps = [("reference, as the release", 8.0, 1000.0), ("fast", 4.0, 500.0)]
     step_rows = [{"label": n, "seconds": s, "memory_mb": m, "first": s, **place} for n, s, m in steps]
-    assert "| shared | 4.00 | 2.00 | 0.50 | 4.0 |" in tables.table("search_step", step_rows)
+    assert "| fast | 4.00 | 2.00 | 0.50 | 4.0 |" in tables.table("search_step", step_rows)
     found = {
         "label": "seed 0", "genotype": str(genotypes["sase"]), "entropy": [0.5] * 6, "supernet_top1": 50.0,
         "genotype_top1": 40.0, "config": {"epochs": 10, "data": "d", "alpha_lr": 6e-3}, "seconds": 1234.5, **place,
