@@ -1,6 +1,6 @@
 """`SASEBlock`: six squeeze and excitation operations wired as the paper's graph.
 
-SASE: A Searching Architecture for Squeeze and Excitation Operations, arXiv 2411.08333; formula in `genotype.py`.
+SASE: A Searching Architecture for Squeeze and Excitation Operations, arXiv 2411.08333; its formula is `attend` below.
 Deviations: the authors' release is the default definition (its block adds x, its FC has no sigmoid, its L4 is a sum);
 the text's readings are operations and a genotype of their own. Gates start as a constant (see `GATE_INITS`), and are
 computed in float32 for half-precision inputs, finite wherever the true value is.
