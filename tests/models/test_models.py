@@ -108,8 +108,7 @@ def test_local_directory_round_trip(name, args, tmp_path):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.01)
-    # timm 1.0.22, the oldest supported, cannot read safetensors from a folder.
-    save_for_hf(model, tmp_path, safe_serialization=timm.__version__ != "1.0.22")
+    save_for_hf(model, tmp_path, safe_serialization=True)
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     x = torch.randn(2, 3, 64, 64)
     assert type(again) is type(model) and torch.equal(again(x), model(x))

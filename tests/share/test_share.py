@@ -6,20 +6,15 @@ pushes and saves, then `fetch` loads everything in a fresh one. The tests below 
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hub_server import HubServer
-
-TIMM = tuple(int(number) for number in re.findall(r"\d+", version("timm"))[:3])
-pytestmark = pytest.mark.skipif(TIMM < (1, 0, 31), reason="publishing needs timm 1.0.31, which records model arguments")
 
 SMALL, GENOTYPE = "sase_resnet20", "sase_paper"  # the genotype is not the default one
 LARGE, PLAIN, PLAIN_REPO = "sase_resnet18", "resnet18", "timm/resnet18.a1_in1k"
