@@ -37,7 +37,8 @@ def gradients(module: SearchBlock, x: Tensor, create_graph: bool = False) -> lis
 def test_mixed_edges(backend, dtype, calls):
     """In as many reads of the input as a block of one genotype."""
     reference, fast = mixed(dtype)
-    x = channels_last(draw(2, 6, 5, 3, dtype=dtype)).requires_grad_()
+    # Of this map no gradient is the small sum of large terms, whose digits differ between versions of torch.
+    x = channels_last(draw(2, 6, 5, 3, seed=3, dtype=dtype)).requires_grad_()
     with kernels.backend("torch"):
         expected = gradients(reference, x)
     with kernels.backend(backend), calls() as names:
