@@ -18,7 +18,7 @@ class ReleaseBlock(nn.Module):
     def __init__(self, block: SASEBlock) -> None:
         super().__init__()
         channels, hidden = block.channels, len(block.channel_excite.get_parameter("fc1.weight"))
-        self.mix = nn.Conv2d(2, 1, 1, bias=False)
+        self.mixer = nn.Conv2d(2, 1, 1, bias=False)
         self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
         self.fc2 = nn.Conv2d(hidden, channels, 1, bias=False)
         self.scale = nn.Parameter(torch.ones(channels, 1, 1))
@@ -27,7 +27,7 @@ class ReleaseBlock(nn.Module):
         self.second = nn.Conv2d(1, 1, 3, padding=1, bias=False)
         self.mix = nn.Conv2d(2, 1, 1, bias=False)
         self.norm = nn.BatchNorm2d(1)
-        names = ["mix.weight", "fc1.weight", "fc2.weight", "scale", "shift", "first.weight", "second.weight"]
+        names = ["mixer.weight", "fc1.weight", "fc2.weight", "scale", "shift", "first.weight", "second.weight"]
         names += ["mix.weight", *(f"norm.{name}" for name in self.norm.state_dict())]
         weight = block.mix.weight
         self.to(weight.device, weight.dtype).train(block.training)
@@ -36,7 +36,7 @@ class ReleaseBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, channels = x.shape[:2]
         pools = [pool(x, 1).reshape(batch, 1, channels, 1) for pool in (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)]
-        squeezed = torch.relu(self.mix(torch.cat(pools, 1))).reshape(batch, channels, 1, 1)
+        squeezed = torch.relu(self.mixer(torch.cat(pools, 1))).reshape(batch, channels, 1, 1)
         channel = self.fc2(torch.relu(self.fc1(squeezed)))
         attended = x * torch.sigmoid(self.scale * squeezed + self.shift)
         squeezes = [attended.pow(4).sum(1, keepdim=True).pow(1 / 4), x.mean(1, keepdim=True)]

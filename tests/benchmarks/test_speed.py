@@ -49,7 +49,7 @@ def test_the_release_formula_is_that_of_the_block(training):
     block = speed_variants.searched(32).double().train(training)
     block.norm.running_mean.fill_(0.3)
     plain = speed_release.ReleaseBlock(block)
-    names = ["mix.weight", "fc1.weight", "fc2.weight", "scale", "shift", "first.weight", "second.weight"]
+    names = ["mixer.weight", "fc1.weight", "fc2.weight", "scale", "shift", "first.weight", "second.weight"]
     same = [plain.get_parameter(name) for name in [*names, "mix.weight", "norm.weight", "norm.bias"]]
     results = []
     for module, parameters in ((block, list(block.parameters())), (plain, same)):
