@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from compiling import maps, one_graph
-from equivalence import assert_same_steps
+from equivalence import SIMPLE, assert_same_steps
 
 import sase_attn  # noqa: F401  registers the models with timm
 
@@ -37,10 +37,14 @@ def check(name, args, backend, *shapes, training=True):
         assert_same_steps(compiled, eager, maps(*shapes), tolerance=1e-7)
 
 
-@pytest.mark.parametrize("training, backend", [(True, "aot_eager"), (False, "eager")], ids=["train", "eval"])
-def test_a_small_model(training, backend):
+@pytest.mark.parametrize(
+    "args, backend, training",
+    [(SMALL | {"genotype": SIMPLE}, "aot_eager", True), (SMALL, "eager", False)],
+    ids=["train", "eval"],
+)
+def test_a_small_model(args, backend, training):
     shapes = (2, 3, 16, 24), (3, 3, 24, 20), (5, 3, 32, 32)
-    check("sase_resnet20", SMALL, backend, *shapes, training=training)
+    check("sase_resnet20", args, backend, *shapes, training=training)
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from inputs import draw, randomise
 from pairwise import case
 from tolerances import assert_close
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from sase_attn import SASEBlock, kernels, statistics
 from sase_attn.ops import functional
@@ -107,6 +108,7 @@ DEFAULT_LAYOUTS = {"sase": NCHW, "sase_paper": NHWC, "random 1": NCHW, "random 4
 def test_block_in_float32(name, backend, layout):
     eager = randomise(SASEBlock(20, GENOTYPES[name]))
     module = compiled(copy.deepcopy(eager), backend)
+    counters.clear()
     for shape in [(3, 20, 5, 7), (2, 20, 9, 4)]:
         x = with_dead_parts(*shape).to(memory_format=layout)
         y, grads = step(module, x)
@@ -116,6 +118,7 @@ def test_block_in_float32(name, backend, layout):
         for key, grad in grads.items():
             # The norm behind the mixer undoes its scale, so that little is left of a sum of large terms.
             assert_close(grad, expected_grads[key], tolerance=1e-4 if key == "mix.weight" else 5e-5)
+    assert counters["stats"]["unique_graphs"] == 1
 
 
 def test_exports_keep_the_definition():

@@ -10,6 +10,7 @@ import timm
 import torch
 from equivalence import GENOTYPES, assert_same_steps, step
 from inputs import OPS, draw, input_shape, randomise
+from pairwise import pairwise
 from tolerances import assert_close
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
@@ -113,13 +114,13 @@ def test_fx_of_the_block(genotype, training):
     assert_same_steps(scripted(fx_traced(block)), block, inputs)
 
 
-@every_genotype
-@both_modes
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_script_under_autocast(genotype, training, dtype):
+@pytest.mark.parametrize(
+    "name, training, dtype", pairwise(GENOTYPES, [False, True], [torch.float16, torch.bfloat16]), ids=str
+)
+def test_script_under_autocast(name, training, dtype):
     """A scripted block cannot turn autocast off: its convolutions run in half precision, unlike an eager one's."""
     torch.manual_seed(0)
-    block = SASEBlock(24, genotype).train(training)
+    block = SASEBlock(24, GENOTYPES[name]).train(training)
     for x in (draw(2, 24, 5, 6), draw(2, 24, 5, 6).to(dtype)):
         module = torch.jit.script(copy.deepcopy(block))
         with torch.autocast("cpu", dtype):

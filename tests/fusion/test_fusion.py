@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from inputs import draw
+from pairwise import pairwise
 from timm.layers import EcaModule, SEModule
 from torch import nn
 
@@ -267,11 +268,16 @@ def kept_bytes(model: nn.Module, x: torch.Tensor) -> int:
 
 
 class TestNormalisedTail:
-    @pytest.mark.parametrize("training", [True, False])
-    @pytest.mark.parametrize("signs", ["positive", "mixed"])
-    @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-    @pytest.mark.parametrize("squeezes", SQUEEZES)
+    @pytest.mark.parametrize(
+        "squeezes, dtype, memory_format, signs, training",
+        pairwise(
+            SQUEEZES,
+            [torch.float64, torch.float32, torch.bfloat16],
+            [torch.contiguous_format, torch.channels_last],
+            ["positive", "mixed"],
+            [True, False],
+        ),
+    )
     def test_is_norm_block_and_addition(self, squeezes, dtype, memory_format, signs, training):
         torch.manual_seed(0)
         acc = torch.float64 if dtype == torch.float64 else torch.float32

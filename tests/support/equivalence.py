@@ -16,6 +16,12 @@ GENOTYPES = {
 }
 """The published genotypes and some others, as inline strings."""
 
+SIMPLE = (
+    "channel_squeeze:gap,channel_gate:affine,channel_excite:affine,"
+    "spatial_squeeze_input:gap,spatial_squeeze_gated:gap,spatial_excite:affine"
+)
+"""The genotype that takes least time to trace, where it does not matter which."""
+
 
 def step(module: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """Output of `module`, a network in any form, and the gradients of its sum of squares, by name; compiled prefixes
