@@ -74,9 +74,20 @@ class Moved:
                 return original(builder, pointers, *rest)
 
             monkeypatch.setattr(InterpreterBuilder, f"create_masked_{kind}", recorded)
+        # What kernels write stays allocated, so that no address is counted for two tensors.
+        self._kept: list[Tensor] = []
+        for owner, name in ((Tensor, "new_empty"), (torch, "empty_like")):
+            make = getattr(owner, name)
+
+            def kept(*args, make=make, **kwargs):  # type: ignore[no-untyped-def]
+                self._kept.append(make(*args, **kwargs))
+                return self._kept[-1]
+
+            monkeypatch.setattr(owner, name, kept)
 
     def by(self, call: Callable[..., Any], *args: object) -> Any:
         self._addresses = {"load": [], "store": []}
+        self._kept.clear()
         return call(*args)
 
     def loads(self, x: Tensor) -> float:
