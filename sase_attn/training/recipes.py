@@ -1,7 +1,7 @@
 """Recipes: everything that decides the numbers of a training run, by name, as one frozen record that JSON can hold.
 
 `imagenet` is the recipe of the paper's text (arXiv 2411.08333), `imagenet-release` that of the authors' script, where
-the two differ. `cifar` is the usual one for CIFAR ResNets (He et al., arXiv 1512.03385, with a cosine schedule).
+the two differ; it starts where theirs does, with gates drawn at random and the last norm of each residual branch at 1. `cifar` is the usual one for CIFAR ResNets (He et al., arXiv 1512.03385, with a cosine schedule).
 Optimisers are timm's: its "momentum" is plain SGD with momentum, its "sgd" adds Nesterov's step.
 """
 
@@ -43,13 +43,13 @@ class Recipe(Settings):
 
     epochs: int = setting(12, "passes over the training data")
     optimizer: str = setting("momentum", 'an optimizer of timm; "momentum" is SGD with momentum, "sgd" Nesterov\'s')
-    lr: float = setting(0.05, "peak learning rate")
+    lr: float = setting(0.05, "learning rate that the schedule decays from")
     momentum: float = setting(0.9, "momentum of the optimizer")
     weight_decay: float = setting(5e-4, "weight decay")
     decay_all: bool = setting(True, "decay biases and norms too")
     layer_decay: float | None = setting(None, "learning-rate factor from each layer to the one before it")
     schedule: str = setting("cosine", f"of the learning rate, step by step: {', '.join(SCHEDULES)}")
-    warmup_epochs: int = setting(0, "epochs of linear warm-up, within the epochs")
+    warmup_epochs: int = setting(0, "epochs of linear warm-up towards lr, in the place of the first of the schedule")
     min_lr: float = setting(0.0, "learning rate at the end of a cosine or tanh")
     decay_epochs: int = setting(30, "epochs between the drops of a step schedule")
     decay_rate: float = setting(0.1, "factor of each drop of a step schedule")
@@ -105,6 +105,11 @@ RECIPES = {
     "cifar": Recipe(data="cifar10", epochs=100, lr=0.1),
     "imagenet": _IMAGENET,
     "imagenet-release": replace(
-        _IMAGENET, lr=0.1, label_smoothing=0.1, color_jitter=(0.4, 0.4, 0.4, 0.2), clip_grad=5.0
+        _IMAGENET,
+        model_kwargs={"gate_init": "release", "zero_init_last": False},
+        lr=0.1,
+        label_smoothing=0.1,
+        color_jitter=(0.4, 0.4, 0.4, 0.2),
+        clip_grad=5.0,
     ),
 }

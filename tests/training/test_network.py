@@ -1,5 +1,8 @@
 """The network a recipe trains, its steps, its images, and its evaluation."""
 
+import math
+from dataclasses import fields
+
 import pytest
 import timm
 import torch
@@ -14,6 +17,7 @@ from sase_attn.training.data import DataConfig, DataInfo, open_data
 from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.network import normalised_by_model
+from sase_attn.training.optimizer import create_optimizer, create_scheduler
 from sase_attn.training.step import Trainer
 
 CPU = Ranks(0, 1, torch.device("cpu"))
@@ -34,6 +38,23 @@ def test_learning_rate_is_a_function_of_the_step():
         and rates[:6] == sorted(rates[:6])
     )
     assert rates[5:] == sorted(rates[5:], reverse=True) and rates[-1] < 0.002
+
+
+@pytest.mark.parametrize(("epochs", "warmup", "steps", "min_lr"), [(10, 1, 40, 0.0), (4, 1, 5, 0.0), (5, 2, 7, 0.02)])
+def test_the_largest_learning_rate_is_what_the_docs_say(epochs, warmup, steps, min_lr):
+    recipe = PLAIN.override(epochs=epochs, warmup_epochs=warmup, lr=0.1, min_lr=min_lr)
+    optimizer = create_optimizer(recipe, nn.Linear(4, 2))
+    scheduler = create_scheduler(recipe, optimizer, steps)
+    rates = [optimizer.param_groups[0]["lr"]]
+    for step in range(1, epochs * steps):
+        scheduler.step_update(step)
+        rates.append(optimizer.param_groups[0]["lr"])
+    end_of_warm_up = 0.1 * (1 - 0.99 / (warmup * steps))
+    cosine = min_lr + (0.1 - min_lr) * (1 + math.cos(math.pi * warmup / epochs)) / 2
+    assert max(rates) == pytest.approx(max(end_of_warm_up, cosine), rel=1e-9)
+    assert rates[warmup * steps - 1 : warmup * steps + 1] == pytest.approx([end_of_warm_up, cosine], rel=1e-9)
+    assert max(rates) < recipe.lr and "peak" not in {item.name: item for item in fields(Recipe)}["lr"].metadata["help"]
+
 
 
 def test_frozen_parameters_and_norms_stay(tmp_path):

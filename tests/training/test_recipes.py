@@ -9,10 +9,12 @@ import pytest
 import torch
 import training_driver as driver
 from torch import nn
+from torch.nn.functional import cross_entropy
 
+from sase_attn import SASEBlock
 from sase_attn.commands import evaluate, train
 from sase_attn.errors import UnknownNameError
-from sase_attn.training import RECIPES, Recipe
+from sase_attn.training import RECIPES, Recipe, create_network
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.step import Trainer
 
@@ -31,10 +33,33 @@ def test_recipes_survive_json(name):
 def test_imagenet_recipes_are_the_paper_and_the_script():
     paper, script = RECIPES["imagenet"], RECIPES["imagenet-release"]
     assert (paper.epochs, paper.batch_size, paper.lr, paper.weight_decay, paper.min_lr) == (100, 128, 0.05, 1e-4, 0)
-    assert set(paper.differences(script)) == {"lr", "label_smoothing", "color_jitter", "clip_grad"}
+    assert set(paper.differences(script)) == {
+        "lr", "label_smoothing", "color_jitter", "clip_grad", "model_kwargs",
+    }  # fmt: skip
     optimizer = Trainer(paper.override(model="resnet20_cifar"), nn.Linear(2, 2), CPU, 10).optimizer
     assert isinstance(optimizer, torch.optim.SGD) and not optimizer.defaults["nesterov"]
     assert {group["weight_decay"] for group in optimizer.param_groups} == {1e-4}
+
+
+def test_the_script_s_recipe_starts_where_the_release_starts():
+    """Last norms at 1, gates drawn: only what lies behind a closed channel squeeze has no gradient at the first step."""
+    recipe = RECIPES["imagenet-release"]
+    model = create_network(recipe.override(seed=5), num_classes=10, in_chans=3)
+    blocks = {name: module for name, module in model.named_modules() if isinstance(module, SASEBlock)}
+    assert len(blocks) == 16
+    for name, block in blocks.items():
+        assert (model.get_submodule(name.replace(".se", ".bn3")).weight == 1).all()
+        fc2 = block.channel_excite.fc2.weight
+        assert fc2.std().item() == pytest.approx((2 / block.channels) ** 0.5, rel=0.15)
+    closed = set()
+    for name, block in blocks.items():
+        block.channel_squeeze.register_forward_hook(lambda _, __, z, name=name: None if z.any() else closed.add(name))
+    torch.manual_seed(0)
+    cross_entropy(model.train()(torch.randn(2, 3, 64, 64)), torch.tensor([1, 2])).backward()
+    still = {name for name, parameter in model.named_parameters() if not parameter.grad.any()}
+    behind = ("channel_squeeze.mixer.weight", "channel_excite.fc1.weight", "channel_excite.fc2.weight")
+    assert still == {f"{name}.{key}" for name in closed for key in (*behind, "channel_gate.alpha")}
+    assert 0 < len(still) <= 28 and len(list(model.parameters())) == 321
 
 
 @pytest.mark.parametrize(
