@@ -98,7 +98,7 @@ def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, f
 
 
 def whole(data: str, seconds: float, device: str, folder: Path) -> dict[str, Any]:
-    """The paper's search until the time is up: epochs done, seconds, and what 50 epochs would take."""
+    """The paper's search until the time is up: epochs done, seconds, and what all of its epochs would take."""
     config = SearchConfig(data=data, size=32)
     with ranks(device) as group:
         halves = open_halves(config, group)
@@ -115,7 +115,8 @@ def whole(data: str, seconds: float, device: str, folder: Path) -> dict[str, Any
             searcher.run(load_search(folder) if (folder / "checkpoint.pt").exists() else None)
         done = max(1, len(searcher.progress.genotypes))
         took = time.perf_counter() - start
-    return {"epochs": done, "seconds": took, "of 50 epochs": 50 * took / done, "genotype": searcher.genotype}
+    whole_search = {f"of {config.epochs} epochs": config.epochs * took / done}
+    return {"epochs": done, "seconds": took, **whole_search, "genotype": searcher.genotype}
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ _NOTES = {
 def add_parser(commands: Any) -> None:
     """Add `list` to the subparsers of `sase-attn`."""
     sub = add_command(commands, "list", run, "List operations, attentions, genotypes and models, or one of these.")
-    sub.add_argument("kind", nargs="?", choices=tuple(LISTINGS), help="default: all four")
+    sub.add_argument("kind", nargs="?", choices=tuple(LISTINGS), help=f"default: all {len(LISTINGS)}")
     sub.add_argument(
         "--compare", action="store_true", help="parameters and MACs of all networks beside the paper's table"
     )

@@ -1,10 +1,10 @@
 """What commands share about models of timm's registry: a check of the name, an error, the line that loads one."""
 
-import json
 from collections.abc import Iterable
 
 import timm
 
+from sase_attn import quoting
 from sase_attn.errors import unknown_name
 
 
@@ -21,6 +21,6 @@ def refused_arguments(name: str, error: Exception) -> ValueError:
 
 def load_line(name: str, **arguments: str | bool) -> str:
     """Python that loads a model."""
-    shown = [json.dumps(name)]
-    shown += [f"{key}={json.dumps(value) if isinstance(value, str) else value}" for key, value in arguments.items()]
+    shown = [quoting.python(name)]
+    shown += [f"{key}={quoting.python(value) if isinstance(value, str) else value}" for key, value in arguments.items()]
     return f"import sase_attn, timm; model = timm.create_model({', '.join(shown)})"

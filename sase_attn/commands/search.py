@@ -2,11 +2,13 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sase_attn import quoting
 from sase_attn.commands.arguments import add_command
 from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, compare_options, echo_comparison
 from sase_attn.commands.flags import summary
@@ -19,12 +21,6 @@ from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
 from sase_attn.search.seeds import search_seeds
 from sase_attn.training.distributed import ranks
-
-_QUICK_NOTE = (
-    "This is the quick recipe: a small network, small images, four epochs and a large alpha learning rate, to show the "
-    "whole way in minutes. Trust it to run, not to rank: for a genotype to use, search with --recipe paper on your own "
-    "data, with several --seeds, and retrain for longer."
-)
 
 
 def add_parser(commands: Any) -> None:
@@ -93,11 +89,28 @@ def run(args: argparse.Namespace) -> None:
                 raise
             echo_comparison(comparison, echo)
             if options.quick:
-                echo(_QUICK_NOTE)
+                echo(quick_note(config))
             if group.is_main:
-                echo(f"report: {write_report(output, _QUICK_NOTE if options.quick else '')}")
+                echo(f"report: {write_report(output, quick_note(config) if options.quick else '')}")
         echo("use it with")
-        echo(f'from sase_attn import Genotype; genotype = Genotype.load("{(output / "genotype.json").resolve()}")')
+        path = quoting.python((output / "genotype.json").resolve())
+        echo(f"from sase_attn import Genotype; genotype = Genotype.load({path})")
+
+
+def quick_note(config: SearchConfig) -> str:
+    """How far a search that started from the recipe `quick` can be trusted, with the values that it ran with."""
+    changed = config.differences(SearchConfig.get("quick"))
+    size = "the data's own size" if config.size is None else f"{config.size}×{config.size} images"
+    return (
+        f"This is the quick recipe{f', with other {_listed(changed)}' if changed else ''}: {config.model}, {size}, "
+        f"{config.epochs} epoch{'s' * (config.epochs != 1)} and an alpha learning rate of {config.alpha_lr:g}, to show "
+        "the whole way in minutes. Trust it to run, not to rank: for a genotype to use, search with --recipe paper on "
+        "your own data, with several --seeds, and retrain for longer."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path, options: CompareOptions) -> None:

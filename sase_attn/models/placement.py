@@ -58,7 +58,7 @@ def in_last_blocks(model: ResNet, build: Build) -> None:
         for conv in (first.conv1, first.conv2, *first.downsample):
             if isinstance(conv, nn.Conv2d):
                 conv.stride = (1, 1)
-        model.feature_info[-1]["reduction"] = 16
+        model.feature_info[-1]["reduction"] = model.feature_info[-2]["reduction"]
 
 
 def between_stages(model: ResNet, build: Build) -> None:

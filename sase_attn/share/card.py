@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from torch import nn
 
+from sase_attn import quoting
 from sase_attn.modules import count_parameters
 from sase_attn.share.errors import first_words
 from sase_attn.share.publishable import model_args, publishable
@@ -24,7 +25,7 @@ _USAGE = """```python
 import sase_attn  # first: it registers the architecture, and timm's loader never imports code
 import timm
 
-model = timm.create_model("{source}", pretrained=True).eval()
+model = timm.create_model({source}, pretrained=True).eval()
 ```"""
 
 
@@ -42,7 +43,7 @@ def model_card(
         model: a classifier made by `timm.create_model`.
         repo_id: where it will live, "org/name".
         license: identifier of the weights' licence, as the Hub spells it.
-        description: opening paragraph; by default one that names the architecture.
+        description: opening paragraphs, in Markdown; by default one that names the architecture.
         metrics: results to show, such as `{"CIFAR-10 top-1 (%)": 93.1}`.
 
     Raises:
@@ -60,22 +61,23 @@ def card_of(
     size = model.pretrained_cfg.get("input_size", (3, 224, 224))
     details: dict[str, Any] = {
         "Model Type": "Image classification",
-        "Architecture": f"`{name}`",
-        "Arguments": f"`{json.dumps(model_args(model))}`",
+        "Architecture": quoting.markdown_code(name),
+        "Arguments": quoting.markdown_code(json.dumps(model_args(model))),
         "Parameters": f"{count_parameters(model):,}",
         "Image size": f"{size[-2]} x {size[-1]}",
         "Library": "`pip install sase-attn`",
         "Papers": [f"SASE: A Searching Architecture for Squeeze and Excitation Operations: {PAPER}"],
     }
     if metrics:
-        details["Metrics"] = {metric: f"{float(value):.6g}" for metric, value in metrics.items()}
+        details["Metrics"] = {quoting.markdown(metric): f"{float(value):.6g}" for metric, value in metrics.items()}
     return {
         "tags": list(TAGS),
         "library_name": "timm",
-        "license": license,
-        "description": description or f"`{name}` of sase-attn: a network with squeeze-and-excitation style attention.",
+        "license": quoting.yaml(license),
+        "description": description
+        or f"{quoting.markdown_code(name)} of sase-attn: a network with squeeze-and-excitation style attention.",
         "details": details,
-        "usage": _USAGE.format(source=source),
+        "usage": _USAGE.format(source=quoting.python(source)),
         "citation": CITATION,
     }
 

@@ -13,6 +13,7 @@ from timm.models import save_for_hf
 from timm.models._hub import generate_readme
 from torch import nn
 
+from sase_attn import quoting
 from sase_attn.share.card import card_of, checked_repo_id
 from sase_attn.share.errors import HubError, first_words
 from sase_attn.share.publishable import model_args, publishable
@@ -58,7 +59,7 @@ def save(
     try:
         write_model(network, partial)
         title = target.name if repo_id is None else repo_id.partition("/")[2]
-        (partial / "README.md").write_text(generate_readme(card, title), encoding="utf-8")
+        (partial / "README.md").write_text(generate_readme(card, quoting.markdown(title)), encoding="utf-8")
         if target.exists():
             target.rmdir()  # fails, rightly, where somebody has filled it meanwhile
         partial.rename(target)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from sase_attn import quoting
 from sase_attn.files import write_json
 from sase_attn.records import read_record
 from sase_attn.training.evaluate import Metrics
@@ -43,7 +44,8 @@ class TrainResult:
     def load_line(self) -> str:
         """Python that loads the trained network; only for networks that timm can rebuild."""
         folder = Path(self.output).resolve() / "model"
-        return f'import sase_attn, timm; model = timm.create_model("local-dir:{folder}", pretrained=True)'
+        source = quoting.python(f"local-dir:{folder}")
+        return f"import sase_attn, timm; model = timm.create_model({source}, pretrained=True)"
 
 
 def read_result(folder: Path) -> TrainResult | None:

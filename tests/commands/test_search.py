@@ -12,6 +12,7 @@ import warm
 
 from sase_attn import Genotype
 from sase_attn.commands.main import main
+from sase_attn.commands.search import quick_note
 from sase_attn.errors import UnknownNameError
 from sase_attn.search import SEARCHES, SearchConfig, SearchResult
 from sase_attn.search.compare import default_recipe
@@ -37,6 +38,8 @@ def test_a_search_from_the_command_line(data, tmp_path, capsys):
     out = capsys.readouterr().out
     result = SearchResult.load(output)
     assert f"genotype: {result.genotype}" in out and "no confident winner" in out and "Trust it to run" in out
+    assert "1 epoch and an alpha learning rate" in out and "four epochs" not in out
+    assert "four epochs" not in (output / "report.html").read_text()
     assert {path.name for path in output.iterdir()} >= {
         "genotype.json", "result.json", "config.json", "log.jsonl", "checkpoint.pt", "report.html", "comparison.json",
     }  # fmt: skip
@@ -51,6 +54,17 @@ def test_a_search_from_the_command_line(data, tmp_path, capsys):
     assert (output / "report.html").exists() and (output / "log.jsonl").read_bytes() == before
     table = [line for line in out.splitlines() if line.startswith(("found  ", "plain  ", "random-0  "))]
     assert len(table) == 3 and set(table) <= set(capsys.readouterr().out.splitlines())
+
+
+def test_the_note_of_the_quick_recipe_says_what_ran():
+    assert quick_note(SEARCHES["quick"]).startswith(
+        "This is the quick recipe: resnet20_cifar, 16×16 images, 4 epochs and an alpha learning rate of 0.02, to show"
+    )
+    changed = SEARCHES["quick"].override(epochs=7, alpha_lr=0.5, size=None, model="resnet18", model_kwargs={})
+    assert quick_note(changed).startswith(
+        "This is the quick recipe, with other model, model_kwargs, size, epochs and alpha_lr: resnet18, the data's own "
+        "size, 7 epochs and an alpha learning rate of 0.5, to show"
+    )
 
 
 @pytest.mark.usefixtures("forked_runs")

@@ -112,6 +112,23 @@ def test_the_fourth_stage_of_gsop_keeps_its_size():
     assert model.feature_info.reduction() == [2, 4, 8, 16, 16]
 
 
+OF_EACH_PLACE = [f"{name}_resnet50" for name in {place: name for name, place in PLACEMENTS.items()}.values()]
+OTHERS = ["gsop_resnet20", "sase_resnet18", "sase_resnet50d", "sase_resnet20", "resnet20_cifar", "attached"]
+
+
+@pytest.mark.parametrize("name", OF_EACH_PLACE + OTHERS)
+def test_reductions_are_those_of_the_maps(name):
+    """One network of each place of an attention; `output_stride` keeps later stages from shrinking their maps."""
+    few = {"layers": (1,) * (3 if "20" in name else 4)}
+    if name == "attached":
+        few = {"base": "resnet18", "after": "layer*.*.bn2"}
+    for output_stride in (8, 16, 32):
+        args = few | {"output_stride": output_stride}
+        model = timm.create_model(name, features_only=True, device="meta", **args)
+        maps = model(torch.empty(1, 3, 64, 64, device="meta"))
+        assert [64 // m.shape[3] for m in maps] == model.feature_info.reduction(), output_stride
+
+
 @pytest.mark.parametrize("attention, undecayed", [("srm", 27), ("gct_gated", 21), ("se", 0)])
 def test_no_weight_decay(attention, undecayed):
     model = timm.create_model(f"{attention}_resnet20")

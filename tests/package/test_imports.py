@@ -18,7 +18,7 @@ PACKAGE = Path(sase_attn.__file__).parent
 
 # From the bottom up. A module imports those of lower lines only; modules of one line do not import each other.
 LAYERS = [
-    {"errors", "lock"},
+    {"errors", "lock", "quoting"},
     {"files"},
     {"records"},
     {"settings", "modules"},

@@ -4,6 +4,7 @@ huggingface_hub reads its environment when it is imported, so the client side ru
 pushes and saves, then `fetch` loads everything in a fresh one. The tests below look at what the two report.
 """
 
+import ast
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from hub_server import HubServer
 
 SMALL, GENOTYPE = "sase_resnet20", "sase_paper"  # the genotype is not the default one
 LARGE, PLAIN, PLAIN_REPO = "sase_resnet18", "resnet18", "timm/resnet18.a1_in1k"
+HOSTILE = 'my "best" <i>run<i> `v1` [x](y)\n---\n# end'
 CARD: Any = {"metrics": {"CIFAR-10 top-1 (%)": 93.25}, "license": "mit", "description": "A network for the test."}
 
 
@@ -96,6 +98,8 @@ def publish(folder: Path) -> dict[str, Any]:
     same_stream = torch.equal(stream, torch.get_rng_state())
     (folder / "empty").mkdir()
     share.save(small, folder / "empty", repo_id="org/genotype")
+    hostile = {"metrics": {"<b>x</b>\n# top-1": 50.0}, "license": "mit\npipeline_tag: text"}
+    share.save(small, folder / HOSTILE, **hostile)
 
     changed, unpooled = timm.create_model(SMALL), timm.create_model("test_resnet")
     changed.layer1[0].conv1 = torch.nn.Conv2d(16, 16, 5, padding=2)
@@ -299,7 +303,22 @@ def test_save_round_trip(folder: Path, fetched: dict[str, Any]) -> None:
 
 def test_save_leaves_only_whole_folders(folder: Path, published: dict[str, Any]) -> None:
     names = {name for name in os.listdir(folder) if not name.startswith("home_")}
-    assert names == {"empty", "logits.pt", "saved"}
+    assert names == {"empty", "logits.pt", "saved", HOSTILE}
+
+
+def test_a_card_shows_names_as_they_are(folder: Path, published: dict[str, Any]) -> None:
+    card = (folder / HOSTILE / "README.md").read_text()
+    _, header, body = card.split("---\n", 2)
+    assert [line for line in header.splitlines() if "pipeline_tag" in line] == [
+        "pipeline_tag: image-classification",
+        'license: "mit\\npipeline_tag: text"',
+    ]
+    title = r'# Model card for my "best" \<i\>run\<i\> \`v1\` \[x\](y) --- \# end'
+    assert [line for line in body.splitlines() if line.startswith("# ")] == [title]
+    assert r"  - \<b\>x\</b\> \# top-1: 50" in body.splitlines()
+    usage = body.split("```python\n")[1].split("```\n")[0]
+    (call,) = [node for node in ast.walk(ast.parse(usage)) if isinstance(node, ast.Call) and node.args]
+    assert ast.literal_eval(call.args[0]) == f"local-dir:{HOSTILE}"
 
 
 def test_save_keeps_the_random_stream(published: dict[str, Any]) -> None:

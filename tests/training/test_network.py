@@ -56,7 +56,6 @@ def test_the_largest_learning_rate_is_what_the_docs_say(epochs, warmup, steps, m
     assert max(rates) < recipe.lr and "peak" not in {item.name: item for item in fields(Recipe)}["lr"].metadata["help"]
 
 
-
 def test_frozen_parameters_and_norms_stay(tmp_path):
     recipe = SASE.override(freeze=["conv1.*", "bn1.*", "layer1.*"], batch_size=8, weight_decay=0.1)
     model = create_network(recipe, num_classes=6, in_chans=3)

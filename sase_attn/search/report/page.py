@@ -4,6 +4,7 @@ import json
 from html import escape
 from pathlib import Path
 
+from sase_attn import quoting
 from sase_attn.files import write_atomically
 from sase_attn.search.comparison import Comparison
 from sase_attn.search.report import charts, tables
@@ -93,7 +94,7 @@ def _usage(result: SearchResult) -> str:
     return (
         f"import timm\n"
         f"from sase_attn import Genotype, SASEBlock\n\n"
-        f'genotype = Genotype.load("{Path(result.output).resolve() / "genotype.json"}")\n'
+        f"genotype = Genotype.load({quoting.python(Path(result.output).resolve() / 'genotype.json')})\n"
         f"block = SASEBlock(64, genotype=genotype)\n"
         f'model = timm.create_model("sase_resnet50", genotype=str(genotype))\n\n'
         f"# {result.genotype}"

@@ -1,0 +1,38 @@
+"""Text that people chose, such as the name of a folder, written so that Markdown, YAML or Python reads it as it is."""
+
+import json
+import re
+
+_YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+# An underscore between letters emphasises nothing.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>&~|#$]|(?<![^\W_])_|_(?![^\W_])")
+_STARTS_A_LIST = re.compile(r"^(\d*)([-+=.)])")
+
+
+def one_line(text: object) -> str:
+    """Without line breaks and other characters that cannot be shown; each run of them, and of spaces, is one space."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def markdown(text: object) -> str:
+    """One line of Markdown that shows the text."""
+    return _STARTS_A_LIST.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\g<0>", one_line(text)))
+
+
+def markdown_code(text: object) -> str:
+    """One line of Markdown that shows the text as code."""
+    line = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if line[:1] == "`" or line[-1:] == "`" or not line else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def yaml(text: str) -> str:
+    """The text as a string of YAML: as it is where that is one, else in quotes."""
+    plain = re.fullmatch(r"[a-z][a-z0-9.+-]*", text) and text not in _YAML_WORDS
+    return text if plain else json.dumps(text)
+
+
+def python(text: object) -> str:
+    """The text as a string of Python in double quotes; what UTF-8 cannot hold is escaped too."""
+    return json.dumps(str(text), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()

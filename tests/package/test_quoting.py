@@ -1,0 +1,53 @@
+"""Names that people chose, as Markdown, YAML and Python read them."""
+
+import ast
+
+import pytest
+
+from sase_attn import quoting
+
+NAMES = [
+    "plain name",
+    'quo"te',
+    "back\\slash",
+    "line\nbreak: 1\n---",
+    "`code` and ``` fences",
+    "<script>alert(1)</script>",
+    "[a](http://b) ![c](d) *e* _f_ ~~g~~",
+    "名前 é 😀",
+    "not \udcff UTF-8",
+    "'single' {brace} $x$ a|b",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_python_reads_the_name_back(name):
+    text = quoting.python(name)
+    assert ast.literal_eval(text) == name and "\n" not in text
+    text.encode()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_markdown_is_one_line_that_shows_the_name(name):
+    for text in (quoting.markdown(name), quoting.markdown_code(name)):
+        assert len(text.splitlines()) == 1
+        text.encode()
+    fence = len(quoting.markdown_code(name)) - len(quoting.markdown_code(name).lstrip("`"))
+    assert "`" * fence not in quoting.one_line(name)
+    shown = quoting.markdown(name)
+    unescaped = shown.replace("\\\\", "\0").replace("\\", "").replace("\0", "\\")
+    assert unescaped == quoting.one_line(name)
+
+
+def test_what_markdown_would_read_as_marks_is_escaped():
+    assert quoting.markdown("<b> [a](b) *c* `d` _e_ f_g # & 5 | $") == (
+        r"\<b\> \[a\](b) \*c\* \`d\` \_e\_ f_g \# \& 5 \| \$"
+    )
+    assert quoting.markdown("- a") == r"\- a" and quoting.markdown("1. a") == r"1\. a"
+    assert quoting.markdown("CIFAR-10 top-1 (%)") == "CIFAR-10 top-1 (%)"
+
+
+def test_yaml_is_plain_where_it_can_be():
+    assert [quoting.yaml(text) for text in ("mit", "apache-2.0", "cc-by-4.0")] == ["mit", "apache-2.0", "cc-by-4.0"]
+    for text, wanted in {"no": '"no"', "a: b": '"a: b"', "1.0": '"1.0"', "x\ny: z": '"x\\ny: z"', "": '""'}.items():
+        assert quoting.yaml(text) == wanted
