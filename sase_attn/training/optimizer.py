@@ -26,10 +26,10 @@ def create_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
 def create_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler | None:
     """The schedule of a recipe, which changes the learning rate at every step; None for a constant one.
 
-    A warm-up of n steps takes the place of the first n of the schedule, as timm's does. It rises in a straight line from
-    lr/100 to lr·(1 − 0.99/n). The step after it is the schedule's own, which by then is below `lr`: after W of E epochs
-    a cosine is at m + (lr − m)·(1 + cos(πW/E))/2, with m = `min_lr`. The larger of the two is the largest rate of the
-    run. Without a warm-up that is `lr`.
+    A warm-up of n steps takes the place of the first n of the schedule, as timm's does. It rises in a straight line
+    from lr/100 to lr·(1 − 0.99/n). The step after it is the schedule's own, which by then is below `lr`: after W of E
+    epochs a cosine is at m + (lr − m)·(1 + cos(πW/E))/2, with m = `min_lr`. The larger of the two is the largest rate
+    of the run. Without a warm-up that is `lr`.
     """
     scheduler, _ = create_scheduler_v2(
         optimizer,

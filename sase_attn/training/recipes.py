@@ -1,8 +1,9 @@
 """Recipes: everything that decides the numbers of a training run, by name, as one frozen record that JSON can hold.
 
 `imagenet` is the recipe of the paper's text (arXiv 2411.08333), `imagenet-release` that of the authors' script, where
-the two differ; it starts where theirs does, with gates drawn at random and the last norm of each residual branch at 1. `cifar` is the usual one for CIFAR ResNets (He et al., arXiv 1512.03385, with a cosine schedule).
-Optimisers are timm's: its "momentum" is plain SGD with momentum, its "sgd" adds Nesterov's step.
+the two differ. It also starts where theirs does: gates are drawn at random, the last norm of each branch is at 1.
+`cifar` is the usual one for CIFAR ResNets (He et al., arXiv 1512.03385, with a cosine schedule). Optimisers are timm's:
+its "momentum" is plain SGD with momentum, its "sgd" adds Nesterov's step.
 """
 
 import os

@@ -42,7 +42,7 @@ def test_imagenet_recipes_are_the_paper_and_the_script():
 
 
 def test_the_script_s_recipe_starts_where_the_release_starts():
-    """Last norms at 1, gates drawn: only what lies behind a closed channel squeeze has no gradient at the first step."""
+    """Last norms at 1, gates drawn: what has no gradient at the first step lies behind a closed channel squeeze."""
     recipe = RECIPES["imagenet-release"]
     model = create_network(recipe.override(seed=5), num_classes=10, in_chans=3)
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, SASEBlock)}
