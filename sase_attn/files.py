@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -10,6 +12,28 @@ from uuid import uuid4
 from sase_attn.errors import UnknownNameError
 
 T = TypeVar("T")
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name in the folder of a file or folder, under which it is written before it takes its own."""
+    return path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+
+
+def is_temporary(path: Path, of: str | None = None) -> bool:
+    """Whether `temporary_beside` gave this name, for any file or folder or for the one of a name."""
+    name = ".+" if of is None else re.escape(of)
+    return re.fullmatch(rf"\.{name}\.[0-9a-f]{{8}}\.tmp", path.name) is not None
+
+
+def remove_temporaries(folder: Path, of: str | None = None) -> None:
+    """Remove what a killed process left under temporary names in a folder, where nobody else writes those."""
+    if not folder.is_dir():
+        return
+    for path in [path for path in folder.iterdir() if is_temporary(path, of)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes | Callable[[BinaryIO], object]) -> None:
@@ -22,7 +46,7 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | Callab
         content: text, which becomes UTF-8; bytes; or a function that writes to the open binary file that it is given.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("xb") as file:
             if callable(content):

@@ -1,35 +1,239 @@
-"""A lock between processes that the system gives back when its holder dies."""
+"""Locks between processes that the system gives back when their holder dies, and one process a folder."""
 
+import errno
 import os
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakSet
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+NAME = ".lock"
+"""Of the file in a folder that its one process has locked."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without locks answer
+_UNREAD = 2**30  # on Windows a locked byte cannot be read: one that nobody reads
+
+
+class InUseError(FileExistsError):
+    """Another process, or another thread of this one, works on a folder."""
 
 
 class Lock:
-    """An advisory lock on a file; POSIX systems only.
-
-    Raises:
-        ImportError: the system has no `fcntl`.
-    """
+    """An advisory lock on a file. The file says who holds it, and goes when it is released."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: int | None = None
+        _LOCKS.add(self)
 
     def acquire(self, *, wait: bool) -> bool:
-        """Take the lock, waiting for it or not; returns whether it is now held."""
-        import fcntl
+        """Take the lock, waiting for it or not; returns whether it is now held.
 
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            os.close(file)
-            return False
-        self._file = file
-        return True
+        Raises:
+            OSError: the file cannot be made or opened.
+        """
+        while True:
+            file = self._open()
+            held = False
+            try:
+                held = _take(file, wait)
+                held = held and self._names(file)
+                if held:
+                    self._file = file
+                    self._sign()
+                    return True
+                if not wait and self._names(file):
+                    return False
+            finally:
+                if not held:  # the holder before removed the file meanwhile, or has it still
+                    os.close(file)
 
     def release(self) -> None:
         """Give the lock back, if it is held."""
+        file, self._file = self._file, None
+        if file is None:
+            return
+        if sys.platform == "win32":  # which removes no open file
+            os.close(file)
+        with suppress(OSError):
+            self._path.unlink()
+        if sys.platform != "win32":
+            os.close(file)
+
+    def forget(self) -> None:
+        """In a process that was forked: the lock stays with the parent."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    @property
+    def holder(self) -> str:
+        """Who holds it, in words."""
+        try:
+            return self._path.read_text(encoding="utf-8").strip() or "another process"
+        except (OSError, ValueError):
+            return "another process"
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError as error:
+            try:
+                return os.open(self._path, os.O_RDONLY)  # another user's
+            except FileNotFoundError:
+                raise error from None
+
+    def _names(self, file: int) -> bool:
+        """Whether the path still names the open file."""
+        try:
+            return os.path.samestat(os.fstat(file), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _sign(self) -> None:
+        assert self._file is not None
+        with suppress(OSError):  # one that may only be read, or a full disk: then it says nothing
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+
+
+_LOCKS: "WeakSet[Lock]" = WeakSet()
+
+
+@dataclass
+class _Hold:
+    """Which thread of this process has a folder, how often it has entered it, and its lock if it could have one."""
+
+    thread: int
+    lock: Lock | None
+    entered: int = 1
+
+
+_HOLDS: dict[Path, _Hold] = {}
+_LOOKING = threading.Lock()
+
+
+@contextmanager
+def one_process(folder: Path, *, create: bool = True) -> Iterator[None]:
+    """Within the context no other process, and no other thread, has this folder; the same thread may enter it again.
+
+    The lock is a file inside, so that two paths to one folder share it, and of a folder that was moved it moves along.
+    One that a dead process held is taken over. Where nothing may be written, or the file system has no locks (a warning
+    says so), there is none.
+
+    Args:
+        folder: of a run.
+        create: make a folder that does not exist; if nothing is in it at the end, it goes again.
+
+    Raises:
+        InUseError: another one has it; the message says which.
+        OSError: the folder cannot be made.
+    """
+    if folder.exists() and not folder.is_dir() or not (create or folder.is_dir()):
+        yield  # there is nothing to have
+        return
+    with _holding(folder, NAME, named=folder):
+        yield
+
+
+@contextmanager
+def one_writer(target: Path) -> Iterator[None]:
+    """As `one_process`, of a folder that is written beside its place and moved there: the lock is beside it too."""
+    target = target.resolve()
+    with _holding(target.parent, f".{target.name}.lock", named=target):
+        yield
+
+
+@contextmanager
+def _holding(folder: Path, name: str, *, named: Path) -> Iterator[None]:
+    thread = threading.get_ident()
+    with _LOOKING:
+        made = _make(folder)
+        key = folder.resolve() / name
+        hold = _HOLDS.get(key)
+        if hold is None:
+            hold = _HOLDS[key] = _Hold(thread, _locked(folder, name, named))
+        elif hold.thread == thread:
+            hold.entered += 1
+        else:
+            raise _in_use(named, "another thread of this process")
+    try:
+        yield
+    finally:
+        with _LOOKING:
+            hold.entered -= 1
+            if not hold.entered:
+                _HOLDS.pop(key, None)
+                if hold.lock is not None:
+                    hold.lock.release()
+                for path in made:
+                    with suppress(OSError):  # not empty
+                        path.rmdir()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and those above it; returns the new ones, the inner first."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def _locked(folder: Path, name: str, named: Path) -> Lock | None:
+    """The lock of this name in a folder, held; None where there can be none. Raises InUseError."""
+    lock = Lock(folder / name)
+    while True:
+        try:
+            if not lock.acquire(wait=False):
+                raise _in_use(named, lock.holder)
+            return lock
+        except FileNotFoundError:  # a process that failed has just removed its folder
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if isinstance(error, InUseError) or error.errno not in (errno.EACCES, errno.EROFS, *_NO_LOCKS):
+                raise
+            if error.errno in _NO_LOCKS:
+                warnings.warn(f"{folder}: this file system has no locks; start no second process on it", stacklevel=2)
+            return None
+
+
+def _in_use(folder: Path, holder: str) -> InUseError:
+    return InUseError(f"{folder} is in use by {holder}: wait for it, or name another folder")
+
+
+def _take(file: int, wait: bool) -> bool:
+    """Lock an open file; returns whether it is locked."""
+    try:
+        if sys.platform == "win32":
+            os.lseek(file, _UNREAD, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # the last: Windows waits for seconds only
+            raise
+        return False
+    return True
+
+
+def _forget_all() -> None:
+    """A forked process, such as one that loads images, holds nothing of its parent's."""
+    global _LOOKING
+    for lock in list(_LOCKS):
+        lock.forget()
+    _HOLDS.clear()
+    _LOOKING = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)

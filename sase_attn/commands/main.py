@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from sase_attn import __version__, share
 from sase_attn.commands import evaluate, import_weights, list_contents, push, search, show, sweep, tile, train
 from sase_attn.errors import UnknownNameError, unknown_name
+from sase_attn.training.distributed import OtherRankError
 
 COMMANDS = (list_contents, show, import_weights, push, train, evaluate, search, sweep, tile)
 
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, FloatingPointError, share.HubError) as error:
         print(f"sase-attn: error: {_one_line(error)}", file=sys.stderr)
         return 2 if isinstance(error, UnknownNameError) else 1
+    except OtherRankError:  # one line is enough
+        return 1
     return 0
 
 

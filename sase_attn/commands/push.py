@@ -1,6 +1,7 @@
 """`sase-attn push`: a trained model goes to the Hugging Face Hub, or to a folder that holds what would be published."""
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def run(args: argparse.Namespace) -> None:
     """Make the model, give it the weights, and publish or save it."""
     if args.repo is None and args.save_to is None:
         args.error("the following arguments are required: --repo, or --save-to")
+    with nullcontext() if args.save_to is None else share.new_folder(args.save_to):
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
     check_model(args.model, registered_models())
     state_dict = weights.read_checkpoint(args.file)
     try:

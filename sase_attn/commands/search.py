@@ -13,6 +13,7 @@ from sase_attn.commands.arguments import add_command
 from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, compare_options, echo_comparison
 from sase_attn.commands.flags import summary
 from sase_attn.commands.search_flags import add_config_flags, config_from_flags
+from sase_attn.lock import one_process
 from sase_attn.search.agreement import agreement
 from sase_attn.search.checkpoint import load_search
 from sase_attn.search.config import SearchConfig
@@ -21,6 +22,7 @@ from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
 from sase_attn.search.seeds import search_seeds
 from sase_attn.training.distributed import ranks
+from sase_attn.training.run_folder import run_folder
 
 
 def add_parser(commands: Any) -> None:
@@ -62,12 +64,13 @@ def run(args: argparse.Namespace) -> None:
     if args.seeds > 1:
         _search_several(args, config, output, options)
         return
-    with ranks(args.device) as group:
+    resume = args.resume is not None
+    with ranks(args.device) as group, run_folder(output, group, "search", resume=resume):
         if group.world_size > 1 and args.jobs > 1:
             args.error("--jobs: expected 1 with several processes of one search")
         echo = group.on_main(partial(print, flush=True))
         echo(summary(config, f"configuration of {output}" if args.resume else f"search {name}"))
-        result = search(config=config, output=output, resume=args.resume is not None, device=args.device, echo=echo)
+        result = search(config=config, output=output, resume=resume, device=args.device, echo=echo)
         echo(f"genotype: {result.genotype}")
         for line in result.doubts():
             echo(f"  doubt: {line}")
@@ -119,20 +122,21 @@ def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path
 
     echo = partial(print, flush=True)
     echo(summary(config, f"{args.seeds} searches in {output}"))
-    results = search_seeds(config, output, seeds, jobs=args.jobs, device=args.device, echo=echo)
-    for line in agreement(results).lines():
-        echo(line)
-    if args.compare:
-        chosen = {f"found-seed{result.config['seed']}": result.found for result in results}
-        first = SearchResult.load(output / f"seed{seeds[0]}")
-        others = {f"random-{seed}": first.space.random(seed) for seed in range(options.random)}
-        comparison = first.compare(
-            chosen | others,
-            seeds=range(options.seeds),
-            epochs=options.epochs,
-            jobs=args.jobs,
-            device=args.device,
-            echo=echo,
-        )
-        echo_comparison(comparison, echo)
-        echo(f"report: {write_report(first.output)}")
+    with one_process(output):
+        results = search_seeds(config, output, seeds, jobs=args.jobs, device=args.device, echo=echo)
+        for line in agreement(results).lines():
+            echo(line)
+        if args.compare:
+            chosen = {f"found-seed{result.config['seed']}": result.found for result in results}
+            first = SearchResult.load(output / f"seed{seeds[0]}")
+            others = {f"random-{seed}": first.space.random(seed) for seed in range(options.random)}
+            comparison = first.compare(
+                chosen | others,
+                seeds=range(options.seeds),
+                epochs=options.epochs,
+                jobs=args.jobs,
+                device=args.device,
+                echo=echo,
+            )
+            echo_comparison(comparison, echo)
+            echo(f"report: {write_report(first.output)}")

@@ -4,11 +4,13 @@ import argparse
 import json
 import sys
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from sase_attn import share
 from sase_attn.commands.arguments import add_command, key_value
 from sase_attn.commands.networks import load_line
 from sase_attn.commands.tile_arguments import image_size, tile_arguments, tile_override, tile_side
@@ -52,6 +54,11 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Tile the network where that is asked for, and print what is held before and after."""
+    with nullcontext() if args.output is None else share.new_folder(args.output):
+        _run(args)
+
+
+def _run(args: argparse.Namespace) -> None:
     model = open_network(args)
     chosen = {name: value for name in _OPTIONS if (value := getattr(args, name)) not in (None, [])}
     names = []

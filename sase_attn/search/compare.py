@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sase_attn.files import write_json
+from sase_attn.files import remove_temporaries, write_json
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.search.comparison import NAME, Compared, Comparison
 from sase_attn.search.config import SearchConfig
@@ -18,14 +18,17 @@ from sase_attn.search.space import SearchSpace
 from sase_attn.search.verdict import rank_correlation, verdict
 from sase_attn.training import checkpoint
 from sase_attn.training.data import DataConfig
+from sase_attn.training.distributed import ranks
 from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult
 from sase_attn.training.run import train
+from sase_attn.training.run_folder import run_folder
 
 Build = Callable[[Genotype | None], nn.Module]
 """Makes a network with a genotype, or with None the one without attention."""
 
+RETRAINED = "retrained"
 _PER_NETWORK = ("model", "model_kwargs", "seed")  # fields of the recipe in which networks differ
 
 
@@ -97,46 +100,50 @@ def compare(
 
     Raises:
         ValueError: no genotype, no seed, or more than one job with `build`. Otherwise as `train_all`.
+        InUseError: another process works on the folder.
         ImportError: scipy is not installed.
     """
     if build is not None and jobs != 1:
         raise ValueError(f"jobs: wanted 1 with networks that `build` makes here, got {jobs}")
     if not seeds or not chosen:
         raise ValueError(f"wanted one genotype or more and one seed or more, got {len(chosen)} and {len(seeds)}")
-    made = network_fields(config, chosen, plain)
-    if build is not None:
-        made = dict.fromkeys(made, {})
-    runs = {
-        (label, seed): (recipe.override(seed=seed, **made[label]), folder / "retrained" / f"{label}-seed{seed}")
-        for seed in seeds
-        for label in made
-    }
-    if build is None:
-        trained = train_all(list(runs.values()), jobs=jobs, device=device, echo=echo)
-    else:
-        trained = _train_here(runs, chosen, build, device, echo)
-    results: dict[tuple[str, int], TrainResult] = {}
-    for (label, seed), result in zip(runs, trained, strict=True):
-        results[label, seed] = result
-        echo(f"{label}, seed {seed}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
-    rows = [_row(label, chosen.get(label), [results[label, seed] for seed in seeds], scorer) for label in made]
-    rows.sort(key=lambda row: -row.mean)
-    tau, p = rank_correlation(rows)
-    one = next(iter(results.values()))
-    comparison = Comparison(
-        rows=rows,
-        seeds=list(seeds),
-        recipe={name: value for name, value in json.loads(recipe.to_json()).items() if name not in _PER_NETWORK},
-        test_images=one.count,
-        tau=tau,
-        tau_p=p,
-        verdict=verdict(rows, one.count),
-        machine=one.machine,
-        versions=one.versions,
-        commit=one.commit,
-    )
-    write_json(folder / NAME, asdict(comparison))
-    return comparison
+    with ranks(device) as group, run_folder(folder, group, "search", resume=True):
+        if group.is_main:
+            remove_temporaries(folder / RETRAINED)
+        made = network_fields(config, chosen, plain)
+        if build is not None:
+            made = dict.fromkeys(made, {})
+        runs = {
+            (label, seed): (recipe.override(seed=seed, **made[label]), folder / RETRAINED / f"{label}-seed{seed}")
+            for seed in seeds
+            for label in made
+        }
+        if build is None:
+            trained = train_all(list(runs.values()), jobs=jobs, device=device, echo=echo)
+        else:
+            trained = _train_here(runs, chosen, build, device, echo)
+        results: dict[tuple[str, int], TrainResult] = {}
+        for (label, seed), result in zip(runs, trained, strict=True):
+            results[label, seed] = result
+            echo(f"{label}, seed {seed}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
+        rows = [_row(label, chosen.get(label), [results[label, seed] for seed in seeds], scorer) for label in made]
+        rows.sort(key=lambda row: -row.mean)
+        tau, p = rank_correlation(rows)
+        one = next(iter(results.values()))
+        comparison = Comparison(
+            rows=rows,
+            seeds=list(seeds),
+            recipe={name: value for name, value in json.loads(recipe.to_json()).items() if name not in _PER_NETWORK},
+            test_images=one.count,
+            tau=tau,
+            tau_p=p,
+            verdict=verdict(rows, one.count),
+            machine=one.machine,
+            versions=one.versions,
+            commit=one.commit,
+        )
+        write_json(folder / NAME, asdict(comparison))
+        return comparison
 
 
 def _row(label: str, genotype: Genotype | None, results: Sequence[TrainResult], scorer: Scorer | None) -> Compared:

@@ -20,7 +20,7 @@ from sase_attn.search.space import SearchSpace
 from sase_attn.training.checkpoint import check_same
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.provenance import device_name
-from sase_attn.training.resumable import check_new_folder
+from sase_attn.training.run_folder import run_folder
 
 
 def search(
@@ -52,14 +52,14 @@ def search(
         echo: gets a line for each thing that people may want to read; on rank 0 only.
 
     Raises:
-        FileExistsError: `output` is in use. FileNotFoundError: nothing to resume.
+        FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: nothing to resume.
         ValueError: a resumed search would differ from the saved one, or see `SearchConfig`, `create_supernet`,
             `open_halves`, `architecture_of`.
         DivergedError: a loss or a gradient is no number; it names the step and the operation.
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
     config, folder = config or SearchConfig(), Path(output)
-    with ranks(device) as group:
+    with ranks(device) as group, run_folder(folder, group, "search", resume=resume):
         saved = None
         if resume:
             saved = load_search(folder)
@@ -68,8 +68,6 @@ def search(
                 finished = SearchResult.load(folder)
                 if set(config.differences(finished.settings)) <= {"workers", "log_every"}:
                     return finished
-        else:
-            check_new_folder(folder, "search")
         group.wait()  # all have looked before one writes
         echo = group.on_main(echo)
         data = data or open_halves(config, group)

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from sase_attn.files import write_atomically, write_json
+from sase_attn.files import remove_temporaries, write_atomically, write_json
+from sase_attn.lock import one_process
 from sase_attn.search.agreement import agreement
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.result import SearchResult
@@ -31,9 +32,9 @@ def search_seeds(
 
     Raises:
         ChildProcessError: a search failed; the message names its log. ImportError: scipy is not installed.
+        InUseError: another process works on the folder.
     """
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // jobs)
 
     def one(seed: int) -> SearchResult:
@@ -49,8 +50,10 @@ def search_seeds(
         echo(f"seed {seed}: {result.genotype} after {result.seconds:.0f} s")
         return result
 
-    with ThreadPoolExecutor(jobs) as pool:
-        results = list(pool.map(one, seeds))
-    if len(results) > 1:
-        write_json(output / NAME, asdict(agreement(results)))
+    with one_process(output):
+        remove_temporaries(output)
+        with ThreadPoolExecutor(jobs) as pool:
+            results = list(pool.map(one, seeds))
+        if len(results) > 1:
+            write_json(output / NAME, asdict(agreement(results)))
     return results

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from timm.models._hub import generate_readme
 from torch import nn
 
 from sase_attn import quoting
+from sase_attn.files import remove_temporaries, temporary_beside
+from sase_attn.lock import one_writer
 from sase_attn.share.card import card_of, checked_repo_id
 from sase_attn.share.errors import HubError, first_words
 from sase_attn.share.publishable import model_args, publishable
@@ -44,28 +46,43 @@ def save(
         The folder.
 
     Raises:
-        FileExistsError: the target is a file or a non-empty folder.
+        FileExistsError: the target is a file or a non-empty folder, or another process writes it (`InUseError`).
         ValueError: `repo_id` is not of the form "org/name".
         HubError: timm cannot rebuild the model from what was saved.
     """
-    target = Path(folder).resolve()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise FileExistsError(f"cannot save to {target}: wanted a new or empty folder, got one in use; name another")
-    source = f"local-dir:{target.name}" if repo_id is None else f"hf-hub:{checked_repo_id(repo_id)}"
-    network = publishable(model)
-    card = card_of(network, source, license, description, metrics)
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-    partial.mkdir(parents=True)
-    try:
-        write_model(network, partial)
-        title = target.name if repo_id is None else repo_id.partition("/")[2]
-        (partial / "README.md").write_text(generate_readme(card, quoting.markdown(title)), encoding="utf-8")
-        if target.exists():
-            target.rmdir()  # fails, rightly, where somebody has filled it meanwhile
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with new_folder(folder) as target:
+        source = f"local-dir:{target.name}" if repo_id is None else f"hf-hub:{checked_repo_id(repo_id)}"
+        network = publishable(model)
+        card = card_of(network, source, license, description, metrics)
+        partial = temporary_beside(target)
+        partial.mkdir(parents=True)
+        try:
+            write_model(network, partial)
+            title = target.name if repo_id is None else repo_id.partition("/")[2]
+            (partial / "README.md").write_text(generate_readme(card, quoting.markdown(title)), encoding="utf-8")
+            if target.exists():
+                target.rmdir()  # fails, rightly, where somebody has filled it meanwhile
+            partial.rename(target)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return Path(folder)
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Within the context no other process writes a folder that does not exist yet, or is empty; its full path.
+
+    Raises:
+        FileExistsError: it is a file or has files, or another process writes it.
+    """
+    target = Path(folder).resolve()
+    with one_writer(target):
+        if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+            raise FileExistsError(
+                f"cannot save to {target}: wanted a new or empty folder, got one in use; name another"
+            )
+        remove_temporaries(target.parent, target.name)  # of a process that was killed
+        yield target
 
 
 def write_model(model: Any, folder: Path) -> None:

@@ -14,6 +14,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+class OtherRankError(RuntimeError):
+    """Another process of the run has failed, and says why."""
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process among all: its rank (0 writes the files), how many there are, and its device."""
@@ -58,6 +62,17 @@ class Ranks:
         with torch.no_grad():
             for tensor, value in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(value.view_as(tensor))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What every rank does, or none: where one raises an error, the others raise OtherRankError."""
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as raised:
+            error = raised
+        if self.sum(float(error is not None))[0]:
+            raise error or OtherRankError("another process of this run has failed; it says why")
 
     def wait(self) -> None:
         """Wait until all ranks are here."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from sase_attn.files import write_atomically
+from sase_attn.training import checkpoint, log
 from sase_attn.training.checkpoint import Checkpoint, Progress, save_checkpoint
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.interrupt import Interrupt
@@ -135,6 +136,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
             ValueError: the checkpoint does not fit the network, or the data give another number of batches.
             FloatingPointError: the run diverged; the checkpoint is from before.
             KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
+            Exception: whatever stops a new run before its first step; the folder is then left as it was.
         """
         if saved is not None:
             self.load_state_dict(saved.state)
@@ -145,17 +147,33 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         self._start, self._seconds_before = time.perf_counter(), self.progress.seconds
         if self.ranks.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self.folder / f"{self.SETTINGS_NAME}.json", self.settings.to_json() + "\n")
             self._log = Log(self.folder, self.progress.log_bytes)
         try:
             if saved is None:
-                self.save()
+                self.save()  # before other files: a folder that holds any holds a run that can be resumed
+            if self.ranks.is_main:
+                write_atomically(self._settings_file, self.settings.to_json() + "\n")
             with self.interrupt:
                 while not self.is_finished:
                     self._epoch()
+        except Exception as error:
+            if saved is None and self.global_step == 0 and not isinstance(error, FloatingPointError):
+                self._undo_start()
+            raise
         finally:
             if self._log is not None:
                 self._log.close()
+
+    @property
+    def _settings_file(self) -> Path:
+        return self.folder / f"{self.SETTINGS_NAME}.json"
+
+    def _undo_start(self) -> None:
+        """Remove what a run wrote that failed before its first step, so that the corrected one finds its folder new."""
+        if self._log is not None:
+            self._log.close()
+            for path in (self.folder / checkpoint.NAME, self.folder / log.NAME, self._settings_file):
+                path.unlink(missing_ok=True)
 
     def _epoch(self) -> None:
         """The rest of an epoch, what it is judged by, and the checkpoint at its end."""
@@ -206,9 +224,3 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         self.echo(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
         self.echo(self.resume_command)
         raise KeyboardInterrupt
-
-
-def check_new_folder(folder: Path, kind: str) -> None:
-    """Raise FileExistsError unless a folder for a new `kind` of work does not exist yet, or is empty."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is in use: wanted a new or empty folder; resume its {kind}, or name another")

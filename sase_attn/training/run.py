@@ -11,7 +11,7 @@ from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.loop import Data, Loop
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, read_result
-from sase_attn.training.resumable import check_new_folder
+from sase_attn.training.run_folder import run_folder
 
 
 def train(
@@ -44,21 +44,19 @@ def train(
         The result: accuracy on the test images, and where it comes from.
 
     Raises:
-        FileExistsError: `output` is in use. FileNotFoundError: nothing to resume.
+        FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: nothing to resume.
         ValueError: a resumed run would differ from the saved one, or see `Recipe`, `create_network`, `Trainer`.
         FloatingPointError: the loss is no longer finite; the last checkpoint is from before.
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
     folder = Path(output)
-    with ranks(device) as group:
+    with ranks(device) as group, run_folder(folder, group, "run", resume=resume):
         saved = None
         if resume:
             saved = load_run(folder)
             check_same(recipe, saved.settings)
             if saved.progress.epoch == recipe.epochs and (result := read_result(folder)) is not None:
                 return result
-        else:
-            check_new_folder(folder, "run")
         group.wait()  # all have looked before one writes
         data = data or open_recipe_data(recipe, group)
         loop = Loop(recipe, folder, group, data, model, group.on_main(echo))

@@ -77,7 +77,7 @@ SEARCH_LAYERS = [
 SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}]
 TRAINING_LAYERS = [
     {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "initial_weights"},
-    {"data", "checkpoint", "optimizer", "evaluate"},
+    {"data", "checkpoint", "optimizer", "evaluate", "run_folder"},
     {"network", "step", "saved_model", "result", "resumable"},
     {"loading", "loop"},
     {"run"},

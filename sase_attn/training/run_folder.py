@@ -1,0 +1,48 @@
+"""The folder of a run: one process has it, a new run finds it empty, and a start that fails leaves it as it was."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from sase_attn import lock
+from sase_attn.files import is_temporary, remove_temporaries
+from sase_attn.training import log
+from sase_attn.training.distributed import Ranks
+
+
+@contextmanager
+def run_folder(folder: Path, group: Ranks, kind: str, *, resume: bool) -> Iterator[None]:
+    """Within the context no other process writes a folder; what a killed one left half-written is gone.
+
+    The main process has it for all ranks, and all fail where it fails.
+
+    Args:
+        folder: of the run.
+        group: the processes of the run.
+        kind: of work, for the message.
+        resume: go on with what the folder holds; otherwise it must be new or empty.
+
+    Raises:
+        FileExistsError: another process works on it (`InUseError`), or a new run finds it in use.
+        OtherRankError: on the other ranks.
+    """
+    with ExitStack() as stack, group.together():
+        if group.is_main:
+            stack.enter_context(lock.one_process(folder, create=not resume))
+            if not resume:
+                check_new_folder(folder, kind)
+            remove_temporaries(folder)
+        claimed = stack.pop_all()
+    with claimed:
+        yield
+
+
+def check_new_folder(folder: Path, kind: str) -> None:
+    """Raise FileExistsError unless a folder for a new `kind` of work does not exist yet, or holds nothing of worth."""
+    if folder.exists() and not (folder.is_dir() and all(map(_is_worthless, folder.iterdir()))):
+        raise FileExistsError(f"{folder} is in use: wanted a new or empty folder; resume its {kind}, or name another")
+
+
+def _is_worthless(path: Path) -> bool:
+    """The lock, and what a process left that was killed before its first checkpoint."""
+    return path.name == lock.NAME or is_temporary(path) or (path.name == log.NAME and not path.stat().st_size)
