@@ -22,6 +22,7 @@ _BY_STATUS = {
     401: ("a valid token", LOG_IN),
     403: ("a token that may write there", "use a token with write access to that organisation"),
 }
+TOO_MANY_REQUESTS = 429
 _HTTP_LIBRARIES = ("httpx2", "httpx", "requests", "urllib3")
 
 
@@ -51,7 +52,7 @@ def explanation(error: BaseException, what: str) -> str | None:
             return message(what, wanted, first_words(error), todo)
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
-        later = "run again later" if status >= 500 else "see what the Hub says"
+        later = "run again later" if status >= 500 or status == TOO_MANY_REQUESTS else "see what the Hub says"
         wanted, todo = _BY_STATUS.get(status, ("success from the Hub", later))
         return message(what, wanted, first_words(error), todo)
     words = first_words(error)

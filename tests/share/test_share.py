@@ -120,6 +120,9 @@ def publish(folder: Path) -> dict[str, Any]:
         "no classifier": outcome(lambda: share.push(torch.nn.Linear(1, 1), "org/refused")),
         "in use": outcome(lambda: share.save(small, folder / "saved")),
     }
+    for name in ("busy", "broken", "denied"):  # the server answers their commits with 429, 500 and 403
+        errors[f"push {name}"] = outcome(lambda name=name: share.push(small, f"org/push-{name}"))
+    urls["recovered"] = outcome(lambda: share.push(small, "org/push-recovered"))
     del os.environ["HF_TOKEN"]
     errors["no token"] = outcome(lambda: share.push(small, "org/refused"))
     huggingface_hub.constants.ENDPOINT = "http://127.0.0.1:9"
@@ -169,8 +172,14 @@ def fetch(folder: Path) -> dict[str, Any]:
     x, wanted = logits[PLAIN_REPO]
     warm = timm.create_model(LARGE, pretrained=True).eval()
     cold, plain = timm.create_model(LARGE).eval(), timm.create_model(PLAIN)
-    names = ("missing", "weightless", "cut", "short", "damaged", "notjson", "branches@none")
+    names = ("missing", "weightless", "cut", "short", "damaged", "notjson", "branches@none", "busy", "broken")
     errors = {name: pull_error(f"hf-hub:org/{name}") for name in names}
+    errors["recovering"] = pull_error("hf-hub:org/recovered")
+    for name in ("renamed", "recovered"):
+        sources[name], same_as[name] = f"hf-hub:org/{name}", "org/genotype"
+        equal[name] = outcome(lambda name=name: is_equal(name))
+    huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT = 0.2
+    errors["slow"] = pull_error("hf-hub:org/slow")
     errors["cut again"] = pull_error("hf-hub:org/cut")
     errors["unknown"] = pull_error("sase_resnet20000")
     for module in (huggingface_hub.constants, huggingface_hub.file_download):
@@ -178,6 +187,7 @@ def fetch(folder: Path) -> dict[str, Any]:
     errors["unreachable"] = pull_error("hf-hub:org/elsewhere")
     huggingface_hub.constants.HF_HUB_OFFLINE = True
     errors["offline"] = pull_error("hf-hub:org/elsewhere")
+    equal["offline, from the cache"] = outcome(lambda: is_equal("org/genotype"))
     return {
         "equal": equal,
         "genotype": small._model_args.get("genotype"),
@@ -198,6 +208,9 @@ def server() -> Iterator[HubServer]:
         server.add_file("org/branches", "README.md", b"main", revision="main")
         server.add_file("org/branches", ".gitattributes", b"", revision="dev")
         server.add_file("org/untouched", "README.md", b"written by hand")
+        for name, status in {"busy": 429, "broken": 500, "denied": 403}.items():
+            server.fail("POST", f"org/push-{name}/commit", status)
+        server.fail("POST", "org/push-recovered/preupload", 503, times=1)
         yield server
 
 
@@ -220,6 +233,14 @@ def fetched(server: HubServer, folder: Path, published: dict[str, Any]) -> dict[
     for repo, content in {"org/cut": weights, "org/short": weights, "org/damaged": weights[:-100]}.items():
         server.add_file(repo, "config.json", config)
         server.add_file(repo, "model.safetensors", content)
+    for repo in ("org/busy", "org/broken", "org/recovered", "org/slow", "org/moved"):
+        server.add_file(repo, "config.json", config)
+        server.add_file(repo, "model.safetensors", weights)
+    server.fail("GET", "org/busy/resolve/main/model.safetensors", 429)
+    server.fail("GET", "org/broken/resolve/main/model.safetensors", 500)
+    server.fail("GET", "org/recovered/resolve/main/model.safetensors", 503, times=1)
+    server.rename("org/renamed", "org/moved")
+    server.delay("org/slow/resolve/main/model.safetensors", 1.0)
     server.truncate("org/cut", "model.safetensors")
     server.truncate("org/short", "model.safetensors", announce_whole=False)
     return run_client(server, folder, "fetch")
@@ -230,6 +251,11 @@ def fetched(server: HubServer, folder: Path, published: dict[str, Any]) -> dict[
     ["org/genotype", "org/inputs", "org/trained", "org/attached", "org/compiled", "org/channels_last", PLAIN_REPO],
 )
 def test_pushed_model_loads_bit_equal(fetched: dict[str, Any], name: str) -> None:
+    assert fetched["equal"][name] is True
+
+
+@pytest.mark.parametrize("name", ["renamed", "recovered", "offline, from the cache"])
+def test_loads_bit_equal_all_the_same(fetched: dict[str, Any], name: str) -> None:
     assert fetched["equal"][name] is True
 
 
@@ -339,6 +365,9 @@ def test_save_keeps_the_random_stream(published: dict[str, Any]) -> None:
         ("forgotten arguments", "HubError", ["model._model_args", "timm>=1.0.31"]),
         ("changed", "HubError", ["layer1.0.conv1", "change only its weights"]),
         ("changed without weights", "HubError", ["other logits", "change only its weights"]),
+        ("push busy", "HubError", ["push sase_resnet20 to org/push-busy", "429", "run again later"]),
+        ("push broken", "HubError", ["wanted success from the Hub", "500", "run again later"]),
+        ("push denied", "HubError", ["wanted a token that may write there", "403", "write access"]),
         ("no classifier", "HubError", ["cannot publish Linear", "timm.create_model"]),
         ("in use", "FileExistsError", ["wanted a new or empty folder"]),
     ],
@@ -353,6 +382,10 @@ def test_publishing_errors(published: dict[str, Any], case: str, kind: str, word
 @pytest.mark.parametrize(
     "case, words",
     [
+        ("busy", ["wanted success from the Hub", "429", "run again later"]),
+        ("broken", ["wanted success from the Hub", "500", "run again later"]),
+        ("recovering", ["wanted success from the Hub", "503", "run again later"]),
+        ("slow", ["wanted an answer from http://", "Timeout", "check the network"]),
         ("missing", ["hf-hub:org/missing", "wanted a repository", "RepositoryNotFoundError", "check the name"]),
         ("weightless", ["wanted config.json and model.safetensors", "404", "check the files"]),
         ("cut", ["wanted a whole file", "cut short: run again"]),

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
@@ -34,6 +35,9 @@ class HubServer:
         self.blobs: dict[str, bytes] = {}
         self.requests: list[tuple[str, str, Any]] = []
         self.truncated: dict[tuple[str, str], bool] = {}
+        self.failures: dict[tuple[str, str], list[int]] = {}
+        self.renamed: dict[str, str] = {}
+        self.delays: dict[str, float] = {}
         handler = type("Handler", (_Handler,), {"hub": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
@@ -54,6 +58,18 @@ class HubServer:
         """From now on send half of this file; its whole length is announced by HEAD, and by GET or not."""
         self.truncated[repo_id, name] = announce_whole
 
+    def fail(self, method: str, path: str, status: int, times: int = 100) -> None:
+        """Answer the next requests of this method, whose path contains `path`, with an HTTP status."""
+        self.failures[method, path] = [status] * times
+
+    def rename(self, repo_id: str, new: str) -> None:
+        """From now on send whoever asks for the old name to the new one."""
+        self.renamed[repo_id] = new
+
+    def delay(self, path: str, seconds: float) -> None:
+        """Wait before each answer to a path that contains `path`."""
+        self.delays[path] = seconds
+
     def commit(self, repo_id: str, revision: str) -> str:
         """Hash that stands for the content of a revision, as X-Repo-Commit."""
         files = self.repos[repo_id][revision]
@@ -66,9 +82,10 @@ class HubServer:
 class _Answer(Exception):
     """Ends a request early: an HTTP status with the Hub's X-Error-Code and X-Error-Message."""
 
-    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+    def __init__(self, status: int, code: str = "", message: str = "", retry: str = "", location: str = "") -> None:
         self.status = status
-        self.headers = {"X-Error-Code": code, "X-Error-Message": message}
+        headers = {"X-Error-Code": code, "X-Error-Message": message, "Retry-After": retry, "Location": location}
+        self.headers = {name: value for name, value in headers.items() if value}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -106,6 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
         is_json = "application/json" in self.headers.get("Content-Type", "")
         self.hub.requests.append((self.command, path, json.loads(self.body) if is_json else None))
         try:
+            self._misbehave(path)
             if write and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
                 raise _Answer(401, message="Invalid credentials in Authorization header")
             for pattern, answer in routes.items():
@@ -115,6 +133,18 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(501, message=f"{self.command} {path} is not a route of this server")
         except _Answer as error:
             self._send(error.status, b"", error.headers)
+
+    def _misbehave(self, path: str) -> None:
+        """As a Hub does that is slow, overloaded or broken, or whose repositories move."""
+        for part, seconds in self.hub.delays.items():
+            if part in path:
+                time.sleep(seconds)
+        for (method, part), left in self.hub.failures.items():
+            if method == self.command and part in path and left:
+                raise _Answer(left.pop(), message="the server said so", retry="0")
+        for old, new in self.hub.renamed.items():
+            if f"/{old}/" in path:
+                raise _Answer(307, location=path.replace(f"/{old}/", f"/{new}/"))
 
     def _read(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
