@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sase_attn.attentions import ATTENTIONS, Attention, create_attention
 from sase_attn.attentions.att_darts import CHOICES
+from sase_attn.attentions.cbam import CBAM
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("one_thread")]
 
@@ -263,3 +264,19 @@ def test_channels_must_be_a_multiple_of_4(name):
 
 def test_psa_strides():
     assert create_attention("psa", 16, stride=2)(draw(2, 16, 9, 8)).shape == (2, 16, 5, 4)
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_norms_move_by_a_tenth_but_for_cbams(name):
+    for owner in create_attention(name, channels=16).modules():
+        norms = [part for part in owner.children() if isinstance(part, nn.BatchNorm2d)]
+        assert {norm.momentum for norm in norms} <= {0.01 if isinstance(owner, CBAM) else 0.1}
+
+
+def test_running_statistics_of_cbam_move_by_a_hundredth():
+    module = create_attention("cbam", channels=8).train()
+    seen = []
+    module.norm.register_forward_hook(lambda norm, inputs, output: seen.append(inputs[0]))
+    module(draw(4, 8, 6, 6))
+    assert_close(module.norm.running_mean, 0.01 * seen[0].mean((0, 2, 3)))
+    assert_close(module.norm.running_var, 0.99 + 0.01 * seen[0].var((0, 2, 3)))

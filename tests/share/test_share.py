@@ -73,7 +73,7 @@ def publish(folder: Path) -> dict[str, Any]:
     torch.manual_seed(1234)
     models = {
         "org/genotype": randomised(SMALL, genotype=GENOTYPE),
-        "org/inputs": randomised(SMALL, num_classes=7, in_chans=2),
+        "org/inputs": randomised(SMALL, num_classes=7, in_chans=2, drop_rate=0.1, drop_path_rate=0.2),
         "org/trained": randomised(LARGE, num_classes=5),
         "org/attached": randomised("attached", base="test_resnet", attn=GENOTYPE, after="layer4.*.bn2"),
         PLAIN_REPO: randomised(PLAIN),
@@ -264,6 +264,12 @@ def test_genotype_survives(server: HubServer, fetched: dict[str, Any]) -> None:
     assert config["architecture"] == SMALL
     assert config["model_args"]["genotype"] == GENOTYPE
     assert fetched["genotype"] == GENOTYPE
+
+
+def test_rates_of_a_run_stay_at_home(server: HubServer, published: dict[str, Any]) -> None:
+    arguments = json.loads(server.repos["org/inputs"]["main"]["config.json"])["model_args"]
+    assert (arguments["num_classes"], arguments["in_chans"]) == (7, 2)
+    assert not arguments.keys() & {"drop_rate", "drop_path_rate"}
 
 
 def test_loads_with_other_classes_and_channels(fetched: dict[str, Any]) -> None:

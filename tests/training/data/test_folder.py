@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import center_crop, pil_to_tensor, resize
 
 from sase_attn.training.data import DataConfig, open_data
 from sase_attn.training.data import open_folder as folder_module
@@ -113,6 +115,16 @@ def test_files_are_served_alike_with_and_without_workers(photos, augment, jitter
     means, targets = colours(test, info)
     assert targets.tolist() == [0] * 4 + [1] * 4
     assert (means - torch.tensor(list(CLASSES.values()))[targets]).abs().max() < 8
+
+
+def test_test_view_of_imagenet_is_the_central_seven_eighths(photos):
+    _, test, info = opened(photos, augment="imagenet", size=28)
+    assert info.crop_pct == 0.875
+    with Image.open(photos / "val" / "cat" / "0.JPEG") as image:
+        view = center_crop(resize(image, 32, InterpolationMode.BILINEAR), 28)
+    pixels = next(test.epoch(0))[0][0] * torch.tensor(info.std).view(3, 1, 1) + torch.tensor(info.mean).view(3, 1, 1)
+    assert torch.equal((255 * pixels).round().byte(), pil_to_tensor(view))
+    assert opened(photos, augment="none", size=28)[2].crop_pct == 1.0
 
 
 def spoil(folder):
