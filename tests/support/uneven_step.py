@@ -1,4 +1,4 @@
-"""One training step of a rank that holds more or fewer images of a batch of seven than the other; started by torchrun."""
+"""One training step of a rank that holds five or two images of a batch of seven; started as torchrun does."""
 
 import json
 
