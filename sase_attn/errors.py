@@ -1,4 +1,4 @@
-"""The one wording for an unknown name: what was wanted, what came, the nearest known ones."""
+"""Errors in words: an unknown name with the nearest known ones, and any error in one line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -14,3 +14,14 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     nearest = get_close_matches(str(name), known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(known)}"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
+
+
+def in_words(error: BaseException) -> str:
+    """The message of an error in one line, with its kind where the message alone is no sentence."""
+    text = str(error)
+    if "Original Traceback" in text:  # of a process that loads images
+        text = text.strip().splitlines()[-1]
+    words = " ".join(text.split())
+    if words and not isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError):
+        return words
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__

@@ -4,14 +4,17 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 from uuid import uuid4
 
 from sase_attn.errors import UnknownNameError
 
 T = TypeVar("T")
+DEPTH = 50
+"""Levels of JSON that are read: what is written has fewer than ten."""
 
 
 def temporary_beside(path: Path) -> Path:
@@ -44,13 +47,22 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | Callab
     Args:
         path: of the file.
         content: text, which becomes UTF-8; bytes; or a function that writes to the open binary file that it is given.
+
+    Raises:
+        OSError: it cannot be written; also where the function has made another error of it.
     """
     path = Path(path)
     temporary = temporary_beside(path)
     try:
-        with temporary.open("xb") as file:
+        with naming(path), temporary.open("xb") as file:
             if callable(content):
-                content(file)
+                watched = _Watched(file)
+                try:
+                    content(cast(BinaryIO, watched))
+                except Exception:
+                    if watched.error is not None:
+                        raise watched.error from None
+                    raise
             else:
                 file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
@@ -61,9 +73,60 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | Callab
     _sync_folder(path.parent)
 
 
+class _Watched:
+    """An open file that keeps the error of a write: `torch.save` makes one of its own of it, without the reason."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Within the context errors of the system that name no file, as those of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: it is no JSON, or nested more than `DEPTH` levels deep.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"wanted JSON of at most {DEPTH} levels, got more") from None
+    level = [value]
+    for _ in range(DEPTH):
+        level = [inner for item in level for inner in _inner(item)]
+        if not level:
+            return value
+    raise ValueError(f"wanted JSON of at most {DEPTH} levels, got more")
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def read_json(path: str | os.PathLike[str], build: Callable[[Any], T]) -> T:
@@ -75,11 +138,29 @@ def read_json(path: str | os.PathLike[str], build: Callable[[Any], T]) -> T:
     """
     path = Path(path)
     try:
-        return build(json.loads(path.read_text(encoding="utf-8")))
+        return build(parse_json(path.read_bytes()))
     except UnknownNameError as error:
         raise UnknownNameError(f"{path}: {error}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def read_json_lines(path: str | os.PathLike[str], build: Callable[[Any], T]) -> list[T]:
+    """What `build` makes of each line of a file of JSON lines; a last line that was cut off does not count.
+
+    Raises:
+        OSError: the file cannot be read.
+        UnknownNameError, ValueError: a line is no JSON, or `build` raised this; the message names file and line.
+    """
+    path, found = Path(path), []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            found.append(build(parse_json(line)))
+        except UnknownNameError as error:
+            raise UnknownNameError(f"{path}, line {number}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    return found
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 from sase_attn.errors import unknown_name
-from sase_attn.files import read_json, write_atomically
+from sase_attn.files import parse_json, read_json, write_atomically
 from sase_attn.ops import RELEASE_OPS, get_op
 
 EDGES: dict[str, str] = {
@@ -111,7 +111,7 @@ class Genotype:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read `to_json`'s form. Raises ValueError for anything else."""
-        return cls._from_object(json.loads(text))
+        return cls._from_object(parse_json(text))
 
     @classmethod
     def _from_object(cls, fields: object) -> Self:

@@ -59,7 +59,10 @@ def value_as(hint: Any, value: object) -> Any:
     if kind is NoneType and value is None:
         return None
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _mismatch(hint, value) from None
     if kind is list and isinstance(value, list | tuple):
         return [value_as(options[0], item) for item in value]
     if kind is tuple and isinstance(value, list | tuple):

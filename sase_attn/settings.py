@@ -8,7 +8,7 @@ from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self, get_type_hints
 
 from sase_attn.errors import unknown_name
-from sase_attn.files import read_json
+from sase_attn.files import parse_json, read_json
 from sase_attn.records import value_as
 
 # Names of fields, the test that their values must pass (None passes), and what it wants in words.
@@ -68,7 +68,7 @@ class Settings:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. Missing fields take their defaults; those of a newer version give a warning."""
-        values = json.loads(text)
+        values = parse_json(text)
         if isinstance(values, dict):
             known = {item.name for item in fields(cls)}
             if unknown := [name for name in values if name not in known]:
@@ -85,6 +85,8 @@ class Settings:
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"wanted a {cls.KIND} as a JSON object, got {type(values).__name__}")
+        if wrong := [name for name in values if not isinstance(name, str)]:
+            raise ValueError(f"wanted names of {cls.KIND} fields, got {wrong[0]!r}")
         return cls().override(**values)
 
     @classmethod
@@ -108,8 +110,8 @@ class Settings:
         if not isinstance(checked, dict):
             return checked
         try:
-            return json.loads(json.dumps(checked))
-        except TypeError as error:
+            return parse_json(json.dumps(checked))
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{self.KIND} field {name}: wanted values that JSON can hold: {error}") from None
 
 
@@ -119,6 +121,15 @@ def settings_fields(cls: type[Settings]) -> list[tuple[Field[Any], Any]]:
     return [(item, hints[item.name]) for item in fields(cls)]
 
 
+def at_most(limit: float) -> tuple[Callable[[Any], bool], str]:
+    """The test that a number is not above a limit, and what it wants in words."""
+    return lambda v: v <= limit, f"at most {limit:,}"
+
+
+MANY = 1_000_000_000  # more than there can be, and few enough for the arithmetic with it
+LARGEST_SEED = 2**32 - 1  # what every generator takes
+LARGEST_SIZE = 16_384  # pixels of a side
+LARGEST_NUMBER = 1e30  # float32 holds its product with others
 AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
 ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")

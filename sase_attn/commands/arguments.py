@@ -22,5 +22,22 @@ def key_value(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}")
     try:
         return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return key, value
+
+
+def whole(low: int | None, high: int) -> Callable[[str], int]:
+    """Reads a whole number from `low`, or any, to `high`, for argparse."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected a whole number, got {text[:40]!r}") from None
+        if low is not None and value < low:
+            raise argparse.ArgumentTypeError(f"expected at least {low}, got {value}")
+        if value > high:
+            raise argparse.ArgumentTypeError(f"expected at most {high:,}, got {text[:40]}")
+        return value
+
+    return read

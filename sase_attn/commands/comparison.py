@@ -5,9 +5,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from sase_attn.commands.arguments import whole
 from sase_attn.files import write_json
 from sase_attn.records import read_record
 from sase_attn.search.comparison import Comparison
+from sase_attn.settings import MANY
 
 NAME = "compare.json"
 
@@ -37,9 +39,9 @@ def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the comparison to a parser."""
     group = parser.add_argument_group("comparison at the end")
     group.add_argument("--compare", action=argparse.BooleanOptionalAction, default=True, help="retrain at all")
-    group.add_argument("--compare-random", type=int, metavar="N", help="random genotypes beside the one found")
-    group.add_argument("--compare-seeds", type=int, metavar="N", help="trainings of each network")
-    group.add_argument("--compare-epochs", type=int, metavar="N", help="of each training")
+    group.add_argument("--compare-random", type=whole(0, 10_000), metavar="N", help="random genotypes beside it")
+    group.add_argument("--compare-seeds", type=whole(1, 10_000), metavar="N", help="trainings of each network")
+    group.add_argument("--compare-epochs", type=whole(1, MANY), metavar="N", help="of each training")
 
 
 def compare_options(args: argparse.Namespace, folder: Path, *, quick: bool) -> CompareOptions:
@@ -51,8 +53,6 @@ def compare_options(args: argparse.Namespace, folder: Path, *, quick: bool) -> C
     for key in ("random", "seeds", "epochs"):
         value = getattr(args, f"compare_{key}")
         if value is not None:
-            if value < (key != "random"):
-                args.error(f"--compare-{key}: expected at least {int(key != 'random')}, got {value}")
             options = replace(options, **{key: value})
     return options
 

@@ -1,4 +1,4 @@
-"""The command `sase-attn`: it parses, calls one command, and turns an expected error into one line on stderr.
+"""The command `sase-attn`: it parses, calls one command, and turns an error into one line on stderr.
 
 Exit codes: 0; 1 for errors; 2 for usage and unknown names; 130 for Ctrl-C.
 """
@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from sase_attn import __version__, share
+from sase_attn import __version__
 from sase_attn.commands import evaluate, import_weights, list_contents, push, search, show, sweep, tile, train
-from sase_attn.errors import UnknownNameError, unknown_name
-from sase_attn.training.distributed import OtherRankError
+from sase_attn.commands.failures import report
+from sase_attn.errors import unknown_name
 
 COMMANDS = (list_contents, show, import_weights, push, train, evaluate, search, sweep, tile)
 
@@ -33,19 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader is gone; the interpreter must not flush into the pipe once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError, ImportError, FloatingPointError, share.HubError) as error:
-        print(f"sase-attn: error: {_one_line(error)}", file=sys.stderr)
-        return 2 if isinstance(error, UnknownNameError) else 1
-    except OtherRankError:  # one line is enough
-        return 1
+    except Exception as error:
+        return report(error)
     return 0
-
-
-def _one_line(error: BaseException) -> str:
-    """The message without line breaks; of an OSError the file and the reason."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,6 +1,7 @@
 """What commands share about models of timm's registry: a check of the name, an error, the line that loads one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import timm
 
@@ -17,6 +18,17 @@ def check_model(name: str, known: Iterable[str]) -> None:
 def refused_arguments(name: str, error: Exception) -> ValueError:
     """The error to raise where a model does not take arguments, or refuses their values."""
     return ValueError(f"cannot make {name} with these arguments: {error or 'not allowed'}")
+
+
+@contextmanager
+def arguments_of(name: str) -> Iterator[None]:
+    """Where a model is made with arguments that a person gave: what timm or the model makes of wrong ones."""
+    try:
+        yield
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise refused_arguments(name, error) from None
 
 
 def load_line(name: str, **arguments: str | bool) -> str:

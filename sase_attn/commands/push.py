@@ -9,7 +9,7 @@ import timm
 
 from sase_attn import share, weights
 from sase_attn.commands.arguments import add_command, key_value
-from sase_attn.commands.networks import check_model, load_line, refused_arguments
+from sase_attn.commands.networks import arguments_of, check_model, load_line
 from sase_attn.models.registered import registered_models
 
 
@@ -44,10 +44,8 @@ def run(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace) -> None:
     check_model(args.model, registered_models())
     state_dict = weights.read_checkpoint(args.file)
-    try:
+    with arguments_of(args.model):
         model = timm.create_model(args.model, **dict(args.model_kwargs))
-    except (TypeError, AssertionError) as error:
-        raise refused_arguments(args.model, error) from None
     weights.check_state_dict(state_dict, model, source=str(args.file))
     model.load_state_dict(state_dict)
     card = {"license": args.license, "description": args.description, "metrics": dict(args.metric) or None}

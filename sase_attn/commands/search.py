@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sase_attn import quoting
-from sase_attn.commands.arguments import add_command
+from sase_attn.commands.arguments import add_command, whole
 from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, compare_options, echo_comparison
 from sase_attn.commands.flags import summary
 from sase_attn.commands.search_flags import add_config_flags, config_from_flags
@@ -37,8 +37,8 @@ def add_parser(commands: Any) -> None:
     sub.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/search-<recipe>-seed<seed>")
     sub.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the search in this folder")
     sub.add_argument("--device", help="cpu, cuda or cuda:N (default: CUDA where there is a device)")
-    sub.add_argument("--seeds", type=int, default=1, metavar="N", help="searches, with seeds from --seed on")
-    sub.add_argument("--jobs", type=int, default=1, metavar="N", help="searches or trainings at a time")
+    sub.add_argument("--seeds", type=whole(1, 1000), default=1, metavar="N", help="searches, with seeds from --seed on")
+    sub.add_argument("--jobs", type=whole(1, 1000), default=1, metavar="N", help="searches or trainings at a time")
     sub.add_argument("--show", action="store_true", help="print the configuration as JSON and search nothing")
     add_comparison_flags(sub)
 
@@ -47,8 +47,6 @@ def run(args: argparse.Namespace) -> None:
     """Search, compare and report, or go on with what the folder holds."""
     if args.resume is not None and (args.recipe or args.output or args.seeds != 1):
         args.error("--resume goes on with what the folder holds: leave out --recipe, --output and --seeds")
-    if args.seeds < 1 or args.jobs < 1:
-        args.error("--seeds and --jobs: expected at least 1")
     name = args.recipe or "quick"
     start = SearchConfig.get(name) if args.resume is None else load_search(args.resume).settings
     config = config_from_flags(args, start)

@@ -6,10 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sase_attn.commands.arguments import add_command
+from sase_attn.commands.arguments import add_command, whole
 from sase_attn.describe import describe
 from sase_attn.genotype import Genotype
 from sase_attn.plot import draw_genotype
+from sase_attn.settings import LARGEST_SIZE
 
 
 def add_parser(commands: Any) -> None:
@@ -21,10 +22,18 @@ def add_parser(commands: Any) -> None:
         "genotype", metavar="GENOTYPE", help='a published name, an inline string "edge:op,…", or a .json file'
     )
     sub.add_argument(
-        "--channels", type=int, default=256, metavar="C", help="channels of the map (default: %(default)s)"
+        "--channels",
+        type=whole(None, LARGEST_SIZE),
+        default=256,
+        metavar="C",
+        help="channels of the map (default: %(default)s)",
     )
     sub.add_argument(
-        "--size", type=int, default=56, metavar="H", help="height and width of the map (default: %(default)s)"
+        "--size",
+        type=whole(None, LARGEST_SIZE),
+        default=56,
+        metavar="H",
+        help="height and width of the map (default: %(default)s)",
     )
     sub.add_argument("--json", action="store_true", help="print JSON")
     sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="also draw the block: .png, .svg or .pdf")

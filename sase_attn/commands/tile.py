@@ -11,11 +11,12 @@ from typing import Any
 from torch import nn
 
 from sase_attn import share
-from sase_attn.commands.arguments import add_command, key_value
+from sase_attn.commands.arguments import add_command, key_value, whole
 from sase_attn.commands.networks import load_line
 from sase_attn.commands.tile_arguments import image_size, tile_arguments, tile_override, tile_side
 from sase_attn.commands.tile_output import as_attached, write_tiled
 from sase_attn.commands.tile_source import open_network
+from sase_attn.settings import MANY
 from sase_attn.tiling.block import TiledSE
 from sase_attn.tiling.convert import tile
 from sase_attn.tiling.measure import buffering
@@ -39,7 +40,9 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     sub.add_argument("--rows", type=tile_side, metavar="N", help='height of the tiles, or "full" (default: 7)')
     sub.add_argument("--columns", type=tile_side, metavar="N", help='width of the tiles, or "full" (default: full)')
-    sub.add_argument("--count", type=int, metavar="N", help="tile only the first N modules (default: all)")
+    sub.add_argument(
+        "--count", type=whole(None, MANY), metavar="N", help="tile only the first N modules (default: all)"
+    )
     sub.add_argument(
         "--override", type=tile_override, nargs="+", action="extend", default=[], metavar="PATTERN=TILE",
         help='tile of the modules of these names: rows, rows×columns as "4x7", or "full"',

@@ -3,14 +3,17 @@
 import argparse
 from typing import Any
 
+from sase_attn.commands.arguments import whole
+from sase_attn.settings import LARGEST_SIZE, MANY
+
 
 def tile_side(text: str) -> int | str:
     """A number of at least 1, or "full"."""
     if text == "full":
         return text
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or not text.strip("0"):
         raise argparse.ArgumentTypeError(f'expected a number of at least 1, or "full", got {text!r}')
-    return int(text)
+    return whole(1, MANY)(text)
 
 
 def tile_override(text: str) -> tuple[str, int | str | list[int | None]]:
@@ -27,9 +30,10 @@ def tile_override(text: str) -> tuple[str, int | str | list[int | None]]:
 def image_size(text: str) -> tuple[int, int]:
     """`224`, or height and width as `320,480`."""
     sides = text.split(",")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+    if len(sides) > 2 or not all(side.isdecimal() and side.strip("0") for side in sides):
         raise argparse.ArgumentTypeError(f"expected a size as 224 or 320,480, got {text!r}")
-    return int(sides[0]), int(sides[-1])
+    height, width = whole(1, LARGEST_SIZE)(sides[0]), whole(1, LARGEST_SIZE)(sides[-1])
+    return height, width
 
 
 def tile_arguments(chosen: dict[str, Any]) -> dict[str, Any]:

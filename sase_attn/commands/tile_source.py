@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sase_attn import share
-from sase_attn.commands.networks import check_model, refused_arguments
+from sase_attn.commands.networks import arguments_of, check_model, refused_arguments
 from sase_attn.training.loading import recipe_of
 from sase_attn.weights import check_state_dict, read_checkpoint
 
@@ -62,12 +62,10 @@ def _from_file(args: argparse.Namespace, path: Path) -> nn.Module:
     found = {
         argument: weights[key].shape[axis]
         for argument, layer, axis in (("num_classes", "classifier", 0), ("in_chans", "first_conv", 1))
-        if (key := f"{getattr(cfg, layer, None)}.weight") in weights
+        if (key := f"{getattr(cfg, layer, None)}.weight") in weights and weights[key].dim() > axis
     }
-    try:
+    with arguments_of(name):
         model: nn.Module = timm.create_model(name, **found | kwargs | dict(args.model_kwargs))
-    except (TypeError, AssertionError) as error:
-        raise refused_arguments(name, error) from None
     check_state_dict(weights, model, source=str(path))
     model.load_state_dict(weights)
     return model

@@ -28,4 +28,8 @@ class SearchProgress(Progress):
 
 def load_search(folder: Path) -> Checkpoint[SearchConfig, SearchProgress]:
     """The checkpoint of the search in a folder. Raises as `load_checkpoint` does."""
-    return load_checkpoint(folder, SearchConfig, SearchProgress, "config")
+    saved = load_checkpoint(folder, SearchConfig, SearchProgress, "config")
+    if len(saved.progress.genotypes) != saved.progress.epoch:
+        epochs = saved.progress.epoch
+        raise ValueError(f"the checkpoint in {folder} is damaged: wanted a genotype of each of {epochs} epochs")
+    return saved

@@ -16,7 +16,21 @@ from sase_attn.genotype import SPACES
 from sase_attn.records import read_record
 from sase_attn.search.hvp import HVP
 from sase_attn.search.space import SearchSpace
-from sase_attn.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, NOT_NEGATIVE, Ranges, Settings, setting
+from sase_attn.settings import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    FRACTION,
+    LARGEST_NUMBER,
+    LARGEST_SEED,
+    LARGEST_SIZE,
+    MANY,
+    NOT_NEGATIVE,
+    Ranges,
+    Settings,
+    at_most,
+    setting,
+)
 
 SELECTIONS = ("argmax", "perturbation", "score")
 VAL_ORDERS = ("epoch", "fresh")
@@ -96,6 +110,13 @@ class SearchConfig(Settings):
         (("lr", "alpha_lr", "radius", "clip_grad", "stop_ratio", "max_loss"), *ABOVE_0),
         (("min_lr", "weight_decay", "alpha_weight_decay", "alpha_std", "beta", "entropy"), *NOT_NEGATIVE),
         (("momentum",), *FRACTION),
+        (("epochs", "batch_size", "images", "warmup_epochs", "curvature", "log_every"), *at_most(MANY)),
+        (("select_images", "tune_epochs", "candidates"), *at_most(MANY)),
+        (("lr", "min_lr", "alpha_lr", "radius", "clip_grad", "stop_ratio", "max_loss"), *at_most(LARGEST_NUMBER)),
+        (("weight_decay", "alpha_weight_decay", "alpha_std", "beta", "entropy"), *at_most(LARGEST_NUMBER)),
+        (("seed",), *at_most(LARGEST_SEED)),
+        (("size",), *at_most(LARGEST_SIZE)),
+        (("workers",), *at_most(1024)),
         (("train_portion",), lambda v: 0 < v < 1, "a number between 0 and 1"),
         (("alpha_betas",), lambda v: len(v) == 2 and all(0 <= b < 1 for b in v), "two numbers from 0 to below 1"),
         (("order",), lambda v: v in (1, 2), "1 or 2"),

@@ -223,5 +223,5 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
         """Continue from a checkpoint. Raises ValueError if it belongs to another network."""
         with fitting_network():
             self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.alpha_optimizer.load_state_dict(state["alpha_optimizer"])

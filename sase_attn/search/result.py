@@ -20,6 +20,7 @@ from sase_attn.search.halves import SearchData, open_halves, sample_batches
 from sase_attn.search.network import architecture_of, create_supernet
 from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
+from sase_attn.training.checkpoint import fitting_network
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.provenance import commit, machine, versions
 from sase_attn.training.recipes import Recipe
@@ -121,8 +122,9 @@ class SearchResult:
         cpu = Ranks(0, 1, torch.device("cpu"))
         data = data or open_halves(config, cpu)
         model = model or create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels)
-        state = load_search(Path(self.output)).state["model"]
-        model.load_state_dict(state)
+        saved = load_search(Path(self.output))
+        with fitting_network():
+            model.load_state_dict(saved.state["model"])
         sample = [sample_batches(loader, config.select_images) for loader in (data.weights, data.alpha)]
         architecture = architecture_of(model, self.space)
         return Scorer(model, architecture, self.space, fit=sample[0], val=sample[1])

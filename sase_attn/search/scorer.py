@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sase_attn.files import write_atomically
+from sase_attn.files import read_json_lines, write_atomically
 from sase_attn.genotype import Genotype
+from sase_attn.records import record_from
 from sase_attn.search.bilevel import Batch
 from sase_attn.search.restore import restored
 from sase_attn.search.space import SearchSpace
@@ -19,6 +20,15 @@ from sase_attn.search.supernet.architecture import Architecture
 from sase_attn.training.evaluate import Metrics, evaluate
 
 Batches = Sequence[Batch]
+
+
+@dataclass(frozen=True)
+class _Score:
+    """A line of a file of scores."""
+
+    genotype: str
+    top1: float
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -83,15 +93,19 @@ class Scorer:
 
 
 def read_scores(path: Path) -> dict[str, Scored]:
-    """The scores in a file, by genotype as a string; a last line that was cut off is dropped from the file."""
+    """The scores in a file, by genotype as a string; a last line that was cut off is dropped from the file.
+
+    Raises:
+        ValueError: a line is no score; the message names file and line.
+    """
     if not path.exists():
         return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
         write_atomically(path, whole)
-    rows = [json.loads(line) for line in whole.splitlines()]
-    return {row["genotype"]: Scored(Genotype.parse(row["genotype"]), row["top1"], row["loss"]) for row in rows}
+    rows = read_json_lines(path, lambda value: record_from(_Score, value))
+    return {row.genotype: Scored(Genotype.parse(row.genotype), row.top1, row.loss) for row in rows}
 
 
 @contextmanager

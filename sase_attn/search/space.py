@@ -10,6 +10,7 @@ from typing import Self
 import torch
 
 from sase_attn.errors import unknown_name
+from sase_attn.files import parse_json
 from sase_attn.genotype import EDGES, SPACES, Genotype
 from sase_attn.ops import get_op
 from sase_attn.records import record_from
@@ -112,7 +113,7 @@ class SearchSpace:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote. Raises ValueError for anything else."""
-        return record_from(cls, json.loads(text))
+        return record_from(cls, parse_json(text))
 
 
 class _BlockMaker:

@@ -2,7 +2,8 @@
 
 Start it as often as you like on one folder, on one machine or on machines that share it: each is a worker. The study is
 a journal file in that folder. A worker that is killed loses nothing: the next one that is free resumes its training
-from the last checkpoint. Genotypes are judged by the test images of the data, so quote another accuracy.
+from the last checkpoint. A training that fails counts as one of the trials, and the next one begins. Genotypes are
+judged by the test images of the data, so quote another accuracy.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,17 +13,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sase_attn.errors import unknown_name
+from sase_attn.errors import in_words, unknown_name
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.lock import Lock
 from sase_attn.search.compare import network_fields
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.training import checkpoint
+from sase_attn.training.distributed import ranks
+from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.run import train
+from sase_attn.training.run import open_recipe_data, train
 
 SAMPLERS = ("tpe", "random")
+REASON = "error"
+"""The user attribute of a failed trial that says why."""
+SAME_FAILURES = 3
+"""Trials in a row that a worker lets fail in the same words (one that diverges does not count)."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +60,26 @@ def sweep(
         trials: in all. Call again with more to go on.
         sampler: "tpe" (tree-structured Parzen estimator) or "random".
         device: of the trainings, as `train` takes it.
-        echo: gets a line for each trial that this worker has trained.
+        echo: gets a line for each trial that this worker has trained, or whose training failed.
 
     Raises:
         ImportError: optuna is not installed. UnknownNameError: no such sampler.
         ValueError: the folder's sweep has another space.
+        OSError: of the disk or the data: the trial is resumed when the sweep is started again.
+        Exception: what every trial would fail with, found before the first one: see `open_data` and `create_network`;
+            or what three trials in a row have failed with in the same words.
     """
     if find_spec("optuna") is None:
         raise ImportError('a sweep needs optuna: pip install "sase-attn[sweep]"')
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
     folder, space = Path(folder), config.search_space()
+    _check_start(config, recipe, device)
     folder.mkdir(parents=True, exist_ok=True)
     asking = Lock(folder / "ask.lock")  # so that two workers do not take the same trial
     with _held(asking):
         study = _open_study(folder, space, sampler)
+    failures: list[str] = []
     while True:
         with _held(asking):
             taken = _abandoned_trial(study, folder) or _new_trial(study, folder, space, trials)
@@ -76,17 +88,47 @@ def sweep(
         number, lock = taken
         try:
             genotype = Genotype(**study.trials[number].params, residual=space.residual)
-            settings = recipe.override(**network_fields(config, {"trial": genotype}, plain=False)["trial"])
             output = folder / f"trial{number}"
             resume = (output / checkpoint.NAME).exists()
+            settings = _of_trial(config, recipe, genotype)
             result = train(settings, output, resume=resume, device=device, echo=lambda line: None)
+        except OSError:
+            raise  # not the trial's fault
+        except Exception as error:
+            words = in_words(error)
+            _tell_failed(study, number, words)
+            echo(f"trial {number} failed: {words}")
+            failures.append("" if isinstance(error, FloatingPointError) else words)
+            if failures[-1] and failures[-SAME_FAILURES:] == [words] * SAME_FAILURES:
+                raise
+        else:
             study.tell(number, result.top1)
             echo(f"trial {number}: top-1 {result.top1:.2f} %, {genotype}")
+            failures.clear()
         finally:
             lock.release()
     done = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
     found = [Trial(t.number, Genotype(**t.params, residual=space.residual), float(t.values[0])) for t in done]
     return sorted(found, key=lambda trial: -trial.top1)
+
+
+def _of_trial(config: SearchConfig, recipe: Recipe, genotype: Genotype) -> Recipe:
+    return recipe.override(**network_fields(config, {"trial": genotype}, plain=False)["trial"])
+
+
+def _check_start(config: SearchConfig, recipe: Recipe, device: str | None) -> None:
+    """Open the data and make a network once, so that what no trial could do ends the sweep before the first one."""
+    one = _of_trial(config, recipe, config.search_space().random(0))
+    with ranks(device) as group:
+        _, _, info = open_recipe_data(one, group)
+    create_network(one, num_classes=len(info.classes), in_chans=info.channels, echo=lambda line: None)
+
+
+def _tell_failed(study: Any, number: int, words: str) -> None:
+    import optuna
+
+    optuna.trial.Trial(study, study.trials[number]._trial_id).set_user_attr(REASON, words)
+    study.tell(number, state=optuna.trial.TrialState.FAIL)
 
 
 def _open_study(folder: Path, space: SearchSpace, sampler: str) -> Any:
@@ -133,7 +175,7 @@ def _abandoned_trial(study: Any, folder: Path) -> tuple[int, Lock] | None:
 
 def _new_trial(study: Any, folder: Path, space: SearchSpace, trials: int) -> tuple[int, Lock] | None:
     """A new trial with a genotype, by number, and its lock, now held; None if there are enough."""
-    if sum(trial.state.name != "FAIL" for trial in study.trials) >= trials:
+    if sum(trial.state.name != "FAIL" or REASON in trial.user_attrs for trial in study.trials) >= trials:
         return None
     trial = study.ask()
     lock = Lock(folder / f"trial{trial.number}.lock")

@@ -4,7 +4,6 @@ It holds the settings as JSON, where in which epoch the run stands, how long the
 trained: weights, optimizers, averages. No state of a random generator is needed, see `ResumableLoop`.
 """
 
-import pickle
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 
+from sase_attn.errors import in_words
 from sase_attn.files import write_atomically
 from sase_attn.records import record_from
 from sase_attn.settings import Settings
@@ -92,7 +92,9 @@ def load_checkpoint(
         return Checkpoint(
             settings.from_json(state.pop(settings_name)), record_from(progress, state.pop("progress")), state
         )
-    except (RuntimeError, EOFError, KeyError, TypeError, AttributeError, pickle.UnpicklingError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch and pickle have many for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no checkpoint of a run: {reason}") from None
 
@@ -107,8 +109,8 @@ def fitting_network() -> Iterator[None]:
     """Where weights of a checkpoint are loaded: weights that do not fit the network raise ValueError."""
     try:
         yield
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint does not fit the network: {' '.join(str(error).split())[:300]}") from None
+    except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"the checkpoint does not fit the network: {in_words(error)[:300]}") from None
 
 
 def check_same(now: ReadableSettings, saved: ReadableSettings, may_change: Collection[str] = MAY_CHANGE) -> None:

@@ -104,6 +104,13 @@ def ranks(device: str | None = None) -> Iterator[Ranks]:
             dist.destroy_process_group()
 
 
+def _works(device: torch.device) -> bool:
+    try:
+        return bool((torch.ones(1, device=device) == 1).item())
+    except Exception:  # backends have many for what is not built in or not there
+        return False
+
+
 def _device(name: str | None, local_rank: int) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -112,6 +119,8 @@ def _device(name: str | None, local_rank: int) -> torch.device:
             f"unknown device {name!r}: wanted cpu, cuda or cuda:N ({str(error).splitlines()[0]})"
         ) from None
     if device.type != "cuda":
+        if device.type == "meta" or not _works(device):
+            raise ValueError(f"device {name!r} does not compute here: wanted cpu, cuda or cuda:N")
         return device
     device = torch.device("cuda", local_rank if device.index is None else device.index)
     assert device.index is not None

@@ -1,18 +1,17 @@
 """Find and load what `sase-attn evaluate` is given: a run, a saved model, a weights file, or a name of timm."""
 
-import json
 from pathlib import Path
 
 import timm
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from sase_attn.errors import in_words
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import load_run
 from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import StateDict, check_state_dict, read_checkpoint
+from sase_attn.weights import StateDict, check_state_dict, read_checkpoint, state_dict_of
 
 
 def recipe_of(source: str) -> Recipe | None:
@@ -27,7 +26,10 @@ def recipe_of(source: str) -> Recipe | None:
                 text = (file.metadata() or {}).get("recipe")
         except SafetensorError as error:
             raise ValueError(f"{path} is not a readable checkpoint: {error}") from None
-        return None if text is None else Recipe.from_json(text)
+        try:
+            return None if text is None else Recipe.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     return load_run(path.parent).settings if path.is_file() and path.name == CHECKPOINT else None
 
 
@@ -72,8 +74,10 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
     if name.startswith(("local-dir:", "hf-hub:", "hf_hub:")):
         try:
             model: nn.Module = timm.create_model(name, pretrained=True)
-        except (RuntimeError, json.JSONDecodeError) as error:
-            raise ValueError(f"cannot load {name}: {' '.join(str(error).split())}") from None
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:  # of the Hub, of any HTTP library, of the files
+            raise ValueError(f"cannot load {name}: {in_words(error)}") from None
         return model
     if "/" in name or name.endswith((".safetensors", ".pt", ".pth")):
         raise FileNotFoundError(f"no such file or folder: {name}")
@@ -86,6 +90,5 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
 def _weights(path: Path) -> StateDict:
     if path.name == CHECKPOINT:
         state = load_run(path.parent).state
-        weights: dict[str, torch.Tensor] = state["ema"] or state["model"]
-        return weights
+        return state_dict_of(state.get("ema") or state.get("model"), source=str(path))
     return read_checkpoint(path)

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from sase_attn.files import naming
+
 NAME = "log.jsonl"
 # Keys that differ between two runs of the same numbers.
 TIMED = ("images_per_second", "eta_seconds", "peak_memory_mb", "seconds")
@@ -14,19 +16,24 @@ class Log:
     """`log.jsonl` of a run, one JSON object a line. A resumed run first drops what came after its checkpoint."""
 
     def __init__(self, folder: Path, keep_bytes: int) -> None:
-        self._file = open(folder / NAME, "ab")  # noqa: SIM115 (closed by `close`, kept open for a run)
-        self._file.truncate(keep_bytes)
+        self._path = folder / NAME
+        self._file = open(self._path, "ab")  # noqa: SIM115 (closed by `close`, kept open for a run)
+        kept = self._path.read_bytes()[:keep_bytes]
+        self._file.truncate(kept.rfind(b"\n") + 1)  # not to `keep_bytes`, which may be more than there is
 
     def write(self, **values: Any) -> None:
         """Append a line; it is handed to the system at once."""
-        self._file.write(json.dumps(values).encode() + b"\n")
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(json.dumps(values).encode() + b"\n")
+            self._file.flush()
 
     def sync(self) -> int:
         """Force the lines to disk; returns the length in bytes, for the checkpoint."""
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
         return os.fstat(self._file.fileno()).st_size
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with naming(self._path):
+            self._file.close()

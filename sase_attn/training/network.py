@@ -6,7 +6,7 @@ import timm
 import torch
 from torch import nn
 
-from sase_attn.errors import unknown_name
+from sase_attn.errors import in_words, unknown_name
 from sase_attn.training.data.sets import DATA_SETS
 from sase_attn.training.initial_weights import start_from
 from sase_attn.training.recipes import Recipe
@@ -38,8 +38,10 @@ def create_network(
         model: nn.Module = timm.create_model(
             recipe.model, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans, **recipe.model_kwargs
         )
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"cannot make {recipe.model}: {' '.join(str(error).split())}") from None
+    except (ValueError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of timm, of a model that is given what it was not made for
+        raise ValueError(f"cannot make {recipe.model}: {in_words(error)}") from None
     if recipe.init_from is not None and not pretrained:
         start_from(model, recipe.init_from, echo=echo)
     return model

@@ -12,7 +12,21 @@ from typing import Any, ClassVar
 
 from timm.optim import list_optimizers
 
-from sase_attn.settings import ABOVE_0, AT_LEAST_0, AT_LEAST_1, FRACTION, NOT_NEGATIVE, Ranges, Settings, setting
+from sase_attn.settings import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    FRACTION,
+    LARGEST_NUMBER,
+    LARGEST_SEED,
+    LARGEST_SIZE,
+    MANY,
+    NOT_NEGATIVE,
+    Ranges,
+    Settings,
+    at_most,
+    setting,
+)
 
 SCHEDULES = ("cosine", "tanh", "step", "none")
 AMP = ("none", "bfloat16", "float16")
@@ -72,6 +86,11 @@ class Recipe(Settings):
         (("lr", "clip_grad", "layer_decay", "decay_rate"), *ABOVE_0),
         (("weight_decay", "min_lr"), *NOT_NEGATIVE),
         (("momentum", "label_smoothing", "ema_decay"), *FRACTION),
+        (("epochs", "batch_size", "decay_epochs", "warmup_epochs", "checkpoint_every", "log_every"), *at_most(MANY)),
+        (("lr", "clip_grad", "layer_decay", "decay_rate", "weight_decay", "min_lr"), *at_most(LARGEST_NUMBER)),
+        (("seed",), *at_most(LARGEST_SEED)),
+        (("size",), *at_most(LARGEST_SIZE)),
+        (("workers",), *at_most(1024)),
     )
 
     def __post_init__(self) -> None:

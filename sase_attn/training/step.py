@@ -128,5 +128,5 @@ class Trainer:
             if self.ema is not None:
                 self.ema.module.load_state_dict(state["ema"])
             self.optimizer.load_state_dict(state["optimizer"])
-        self._scaler.load_state_dict(state["scaler"])
-        self.updates = state["updates"]
+            self._scaler.load_state_dict(state["scaler"])
+            self.updates = int(state["updates"])

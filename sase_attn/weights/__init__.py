@@ -5,6 +5,7 @@ from sase_attn.weights.authors import import_checkpoint as import_checkpoint
 from sase_attn.weights.state_dicts import StateDict as StateDict
 from sase_attn.weights.state_dicts import check_state_dict as check_state_dict
 from sase_attn.weights.state_dicts import read_checkpoint as read_checkpoint
+from sase_attn.weights.state_dicts import state_dict_of as state_dict_of
 from sase_attn.weights.state_dicts import write_safetensors as write_safetensors
 from sase_attn.weights.warm_start import warm_start as warm_start
 from sase_attn.weights.warm_start import without_replaced as without_replaced

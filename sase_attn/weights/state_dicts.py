@@ -31,18 +31,25 @@ def read_checkpoint(source: str | os.PathLike[str]) -> StateDict:
         if source.suffix == ".safetensors":
             return load_file(source)
         checkpoint = torch.load(source, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
     except pickle.UnpicklingError:
         raise ValueError(f"{source} holds more than tensors and is not read, because it could execute code") from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{source} is not a readable checkpoint: {reason}") from None
+    return state_dict_of(checkpoint, source=str(source))
+
+
+def state_dict_of(checkpoint: object, *, source: str) -> StateDict:
+    """The tensors by name of what a checkpoint holds. Raises ValueError if there are none."""
     for wrapper in ("state_dict_ema", "model_ema", "state_dict", "model"):  # averaged weights first, as timm does
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(wrapper), dict):
             checkpoint = checkpoint[wrapper]
     if (
         not isinstance(checkpoint, dict)
         or not checkpoint
-        or not all(isinstance(v, Tensor) for v in checkpoint.values())
+        or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in checkpoint.items())
     ):
         raise ValueError(f"{source} holds no state dict (a mapping of names to tensors)")
     return {key.removeprefix("module."): value for key, value in checkpoint.items()}

@@ -3,8 +3,11 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -12,6 +15,7 @@ import timm
 import torch
 from checkout import REFERENCE_FILES
 from hub_server import HubServer
+from safetensors import SafetensorError
 
 import sase_attn
 from sase_attn import Genotype, genotypes, register_op, share
@@ -359,10 +363,45 @@ def test_interrupt_exits_130(capsys, monkeypatch):
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_bug_is_not_hidden(monkeypatch):
+def test_a_bug_is_one_line_and_its_trace_a_file(fail, monkeypatch, tmp_path):
     monkeypatch.setattr(list_contents, "run", lambda _: 1 / 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code, message = fail("list")
+    wanted = r"internal error: ZeroDivisionError: division by zero; the trace is in (.*)"
+    (path,) = re.fullmatch(wanted, message).groups()
+    assert code == 1 and "in <lambda>" in Path(path).read_text() and list(tmp_path.iterdir()) == [Path(path)]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert "could not be written (No such file or directory)" in fail("list")[1]
+
+
+def test_a_bug_is_not_hidden_from_who_wants_to_see_it(monkeypatch):
+    monkeypatch.setattr(list_contents, "run", lambda _: 1 / 0)
+    monkeypatch.setenv("SASE_ATTN_TRACEBACK", "1")
     with pytest.raises(ZeroDivisionError):
         main.main(["list"])
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (MemoryError(), "out of memory: MemoryError; try a smaller --batch-size or --size"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't\nallocate"), "out of memory: [enforce fail] Default"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: CUDA out of memory. Tried; try"),
+        (OSError(28, "No space left on device", "run/log.jsonl"), "run/log.jsonl: No space left on device"),
+        (SafetensorError("header too large"), "header too large"),
+        (
+            ValueError("Caught ValueError in worker.\nOriginal Traceback (most):\n  x\nValueError: no image"),
+            "ValueError: no",
+        ),
+    ],
+)
+def test_errors_of_the_machine_are_one_line(fail, monkeypatch, error, said):
+    def stop(_):
+        raise error
+
+    monkeypatch.setattr(list_contents, "run", stop)
+    code, message = fail("list")
+    assert code == 1 and message.startswith(said)
 
 
 def test_help_and_version(run):

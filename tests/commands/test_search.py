@@ -4,6 +4,7 @@ import json
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import search_driver as driver
@@ -16,7 +17,7 @@ from sase_attn.commands.search import quick_note
 from sase_attn.errors import UnknownNameError
 from sase_attn.search import SEARCHES, SearchConfig, SearchResult
 from sase_attn.search.compare import default_recipe
-from sase_attn.search.sweep import sweep
+from sase_attn.search.sweep import _open_study, sweep
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = ["--model-kwargs", "layers=[1,1,1]", "--images", "32", "--batch-size", "8", "--epochs", "1", "--order", "1"]
@@ -137,6 +138,79 @@ def test_a_sweep_goes_on_where_it_was(swept, tmp_path):
         sweep(config.override(without=[]), recipe, tmp_path / "s", trials=4, device="cpu")
     with pytest.raises(UnknownNameError, match="unknown sampler 'tp'; did you mean tpe"):
         sweep(config, recipe, tmp_path / "s", trials=4, sampler="tp")
+
+
+class Training:
+    """Takes the place of `train`: a genotype's accuracy at once, or an error where its number is listed."""
+
+    def __init__(self, errors):
+        self.errors, self.folders = errors, []
+
+    def __call__(self, recipe, output, **options):
+        self.folders.append((output.name, options["resume"]))
+        error = self.errors.get(len(self.folders) - 1)
+        if error is not None:
+            raise error
+        return SimpleNamespace(top1=float(len(self.folders)))
+
+
+def test_a_trial_that_fails_is_one_of_the_trials_and_the_sweep_goes_on(swept, tmp_path, monkeypatch):
+    errors = {0: FloatingPointError("loss is nan\nat epoch 1"), 2: MemoryError(), 3: RuntimeError("no kernel")}
+    training = Training(errors)
+    monkeypatch.setattr("sase_attn.search.sweep.train", training)
+    lines, options = [], {"trials": 5, "sampler": "random", "device": "cpu"}
+    found = sweep(*swept, tmp_path / "s", **options, echo=lines.append)
+    assert [trial.number for trial in found] == [4, 1] and len(training.folders) == 5
+    assert lines[0] == "trial 0 failed: FloatingPointError: loss is nan at epoch 1"
+    assert [line.split(":")[0] for line in lines[2:4]] == ["trial 2 failed", "trial 3 failed"]
+    study = _open_study(tmp_path / "s", swept[0].search_space(), "random")
+    assert {trial.number: trial.user_attrs for trial in study.trials if trial.state.name == "FAIL"} == {
+        0: {"error": "FloatingPointError: loss is nan at epoch 1"}, 2: {"error": "MemoryError"},
+        3: {"error": "no kernel"},
+    }  # fmt: skip
+    assert len(sweep(*swept, tmp_path / "s", **options)) == 2 and len(training.folders) == 5  # nothing is left to do
+
+
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt(), OSError(28, "No space left on device", "checkpoint.pt")])
+def test_a_trial_that_was_stopped_is_resumed(swept, tmp_path, monkeypatch, stopped):
+    training = Training({0: stopped})
+    monkeypatch.setattr("sase_attn.search.sweep.train", training)
+    with pytest.raises(type(stopped)):
+        sweep(*swept, tmp_path / "s", trials=1, device="cpu")
+    assert len(sweep(*swept, tmp_path / "s", trials=1, device="cpu", echo=lambda line: None)) == 1
+    assert [name for name, _ in training.folders] == ["trial0", "trial0"]
+
+
+def test_a_sweep_of_which_nothing_comes_ends(swept, tmp_path, monkeypatch):
+    training = Training(dict.fromkeys(range(1, 9), RuntimeError("broken")))
+    monkeypatch.setattr("sase_attn.search.sweep.train", training)
+    with pytest.raises(RuntimeError, match="broken"):
+        sweep(*swept, tmp_path / "s", trials=9, device="cpu", echo=lambda line: None)
+    assert len(training.folders) == 4
+    training = Training(dict.fromkeys(range(9), FloatingPointError("diverged")))  # each is a trial of its own
+    monkeypatch.setattr("sase_attn.search.sweep.train", training)
+    assert sweep(*swept, tmp_path / "t", trials=5, device="cpu", echo=lambda line: None) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--data", "nowhere/at/all"], "no such image folder"),
+        (["--model", "resnet20_cifr"], "did you mean resnet20_cifar"),
+        (["--model-kwargs", "nonsense=1"], "unexpected keyword argument 'nonsense'"),
+        (["--after", "nowhere.*"], "nowhere"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "search", "sweep"])
+def test_a_start_that_fails_leaves_no_folder(command, change, message, data, tmp_path, capsys):
+    if command == "train" and change[0] == "--after":
+        change, message = ["--freeze", "nowhere.*"], "nowhere"
+    before = ["--data", data, "--device", "cpu", "--output", str(tmp_path / "new" / "run")]
+    images = ["--images", "32", "--batch-size", "8"] if command == "search" else []
+    assert main([command, *before, *images, *change]) in (1, 2)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and message in err
+    assert not list(tmp_path.iterdir())
 
 
 def worker(folder, data, trials):

@@ -1,15 +1,26 @@
 """Files are written as a whole, and JSON files are read with checks whose errors name the file."""
 
+import errno
 import json
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+import torch
 
 from sase_attn.errors import UnknownNameError, unknown_name
-from sase_attn.files import read_json, write_atomically, write_json
+from sase_attn.files import (
+    read_json,
+    read_json_lines,
+    remove_temporaries,
+    temporary_beside,
+    write_atomically,
+    write_json,
+)
 from sase_attn.records import read_record, record_from, value_as
 from sase_attn.training import Recipe
+from sase_attn.training.log import Log
 
 
 def write_to_handle(file):
@@ -24,6 +35,76 @@ def test_a_file_is_replaced_as_a_whole(tmp_path, content):
         assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
     (tmp_path / "plain").write_text("")
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode  # others may read it as they may any file
+
+
+class FullDisk:
+    """An open file on a disk with so many bytes left."""
+
+    def __init__(self, file, left):
+        self.file, self.left = file, left
+
+    def write(self, data):
+        self.left -= len(data)
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self.file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+
+@pytest.mark.parametrize("left", [0, 100, 5000])
+def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch, left):
+    """Also by `torch.save`, which makes a RuntimeError without the reason of it."""
+    path, opened = tmp_path / "checkpoint.pt", Path.open
+    write_atomically(path, "old")
+    monkeypatch.setattr(Path, "open", lambda self, *arguments: FullDisk(opened(self, *arguments), left))
+    for content in (lambda file: torch.save({"w": torch.zeros(3000)}, file), b"x" * 6000):
+        with pytest.raises(OSError, match="No space left on device") as error:
+            write_atomically(path, content)
+        assert error.value.filename == str(path) and error.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["checkpoint.pt"]
+
+
+def test_lines_of_json_are_read_up_to_the_whole_ones(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": ')
+    assert read_json_lines(path, lambda value: value["a"]) == [1, 2]
+    path.write_bytes(b'{"a": 1}\n{"a"\n{"a": 3}\n')
+    with pytest.raises(ValueError, match=r"log\.jsonl, line 2: Expecting"):
+        read_json_lines(path, lambda value: value["a"])
+    path.write_bytes(b"")
+    assert read_json_lines(path, str) == []
+
+
+def test_a_log_that_lost_its_end_goes_on_at_its_last_whole_line(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": 2')
+    log = Log(tmp_path, 100)
+    log.write(a=3)
+    log.close()
+    assert path.read_bytes() == b'{"a": 1}\n{"a": 3}\n'
+
+
+def test_what_a_killed_process_left_is_known_by_its_name(tmp_path):
+    kept = [".hidden", "a.0123abcd.tmp", ".a.0123abcd", ".a.0123abcx.tmp", "a.tmp"]
+    for name in kept:
+        (tmp_path / name).touch()
+    temporary_beside(tmp_path / "checkpoint.pt").touch()
+    temporary_beside(tmp_path / "model").mkdir()
+    temporary_beside(tmp_path / "other").touch()
+    remove_temporaries(tmp_path, "model")
+    assert len(os.listdir(tmp_path)) == len(kept) + 2
+    remove_temporaries(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted(kept)
+    remove_temporaries(tmp_path / "none")
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
@@ -68,7 +149,8 @@ def test_file_and_folder_are_forced_to_disk_in_this_order(tmp_path, monkeypatch)
         (b"", "Expecting value"),
         (b'{"a": 1', "Expecting ',' delimiter"),
         (b"\xff", "can't decode byte 0xff"),
-        (b"[" * 100_000, "recursion"),
+        (b"[" * 100_000, "wanted JSON of at most 50 levels, got more"),
+        (b"[" * 51 + b"]" * 51, "wanted JSON of at most 50 levels, got more"),
         (b'"x"', "wanted a JSON object, got str"),
     ],
 )

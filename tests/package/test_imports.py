@@ -91,7 +91,7 @@ DATA_LAYERS = [
     {"open"},
 ]
 COMMANDS_LAYERS = [
-    {"arguments", "progress", "networks"},
+    {"arguments", "failures", "progress", "networks"},
     {"flags"},
     {"search_flags", "comparison", "tile_arguments", "tile_source", "tile_output"},
     {"list_contents", "show", "import_weights", "push", "train", "evaluate", "search", "sweep", "tile"},

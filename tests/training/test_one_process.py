@@ -188,3 +188,29 @@ def test_what_is_published_is_written_by_one(tmp_path, capsys):
     with one_writer(target):
         pass
     assert not names(tmp_path)
+
+
+class NoFirstBatch(driver.Synthetic):
+    def epoch(self, epoch, start=0):
+        raise MemoryError("a batch of 10 GB")
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_nothing(tmp_path):
+    _, test_batches, info = driver.data(driver.TINY)
+    broken = (NoFirstBatch(32, 8), test_batches, info)
+    with pytest.raises(MemoryError):
+        train(driver.TINY, tmp_path / "new" / "run", data=broken, **quiet)
+    assert not names(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MemoryError):
+        train(driver.TINY, tmp_path / "empty", data=broken, **quiet)
+    assert names(tmp_path) == ["empty"] and not names(tmp_path / "empty")
+
+
+def test_what_a_killed_start_left_is_no_run(tmp_path):
+    (tmp_path / ".lock").write_text("process 1 on nowhere")
+    (tmp_path / "log.jsonl").touch()
+    (tmp_path / ".checkpoint.pt.0123abcd.tmp").write_bytes(b"half")
+    recipe = driver.TINY.override(epochs=1, warmup_epochs=0)
+    assert train(recipe, tmp_path, data=driver.data(recipe), **quiet).count == 24
+    assert not [name for name in names(tmp_path) if name.startswith(".")]

@@ -62,6 +62,13 @@ def test_the_script_s_recipe_starts_where_the_release_starts():
     assert 0 < len(still) <= 28 and len(list(model.parameters())) == 321
 
 
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -75,6 +82,15 @@ def test_the_script_s_recipe_starts_where_the_release_starts():
         ({"momentum": 1.0}, "recipe field momentum: wanted a number from 0 to below 1"),
         ({"freeze": "conv1"}, "recipe field freeze: wanted tuple"),
         ({"model_kwargs": {"x": nn.ReLU}}, "recipe field model_kwargs: wanted values that JSON can hold"),
+        ({"lr": 1e308}, "recipe field lr: wanted at most 1e[+]30, got 1e[+]308"),
+        ({"size": 100_000}, "recipe field size: wanted at most 16,384, got 100000"),
+        ({"seed": 2**32}, "recipe field seed: wanted at most 4,294,967,295, got 4294967296"),
+        ({"workers": 10**9}, "recipe field workers: wanted at most 1,024"),
+        ({"epochs": 10**30}, "recipe field epochs: wanted at most 1,000,000,000"),
+        ({"lr": 10**400}, "recipe field lr: wanted float, got 1000"),
+        ({"model_kwargs": {1: 2}}, "recipe field model_kwargs: wanted str, got 1"),
+        ({"model_kwargs": {"x": nested(60)}}, "recipe field model_kwargs: .*JSON of at most 50 levels"),
+        ({"model_kwargs": {"x": nested(100_000)}}, "recipe field model_kwargs: wanted values that JSON can hold"),
         ({"warmup_epochs": 12}, "recipe field warmup_epochs: wanted a schedule and fewer than 12 epochs"),
     ],
 )

@@ -5,6 +5,7 @@ from html import escape
 from pathlib import Path
 
 from sase_attn import quoting
+from sase_attn.errors import in_words
 from sase_attn.files import write_atomically
 from sase_attn.search.comparison import Comparison
 from sase_attn.search.report import charts, tables
@@ -35,11 +36,17 @@ def write_report(folder: str | Path, note: str = "") -> Path:
 
     Raises:
         FileNotFoundError: no finished search there. ImportError: matplotlib is not installed.
+        ValueError: its files are damaged, or another version's.
     """
     folder = Path(folder)
     result, comparison = SearchResult.load(folder), Comparison.load(folder)
-    path = folder / NAME
-    write_atomically(path, page(result, comparison, read_log(folder), note))
+    path, rows = folder / NAME, read_log(folder)
+    try:
+        html = page(result, comparison, rows, note)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        words = in_words(error)
+        raise ValueError(f"the files in {folder} do not fit together, or are another version's: {words}") from error
+    write_atomically(path, html)
     return path
 
 

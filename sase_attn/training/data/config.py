@@ -57,7 +57,7 @@ class DataConfig:
                 raise ValueError(f"{field}: wanted at least {least}, got {value}")
         jitter = self.color_jitter
         if jitter is not None:
-            if len(jitter) not in (3, 4) or min(jitter) < 0 or max((0.0, *jitter[3:])) > 0.5:
+            if len(jitter) not in (3, 4) or not all(0 <= v < 1e30 for v in jitter) or max((0.0, *jitter[3:])) > 0.5:
                 raise ValueError(f"color_jitter: wanted 3 numbers of at least 0, perhaps a hue to 0.5, got {jitter}")
             if self.augment == "none":
                 raise ValueError('color_jitter: wanted augment "cifar" or "imagenet" with it, got "none"')

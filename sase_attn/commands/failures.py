@@ -1,0 +1,63 @@
+"""What a command says of an error: one line on stderr, and of one that nobody expected a file with its trace."""
+
+import os
+import sys
+import tempfile
+import traceback
+from contextlib import suppress
+
+import torch
+from safetensors import SafetensorError
+
+from sase_attn import share
+from sase_attn.errors import UnknownNameError, in_words
+from sase_attn.training.distributed import OtherRankError
+
+TRACEBACK = "SASE_ATTN_TRACEBACK"
+"""The environment variable that lets errors that nobody expected through, for who develops the library."""
+
+_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError, SafetensorError, share.HubError)
+
+
+def report(error: Exception) -> int:
+    """Say what was wrong, and return the exit code: 2 for unknown names, else 1."""
+    if isinstance(error, OtherRankError):
+        return 1  # that rank says it
+    if _is_memory(error):
+        _say(f"out of memory: {in_words(error)}; try a smaller --batch-size or --size")
+    elif isinstance(error, _EXPECTED):
+        _say(_words(error))
+    elif os.environ.get(TRACEBACK):
+        raise error
+    else:
+        _say(f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:500]}; {_trace(error)}")
+    return 2 if isinstance(error, UnknownNameError) else 1
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # nobody reads
+        print(f"sase-attn: error: {line}", file=sys.stderr)
+
+
+def _words(error: Exception) -> str:
+    """The message without line breaks; of an OSError the file and the reason."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return in_words(error)
+
+
+def _is_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def _trace(error: Exception) -> str:
+    """Where the trace is."""
+    try:
+        file, name = tempfile.mkstemp(prefix="sase-attn-", suffix=".txt", text=True)
+        with os.fdopen(file, "w", encoding="utf-8", errors="replace") as trace:
+            trace.write("".join(traceback.format_exception(error)))
+    except OSError as problem:
+        return f"its trace could not be written ({problem.strerror}): run again with {TRACEBACK}=1"
+    return f"the trace is in {name}"
