@@ -92,9 +92,11 @@ def load_checkpoint(
         return Checkpoint(
             settings.from_json(state.pop(settings_name)), record_from(progress, state.pop("progress")), state
         )
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
-    except Exception as error:  # torch and pickle have many for damaged files
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # a file that cannot be opened; torch and pickle have others for damaged ones
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is no checkpoint of a run: {reason}") from None
 

@@ -31,11 +31,13 @@ def read_checkpoint(source: str | os.PathLike[str]) -> StateDict:
         if source.suffix == ".safetensors":
             return load_file(source)
         checkpoint = torch.load(source, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except pickle.UnpicklingError:
         raise ValueError(f"{source} holds more than tensors and is not read, because it could execute code") from None
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # a file that cannot be opened; torch has others for damaged ones
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{source} is not a readable checkpoint: {reason}") from None
     return state_dict_of(checkpoint, source=str(source))
