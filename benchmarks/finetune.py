@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     add_arguments(parser)
     args = parser.parse_args()
-    classes, _ = scan(args.folder)
+    classes = scan(args.folder).classes
     args.runs.mkdir(parents=True, exist_ok=True)
     file = args.runs / f"lite0-{args.folder.name}.safetensors"
     write_safetensors(lite0_weights(classes), file, metadata={})

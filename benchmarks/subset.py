@@ -11,11 +11,11 @@ from sase_attn.training.data.folder import scan
 
 def subset(source: Path, target: Path, counts: tuple[int, int]) -> None:
     """Make `target` with links to so many training and test images of each class. Raises FileExistsError."""
-    _, splits = scan(source)
+    found = scan(source)
     target.mkdir(parents=True)
-    for files, count in zip(splits, counts, strict=True):
+    for files, count in zip((found.train, found.test), counts, strict=True):
         taken: dict[int, int] = {}
-        for path, label in zip(files.paths, files.targets, strict=True):
+        for path, label in zip(files.paths, files.targets.tolist(), strict=True):
             taken[label] = taken.get(label, 0) + 1
             if taken[label] <= count:
                 link = target / path.relative_to(source)

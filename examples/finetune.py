@@ -15,10 +15,10 @@ from pathlib import Path
 
 import timm
 import torch
-from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 
 from sase_attn.training import Recipe, train
+from sase_attn.training.data import read_image
 
 
 def recipe_from(args: argparse.Namespace) -> Recipe:
@@ -48,7 +48,7 @@ def classify(folder: Path, image: Path) -> str:
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     transform = create_transform(**resolve_model_data_config(model))
     with torch.inference_mode():
-        scores = model(transform(Image.open(image).convert("RGB"))[None]).softmax(1)
+        scores = model(transform(read_image(image))[None]).softmax(1)
     return f"{model.pretrained_cfg['label_names'][int(scores.argmax())]} ({100 * scores.max():.0f} %)"
 
 

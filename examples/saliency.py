@@ -16,11 +16,11 @@ from pathlib import Path
 
 import timm
 import torch
-from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
 from sase_attn.plot import draw_saliency
+from sase_attn.training.data import read_image
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
@@ -65,7 +65,7 @@ def read_photos(paths: list[Path], models: dict[str, nn.Module]) -> Tensor:
     if any(other != wanted[0] for other in wanted):
         raise ValueError(f"the networks were trained on other images each: {wanted}")
     transform = create_transform(**wanted[0], normalize=False)
-    return torch.stack([transform(Image.open(path).convert("RGB")) for path in paths]).float() / 255
+    return torch.stack([transform(read_image(path)) for path in paths]).float() / 255
 
 
 def readable(names: list[str]) -> list[str]:

@@ -84,7 +84,8 @@ TRAINING_LAYERS = [
     {"jobs"},
 ]
 DATA_LAYERS = [
-    {"config", "loader", "order", "sets", "folder", "reading", "crop", "color_jitter"},
+    {"config", "order", "sets", "identity", "paths", "walk", "image_file", "crop", "color_jitter"},
+    {"loader", "folder", "reading"},
     {"augment", "normalise", "file_dataset"},
     {"in_memory", "on_disk"},
     {"open_folder"},

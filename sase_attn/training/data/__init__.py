@@ -9,6 +9,9 @@ the ranks of a distributed run divide among them the batches that one process wo
 """
 
 from sase_attn.training.data.config import DataConfig as DataConfig
+from sase_attn.training.data.identity import DataIdentity as DataIdentity
+from sase_attn.training.data.image_file import UnreadableImageError as UnreadableImageError
+from sase_attn.training.data.image_file import read_image as read_image
 from sase_attn.training.data.loader import DataInfo as DataInfo
 from sase_attn.training.data.loader import Loader as Loader
 from sase_attn.training.data.loader import SubsetLoader as SubsetLoader

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sase_attn.training.data.image_file import UnreadableImageError, read_image
 from sase_attn.training.data.order import hash_seed
-from sase_attn.training.data.reading import read_image
 
 Transform = Callable[[Any], Tensor]
-Sample = tuple[Tensor | None, int, int]
+Sample = tuple[Tensor | str, int, int]
 
 
 class FileDataset(Dataset[Sample]):
-    """Images as uint8 (3, H, W), or None if broken, with target and place; asked for by (epoch, place).
+    """Images as uint8 (3, H, W), or why they are broken, with target and place; asked for by (epoch, place).
 
     What the transform draws is a function of (seed, epoch, place).
     """
 
-    def __init__(self, paths: Sequence[Path], targets: Sequence[int], transform: Transform, seed: int) -> None:
+    def __init__(self, paths: Sequence[Path], targets: Tensor, transform: Transform, seed: int) -> None:
         self.paths, self.targets, self.transform, self._seed = paths, targets, transform, seed
 
     def __len__(self) -> int:
@@ -31,11 +31,13 @@ class FileDataset(Dataset[Sample]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        image = read_image(self.paths[index])
-        if image is None:
-            return None, self.targets[index], index
+        target = int(self.targets[index])
+        try:
+            image = read_image(self.paths[index])
+        except UnreadableImageError as error:
+            return str(error), target, index
         with _seeded(hash_seed(self._seed, epoch, index)):
-            return self.transform(image), self.targets[index], index
+            return self.transform(image), target, index
 
 
 @contextmanager
@@ -51,9 +53,9 @@ def _seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def collate(samples: list[Sample]) -> tuple[Tensor, Tensor, list[int]]:
-    """A batch: the images that could be read (uint8), their targets (int64), and the places of the broken ones."""
-    images = [image for image, _, _ in samples if image is not None]
-    targets = [target for image, target, _ in samples if image is not None]
-    broken = [index for image, _, index in samples if image is None]
+def collate(samples: list[Sample]) -> tuple[Tensor, Tensor, dict[int, str]]:
+    """A batch: images that could be read (uint8), their targets (int64), and the places of broken ones with reasons."""
+    images = [image for image, _, _ in samples if isinstance(image, Tensor)]
+    targets = [target for image, target, _ in samples if isinstance(image, Tensor)]
+    broken = {index: image for image, _, index in samples if isinstance(image, str)}
     return torch.stack(images) if images else torch.empty(0), torch.tensor(targets, dtype=torch.int64), broken

@@ -1,65 +1,88 @@
 """Image folders: DIR/train/<class>/* and DIR/val/<class>/* (or validation, or test), with images at any depth."""
 
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+import torch
+from torch import Tensor
+
+from sase_attn.training.data.identity import DataIdentity, FilesDigest, class_differences, listed
+from sase_attn.training.data.paths import Paths
+from sase_attn.training.data.walk import SUFFIXES, Skipped, Walk, class_names
+
 TEST_SPLITS = ("val", "validation", "test")
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The images of a split, class by class and in the order of their names, with their class numbers."""
+    """The images of a split, class by class and in the order of their names, with their class numbers (int64)."""
 
     folder: Path
-    paths: list[Path]
-    targets: list[int]
+    paths: Paths
+    targets: Tensor
 
 
-def scan(folder: Path) -> tuple[tuple[str, ...], tuple[ImageFiles, ImageFiles]]:
-    """The classes, and the files of the training and the test split.
+@dataclass(frozen=True)
+class ImageFolder:
+    """The classes of an image folder, the files of both splits, and which data they are."""
+
+    classes: tuple[str, ...]
+    train: ImageFiles
+    test: ImageFiles
+    identity: DataIdentity
+
+
+def scan(folder: Path, *, warn: bool = True) -> ImageFolder:
+    """Find the images of a folder; `warn` (one rank should) in one line of what is left out.
 
     Raises:
         FileNotFoundError: a split is missing.
-        ValueError: the splits have no classes or different ones, or a class has no images.
+        ValueError: the splits have no classes or different ones, a class has no images, or it is a link into the data.
     """
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     test = next((name for name in TEST_SPLITS if name in found), None)
     if "train" not in found or test is None:
         wanted = "train/" if "train" not in found else "val/, validation/ or test/"
-        raise FileNotFoundError(f"{folder} has no {wanted} with a folder of images a class; it has {_listed(found)}")
-    classes = {split: _class_folders(folder / split) for split in ("train", test)}
-    for split, other in (("train", test), (test, "train")):
-        if missing := sorted(set(classes[other]) - set(classes[split])):
-            raise ValueError(f"classes differ: {_listed(missing)} in {folder / other} but not in {folder / split}")
-    names = classes["train"]
-    return tuple(names), (_image_files(folder / "train", names), _image_files(folder / test, names))
+        has = listed(found) or "no folders"
+        raise FileNotFoundError(f"{folder} has no {wanted} with a folder of images a class; it has {has}")
+    skipped = Skipped()
+    try:
+        return _scan(folder, folder / "train", folder / test, skipped)
+    finally:
+        if warn:
+            skipped.warn(folder)
 
 
-def _class_folders(split: Path) -> list[str]:
-    names = sorted(entry.name for entry in os.scandir(split) if entry.is_dir() and not entry.name.startswith("."))
-    if not names:
-        raise ValueError(f"{split} holds no class folders; wanted {split}/<class>/*.jpg")
-    return names
+def _scan(folder: Path, train: Path, test: Path, skipped: Skipped) -> ImageFolder:
+    splits = {split: class_names(split, skipped) for split in (train, test)}
+    for split, names in splits.items():
+        if not names:
+            raise ValueError(f"{split} holds no class folders; wanted {split}/<class>/*.jpg")
+    if splits[train] != splits[test]:
+        raise ValueError(class_differences(splits[train], splits[test], f"in {train}", f"in {test}"))
+    walk = Walk(folder, splits, skipped)
+    classes = tuple(splits[train])
+    (first, train_digest), (second, test_digest) = (_image_files(split, classes, walk) for split in (train, test))
+    counts = len(first.paths), len(second.paths)
+    return ImageFolder(classes, first, second, DataIdentity(classes, *counts, train_digest, test_digest))
 
 
-def _image_files(split: Path, classes: list[str]) -> ImageFiles:
-    paths: list[Path] = []
-    targets: list[int] = []
-    for target, name in enumerate(classes):
-        images = sorted(
-            Path(where, file)
-            for where, _, files in os.walk(split / name, followlinks=True)
-            for file in files
-            if file.lower().endswith(SUFFIXES) and not file.startswith(".")
-        )
-        if not images:
-            raise ValueError(f"{split / name} holds no images; wanted {', '.join(SUFFIXES)}")
-        paths += images
-        targets += [target] * len(images)
-    return ImageFiles(split, paths, targets)
+def _image_files(split: Path, classes: tuple[str, ...], walk: Walk) -> tuple[ImageFiles, str]:
+    """The images of a split, and the digest of their names and sizes."""
+    digest = FilesDigest()
+    counts: list[int] = []
 
+    def names() -> Iterator[str]:
+        for name in classes:
+            files = walk.files(split, name)
+            if not files:
+                raise ValueError(f"{split / name} holds no images; wanted {', '.join(SUFFIXES)}")
+            counts.append(len(files))
+            for file in files:
+                digest.add(file.name, file.size)
+                yield file.name
 
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5) if names else "no folders"
+    paths = Paths(split, names())
+    targets = torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
+    return ImageFiles(split, paths, targets), str(digest)

@@ -8,6 +8,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from sase_attn.training.data.augment import Augment
 from sase_attn.training.data.config import DataConfig
+from sase_attn.training.data.identity import DataIdentity, digest_of_tensors
 from sase_attn.training.data.loader import DataInfo
 from sase_attn.training.data.normalise import Normalise
 from sase_attn.training.data.order import Batches, Shard, seeded_generator
@@ -45,7 +46,15 @@ class MemoryLoader:
             yield self._normalise(self._augment(images, own)), self._targets[index]
 
 
-def memory_loaders(arrays: Arrays, config: DataConfig, shard: Shard) -> tuple[MemoryLoader, MemoryLoader, DataInfo]:
+def identity_of(arrays: Arrays) -> DataIdentity:
+    """Which data arrays are."""
+    counts = len(arrays.train[1]), len(arrays.test[1])
+    return DataIdentity(arrays.classes, *counts, digest_of_tensors(*arrays.train), digest_of_tensors(*arrays.test))
+
+
+def memory_loaders(
+    arrays: Arrays, identity: DataIdentity, config: DataConfig, shard: Shard
+) -> tuple[MemoryLoader, MemoryLoader, DataInfo]:
     """Loaders of arrays as the configuration says, and what the data are.
 
     Images above its size are shrunk to it once, smaller ones enlarged batch by batch, after the crop.
@@ -62,7 +71,7 @@ def memory_loaders(arrays: Arrays, config: DataConfig, shard: Shard) -> tuple[Me
         return MemoryLoader(images, targets, batches, augment, normalise)
 
     counts = len(arrays.train[1]), len(arrays.test[1])
-    info = DataInfo(arrays.name, arrays.classes, CHANNELS, size, arrays.mean, arrays.std, *counts)
+    info = DataInfo(arrays.name, arrays.classes, CHANNELS, size, arrays.mean, arrays.std, *counts, identity=identity)
     return loader(*arrays.train, training=True), loader(*arrays.test, training=False), info
 
 

@@ -6,12 +6,15 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sase_attn.training.data.identity import DataIdentity
+
 
 @dataclass(frozen=True)
 class DataInfo:
     """What a data set is, after loading: `size` is (height, width), `mean` and `std` are those of pixels in [0, 1].
 
-    Test images are resized bilinearly such that the central `crop_pct` of their shorter side has that size.
+    Test images are resized bilinearly such that the central `crop_pct` of their shorter side has that size. `identity`
+    is compared when a run is resumed; where it is not given, it is the classes and the counts.
     """
 
     name: str
@@ -23,6 +26,12 @@ class DataInfo:
     train_count: int
     test_count: int
     crop_pct: float = 1.0
+    identity: DataIdentity = DataIdentity()
+
+    def __post_init__(self) -> None:
+        if self.identity == DataIdentity():
+            identity = DataIdentity(tuple(self.classes), self.train_count, self.test_count)
+            object.__setattr__(self, "identity", identity)
 
 
 class Loader(Protocol):

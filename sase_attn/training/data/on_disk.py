@@ -1,7 +1,7 @@
 """Loaders of sets that stay on disk: timm's transforms on each image, in worker processes if so wished."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from timm.data import create_transform
@@ -12,33 +12,50 @@ from torchvision import transforms
 from sase_attn.training.data.config import DataConfig
 from sase_attn.training.data.crop import PADDING
 from sase_attn.training.data.file_dataset import FileDataset, Transform, collate
+from sase_attn.training.data.folder import ImageFiles
 from sase_attn.training.data.loader import DataInfo
 from sase_attn.training.data.normalise import Normalise
 from sase_attn.training.data.order import Batches, Shard
-from sase_attn.training.data.reading import report_broken
+from sase_attn.training.data.reading import Broken, report_broken
 
 CROP_PCT = 0.875  # of the shorter side, in the centre: the test view that goes with "imagenet"
+
+
+class _Plan:
+    """What a DataLoader asks for: this rank's samples of each batch, of the epoch and from the batch that were set."""
+
+    def __init__(self, batches: Batches) -> None:
+        self._batches = batches
+        self.epoch = self.start = 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch = self.epoch
+        for _, indices in self._batches.epoch(epoch, self.start):
+            yield [(epoch, index) for index in indices[self._batches.own].tolist()]
 
 
 class FileLoader:
     """Batches out of files. The augmentation of an image is drawn from (seed, epoch, place of the image in the set).
 
-    A broken image that is to be skipped makes its batch smaller by one, whenever it comes.
+    A broken image that is to be skipped makes its batch smaller by one, whenever it comes. Worker processes stay from
+    one epoch to the next; an epoch that begins before another has ended gets some of its own.
     """
 
     def __init__(
         self,
-        paths: Sequence[Path],
-        targets: Sequence[int],
+        files: ImageFiles,
         transform: Transform,
         batches: Batches,
         normalise: Normalise,
         config: DataConfig,
         warn: bool,
     ) -> None:
-        self._samples = FileDataset(paths, targets, transform, batches.seed)
+        self._files = files
+        self._samples = FileDataset(files.paths, files.targets, transform, batches.seed)
         self._batches, self._normalise, self._config, self._warn = batches, normalise, config, warn
         self._broken: set[int] = set()
+        self._kept: tuple[_Plan, DataLoader[Any]] | None = None
+        self._kept_are_busy = False
         self.batches = len(batches)
 
     @property
@@ -48,8 +65,8 @@ class FileLoader:
 
     def subset(self, indices: Tensor, seed: int) -> "FileLoader":
         """The samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
-        own, batches = self._samples, self._batches.subset(indices, seed)
-        return FileLoader(own.paths, own.targets, own.transform, batches, self._normalise, self._config, self._warn)
+        transform, batches = self._samples.transform, self._batches.subset(indices, seed)
+        return FileLoader(self._files, transform, batches, self._normalise, self._config, self._warn)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of an epoch from batch `start` on: normalised float32 (B, 3, H, W) and int64 targets (B,).
@@ -57,45 +74,54 @@ class FileLoader:
         Raises:
             ValueError: broken images that are refused, or nothing but broken images in a batch.
         """
-        plan = [
-            [(epoch, index) for index in indices[self._batches.own].tolist()]
-            for _, indices in self._batches.epoch(epoch, start)
-        ]
-        workers = DataLoader(
+        if self._kept_are_busy:
+            yield from self._serve(*self._create(keep=False), epoch, start)
+            return
+        self._kept = self._kept or self._create(keep=self._config.workers > 0)
+        self._kept_are_busy = True
+        try:
+            yield from self._serve(*self._kept, epoch, start)
+        finally:
+            self._kept_are_busy = False
+
+    def _create(self, *, keep: bool) -> tuple[_Plan, DataLoader[Any]]:
+        plan = _Plan(self._batches)
+        loader = DataLoader(
             self._samples,
-            batch_sampler=plan,
+            batch_sampler=cast(Any, plan),
             num_workers=self._config.workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
+            persistent_workers=keep,
         )
-        for images, targets, broken in workers:
+        return plan, loader
+
+    def _serve(self, plan: _Plan, loader: DataLoader[Any], epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        plan.epoch, plan.start = epoch, start
+        for images, targets, broken in loader:
             self._report(broken)
             if not len(targets):
                 raise ValueError("no image of a batch can be read; raise batch_size or remove the broken images")
             yield self._normalise(images), targets
 
-    def _report(self, broken: list[int]) -> None:
-        new = [index for index in broken if index not in self._broken]
+    def _report(self, broken: dict[int, str]) -> None:
+        new = {index: reason for index, reason in broken.items() if index not in self._broken}
         self._broken.update(new)
-        paths = [self._samples.paths[index] for index in new]
-        report_broken(paths, len(self._samples), self._config.on_broken, warn=self._warn)
+        named = [Broken(self._samples.paths[index], reason) for index, reason in new.items()]
+        report_broken(named, len(self._samples), self._config.on_broken, warn=self._warn)
 
 
 def file_loaders(
-    train: tuple[Sequence[Path], Sequence[int]],
-    test: tuple[Sequence[Path], Sequence[int]],
-    info: DataInfo,
-    config: DataConfig,
-    shard: Shard,
+    train: ImageFiles, test: ImageFiles, info: DataInfo, config: DataConfig, shard: Shard
 ) -> tuple[FileLoader, FileLoader]:
-    """Loaders of image files, paths and class numbers of each split, served at the (square) size of `info`."""
+    """Loaders of the image files of each split, served at the (square) size of `info`."""
     normalise = Normalise(info.mean, info.std)
     loaders = []
-    for training, (paths, targets) in ((True, train), (False, test)):
-        batches = Batches(len(paths), config.batch_size, shard, training=training)
+    for training, files in ((True, train), (False, test)):
+        batches = Batches(len(files.paths), config.batch_size, shard, training=training)
         transform = _transform(config, info.size[0], training)
-        loaders.append(FileLoader(paths, targets, transform, batches, normalise, config, shard.rank == 0))
+        loaders.append(FileLoader(files, transform, batches, normalise, config, shard.rank == 0))
     return loaders[0], loaders[1]
 
 

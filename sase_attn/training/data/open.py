@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sase_attn.errors import unknown_name
 from sase_attn.training.data.config import DataConfig
-from sase_attn.training.data.in_memory import memory_loaders
+from sase_attn.training.data.in_memory import identity_of, memory_loaders
 from sase_attn.training.data.loader import DataInfo, SubsetLoader
 from sase_attn.training.data.open_folder import open_folder
 from sase_attn.training.data.order import Shard
@@ -33,7 +33,8 @@ def open_data(
     shard = Shard(seed, rank, world_size)
     name, _, root = config.data.partition(":")
     if name in DATA_SETS:
-        return memory_loaders(DATA_SETS[name](root), config, shard)
+        arrays = DATA_SETS[name](root)
+        return memory_loaders(arrays, identity_of(arrays), config, shard)
     folder = Path(config.data).expanduser()
     if folder.is_dir():
         return open_folder(folder, config, shard)

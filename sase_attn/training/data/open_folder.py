@@ -1,17 +1,26 @@
 """`open_folder`: loaders of an image folder, in memory where it fits, else from the files."""
 
+from itertools import chain
 from pathlib import Path
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from sase_attn.training.data.config import DataConfig
-from sase_attn.training.data.folder import ImageFiles, scan
+from sase_attn.training.data.folder import ImageFolder, scan
+from sase_attn.training.data.image_file import UnreadableImageError
 from sase_attn.training.data.in_memory import CHANNELS, MEMORY_BYTES, memory_loaders
 from sase_attn.training.data.loader import DataInfo, SubsetLoader
 from sase_attn.training.data.on_disk import CROP_PCT, file_loaders
 from sase_attn.training.data.order import Shard
-from sase_attn.training.data.reading import SizesDifferError, read_image, read_images, report_broken
+from sase_attn.training.data.reading import (
+    Broken,
+    SizesDifferError,
+    check_headers,
+    first_readable,
+    read_images,
+    report_broken,
+)
 from sase_attn.training.data.sets import Arrays
 
 NORMALISATION = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
@@ -25,57 +34,57 @@ def open_folder(folder: Path, config: DataConfig, shard: Shard) -> tuple[SubsetL
 
     Raises:
         FileNotFoundError: a split is missing.
-        ValueError: no images in a class, classes that differ, broken images, or images of several sizes and no `size`.
+        ValueError: see `scan`; broken images, or images of several sizes and no `size`.
     """
-    classes, splits = scan(folder)
-    paths = [path for split in splits for path in split.paths]
-    first = next((image for image in map(read_image, paths) if image is not None), None)
-    if first is None:
-        raise ValueError(f"{folder}: none of {len(paths)} images can be read")
+    found = scan(folder, warn=shard.rank == 0)
+    paths = [found.train.paths, found.test.paths]
+    count = sum(map(len, paths))
+    try:
+        first = first_readable(chain.from_iterable(paths))
+    except UnreadableImageError as error:
+        raise ValueError(f"{folder}: none of {count} images can be read ({error})") from None
     size, (width, height) = config.size, first.size
     ready = size is None or (width == height and width <= size)
-    if ready and CHANNELS * len(paths) * width * height <= MEMORY_BYTES:
+    if ready and CHANNELS * count * width * height <= MEMORY_BYTES:
         try:
-            return memory_loaders(_load(folder, classes, splits, None, config, shard), config, shard)
+            return memory_loaders(_load(found, None, config, shard), found.identity, config, shard)
         except SizesDifferError:
             if size is None:
                 raise
     elif size is None:
         raise ValueError(
-            f"{folder}: {len(paths)} images like {paths[0]} are too many for memory; give the size to serve them at"
+            f"{folder}: {count} images like {paths[0][0]} are too many for memory; give the size to serve them at"
         )
-    if config.augment != "imagenet" and CHANNELS * len(paths) * size * size <= MEMORY_BYTES:
-        return memory_loaders(_load(folder, classes, splits, size, config, shard), config, shard)
-    counts = len(splits[0].paths), len(splits[1].paths)
+    if config.augment != "imagenet" and CHANNELS * count * size * size <= MEMORY_BYTES:
+        return memory_loaders(_load(found, size, config, shard), found.identity, config, shard)
+    if config.on_broken == "refuse":
+        for split in (found.test, found.train):
+            check_headers(split.paths)
+    counts = len(found.train.paths), len(found.test.paths)
     crop_pct = CROP_PCT if config.augment == "imagenet" else 1.0
-    info = DataInfo(folder.name, classes, CHANNELS, (size, size), *NORMALISATION, *counts, crop_pct)
-    train, test = ((split.paths, split.targets) for split in splits)
-    return *file_loaders(train, test, info, config, shard), info
+    info = DataInfo(
+        folder.name, found.classes, CHANNELS, (size, size), *NORMALISATION, *counts, crop_pct, identity=found.identity
+    )
+    return *file_loaders(found.train, found.test, info, config, shard), info
 
 
-def _load(
-    folder: Path,
-    classes: tuple[str, ...],
-    splits: tuple[ImageFiles, ImageFiles],
-    size: int | None,
-    config: DataConfig,
-    shard: Shard,
-) -> Arrays:
+def _load(found: ImageFolder, size: int | None, config: DataConfig, shard: Shard) -> Arrays:
     """Both splits in memory, without the broken images. Raises SizesDifferError, or ValueError for broken ones."""
+    splits = (found.train, found.test)
     arrays = []
-    broken = []
+    broken: list[Broken] = []
     for split in splits:
         images, bad = read_images(split.paths, size)
-        broken += [split.paths[index] for index in bad]
-        unreadable = set(bad)
-        targets = torch.tensor([target for index, target in enumerate(split.targets) if index not in unreadable])
-        arrays.append((images, targets))
+        broken += [Broken(split.paths[index], reason) for index, reason in bad.items()]
+        kept = torch.ones(len(split.paths), dtype=torch.bool)
+        kept[list(bad)] = False
+        arrays.append((images, split.targets[kept]))
     report_broken(broken, sum(len(split.paths) for split in splits), config.on_broken, warn=shard.rank == 0)
     for split, (_, targets) in zip(splits, arrays, strict=True):
-        for index, name in enumerate(classes):
+        for index, name in enumerate(found.classes):
             if not (targets == index).any():
                 raise ValueError(f"{split.folder / name}: none of its images can be read")
     (train, _), (test, _) = arrays
     if train.shape[1:] != test.shape[1:]:
         raise SizesDifferError.between((splits[0].folder, train.shape), (splits[1].folder, test.shape))
-    return Arrays(folder.name, classes, *NORMALISATION, *arrays)
+    return Arrays(found.train.folder.parent.name, found.classes, *NORMALISATION, *arrays)

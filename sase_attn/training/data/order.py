@@ -33,9 +33,9 @@ class Shard:
 class Batches:
     """The global batches of an epoch, and this rank's shard of each.
 
-    No sample is dropped: the last batch is smaller. In training every rank needs a sample in each batch, so a last
-    batch of fewer samples than ranks joins the one before it. In a test a rank without a sample of the last batch has
-    one batch less.
+    No sample is dropped: the last batch is smaller. In training every rank needs a sample in each batch, and batch norm
+    needs two of 1x1 maps: a last batch of fewer samples than ranks, or of a single one where batches have more, joins
+    the one before it. In a test a rank without a sample of the last batch has one batch less.
 
     Args:
         count: samples.
@@ -57,7 +57,8 @@ class Batches:
             if training and value < shard.world_size:
                 raise ValueError(f"{what}: wanted at least one for each of {shard.world_size} processes, got {value}")
         self.bounds = [*range(0, count, batch_size), count]
-        if training and count - self.bounds[-2] < shard.world_size:
+        fewest = max(min(2, batch_size), shard.world_size)
+        if training and len(self.bounds) > 2 and count - self.bounds[-2] < fewest:
             del self.bounds[-2]
         self.count = len(self.bounds) - 1
         if not training and shard.rank >= count - self.bounds[-2]:

@@ -1,11 +1,12 @@
-"""Image files: reading them into memory, and those that cannot be read."""
+"""Image files: reading them into memory, and reporting those that cannot be read."""
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,17 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as transforms
 
+from sase_attn.training.data.image_file import UnreadableImageError, check_header, read_image
+
 GROUP, WAITING = 32, 32  # images that a thread reads at a time, and groups that wait to be stored
+HEADERS = 50_000  # files of a split whose headers are read at the start: about five seconds
+
+
+class Broken(NamedTuple):
+    """A file that cannot be read, and why."""
+
+    path: Path
+    reason: str
 
 
 class SizesDifferError(ValueError):
@@ -27,23 +38,25 @@ class SizesDifferError(ValueError):
         return cls(f"images differ in size ({sizes}); give the size to serve them at")
 
 
-def read_image(path: Path) -> Image.Image | None:
-    """The whole image as RGB, or None if it is broken."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
-        return None
-
-
 def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
     """The centre of the image as size x size pixels, its shorter side being resized to that."""
     resized = transforms.resize(image, size)
     return transforms.center_crop(resized, size)
 
 
-def read_images(paths: Sequence[Path], size: int | None) -> tuple[Tensor, list[int]]:
-    """Images as uint8 (N, 3, H, W), and the places in `paths` of those that are broken and left out.
+def first_readable(paths: Iterable[Path]) -> Image.Image:
+    """The first image that can be read. Raises UnreadableImageError, with the first file's reason, if none can."""
+    first: UnreadableImageError | None = None
+    for path in paths:
+        try:
+            return read_image(path)
+        except UnreadableImageError as error:
+            first = first or error
+    raise first or UnreadableImageError("no files")
+
+
+def read_images(paths: Sequence[Path], size: int | None) -> tuple[Tensor, dict[int, str]]:
+    """Images as uint8 (N, 3, H, W), and those that are broken and left out: their places in `paths`, and why.
 
     Args:
         paths: the files.
@@ -53,19 +66,27 @@ def read_images(paths: Sequence[Path], size: int | None) -> tuple[Tensor, list[i
         SizesDifferError: `size` is None, and they have several.
     """
 
-    def load(group: Sequence[Path]) -> list[NDArray[np.uint8] | None]:
-        images = map(read_image, group)
-        fitted = (image if image is None or size is None else resize_and_crop(image, size) for image in images)
-        return [None if image is None else np.asarray(image).transpose(2, 0, 1) for image in fitted]
+    def load(path: Path) -> NDArray[np.uint8] | str:
+        try:
+            image = read_image(path)
+        except UnreadableImageError as error:
+            return str(error)
+        fitted = image if size is None else resize_and_crop(image, size)
+        return np.asarray(fitted).transpose(2, 0, 1)
+
+    def load_group(group: Sequence[Path]) -> list[NDArray[np.uint8] | str]:
+        return [load(path) for path in group]
 
     pixels = np.empty((0, 3, 1, 1), np.uint8)
     kept: list[int] = []
+    broken: dict[int, str] = {}
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), WAITING * GROUP):
-            waiting = paths[start : start + WAITING * GROUP]
+            waiting = [paths[index] for index in range(start, min(start + WAITING * GROUP, len(paths)))]
             groups = [waiting[first : first + GROUP] for first in range(0, len(waiting), GROUP)]
-            for index, image in enumerate(chain.from_iterable(pool.map(load, groups)), start):
-                if image is None:
+            for index, image in enumerate(chain.from_iterable(pool.map(load_group, groups)), start):
+                if isinstance(image, str):
+                    broken[index] = image
                     continue
                 if not kept:
                     pixels = np.empty((len(paths), *image.shape), np.uint8)
@@ -73,16 +94,37 @@ def read_images(paths: Sequence[Path], size: int | None) -> tuple[Tensor, list[i
                     raise SizesDifferError.between((paths[kept[0]], pixels.shape), (paths[index], image.shape))
                 pixels[index] = image
                 kept.append(index)
-    broken = sorted(set(range(len(paths))).difference(kept))
     return torch.from_numpy(pixels[kept] if broken else pixels), broken
 
 
-def report_broken(paths: Sequence[Path], total: int, on_broken: str, *, warn: bool) -> None:
+def check_headers(paths: Sequence[Path]) -> None:
+    """Raise ValueError for images that a look at their headers shows to be broken.
+
+    Of more than `HEADERS` files, so many at even distances are looked at; the others show it when they are read.
+    """
+
+    def check(group: range) -> list[Broken]:
+        found = []
+        for index in group:
+            try:
+                check_header(path := paths[index])
+            except UnreadableImageError as error:
+                found.append(Broken(path, str(error)))
+        return found
+
+    looked_at = range(0, len(paths), -(-len(paths) // HEADERS))
+    groups = [looked_at[start : start + GROUP] for start in range(0, len(looked_at), GROUP)]
+    with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+        report_broken(list(chain.from_iterable(pool.map(check, groups))), len(paths), "refuse", warn=False)
+
+
+def report_broken(broken: Sequence[Broken], total: int, on_broken: str, *, warn: bool) -> None:
     """Raise ValueError if broken images are refused; if they are skipped, `warn` (one rank should) with their names."""
-    if not paths:
+    if not broken:
         return
-    names = ", ".join(str(path) for path in paths[:3]) + " …" * (len(paths) > 3)
-    line = f"{len(paths)} of {total} images cannot be read: {names}"
+    names = ", ".join(str(path) for path, _ in broken[:3]) + " …" * (len(broken) > 3)
+    reasons = "; ".join(dict.fromkeys(reason for _, reason in broken[:3]))
+    line = f"{len(broken)} of {total} images cannot be read: {names} ({reasons})"
     if on_broken == "refuse":
         raise ValueError(f'{line}; mend or remove them, or give on_broken "skip"')
     if warn:

@@ -1,7 +1,11 @@
 """Image folders: in memory and file by file, and what may be wrong with them."""
 
+import multiprocessing
+import pickle
 import re
+import tracemalloc
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from sase_attn.training.data import DataConfig, open_data
 from sase_attn.training.data import open_folder as folder_module
 from sase_attn.training.data.in_memory import MemoryLoader
 from sase_attn.training.data.on_disk import FileLoader
+from sase_attn.training.data.paths import Paths
 
 CLASSES = {"cat": (200, 60, 20), "dog": (20, 60, 200)}
 
@@ -127,6 +132,47 @@ def test_test_view_of_imagenet_is_the_central_seven_eighths(photos):
     assert opened(photos, augment="none", size=28)[2].crop_pct == 1.0
 
 
+def test_workers_stay_between_epochs_and_serve_the_same(photos, monkeypatch):
+    monkeypatch.setattr(folder_module, "MEMORY_BYTES", 0)
+    values = {"augment": "imagenet", "size": 16, "batch_size": 5}
+    alone, _, _ = opened(photos, **values)
+    helped, _, _ = opened(photos, **values, workers=2)
+    before = set(multiprocessing.active_children())
+
+    def workers():
+        return {process.pid for process in set(multiprocessing.active_children()) - before}
+
+    def check(ours, theirs):
+        for (x, y), (u, v) in zip(ours, theirs, strict=True):
+            assert torch.equal(x, u) and torch.equal(y, v)
+
+    check(helped.epoch(0), alone.epoch(0))
+    first = workers()
+    assert len(first) == 2
+    left = helped.epoch(1)
+    next(left)
+    del left  # in the middle, with batches under way
+    check(helped.epoch(2, start=1), alone.epoch(2, start=1))
+    assert workers() == first
+    outer = helped.epoch(3)
+    start = [next(outer)]
+    check(helped.epoch(1), alone.epoch(1))  # inside another epoch
+    check([*start, *outer], alone.epoch(3))
+    check(helped.epoch(4), alone.epoch(4))
+    assert workers() == first
+
+
+def test_paths_take_little_memory():
+    tracemalloc.start()
+    try:
+        paths = Paths(Path("train"), (f"n{place // 1300:08}/n{place // 1300:08}_{place}.JPEG" for place in range(9000)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 50 * len(paths) and paths[8999] == Path("train/n00000006/n00000006_8999.JPEG")
+    assert pickle.loads(pickle.dumps(paths))[-1] == paths[-1]
+
+
 def spoil(folder):
     """Two broken training images of "cat": cut short, and no image at all."""
     bad = [
@@ -155,9 +201,12 @@ def test_broken_images_in_memory(folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_broken_files(photos, workers):
+def test_broken_files(photos, workers, monkeypatch):
     bad = spoil(photos)
     values = {"augment": "imagenet", "size": 24, "batch_size": 6, "workers": workers}
+    with pytest.raises(ValueError, match=r"[12] of 18 images cannot be read: .*/train/cat/[13].JPEG"):
+        opened(photos, **values)  # at the start, by their headers
+    monkeypatch.setattr(folder_module, "check_headers", lambda paths: None)
     train, _, _ = opened(photos, **values)
     with pytest.raises(ValueError, match=r"[12] of 18 images cannot be read: .*/train/cat/[13].JPEG"):
         list(train.epoch(0))

@@ -98,9 +98,22 @@ def test_every_sample_once_an_epoch(images, count, world_size, training):
 
 
 def test_last_training_batch_too_small_for_the_ranks_joins_the_one_before(images):
-    for world_size, sizes in ((1, [6, 6, 6, 6, 1]), (2, [6, 6, 6, 7])):
-        shares = [loader(images[:25], rank=rank, world_size=world_size).epoch(0) for rank in range(world_size)]
+    for count, world_size, sizes in ((26, 1, [6, 6, 6, 6, 2]), (26, 3, [6, 6, 6, 8]), (26, 2, [6, 6, 6, 6, 2])):
+        shares = [loader(images[:count], rank=rank, world_size=world_size).epoch(0) for rank in range(world_size)]
         assert [sum(len(y) for _, y in step) for step in zip(*shares, strict=True)] == sizes
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_last_training_batch_of_one_image_joins_the_one_before(images, world_size):
+    """Batch norm of 1x1 maps fails for one image."""
+    shares = [loader(images[:25], rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert [one.batches for one in shares] == [4] * world_size
+    steps = zip(*(one.epoch(0) for one in shares), strict=True)
+    assert [sum(len(y) for _, y in step) for step in steps] == [6, 6, 6, 7]
+    halves = [one.subset(torch.arange(7), seed=1).epoch(0) for one in shares]
+    assert [sum(len(y) for _, y in step) for step in zip(*halves, strict=True)] == [7]
+    assert loader(images[:25], training=False).batches == 5
+    assert loader(images[:25], batch_size=1).batches == 25 and loader(images[:1]).batches == 1
 
 
 def test_test_images_are_in_order_and_not_augmented(images):

@@ -1,0 +1,86 @@
+"""Which data a run was made with: `DataIdentity`, which checkpoints, results and weights carry."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from torch import Tensor
+
+DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """Class names, numbers of images and digests of both splits; equal for the same data wherever they lie.
+
+    Args:
+        classes: names, in the order of their numbers.
+        train_count, test_count: images that there are, broken ones too.
+        train_digest, test_digest: of each split: of a folder the names below the split and the sizes of its files, of a
+            set in memory the pixels and targets. Empty for loaders of your own, of which no more than this is known.
+    """
+
+    classes: tuple[str, ...] = ()
+    train_count: int = 0
+    test_count: int = 0
+    train_digest: str = ""
+    test_digest: str = ""
+
+    def check_same(self, saved: "DataIdentity") -> None:
+        """Raise ValueError, naming what differs, unless these are the data that a run was saved with."""
+        if self != saved:
+            raise ValueError(
+                f"cannot resume with other data: {'; '.join(self._differences(saved))}; "
+                "give back the data, or name another output folder for a new run"
+            )
+
+    def _differences(self, saved: "DataIdentity") -> list[str]:
+        if self.classes != saved.classes:
+            return [class_differences(self.classes, saved.classes, "the data", "the saved run")]
+        found = []
+        for split in ("training", "test"):
+            field = split.removesuffix("ing")
+            before, after = getattr(saved, f"{field}_count"), getattr(self, f"{field}_count")
+            if before != after:
+                found.append(f"{after} {split} images (saved {before})")
+            elif getattr(self, f"{field}_digest") != getattr(saved, f"{field}_digest"):
+                found.append(f"files changed: as many {split} images, but other names, sizes or contents")
+        return found
+
+
+def class_differences(first: Sequence[str], second: Sequence[str], here: str, there: str) -> str:
+    """What distinguishes two lists of class names, in words that say where each is."""
+    parts = []
+    for names, others, place, other_place in ((first, second, here, there), (second, first, there, here)):
+        if missing := sorted(set(names) - set(others)):
+            parts.append(f"{listed(missing)} in {place} but not in {other_place}")
+    return "classes differ: " + (", ".join(parts) or f"{listed(first)} in {here} are in another order in {there}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first five names, and how many more there are."""
+    return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
+
+
+class FilesDigest:
+    """A digest of names, relative to their split, and sizes of files, in the order in which they are added."""
+
+    def __init__(self) -> None:
+        self._hash = blake2b(digest_size=DIGEST_BYTES)
+
+    def add(self, name: str, size: int) -> None:
+        """One file more."""
+        self._hash.update(b"%b\0%d\n" % (os.fsencode(name.replace(os.sep, "/")), size))
+
+    def __str__(self) -> str:
+        return self._hash.hexdigest()
+
+
+def digest_of_tensors(images: Tensor, targets: Tensor) -> str:
+    """A digest of the images and targets of a set in memory."""
+    digest = blake2b(digest_size=DIGEST_BYTES)
+    for tensor in (images, targets):
+        digest.update(repr(tuple(tensor.shape)).encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

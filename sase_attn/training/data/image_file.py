@@ -1,0 +1,120 @@
+"""One image file as 8-bit RGB, whatever it holds: `read_image`, which the whole library reads images by.
+
+It differs from `Image.open(path).convert("RGB")`, which timm and torchvision use, where that loses what is in the file:
+
+- 16-bit values are divided by 257, and not cut off at 255; floats from 0 to 1 are multiplied by 255.
+- What is transparent shows white, and not the colour that is hidden there.
+- The image stands as EXIF says, and not as the sensor lay.
+
+8-bit images without alpha and orientation are the same bytes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+LONGEST = 100  # times the shorter side: resized to 224 such an image takes 15 MB, and one of 20000x1 would take 13 GB
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImageError(ValueError):
+    """An image that cannot be read; the message is the reason, Pillow's own where it is Pillow that refuses."""
+
+
+def read_image(path: Path) -> Image.Image:
+    """The first frame of an image file as RGB.
+
+    Modes `I` and `I;16` are taken as 16-bit, F as values from 0 to 1. Orientation is that of EXIF; damaged EXIF is
+    ignored. Alpha is composited on white.
+
+    Raises:
+        UnreadableImageError: no file, no image, a damaged or a huge one, a longer side of more than `LONGEST` times the
+            shorter, or values out of their range.
+    """
+    try:
+        with _opened(path) as image:
+            image.load()
+            return _rgb(_upright(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files make Pillow's decoders raise almost anything
+        raise UnreadableImageError(_reason(error)) from None
+
+
+def check_header(path: Path) -> None:
+    """Raise UnreadableImageError where the first bytes of a file tell that `read_image` would; pixels are not read."""
+    try:
+        with _opened(path):
+            pass
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise UnreadableImageError(_reason(error)) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image of a file whose header has been read. Raises UnreadableImageError for a strip."""
+    # Of a path Pillow maps plain TIFFs into memory, with height and width exchanged where they are to be turned.
+    with path.open("rb") as file, Image.open(file) as image:
+        if max(image.size) > LONGEST * min(image.size):
+            width, height = image.size
+            raise UnreadableImageError(
+                f"wanted a longer side of at most {LONGEST} times the shorter, got {width}x{height} pixels"
+            )
+        yield image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says; TIFFs are turned by Pillow already."""
+    try:
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF, beside pixels that may be whole
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        gray = Image.fromarray(_eight_bits(image))
+        return gray.convert("RGB")
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
+    """Gray values of more than 8 bits in 0…255, rounded."""
+    values = np.asarray(image)
+    top, scale = (1, 255.0) if image.mode == "F" else (65535, 1 / 257)
+    if not (values.min() >= 0 and values.max() <= top):  # NaN too
+        raise UnreadableImageError(
+            f"wanted values from 0 to {top} in mode {image.mode}, got {values.min():g} to {values.max():g}"
+        )
+    scaled = np.rint(values * scale).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        scaled[values == transparent] = 255
+    return scaled
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line and without the file's name, which reports put beside it."""
+    if isinstance(error, UnidentifiedImageError):
+        return "cannot identify image file"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
