@@ -1,7 +1,8 @@
 """Which implementation a call takes: `set_backend` and `backend(…)` choose, `operators_for` decides for a map.
 
 The definition (plain torch) is taken for types without a kernel, while torch compiles, exports or traces, and under
-function transforms and forward-mode derivatives, whatever was chosen.
+function transforms and forward-mode derivatives, whatever was chosen; and, with a warning, where torch lacks its
+private ways of telling (`private.py`).
 """
 
 import threading
@@ -14,10 +15,10 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from sase_attn.errors import unknown_name
+from sase_attn.kernels import private
 
 BACKENDS = ("auto", "torch", "triton")
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -81,7 +82,9 @@ def uses_kernels(x: object) -> bool:
     chosen = get_backend()
     if chosen == "torch" or (chosen == "auto" and x.device.type not in MEASURED):
         return False
-    if torch.jit.is_tracing() or under_transform() or x.is_meta or x.numel() == 0 or x.dim() != 4:
+    if private.are_missing() or torch.jit.is_tracing() or under_transform():
+        return False
+    if x.is_meta or x.numel() == 0 or x.dim() != 4:
         return False
     if chosen == "auto":
         return _is_usual(x)
@@ -110,15 +113,13 @@ def cpu_operators() -> ModuleType:
 
 
 def under_transform() -> bool:
-    """Under `torch.func` or forward-mode derivatives; assumed so where torch lacks its (private) way of telling."""
-    active = getattr(torch._C, "_are_functorch_transforms_active", None)
-    return active is None or active() or getattr(forward_ad, "_current_level", 0) >= 0
+    """Under `torch.func` or forward-mode derivatives."""
+    return private.transforms_are_active()
 
 
 def is_batched(x: Tensor | None) -> bool:
-    """Whether `x` is a batch of gradients (`is_grads_batched`); torch's way of telling is private here too."""
-    is_legacy_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", None)
-    return x is not None and is_legacy_batched is not None and bool(is_legacy_batched(x))
+    """Whether `x` is a batch of gradients (`is_grads_batched`)."""
+    return x is not None and private.is_batch_of_gradients(x)
 
 
 def _is_usual(x: Tensor) -> bool:
@@ -126,10 +127,7 @@ def _is_usual(x: Tensor) -> bool:
 
     Not under a dispatch mode, such as one that counts operations: those of the definition are what it is to see.
     """
-    if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES:
-        return False
-    count_modes = getattr(torch._C, "_len_torch_dispatch_stack", None)
-    if count_modes is None or count_modes() > 0:
+    if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES or private.modes_are_active():
         return False
     return not x.is_cuda or (x.dtype != torch.float64 and _missing_for_triton(x) is None)
 

@@ -1,5 +1,6 @@
 """Which calls the kernels take: the choice of the backend, by block and by thread."""
 
+import operator
 import subprocess
 import sys
 import threading
@@ -8,11 +9,13 @@ import pytest
 import torch
 from checkout import ROOT
 from inputs import draw
+from normalised_tail import OPERATORS
+from normalised_tail import unit as tail_unit
 from tolerances import assert_close
 
 from sase_attn import SASEBlock, kernels
 from sase_attn.errors import UnknownNameError
-from sase_attn.kernels import dispatch, reader
+from sase_attn.kernels import dispatch, private, reader
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -140,3 +143,47 @@ def test_what_triton_takes(with_triton):
         large = torch.empty(1, 1, 1, 1).expand(1, 2**16, 2**8, 2**7).as_subclass(OnCuda)
         with pytest.raises(RuntimeError, match=r"samples of fewer than 2\*\*31 elements, got 2147483648"):
             dispatch.uses_kernels(large)
+
+
+def test_this_torch_has_what_kernels_rely_on(recwarn):
+    private.are_missing.cache_clear()
+    assert not private.are_missing() and not recwarn.list
+    for name in private.NAMES:
+        assert operator.attrgetter(name)(torch) is not None
+
+
+@pytest.mark.parametrize("unit", ["block", "statistics", "norm"])
+def test_automatic_really_takes_the_kernels(unit, monkeypatch):
+    """Forward and backward, called eagerly on the CPU; where it falls back nothing else would tell."""
+    called, operators = [], dispatch.cpu_operators()
+    for name in {*OPERATORS, "sums"}:
+        function = getattr(operators, name)
+        monkeypatch.setattr(operators, name, lambda *a, f=function, n=name, **k: (called.append(n), f(*a, **k))[1])
+    x = draw(2, 8, 5, 5).requires_grad_()
+    if unit == "norm":
+        module = tail_unit(8, dtype=torch.float32)
+        module["block"].tail(x, draw(2, 8, 5, 5), norm=module["norm"]).sum().backward()
+        assert called == OPERATORS
+    elif unit == "block":
+        SASEBlock(8)(x).sum().backward()
+        assert called == ["reduce", "reduce", "gate", "sums", "map_backward"]
+    else:
+        reader.statistics_of(x, ["mean", "maximum"], [2, 3])[0].sum().backward()
+        assert called == ["reduce", "map_backward"]
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("name", private.NAMES)
+def test_one_warning_where_torch_lacks_what_kernels_rely_on(name, monkeypatch):
+    block, x = SASEBlock(8).eval(), draw(2, 8, 5, 5)
+    wanted = block(x)
+    owner, _, last = name.rpartition(".")
+    monkeypatch.delattr(operator.attrgetter(owner)(torch), last)
+    private.are_missing.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match=rf"has no torch\.{name}, .*by its definition, which is slower") as caught:
+            assert dispatch.operators_for(x) is None
+            assert_close(block(x), wanted)
+        assert len(caught) == 1
+    finally:
+        private.are_missing.cache_clear()

@@ -46,7 +46,7 @@ OPS_LAYERS = [
     {"registry"},
 ]
 KERNELS_LAYERS = [
-    {"spec", "layout", "schemas", "batch_norm"},
+    {"spec", "layout", "schemas", "batch_norm", "private"},
     {"cpu", "triton"},
     {"dispatch"},
     {"autograd"},

@@ -214,3 +214,28 @@ def test_what_a_killed_start_left_is_no_run(tmp_path):
     recipe = driver.TINY.override(epochs=1, warmup_epochs=0)
     assert train(recipe, tmp_path, data=driver.data(recipe), **quiet).count == 24
     assert not [name for name in names(tmp_path) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("written", ["checkpoint.pt", "model"])
+def test_a_resume_removes_what_a_kill_during_a_write_left(written, tmp_path):
+    kill = {
+        "checkpoint.pt": "written = []\ndef killed(file):\n"
+        " written.extend(['checkpoint.pt'] * ('.checkpoint.pt.' in os.readlink(f'/proc/self/fd/{file}')))\n"
+        " if len(written) == 2: os.kill(os.getpid(), 9)\nfiles.os.fsync = killed\n",
+        "model": "share.folder.write_model = lambda *arguments: os.kill(os.getpid(), 9)\n",
+    }
+    code = (
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(Path(DRIVER).parent)!r})\n"
+        "import training_driver as driver\nfrom sase_attn import files, share\n"
+        "import sase_attn.share.folder\nfrom sase_attn.training import train\n"
+        + kill[written]
+        + "recipe = driver.TINY\n"
+        f"train(recipe, {str(tmp_path / 'run')!r}, data=driver.data(recipe), device='cpu')"
+    )
+    killed = warm.run("-c", code)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    left = [name for name in names(tmp_path / "run") if name.endswith(".tmp")]
+    assert len(left) == 1 and left[0].startswith(f".{written}."), names(tmp_path / "run")
+    train(driver.TINY, tmp_path / "run", resume=True, data=driver.data(driver.TINY), **quiet)
+    assert not [name for name in names(tmp_path / "run") if name.startswith(".")]
