@@ -1,0 +1,1 @@
+"""Networks compared fairly: paired seeds, one start, and what could have been seen."""
