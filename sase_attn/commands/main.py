@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sase_attn import __version__
-from sase_attn.commands import evaluate, import_weights, list_contents, push, search, show, sweep, tile, train
+from sase_attn.commands import compare, evaluate, import_weights, list_contents, push, search, show, sweep, tile, train
 from sase_attn.commands.failures import report
 from sase_attn.errors import unknown_name
 
-COMMANDS = (list_contents, show, import_weights, push, train, evaluate, search, sweep, tile)
+COMMANDS = (list_contents, show, import_weights, push, train, evaluate, compare, search, sweep, tile)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

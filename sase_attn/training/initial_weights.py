@@ -9,6 +9,8 @@ from torch import nn
 
 from sase_attn.weights import check_state_dict, read_checkpoint, warm_start
 
+HOST = "host"  # the layer itself, where attention was put beside it
+
 
 def start_from(model: nn.Module, source: str | Path, *, echo: Callable[[str], object] = print) -> None:
     """Load weights of this network, or of the same network without attention, whose outputs are then preserved.
@@ -41,6 +43,23 @@ def start_from(model: nn.Module, source: str | Path, *, echo: Callable[[str], ob
             weights |= {key: wanted[key] for key in keys}
     check_state_dict(weights, model, source=str(path))
     model.load_state_dict(weights)
+
+
+def start_alike(model: nn.Module, other: nn.Module) -> list[str]:
+    """Copy every tensor of another network that this one has too, by name and shape; returns their names here.
+
+    A layer that `attach` or a placement put attention beside keeps its name: `bn3.host.weight` is `bn3.weight`.
+
+    Raises:
+        ValueError: they have no tensor in common.
+    """
+    given, own = other.state_dict(), model.state_dict()
+    plain = {name: ".".join(part for part in name.split(".") if part != HOST) for name in own}
+    common = [name for name in own if plain[name] in given and given[plain[name]].shape == own[name].shape]
+    if not common:
+        raise ValueError(f"{type(model).__name__} has no tensor in common with {type(other).__name__}")
+    model.load_state_dict({name: given[plain[name]] for name in common}, strict=False)
+    return common
 
 
 def _names(value: str | Sequence[str] | None) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from sase_attn.modules import count_parameters
 from sase_attn.training.checkpoint import TrainProgress
 from sase_attn.training.data import DataInfo, Loader
 from sase_attn.training.data.normalise import normalise_as_trained
@@ -137,6 +138,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
                 self.folder,
                 self.settings,
                 metrics,
+                parameters=count_parameters(self.trainer.model),
                 device=self.ranks.device,
                 processes=self.ranks.world_size,
                 best_top1=self.progress.best_top1,

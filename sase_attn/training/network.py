@@ -8,7 +8,7 @@ from torch import nn
 
 from sase_attn.errors import in_words, unknown_name
 from sase_attn.training.data.sets import DATA_SETS
-from sase_attn.training.initial_weights import start_from
+from sase_attn.training.initial_weights import start_alike, start_from
 from sase_attn.training.recipes import Recipe
 
 
@@ -18,7 +18,7 @@ def create_network(
     """The network of a recipe with its initial weights, a function of the recipe's seed; seeds torch's generator.
 
     Args:
-        recipe: model, model_kwargs, init_from and seed count.
+        recipe: model, model_kwargs, init_from, start_as and seed count.
         num_classes, in_chans: of the data.
         echo: gets a line for each thing that was changed to make weights fit.
 
@@ -42,6 +42,11 @@ def create_network(
         raise
     except Exception as error:  # of timm, of a model that is given what it was not made for
         raise ValueError(f"cannot make {recipe.model}: {in_words(error)}") from None
+    if recipe.start_as:
+        name, arguments = recipe.start_as.get("model", recipe.model), dict(recipe.start_as)
+        arguments.pop("model", None)
+        like = recipe.override(model=name, model_kwargs=arguments, start_as={}, init_from=None)
+        start_alike(model, create_network(like, num_classes=num_classes, in_chans=in_chans, echo=echo))
     if recipe.init_from is not None and not pretrained:
         start_from(model, recipe.init_from, echo=echo)
     return model

@@ -44,6 +44,10 @@ class Recipe(Settings):
     model: str = setting("sase_resnet20", "a model of timm's registry, which holds this package's")
     model_kwargs: dict[str, Any] = setting({}, "arguments of the model, as key=value")
     init_from: str | None = setting(None, 'start from a checkpoint file, or from "pretrained": timm\'s weights')
+    start_as: dict[str, Any] = setting(
+        {},
+        "start with the tensors that this network (model=NAME, its arguments) has for the seed, by name and shape",
+    )
     freeze: tuple[str, ...] = setting((), 'patterns of parameters that are not trained, such as "conv1.*" "layer1.*"')
 
     data: str = setting("embedded", "a data set's name or an image folder")

@@ -22,7 +22,7 @@ class TrainResult:
 
     `top1`, `top5`, `loss` and `count` are those of the last epoch, which is what `model/` holds (the averaged weights
     where the recipe asks for them). `best_top1` is the best of all epochs: it was chosen on the same images, so quote
-    the last epoch's.
+    the last epoch's. `parameters` counts the network's, frozen ones included.
     """
 
     output: str
@@ -31,6 +31,7 @@ class TrainResult:
     top5: float
     loss: float
     count: int
+    parameters: int
     best_top1: float
     best_epoch: int
     seconds: float

@@ -34,6 +34,7 @@ LAYERS = [
     {"models"},
     {"share"},
     {"training"},
+    {"comparison"},
     {"search", "synthesis", "detection"},
     {"commands"},
     {"__main__"},
@@ -95,7 +96,7 @@ COMMANDS_LAYERS = [
     {"arguments", "failures", "progress", "networks"},
     {"flags"},
     {"search_flags", "comparison", "tile_arguments", "tile_source", "tile_output"},
-    {"list_contents", "show", "import_weights", "push", "train", "evaluate", "search", "sweep", "tile"},
+    {"list_contents", "show", "import_weights", "push", "train", "evaluate", "compare", "search", "sweep", "tile"},
     {"main"},
 ]
 MODELS_LAYERS = [
@@ -120,6 +121,7 @@ INNER_LAYERS = {
     "models": MODELS_LAYERS,
     "share": [{"errors"}, {"publishable"}, {"card", "verify"}, {"folder"}, {"push"}],
     "commands": COMMANDS_LAYERS,
+    "comparison": [{"paired", "networks"}, {"result"}, {"run"}],
     "search": SEARCH_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
     "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],

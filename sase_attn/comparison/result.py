@@ -1,0 +1,98 @@
+"""`Comparison`: the accuracies of networks that were trained with the same seeds, and what they tell."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from sase_attn.comparison.paired import FEWEST, Difference
+from sase_attn.records import read_record
+
+NAME = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a comparison, with a value a seed.
+
+    Attributes:
+        label: its name in the comparison.
+        fields: of the recipe that make it, `model` and `model_kwargs` for example.
+        parameters: how many it has.
+        top1, loss: on the test images, after the last epoch; top-1 in percent.
+        seconds: of each training.
+    """
+
+    label: str
+    fields: dict[str, Any]
+    parameters: int
+    top1: list[float]
+    loss: list[float]
+    seconds: list[float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Networks trained by one recipe with the same seeds, in the order in which they were given.
+
+    Attributes:
+        networks: one each.
+        differences: each network minus the reference.
+        reference: what the others are compared with.
+        seeds: each network was trained once with each.
+        recipe: the fields that all networks have in common.
+        test_images: how many images accuracy was measured on.
+        machine, versions, commit: where the trainings ran, and with what.
+    """
+
+    networks: list[Network]
+    differences: list[Difference]
+    reference: str
+    seeds: list[int]
+    recipe: dict[str, Any]
+    test_images: int
+    machine: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    commit: str | None = None
+
+    def table(self) -> str:
+        """A line of text a network, and what the columns are; without verdicts below five seeds."""
+        found = {difference.label: difference for difference in self.differences}
+        width = max(len(network.label) for network in self.networks)
+        lines = [f"{'':{width}}  top-1, %        minus {self.reference}, points"]
+        for network in self.networks:
+            spread = f" ± {stdev(network.top1):.2f}" if len(network.top1) > 1 else ""
+            lines.append(
+                f"{network.label:{width}}  {f'{mean(network.top1):.2f}{spread}':14}  "
+                f"{_words(found.get(network.label))}".rstrip()
+            )
+        return "\n".join([*lines, *self.notes()])
+
+    def notes(self) -> list[str]:
+        """What the numbers of the table are, and what so many seeds can show, a line each."""
+        count = len(self.seeds)
+        lines = [f"mean ± standard deviation of {count} seeds, {self.test_images:,} test images"]
+        if count < FEWEST:
+            return [*lines, f"no ranking: fewer than {FEWEST} seeds tell networks apart by luck only"]
+        visible = [difference.visible for difference in self.differences if difference.visible is not None]
+        needed = [difference.seeds_needed for difference in self.differences if difference.seeds_needed is not None]
+        return [
+            *lines,
+            "paired by seed: mean with its 95 % interval; verdicts are Holm-corrected over the networks, level 5 %",
+            f"a true difference of {min(visible):.2f} to {max(visible):.2f} points would be seen 4 times in 5; "
+            f"half a point needs {min(needed):,} to {max(needed):,} seeds",
+        ]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Comparison":
+        """What `compare` wrote to a folder. Raises OSError, or ValueError that names the file."""
+        return read_record(Path(folder) / NAME, cls)
+
+
+def _words(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    if difference.low is None or difference.high is None:
+        return f"{difference.mean:+.2f}"
+    interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
+    return f"{difference.mean:+6.2f} {interval:16}  {difference.verdict}"

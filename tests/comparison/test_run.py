@@ -1,0 +1,129 @@
+"""Comparisons: one start for all networks, paired trainings, and what is written and printed."""
+
+import json
+
+import pytest
+import search_driver
+import timm
+import torch
+
+from sase_attn.comparison import Comparison, attended, compare
+from sase_attn.errors import UnknownNameError
+from sase_attn.training import Recipe, create_network
+from sase_attn.training.initial_weights import start_alike
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TINY = {"layers": [1, 1, 1]}
+PLAIN = {"model": "resnet20_cifar", **TINY}
+
+
+def quiet(line):
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return search_driver.image_folder(tmp_path_factory.mktemp("data") / "corners", train=6, test=4)
+
+
+@pytest.fixture(scope="module")
+def recipe(data):
+    return Recipe(data=str(data), epochs=1, batch_size=6, lr=0.05, log_every=1)
+
+
+@pytest.fixture(scope="module")
+def compared(recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared") / "run"
+    networks = attended("resnet20_cifar", ["gct_gated", "se"], after="layer*.*.bn2", base_args=TINY)
+    lines = []
+    compare(networks, recipe, folder, seeds=range(5), device="cpu", echo=lines.append)
+    return folder, networks, lines
+
+
+@pytest.mark.parametrize(
+    ("model", "kwargs"),
+    [
+        ("attached", {"base": "resnet20_cifar", "after": ["layer*.*.bn2"], "attn": "se"}),
+        ("sase_resnet20", {}),
+        ("bam_resnet20", {}),
+        ("gct_gated_resnet20", {}),
+        ("psa_resnet20", {}),
+    ],
+)
+def test_what_networks_have_in_common_starts_with_the_same_bits(model, kwargs):
+    fields = {"model": model, "model_kwargs": {**TINY, **kwargs}, "seed": 3}
+    plain = create_network(
+        Recipe(model="resnet20_cifar", model_kwargs=TINY, seed=3), num_classes=5, in_chans=3
+    ).state_dict()
+    other = create_network(Recipe(**fields, start_as=PLAIN), num_classes=5, in_chans=3).state_dict()
+    found = {name.replace(".host.", "."): tensor for name, tensor in other.items()}
+    missing = {name for name in plain if name not in found}
+    assert {name.split(".")[2] for name in missing} == ({"conv2"} if model == "psa_resnet20" else set())
+    assert all(torch.equal(tensor, found[name]) for name, tensor in plain.items() if name not in missing)
+    without = create_network(Recipe(**fields), num_classes=5, in_chans=3).state_dict()
+    alone = all(torch.equal(tensor, without[name]) for name, tensor in other.items())
+    assert alone != (model == "sase_resnet20")  # whose blocks draw their weights in the midst of the backbone's
+
+
+def test_networks_without_a_common_tensor():
+    with pytest.raises(ValueError, match="Linear has no tensor in common with ResNet"):
+        start_alike(torch.nn.Linear(2, 3), timm.create_model("test_resnet"))
+
+
+def test_seeds_pair_initial_weights_order_and_augmentation(compared):
+    folder, _, _ = compared
+    first, last = {}, {}
+    for run in sorted(folder.glob("*-seed*")):
+        rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        first[run.name], last[run.name] = rows[0]["loss"], rows[-2]["loss"]
+    for seed in range(5):  # the last norms start at 0: what is behind them does not matter yet
+        assert first[f"gct_gated-seed{seed}"] == first[f"se-seed{seed}"] == first[f"plain-seed{seed}"]
+    assert len(set(first.values())) == 5 and len(set(last.values())) == 10  # gct_gated is the identity for longer
+
+
+def test_what_is_written_is_what_is_returned_and_nothing_is_trained_again(compared, recipe):
+    folder, networks, first = compared
+    lines = []
+    again = compare(networks, recipe, folder, seeds=range(5), device="cpu", echo=lines.append)
+    assert Comparison.load(folder) == again and not any(line.startswith("epoch") for line in lines)
+    assert sum(line.startswith("epoch") for line in first) == 15
+    assert [network.label for network in again.networks] == ["plain", "gct_gated", "se"]
+    assert [difference.label for difference in again.differences] == ["gct_gated", "se"]
+    for network in again.networks:
+        for seed, top1 in zip(again.seeds, network.top1, strict=True):
+            result = json.loads((folder / f"{network.label}-seed{seed}" / "result.json").read_text())
+            assert (result["top1"], result["parameters"]) == (top1, network.parameters)
+            assert result["recipe"]["start_as"] == ({} if network.label == "plain" else PLAIN)
+    table = again.table().splitlines()
+    assert len(table) == 1 + 3 + 3 and "12 test images" in table[4] and "95 % interval" in table[5]
+
+
+def test_fewer_seeds_get_no_verdict(compared, recipe):
+    folder, networks, _ = compared
+    few = compare(networks, recipe, folder, seeds=range(2), device="cpu", echo=quiet)
+    assert all(difference.low is None for difference in few.differences)
+    assert "no ranking" in few.table() and "[" not in few.table() and "better" not in few.table()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reference": "plane"}, "reference: wanted one of plain, se, got 'plane'"),
+        ({"seeds": []}, "seeds: wanted one or more, each once, got none"),
+        ({"seeds": [1, 1]}, "seeds: wanted one or more, each once, got 1, 1"),
+        ({"networks": {"plain": {"modle": "x"}}}, "unknown recipe field 'modle'; did you mean model"),
+    ],
+)
+def test_wrong_comparisons_start_nothing(recipe, tmp_path, changes, message):
+    networks = attended("resnet20_cifar", ["se"], after="layer*.*.bn2")
+    arguments = {"networks": networks, "seeds": [0], **changes}
+    with pytest.raises((ValueError, UnknownNameError), match=message):
+        compare(arguments.pop("networks"), recipe, tmp_path / "run", echo=quiet, **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_networks():
+    with pytest.raises(ValueError, match="attentions: wanted each once, got se, se"):
+        attended("resnet20_cifar", ["se", "se"], after="x")
+    with pytest.raises(ValueError, match="attn_args: wanted names of se, got eca"):
+        attended("resnet20_cifar", ["se"], after="x", attn_args={"eca": {}})
