@@ -53,7 +53,9 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
         space: SearchSpace | None = None,
     ) -> None:
         ranks.check_batch_size(config.batch_size)
-        super().__init__(config, folder, ranks, echo, SearchProgress(), steps_per_epoch=data.weights.batches)
+        super().__init__(
+            config, folder, ranks, echo, SearchProgress(), data=data.info.identity, steps_per_epoch=data.weights.batches
+        )
         self.data = data
         self.space = space or config.search_space()
         self.architecture: Architecture = architecture_of(model, self.space)

@@ -20,7 +20,8 @@ from sase_attn.search.halves import SearchData, open_halves, sample_batches
 from sase_attn.search.network import architecture_of, create_supernet
 from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
-from sase_attn.training.checkpoint import fitting_network
+from sase_attn.training.checkpoint import check_same_data, fitting_network
+from sase_attn.training.data import DataIdentity
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.provenance import commit, machine, versions
 from sase_attn.training.recipes import Recipe
@@ -51,6 +52,7 @@ class SearchResult:
         seconds: of the search over all sessions, without retraining.
         processes: how many shared it.
         device: what it ran on.
+        data: which data it was made with.
         scores: genotypes whose sub-networks were scored, the best first, with accuracy and loss.
         machine, versions, commit: where it ran, and with what.
     """
@@ -73,6 +75,7 @@ class SearchResult:
     seconds: float
     processes: int
     device: str
+    data: DataIdentity = DataIdentity()
     scores: list[tuple[str, float, float]] = field(default_factory=list)
     machine: str = field(default_factory=machine)
     versions: dict[str, str] = field(default_factory=versions)
@@ -116,13 +119,14 @@ class SearchResult:
             model, data: what `search` was given, if it was given any.
 
         Raises:
-            FileNotFoundError: the checkpoint is gone. ValueError: it does not fit.
+            FileNotFoundError: the checkpoint is gone. ValueError: it does not fit, or the data are others.
         """
         config = self.settings
         cpu = Ranks(0, 1, torch.device("cpu"))
         data = data or open_halves(config, cpu)
-        model = model or create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels)
         saved = load_search(Path(self.output))
+        check_same_data(data.info.identity, saved)
+        model = model or create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels)
         with fitting_network():
             model.load_state_dict(saved.state["model"])
         sample = [sample_batches(loader, config.select_images) for loader in (data.weights, data.alpha)]

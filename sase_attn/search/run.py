@@ -17,7 +17,7 @@ from sase_attn.search.network import create_supernet
 from sase_attn.search.result import NAME, SearchResult, stable_since
 from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
-from sase_attn.training.checkpoint import check_same
+from sase_attn.training.checkpoint import check_same, check_same_data
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.provenance import device_name
 from sase_attn.training.run_folder import run_folder
@@ -53,8 +53,8 @@ def search(
 
     Raises:
         FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: nothing to resume.
-        ValueError: a resumed search would differ from the saved one, or see `SearchConfig`, `create_supernet`,
-            `open_halves`, `architecture_of`.
+        ValueError: a resumed search would differ from the saved one or get other data, or see `SearchConfig`,
+            `create_supernet`, `open_halves`, `architecture_of`.
         DivergedError: a loss or a gradient is no number; it names the step and the operation.
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
@@ -71,6 +71,8 @@ def search(
         group.wait()  # all have looked before one writes
         echo = group.on_main(echo)
         data = data or open_halves(config, group)
+        if saved is not None:
+            check_same_data(data.info.identity, saved)
         if model is None:
             model = create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels, echo=echo)
         searcher = Searcher(config, model, data, folder, group, echo, space)
@@ -121,5 +123,6 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         seconds=round(progress.seconds, 2),
         processes=group.world_size,
         device=device_name(group.device),
+        data=searcher.data.info.identity,
         scores=[(str(s.genotype), s.top1, s.loss) for s in scored],
     )

@@ -8,7 +8,7 @@ judged by the test images of the data, so quote another accuracy.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from typing import Any
 from sase_attn.errors import in_words, unknown_name
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.lock import Lock
+from sase_attn.records import record_from
 from sase_attn.search.compare import network_fields
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.training import checkpoint
+from sase_attn.training.data import DataIdentity
 from sase_attn.training.distributed import ranks
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
@@ -64,7 +66,7 @@ def sweep(
 
     Raises:
         ImportError: optuna is not installed. UnknownNameError: no such sampler.
-        ValueError: the folder's sweep has another space.
+        ValueError: the folder's sweep has another space or other data.
         OSError: of the disk or the data: the trial is resumed when the sweep is started again.
         Exception: what every trial would fail with, found before the first one: see `open_data` and `create_network`;
             or what three trials in a row have failed with in the same words.
@@ -74,11 +76,11 @@ def sweep(
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
     folder, space = Path(folder), config.search_space()
-    _check_start(config, recipe, device)
+    data = _check_start(config, recipe, device)
     folder.mkdir(parents=True, exist_ok=True)
     asking = Lock(folder / "ask.lock")  # so that two workers do not take the same trial
     with _held(asking):
-        study = _open_study(folder, space, sampler)
+        study = _open_study(folder, space, data, sampler)
     failures: list[str] = []
     while True:
         with _held(asking):
@@ -116,12 +118,16 @@ def _of_trial(config: SearchConfig, recipe: Recipe, genotype: Genotype) -> Recip
     return recipe.override(**network_fields(config, {"trial": genotype}, plain=False)["trial"])
 
 
-def _check_start(config: SearchConfig, recipe: Recipe, device: str | None) -> None:
-    """Open the data and make a network once, so that what no trial could do ends the sweep before the first one."""
+def _check_start(config: SearchConfig, recipe: Recipe, device: str | None) -> DataIdentity:
+    """Open the data and make a network once, so that what no trial could do ends the sweep before the first one.
+
+    Returns which data they are.
+    """
     one = _of_trial(config, recipe, config.search_space().random(0))
     with ranks(device) as group:
         _, _, info = open_recipe_data(one, group)
     create_network(one, num_classes=len(info.classes), in_chans=info.channels, echo=lambda line: None)
+    return info.identity
 
 
 def _tell_failed(study: Any, number: int, words: str) -> None:
@@ -131,7 +137,7 @@ def _tell_failed(study: Any, number: int, words: str) -> None:
     study.tell(number, state=optuna.trial.TrialState.FAIL)
 
 
-def _open_study(folder: Path, space: SearchSpace, sampler: str) -> Any:
+def _open_study(folder: Path, space: SearchSpace, data: DataIdentity, sampler: str) -> Any:
     """Optuna's study in the folder, new or begun."""
     import optuna
     from optuna.storages import JournalStorage
@@ -147,7 +153,11 @@ def _open_study(folder: Path, space: SearchSpace, sampler: str) -> Any:
     )
     if study.user_attrs.setdefault("space", space.to_json()) != space.to_json():
         raise ValueError(f"the sweep in {folder} has another space: name another folder for a new one")
+    identity = record_from(DataIdentity, study.user_attrs.get("data", asdict(data)))
+    if difference := data.difference(identity):
+        raise ValueError(f"the sweep in {folder} has other data: {difference}; name another folder for a new one")
     study.set_user_attr("space", space.to_json())
+    study.set_user_attr("data", asdict(data))
     return study
 
 

@@ -16,11 +16,14 @@ from sase_attn.errors import in_words
 from sase_attn.files import write_atomically
 from sase_attn.records import record_from
 from sase_attn.settings import Settings
+from sase_attn.training.data.identity import DataIdentity
 from sase_attn.training.recipes import Recipe
 
 NAME = "checkpoint.pt"
-# Fields of a recipe that move no number, and so may change when a run is resumed.
-MAY_CHANGE = ("workers", "checkpoint_every", "log_every")
+DATA = "data"  # the key in the state of the identity of the data
+# Fields of a recipe that move no number, and so may change when a run is resumed. Of `data` the place may: see
+# `check_same_data`.
+MAY_CHANGE = ("data", "workers", "checkpoint_every", "log_every")
 
 
 @dataclass
@@ -121,3 +124,20 @@ def check_same(now: ReadableSettings, saved: ReadableSettings, may_change: Colle
     if changed:
         listed = ", ".join(f"{name} (saved {getattr(saved, name)!r}, now {getattr(now, name)!r})" for name in changed)
         raise ValueError(f"cannot resume with another {now.KIND}: {listed}; name another output folder for a new run")
+
+
+def saved_identity(saved: Checkpoint[Any, Any]) -> DataIdentity:
+    """Which data a run was made with. Raises ValueError if the checkpoint does not say it."""
+    try:
+        return record_from(DataIdentity, saved.state.get(DATA))
+    except ValueError as error:
+        raise ValueError(f"the checkpoint does not say with which data it was made: {error}") from None
+
+
+def check_same_data(now: DataIdentity, saved: Checkpoint[Any, Any]) -> None:
+    """Raise ValueError, naming what differs, if a resumed run would get other data; they may lie elsewhere."""
+    if difference := now.difference(saved_identity(saved)):
+        raise ValueError(
+            f"cannot resume with other data: {difference}; give back the data, or name another output folder for a "
+            "new run"
+        )

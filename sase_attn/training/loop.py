@@ -59,6 +59,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
             ranks,
             echo,
             TrainProgress(),
+            data=info.identity,
             steps_per_epoch=train_loader.batches,
             checkpoint_every=recipe.checkpoint_every,
         )
@@ -97,7 +98,9 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         if metrics.top1 > progress.best_top1:
             progress.best_top1, progress.best_epoch = metrics.top1, progress.epoch
             if self.ranks.is_main:
-                save_weights(self.trainer.eval_model, self.folder / "best.safetensors", self.settings)
+                save_weights(
+                    self.trainer.eval_model, self.folder / "best.safetensors", self.settings, self.info.identity
+                )
         row = self.write(
             "epoch",
             loss=progress.loss_sum / progress.loss_count,
@@ -139,6 +142,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
                 self.settings,
                 metrics,
                 parameters=count_parameters(self.trainer.model),
+                data=self.info.identity,
                 device=self.ranks.device,
                 processes=self.ranks.world_size,
                 best_top1=self.progress.best_top1,

@@ -9,6 +9,7 @@ import torch
 from sase_attn import quoting
 from sase_attn.files import write_json
 from sase_attn.records import read_record
+from sase_attn.training.data import DataIdentity
 from sase_attn.training.evaluate import Metrics
 from sase_attn.training.provenance import commit, device_name, machine, versions
 from sase_attn.training.recipes import Recipe
@@ -22,7 +23,7 @@ class TrainResult:
 
     `top1`, `top5`, `loss` and `count` are those of the last epoch, which is what `model/` holds (the averaged weights
     where the recipe asks for them). `best_top1` is the best of all epochs: it was chosen on the same images, so quote
-    the last epoch's. `parameters` counts the network's, frozen ones included.
+    the last epoch's. `parameters` counts the network's, frozen ones included. `data` says which data they are of.
     """
 
     output: str
@@ -40,6 +41,7 @@ class TrainResult:
     device: str
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
+    data: DataIdentity = DataIdentity()
 
     @property
     def load_line(self) -> str:

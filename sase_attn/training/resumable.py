@@ -8,12 +8,14 @@ the numbers of one that was never stopped: to the bit on the CPU.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from sase_attn.files import write_atomically
 from sase_attn.training import checkpoint, log
-from sase_attn.training.checkpoint import Checkpoint, Progress, save_checkpoint
+from sase_attn.training.checkpoint import DATA, Checkpoint, Progress, save_checkpoint
+from sase_attn.training.data.identity import DataIdentity
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.interrupt import Interrupt
 from sase_attn.training.log import Log
@@ -60,6 +62,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         ranks: the processes of the run.
         echo: gets a line for each thing that people may want to read.
         progress: of a new run.
+        data: the identity of the data; it goes into each checkpoint.
         steps_per_epoch: batches that `batches` gives for a whole epoch.
         checkpoint_every: also save every so many steps; 0 for the ends of epochs only.
     """
@@ -74,11 +77,12 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         echo: Callable[[str], object],
         progress: P,
         *,
+        data: DataIdentity,
         steps_per_epoch: int,
         checkpoint_every: int = 0,
     ) -> None:
         self.settings, self.folder, self.ranks, self.echo = settings, folder, ranks, echo
-        self.progress = progress
+        self.progress, self._identity = progress, data
         self.steps_per_epoch, self.checkpoint_every = steps_per_epoch, checkpoint_every
         self.interrupt = Interrupt()
         self._log: Log | None = None
@@ -217,7 +221,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         """Replace the checkpoint; the log is on disk first."""
         if self._log is not None:
             self.progress.log_bytes, self.progress.seconds = self._log.sync(), self.seconds
-            saved = Checkpoint(self.settings, self.progress, self.state_dict())
+            saved = Checkpoint(self.settings, self.progress, self.state_dict() | {DATA: asdict(self._identity)})
             save_checkpoint(self.folder, saved, self.SETTINGS_NAME)
 
     def _interrupted(self) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from sase_attn.training.checkpoint import check_same, load_run
+from sase_attn.training.checkpoint import check_same, check_same_data, load_run
 from sase_attn.training.data import DataConfig, open_data
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.loop import Data, Loop
@@ -45,20 +45,26 @@ def train(
 
     Raises:
         FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: nothing to resume.
-        ValueError: a resumed run would differ from the saved one, or see `Recipe`, `create_network`, `Trainer`.
+        ValueError: a resumed run would differ from the saved one or get other data, or see `Recipe`, `create_network`,
+            `Trainer`.
         FloatingPointError: the loss is no longer finite; the last checkpoint is from before.
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
     folder = Path(output)
     with ranks(device) as group, run_folder(folder, group, "run", resume=resume):
-        saved = None
+        saved = finished = None
         if resume:
             saved = load_run(folder)
             check_same(recipe, saved.settings)
-            if saved.progress.epoch == recipe.epochs and (result := read_result(folder)) is not None:
-                return result
+            finished = read_result(folder) if saved.progress.epoch == recipe.epochs else None
+            if finished is not None and recipe.data == saved.settings.data:
+                return finished
         group.wait()  # all have looked before one writes
         data = data or open_recipe_data(recipe, group)
+        if saved is not None:
+            check_same_data(data[2].identity, saved)
+        if finished is not None:
+            return finished
         loop = Loop(recipe, folder, group, data, model, group.on_main(echo))
         loop.run(saved)
         return loop.finish()

@@ -1,22 +1,24 @@
 """The trained network as files: `model/`, which timm loads, or its weights alone."""
 
 import copy
+import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from torch import nn
 
 from sase_attn import share
-from sase_attn.training.data import DataInfo
+from sase_attn.training.data import DataIdentity, DataInfo
 from sase_attn.training.evaluate import Metrics
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import write_safetensors
 
 
-def save_weights(model: nn.Module, path: Path, recipe: Recipe) -> None:
-    """Write the weights as safetensors, with the recipe in the file's metadata."""
+def save_weights(model: nn.Module, path: Path, recipe: Recipe, data: DataIdentity) -> None:
+    """Write the weights as safetensors, with the recipe and the identity of the data in the file's metadata."""
     weights = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    write_safetensors(weights, path, metadata={"recipe": recipe.to_json()})
+    write_safetensors(weights, path, metadata={"recipe": recipe.to_json(), "data": json.dumps(asdict(data))})
 
 
 def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, metrics: Metrics) -> str | None:
@@ -47,6 +49,6 @@ def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, m
             model, target, metrics={f"{info.name} top-1 (%)": metrics.top1, f"{info.name} top-5 (%)": metrics.top5}
         )
     except share.HubError as error:
-        save_weights(model, folder / "model.safetensors", recipe)
+        save_weights(model, folder / "model.safetensors", recipe, info.identity)
         return str(error)
     return None

@@ -77,8 +77,9 @@ SEARCH_LAYERS = [
 ]
 SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}]
 TRAINING_LAYERS = [
-    {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "initial_weights"},
-    {"data", "checkpoint", "optimizer", "evaluate", "run_folder"},
+    {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "data"},
+    {"checkpoint", "optimizer", "evaluate", "run_folder"},
+    {"initial_weights"},
     {"network", "step", "saved_model", "result", "resumable"},
     {"loading", "loop"},
     {"run"},

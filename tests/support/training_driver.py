@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
 from sase_attn.training import Recipe, train
+from sase_attn.training.data import DataInfo
 
 TINY = Recipe(
     model="resnet20_cifar",
@@ -25,7 +25,7 @@ TINY = Recipe(
     ema_decay=0.9,
     log_every=1,
 )
-INFO = SimpleNamespace(
+INFO = DataInfo(
     name="synthetic",
     classes=tuple("abcdef"),
     channels=3,
@@ -77,7 +77,7 @@ class Synthetic:
             yield images[chosen] + poison, targets[chosen]
 
 
-def data(recipe: Recipe, **options: object) -> tuple[Synthetic, Synthetic, SimpleNamespace]:
+def data(recipe: Recipe, **options: object) -> tuple[Synthetic, Synthetic, DataInfo]:
     rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     ranks = {"rank": rank, "world_size": world_size}
     train_batches = Synthetic(INFO.train_count, recipe.batch_size, recipe.seed, **ranks, **options)

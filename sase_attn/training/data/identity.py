@@ -27,26 +27,20 @@ class DataIdentity:
     train_digest: str = ""
     test_digest: str = ""
 
-    def check_same(self, saved: "DataIdentity") -> None:
-        """Raise ValueError, naming what differs, unless these are the data that a run was saved with."""
-        if self != saved:
-            raise ValueError(
-                f"cannot resume with other data: {'; '.join(self._differences(saved))}; "
-                "give back the data, or name another output folder for a new run"
-            )
-
-    def _differences(self, saved: "DataIdentity") -> list[str]:
+    def difference(self, saved: "DataIdentity") -> str:
+        """What differs from the data that something was saved with, in words; empty if nothing does."""
         if self.classes != saved.classes:
-            return [class_differences(self.classes, saved.classes, "the data", "the saved run")]
+            return class_differences(self.classes, saved.classes, "the data", "what was saved")
         found = []
-        for split in ("training", "test"):
-            field = split.removesuffix("ing")
-            before, after = getattr(saved, f"{field}_count"), getattr(self, f"{field}_count")
-            if before != after:
-                found.append(f"{after} {split} images (saved {before})")
-            elif getattr(self, f"{field}_digest") != getattr(saved, f"{field}_digest"):
-                found.append(f"files changed: as many {split} images, but other names, sizes or contents")
-        return found
+        for split, before, after in (
+            ("training", (saved.train_count, saved.train_digest), (self.train_count, self.train_digest)),
+            ("test", (saved.test_count, saved.test_digest), (self.test_count, self.test_digest)),
+        ):
+            if before[0] != after[0]:
+                found.append(f"{after[0]} {split} images, saved with {before[0]}")
+            elif before != after:
+                found.append(f"files changed: as many {split} images, but other names, sizes or pixels")
+        return "; ".join(found)
 
 
 def class_differences(first: Sequence[str], second: Sequence[str], here: str, there: str) -> str:

@@ -1,0 +1,116 @@
+"""A run, a search and a sweep go on with their own data only: where they lie does not matter."""
+
+import json
+import shutil
+
+import pytest
+import search_driver
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from sase_attn.search import SearchResult, search
+from sase_attn.search.compare import default_recipe
+from sase_attn.search.sweep import sweep
+from sase_attn.training import Recipe, train
+from sase_attn.training.data.folder import scan
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SMALL = Recipe(model="resnet20_cifar", model_kwargs={"layers": [1, 1, 1]}, epochs=2, batch_size=16, augment="none")
+
+
+def quiet(line):
+    pass
+
+
+def rename_a_class(folder):
+    for split in ("train", "val"):
+        (folder / split / "c").rename(folder / split / "zebra")
+
+
+def add_an_image(folder):
+    Image.new("RGB", (12, 12)).save(folder / "train" / "a" / "new.png")
+
+
+CHANGES = [
+    (rename_a_class, "classes differ: zebra in the data but not in what was saved, c in"),
+    (add_an_image, "cannot resume with other data: 25 training images, saved with 24; give back the data, or name"),
+]
+
+
+def begun(folder, output):
+    """A run that stands behind its first epoch."""
+
+    def stop(line):
+        if "epoch 1/2" in line:
+            raise KeyboardInterrupt
+
+    recipe = SMALL.override(data=str(folder))
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, output, device="cpu", echo=stop)
+    return recipe
+
+
+@pytest.fixture
+def images(tmp_path):
+    return search_driver.image_folder(tmp_path / "images", train=8, test=4)
+
+
+@pytest.mark.parametrize("change, message", CHANGES)
+def test_a_run_is_not_resumed_with_other_data(images, tmp_path, change, message):
+    recipe = begun(images, tmp_path / "run")
+    change(images)
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path / "run", resume=True, device="cpu", echo=quiet)
+
+
+def test_a_moved_folder_is_resumed_and_recorded(images, tmp_path):
+    recipe = begun(images, tmp_path / "run")
+    identity = scan(images).identity
+    images.rename(tmp_path / "moved")
+    moved = recipe.override(data=str(tmp_path / "moved"))
+    result = train(moved, tmp_path / "run", resume=True, device="cpu", echo=quiet)
+    assert result.data == identity
+    with safe_open(tmp_path / "run" / "best.safetensors", framework="pt") as file:
+        assert tuple(json.loads(file.metadata()["data"])["classes"]) == identity.classes
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["data"]["train_count"] == 24
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["data"]["train_digest"] == identity.train_digest
+    # What has finished is given back, but not for other data.
+    assert train(moved, tmp_path / "run", resume=True, device="cpu", echo=quiet) == result
+    shutil.copytree(tmp_path / "moved", tmp_path / "copy")
+    copy = recipe.override(data=str(tmp_path / "copy"))
+    assert train(copy, tmp_path / "run", resume=True, device="cpu", echo=quiet) == result
+    add_an_image(tmp_path / "copy")
+    with pytest.raises(ValueError, match="25 training images, saved with 24"):
+        train(copy, tmp_path / "run", resume=True, device="cpu", echo=quiet)
+
+
+@pytest.mark.parametrize("change, message", CHANGES)
+def test_a_search_is_not_resumed_with_other_data(images, tmp_path, change, message):
+    def stop(line):
+        if "epoch 1/2" in line:
+            raise KeyboardInterrupt
+
+    config = search_driver.tiny(images, order=1, without=["gsop"], batch_size=12, log_every=0)
+    with pytest.raises(KeyboardInterrupt):
+        search(config=config, output=tmp_path / "run", device="cpu", echo=stop)
+    shutil.copytree(images, tmp_path / "copy")
+    change(images)
+    with pytest.raises(ValueError, match=message):
+        search(config=config, output=tmp_path / "run", resume=True, device="cpu", echo=quiet)
+    moved = config.override(data=str(tmp_path / "copy"))
+    result = search(config=moved, output=tmp_path / "run", resume=True, device="cpu", echo=quiet)
+    assert result.data == scan(tmp_path / "copy").identity == SearchResult.load(tmp_path / "run").data
+    change(tmp_path / "copy")
+    with pytest.raises(ValueError, match=message):
+        result.scorer()
+
+
+def test_a_sweep_goes_on_with_its_own_data_only(images, tmp_path, monkeypatch):
+    config = search_driver.tiny(images, without=["gsop"])
+    recipe = default_recipe(config, 1)
+    sweep(config, recipe, tmp_path / "s", trials=0, device="cpu", echo=quiet)
+    add_an_image(images)
+    wanted = "sweep in .* has other data: 25 training images, saved with 24; name another folder"
+    with pytest.raises(ValueError, match=wanted):
+        sweep(config, recipe, tmp_path / "s", trials=1, device="cpu", echo=quiet)
