@@ -80,7 +80,8 @@ def sweep(
     folder.mkdir(parents=True, exist_ok=True)
     asking = Lock(folder / "ask.lock")  # so that two workers do not take the same trial
     with _held(asking):
-        study = _open_study(folder, space, data, sampler)
+        study = _open_study(folder, space, sampler)
+        _check_same_data(study, folder, data)
     failures: list[str] = []
     while True:
         with _held(asking):
@@ -137,7 +138,7 @@ def _tell_failed(study: Any, number: int, words: str) -> None:
     study.tell(number, state=optuna.trial.TrialState.FAIL)
 
 
-def _open_study(folder: Path, space: SearchSpace, data: DataIdentity, sampler: str) -> Any:
+def _open_study(folder: Path, space: SearchSpace, sampler: str) -> Any:
     """Optuna's study in the folder, new or begun."""
     import optuna
     from optuna.storages import JournalStorage
@@ -153,12 +154,16 @@ def _open_study(folder: Path, space: SearchSpace, data: DataIdentity, sampler: s
     )
     if study.user_attrs.setdefault("space", space.to_json()) != space.to_json():
         raise ValueError(f"the sweep in {folder} has another space: name another folder for a new one")
-    identity = record_from(DataIdentity, study.user_attrs.get("data", asdict(data)))
-    if difference := data.difference(identity):
-        raise ValueError(f"the sweep in {folder} has other data: {difference}; name another folder for a new one")
     study.set_user_attr("space", space.to_json())
-    study.set_user_attr("data", asdict(data))
     return study
+
+
+def _check_same_data(study: Any, folder: Path, data: DataIdentity) -> None:
+    """Record which data a study is of, or raise ValueError if it is of others."""
+    saved = record_from(DataIdentity, study.user_attrs.get("data", asdict(data)))
+    if difference := data.difference(saved):
+        raise ValueError(f"the sweep in {folder} has other data: {difference}; name another folder for a new one")
+    study.set_user_attr("data", asdict(data))
 
 
 @contextmanager
