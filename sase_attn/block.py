@@ -12,10 +12,10 @@ import torch
 from timm.layers import make_divisible
 from torch import Tensor, nn
 
-from sase_attn.errors import unknown_name
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.kernels import reader
 from sase_attn.ops import Excite, create_op, functional
+from sase_attn.ops.arguments import known, positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
 
 GATE_INITS = {
@@ -44,8 +44,8 @@ class SASEBlock(nn.Module):
 
     Raises:
         UnknownNameError: the genotype or `gate_init` is unknown; the nearest names are given.
-        ValueError: `channels`, `rd_channels` or `size` is not positive; or, when called, the input is not
-            (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -66,13 +66,10 @@ class SASEBlock(nn.Module):
             genotype = Genotype.parse(genotype)
         if not isinstance(genotype, Genotype):
             raise TypeError(f"genotype must be a Genotype, a published name or an inline string, got {genotype!r}")
-        if channels < 1:
-            raise ValueError(f"channels must be at least 1, got {channels}")
-        if rd_channels is None and rd_divisor != 1:
+        reduced_channels(channels, rd_ratio, rd_channels)
+        if rd_channels is None and positive("rd_divisor", rd_divisor) != 1:
             rd_channels = make_divisible(channels * rd_ratio, rd_divisor, round_limit=0.0)
         if rd_channels is not None:
-            if rd_channels < 1:
-                raise ValueError(f"rd_channels must be at least 1, got {rd_channels}")
             rd_ratio = rd_channels / channels
         self.channels = channels
         self.genotype = genotype
@@ -142,8 +139,7 @@ class SASEBlock(nn.Module):
         return reader.finished(y, shortcut, relu) if isinstance(x, Tensor) else y
 
     def _init_gates(self, gate_init: str) -> None:
-        if gate_init not in GATE_INITS:
-            raise unknown_name("gate_init", gate_init, GATE_INITS)
+        known("gate_init", gate_init, GATE_INITS)
         if gate_init == "release":
             draw_as_release(self)
         if gate_init == "constant":

@@ -57,8 +57,11 @@ def std(x: Tensor, dims: list[int]) -> Tensor:
 @torch.fx.wrap
 def biased_std(x: Tensor, dims: list[int]) -> Tensor:
     """Standard deviation divided by n, not n - 1; its gradient is 0 where it is 0."""
+    x = upcast(x)
+    if x.numel() == 0:  # of an empty batch, of which torch.std_mean warns
+        return x.sum(dims, keepdim=True)
     # std_mean, because TorchScript differentiates torch.std by a formula of its own that is NaN where it is 0.
-    return torch.std_mean(upcast(x), dims, correction=0, keepdim=True)[0]
+    return torch.std_mean(x, dims, correction=0, keepdim=True)[0]
 
 
 @torch.fx.wrap

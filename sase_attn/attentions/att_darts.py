@@ -12,8 +12,8 @@ from sase_attn.attentions.cbam import CBAM
 from sase_attn.attentions.double_attention import DoubleAttention
 from sase_attn.attentions.gather_excite import GEThetaPlus
 from sase_attn.attentions.se import SE
-from sase_attn.errors import unknown_name
-from sase_attn.ops.op import positive
+from sase_attn.ops import functional
+from sase_attn.ops.arguments import known, positive
 
 CHOICES: dict[str, Callable[..., nn.Module]] = {
     "identity": lambda channels, **place: nn.Identity(),
@@ -41,7 +41,8 @@ class AttDARTS(Attention):
 
     Raises:
         UnknownNameError: no such choice.
-        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     never_constant = "a mixture of attentions has no common constant"
@@ -55,15 +56,15 @@ class AttDARTS(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        positive("channels", channels)
-        if choice not in CHOICES and choice != "mixed":
-            raise unknown_name("choice of Att-DARTS", choice, [*CHOICES, "mixed"])
+        self.channels = positive("channels", channels)
+        known("choice of Att-DARTS", choice, [*CHOICES, "mixed"])
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         names = list(CHOICES) if choice == "mixed" else [choice]
         self.alpha = nn.Parameter(torch.zeros(len(names), device=device, dtype=dtype)) if choice == "mixed" else None
         self.attentions = nn.ModuleList(CHOICES[name](channels, **place) for name in names)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
         outputs = [attention(x) for attention in self.attentions]
         if self.alpha is None:
             return outputs[0]

@@ -10,8 +10,9 @@ from sase_attn.attentions.cbam import CBAM
 from sase_attn.attentions.se import SE
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
+from sase_attn.ops.arguments import multiple, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import positive, reduced_channels, zero_
+from sase_attn.ops.op import zero_
 
 
 class _Chain(nn.Sequential):
@@ -52,7 +53,8 @@ class AutoLA(Attention):
         rd_ratio: hidden width of both SE relative to their widths C/4 and C.
 
     Raises:
-        ValueError: `channels` is not a multiple of 4; or, when called, the input is not (B, channels, H, W).
+        ValueError: `channels` is no multiple of 4, or another argument is wrong; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -64,8 +66,7 @@ class AutoLA(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if positive("channels", channels) % 4:
-            raise ValueError(f"channels must be a multiple of 4, got {channels}")
+        multiple("channels", channels, 4)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.channels, width = channels, channels // 4
         self.sepgate = _Chain(2, 1, **place)

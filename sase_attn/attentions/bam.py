@@ -7,8 +7,9 @@ from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops import functional
+from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import positive, reduced_channels, zero_
+from sase_attn.ops.op import zero_
 
 
 class BAM(Attention):
@@ -29,7 +30,8 @@ class BAM(Attention):
         dilation: of the 3×3 convolutions.
 
     Raises:
-        ValueError: an argument is out of its range; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(

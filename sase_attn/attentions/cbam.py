@@ -7,8 +7,9 @@ from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
+from sase_attn.ops.arguments import odd, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d, Filter
-from sase_attn.ops.op import reduced_channels, zero_
+from sase_attn.ops.op import zero_
 
 
 class CBAM(Attention):
@@ -29,7 +30,8 @@ class CBAM(Attention):
         kernel_size: k, odd.
 
     Raises:
-        ValueError: an argument is out of its range; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -43,8 +45,7 @@ class CBAM(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if kernel_size % 2 != 1:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        odd("kernel_size", kernel_size)
         hidden = reduced_channels(channels, rd_ratio, rd_channels)
         self.channels = channels
         self.fc1 = Pointwise(channels, hidden, device=device, dtype=dtype)

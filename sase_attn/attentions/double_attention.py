@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.ops import functional
-from sase_attn.ops.op import reduced_channels, zero_
+from sase_attn.ops.arguments import reduced_channels
+from sase_attn.ops.op import zero_
 
 
 class DoubleAttention(Attention):
@@ -27,7 +28,8 @@ class DoubleAttention(Attention):
         rd_channels: h itself; overrides `rd_ratio`.
 
     Raises:
-        ValueError: an argument is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(

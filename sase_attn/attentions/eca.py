@@ -1,12 +1,15 @@
-"""ECA: Efficient Channel Attention, arXiv 1910.03151. The module is timm's."""
+"""ECA: Efficient Channel Attention, arXiv 1910.03151. The layers are timm's."""
 
 from typing import Any
 
 import torch
 from timm.layers import EcaModule
+from torch import Tensor
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops.op import positive, zero_
+from sase_attn.ops import functional
+from sase_attn.ops.arguments import odd, positive
+from sase_attn.ops.op import zero_
 
 
 class ECA(Attention, EcaModule):
@@ -24,7 +27,8 @@ class ECA(Attention, EcaModule):
         kernel_size: k, odd; adaptive where None.
 
     Raises:
-        ValueError: `channels` is not positive, or `kernel_size` is not odd.
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -35,12 +39,19 @@ class ECA(Attention, EcaModule):
         device: torch.device | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if kernel_size is not None and kernel_size % 2 != 1:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         positive("channels", channels)
         # timm's argument `channels` only chooses the adaptive kernel.
-        super().__init__(channels if kernel_size is None else None, kernel_size or 3, **place)
+        if kernel_size is None:
+            super().__init__(channels, **place)
+        else:
+            super().__init__(None, odd("kernel_size", kernel_size), **place)
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        y = self.gate(self.conv(x.mean((2, 3)).unsqueeze(1)))  # type: ignore[operator]
+        return x * y[:, 0, :, None, None]
 
     def zero_gates(self) -> float:
         zero_(self.get_submodule("conv"))

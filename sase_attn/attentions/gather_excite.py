@@ -10,8 +10,9 @@ from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops import functional
+from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import positive, reduced_channels, zero_
+from sase_attn.ops.op import zero_
 
 
 class GEThetaMinus(Attention):
@@ -24,7 +25,8 @@ class GEThetaMinus(Attention):
         extent: e; the mean is that of (2e − 1)² positions at every e-th, fewer at the borders. None is the whole map.
 
     Raises:
-        ValueError: an argument is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     never_constant = "it has no parameters"
@@ -82,7 +84,8 @@ class GETheta(Attention):
         size: reference height and width of the weights over the whole map.
 
     Raises:
-        ValueError: an argument is out of its range; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class GETheta(Attention):
     ) -> None:
         super().__init__()
         self.channels = positive("channels", channels)
-        if extent is not None and (extent < 2 or extent & (extent - 1)):
+        if extent is not None and (positive("extent", extent) < 2 or extent & (extent - 1)):
             raise ValueError(f"extent must be None or a power of two from 2, got {extent}")
         layers: list[nn.Module] = []
         if extent is None:
@@ -139,7 +142,8 @@ class GEThetaPlus(GETheta):
         rd_channels: that width itself; overrides `rd_ratio`.
 
     Raises:
-        ValueError: an argument is out of its range; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(

@@ -1,13 +1,15 @@
-"""GC: GCNet, Non-local Networks Meet Squeeze-Excitation Networks, arXiv 1904.11492. The module is timm's."""
+"""GC: GCNet, Non-local Networks Meet Squeeze-Excitation Networks, arXiv 1904.11492. The layers are timm's."""
 
 from typing import Any
 
 import torch
 from timm.layers import GlobalContext
-from torch import nn
+from torch import Tensor, nn
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops.op import reduced_channels, zero_
+from sase_attn.ops import functional
+from sase_attn.ops.arguments import reduced_channels
+from sase_attn.ops.op import zero_
 
 
 class GC(Attention, GlobalContext):
@@ -26,7 +28,8 @@ class GC(Attention, GlobalContext):
         rd_channels: that width itself; overrides `rd_ratio`.
 
     Raises:
-        ValueError: an argument is not positive.
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -41,7 +44,15 @@ class GC(Attention, GlobalContext):
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         hidden = reduced_channels(channels, rd_ratio, rd_channels)
         super().__init__(channels, fuse_add=True, fuse_scale=False, rd_channels=hidden, act_layer=nn.ReLU, **place)
+        self.channels = channels
         self.zero_init_last()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        where = self.conv_attn(x).flatten(2)  # type: ignore[operator]
+        where = torch.softmax(where, dim=-1).unsqueeze(3)  # (B, 1, N, 1)
+        context = x.flatten(2).unsqueeze(1) @ where  # (B, 1, C, 1)
+        return x + self.mlp_add(context.transpose(1, 2))  # type: ignore[operator]
 
     def zero_init_last(self) -> None:
         """Zero the last layer; timm's ResNet calls it after it has drawn all convolutions anew."""

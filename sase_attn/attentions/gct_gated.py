@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.ops import functional
-from sase_attn.ops.op import positive
+from sase_attn.ops.arguments import positive
 
 
 class GatedChannelTransform(Attention):
@@ -20,7 +20,8 @@ class GatedChannelTransform(Attention):
         channels: C.
 
     Raises:
-        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.ops import functional
-from sase_attn.ops.op import positive
+from sase_attn.ops.arguments import flag, positive
 
 
 class GCTGaussian(Attention):
@@ -23,7 +23,8 @@ class GCTGaussian(Attention):
         learnable: whether c is learned (GCT-B1) or 2 (GCT-B0).
 
     Raises:
-        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     never_constant = "its gate is a Gaussian of the channels' means, whose width is bounded"
@@ -38,7 +39,7 @@ class GCTGaussian(Attention):
     ) -> None:
         super().__init__()
         self.channels = positive("channels", channels)
-        self.theta = nn.Parameter(torch.zeros(1, device=device, dtype=dtype)) if learnable else None
+        self.theta = nn.Parameter(torch.zeros(1, device=device, dtype=dtype)) if flag("learnable", learnable) else None
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)

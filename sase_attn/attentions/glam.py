@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.ops import functional
+from sase_attn.ops.arguments import odd, positive
 from sase_attn.ops.layers import Filter
-from sase_attn.ops.op import positive
 
 
 class GLAM(Attention):
@@ -32,7 +32,8 @@ class GLAM(Attention):
         kernel_size: k, odd; ECA's adaptive size where None.
 
     Raises:
-        ValueError: an argument is out of its range; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     never_constant = "its global branch mixes channels and positions by a softmax, whatever its parameters"
@@ -51,8 +52,7 @@ class GLAM(Attention):
         hidden = max(1, channels // 4) if rd_channels is None else positive("rd_channels", rd_channels)
         if kernel_size is None:
             kernel_size = max(int(abs(math.log2(channels) + 1) / 2) // 2 * 2 + 1, 3)
-        if kernel_size % 2 != 1:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        odd("kernel_size", kernel_size)
 
         def conv(inputs: int, outputs: int, dilation: int = 0) -> nn.Conv2d:
             kernel = 3 if dilation else 1

@@ -9,8 +9,9 @@ from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops import functional
+from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import positive, zero_
+from sase_attn.ops.op import zero_
 
 _PER_ROW = 4
 
@@ -51,7 +52,8 @@ class GSoP(Attention):
         width: d.
 
     Raises:
-        ValueError: an argument is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(

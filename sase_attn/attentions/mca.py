@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from sase_attn.attentions.attention import Attention
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
-from sase_attn.ops.op import positive
+from sase_attn.ops.arguments import odd, positive
 
 
 class MCAE(Attention):
@@ -25,7 +25,8 @@ class MCAE(Attention):
         kernel_size: taps along C, odd.
 
     Raises:
-        ValueError: an argument is out of its range; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     taps: ClassVar[int] = 3
@@ -40,9 +41,7 @@ class MCAE(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        kernel_size = self.taps if kernel_size is None else kernel_size
-        if kernel_size % 2 != 1:
-            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        kernel_size = self.taps if kernel_size is None else odd("kernel_size", kernel_size)
         self.channels = positive("channels", channels)
         self.names = list(self.reads)
         self.conv = nn.Conv1d(2, 1, kernel_size, padding=kernel_size // 2, device=device, dtype=dtype)

@@ -7,7 +7,7 @@ from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise, divisor
 from sase_attn.ops import functional
-from sase_attn.ops.op import positive, reduced_channels
+from sase_attn.ops.arguments import multiple, odd, positive, reduced_channels
 
 
 class PSA(Attention):
@@ -31,7 +31,8 @@ class PSA(Attention):
         rd_ratio: hidden width of the shared layers relative to C/4.
 
     Raises:
-        ValueError: an argument is out of its range; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     never_constant = "it takes the place of a convolution"
@@ -48,10 +49,12 @@ class PSA(Attention):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if positive("channels", channels) % 4:
-            raise ValueError(f"channels must be a multiple of 4, got {channels}")
-        if len(kernels) != 4 or len(groups) != 4 or not all(k % 2 for k in kernels):
-            raise ValueError(f"kernels and groups must be four, kernels odd, got {kernels} and {groups}")
+        multiple("channels", channels, 4)
+        for name, values, check in (("kernels", kernels, odd), ("groups", groups, positive)):
+            if not isinstance(values, tuple | list) or len(values) != 4:
+                raise ValueError(f"{name} must be four numbers, got {values!r}")
+            for value in values:
+                check(f"each of {name}", value)
         self.channels = channels
         quarter = channels // 4
         self.branches = nn.ModuleList(

@@ -27,6 +27,7 @@ from sase_attn.attentions.srm import SRM
 from sase_attn.block import SASEBlock
 from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.genotype import Genotype, genotypes
+from sase_attn.ops.arguments import known
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
     "se": SE,
@@ -72,14 +73,14 @@ def create_attention(name: str | Genotype, channels: int, **options: Any) -> nn.
         TypeError: an option that this attention does not have.
         ValueError: a value out of its range.
     """
+    if not isinstance(name, str | Genotype):
+        raise unknown_name("attention", name, ATTENTIONS)
     return attention_factory(name, options)(channels)
 
 
 def get_attention(name: str) -> type[nn.Module]:
     """The class of an attention. Raises UnknownNameError with the nearest names."""
-    if name not in ATTENTIONS:
-        raise unknown_name("attention", name, ATTENTIONS)
-    return ATTENTIONS[name]
+    return ATTENTIONS[known("attention", name, ATTENTIONS)]
 
 
 def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool = False) -> type[nn.Module]:

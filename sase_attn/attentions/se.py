@@ -1,13 +1,15 @@
-"""SE: Squeeze-and-Excitation Networks, arXiv 1709.01507. The module is timm's."""
+"""SE: Squeeze-and-Excitation Networks, arXiv 1709.01507. The layers are timm's."""
 
 from typing import Any
 
 import torch
-from timm.layers import SEModule
-from torch import nn
+from timm.layers import SEModule, get_act_layer
+from torch import Tensor, nn
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops.op import positive, zero_
+from sase_attn.ops import functional
+from sase_attn.ops.arguments import flag, positive, reduced_channels
+from sase_attn.ops.op import zero_
 
 
 class SE(Attention, SEModule):
@@ -29,7 +31,8 @@ class SE(Attention, SEModule):
         gate_layer: the gate.
 
     Raises:
-        ValueError: `channels` is not positive.
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -45,17 +48,34 @@ class SE(Attention, SEModule):
         dtype: torch.dtype | None = None,
     ) -> None:
         place: dict[str, Any] = {"device": device, "dtype": dtype}
+        reduced_channels(channels, rd_ratio, rd_channels)
         super().__init__(
             positive("channels", channels),
             rd_ratio,
             rd_channels,
-            rd_divisor,
-            bias=bias,
+            positive("rd_divisor", rd_divisor),
+            bias=flag("bias", bias),
             act_layer=nn.ReLU if act_layer is None else act_layer,
-            gate_layer=gate_layer,
+            gate_layer=_known_layer(gate_layer),
             **place,
         )
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
+        return x * self.gate(self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True)))))  # type: ignore[operator]
 
     def zero_gates(self) -> float:
         zero_(self.get_submodule("fc2"))
         return float(self.get_submodule("gate")(torch.zeros(1)))
+
+
+def _known_layer(layer: str | type[nn.Module]) -> str | type[nn.Module]:
+    """A class, or a name that timm knows; otherwise ValueError."""
+    try:
+        known = isinstance(layer, type) or (isinstance(layer, str) and get_act_layer(layer) is not None)
+    except KeyError:
+        known = False
+    if not known:
+        raise ValueError(f"gate_layer must be a class of modules or a name such as 'hard_sigmoid', got {layer!r}")
+    return layer

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from sase_attn.attentions.attention import Attention
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
+from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import positive
 
 
 class SRM(Attention):
@@ -22,7 +22,8 @@ class SRM(Attention):
         channels: C.
 
     Raises:
-        ValueError: `channels` is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(

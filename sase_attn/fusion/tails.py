@@ -10,6 +10,8 @@ from typing import Any, cast
 from timm.layers import EcaModule, EffectiveSEModule, SEModule
 from torch import Tensor, nn
 
+from sase_attn.attentions.eca import ECA
+from sase_attn.attentions.se import SE
 from sase_attn.block import SASEBlock
 from sase_attn.kernels import batch_norm, dispatch, reader
 from sase_attn.ops import functional
@@ -31,6 +33,8 @@ def tail(
     """attention(norm(x)) + shortcut, through a ReLU, for attention that `is_known`; see `SASEBlock.tail`."""
     if isinstance(attention, SASEBlock):
         return attention.tail(x, shortcut, relu=relu, norm=norm, overwrite=overwrite)
+    if isinstance(attention, SE | ECA):
+        x = functional.check_input(x, attention.channels)
     functional.check_shortcut(x, shortcut)
     names = ["mean", "maximum"] if getattr(attention, "add_maxpool", False) else ["mean"]
     operators = dispatch.operators_for(x)
@@ -71,6 +75,8 @@ def _eca(module: Any, squeezed: Tensor) -> Tensor:
 
 
 _GATES: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
+    SE: _se,
+    ECA: _eca,
     SEModule: _se,
     EffectiveSEModule: _effective_se,
     EcaModule: _eca,

@@ -121,6 +121,7 @@ _KNOWN: dict[str, Adapter] = {
     "timm.models._efficientnet_blocks.SqueezeExcite": _layers(("conv_reduce", "act1", "conv_expand", "gate")),
     "timm.models.senet.SEModule": _layers(("fc1", "relu", "fc2", "sigmoid")),
     "torchvision.ops.misc.SqueezeExcitation": _layers(("fc1", "activation", "fc2", "scale_activation")),
+    "sase_attn.attentions.se.SE": _layers(("fc1", "bn", "act", "fc2", "gate")),
     "sase_attn.tiling.block.TiledSE": _children,
 }
 _REGISTERED: dict[type[nn.Module], Adapter] = {}

@@ -256,8 +256,8 @@ def read_together(
         shortcut, relu, overwrite: see `MapReader`; left to `finished` where the map itself is given back.
     """
     asked = asked_of(squeeze, POSITIONS), asked_of(of_map, CHANNELS), asked_of(of_product, CHANNELS)
-    sets = [names for names in asked if names is not None]
-    operators = dispatch.operators_for(x) if len(sets) == len(asked) else None
+    operators = None if None in asked else dispatch.operators_for(x)
+    sets = cast(tuple[list[str], list[str], list[str]], asked)
     if norm is not None and not (operators is not None and all(sets) and batch_norm.is_foldable(norm, sets[0])):
         x, norm, overwrite = norm(x), None, True
     if operators is None:
@@ -283,7 +283,7 @@ def _finished(names: Sequence[str], of: dict[str, Tensor], n: int, known: dict[s
         if name not in known:
             finish = STATISTICS[name].finish
             known[name] = of[name] if finish is None else finish(of, n)
-    return [known[name] for name in names]
+    return list(map(known.__getitem__, names))
 
 
 def _by_definition(

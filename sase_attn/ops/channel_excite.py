@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sase_attn.ops import functional
+from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.layers import Dense, Filter
-from sase_attn.ops.op import Excite, reduced_channels, zero_
+from sase_attn.ops.op import Excite, zero_
 
 
 class FC(Excite):
@@ -22,6 +24,7 @@ class FC(Excite):
         self.fc2 = Dense(self.channels, hidden, 1, 1, **place)
 
     def forward(self, z: Tensor) -> Tensor:
+        z = functional.check_values(z, self.channels)
         return self.fc2(torch.relu(self.fc1(z)))
 
     def zero_gate(self) -> float:
@@ -34,6 +37,7 @@ class FCSigmoid(FC):
     """`fc` followed by a sigmoid: the text bounds every gate to 0 … 1."""
 
     def forward(self, z: Tensor) -> Tensor:
+        z = functional.check_values(z, self.channels)
         return torch.sigmoid(self.fc2(torch.relu(self.fc1(z))))
 
     def zero_gate(self) -> float:
@@ -53,6 +57,7 @@ class Conv1d(Excite):
         self.rest = nn.ModuleList(rest)
 
     def forward(self, z: Tensor) -> Tensor:
+        z = functional.check_values(z, self.channels)
         y = self.first(z.flatten(1)[:, None])
         for layer in self.rest:
             y = layer(torch.relu(y))
@@ -106,6 +111,7 @@ class ChannelAffine(Excite):
         self.beta = nn.Parameter(torch.zeros(self.channels, 1, 1, **place))
 
     def forward(self, z: Tensor) -> Tensor:
+        z = functional.check_values(z, self.channels)
         return torch.sigmoid(self.alpha.to(z.dtype) * z + self.beta.to(z.dtype))
 
     def zero_gate(self) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.kernels import reader
-from sase_attn.ops import reductions
+from sase_attn.ops import functional, reductions
 from sase_attn.ops.gsop import SecondOrder
 from sase_attn.ops.op import Op
 
@@ -32,7 +32,8 @@ class ChannelGSoP(Op):
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        return self.second_order(self.pool(reader.whole(x)), max(1, self.rows - 1))
+        x = functional.check_input(reader.whole(x), self.channels)
+        return self.second_order(self.pool(x), max(1, self.rows - 1))
 
     def pool(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C/4, H·W), by adaptive averaging over neighbouring channels."""
@@ -44,7 +45,7 @@ class ChannelGSoPSample(ChannelGSoP):
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        x = reader.whole(x)
+        x = functional.check_input(reader.whole(x), self.channels)
         return self.second_order(self.pool(x), x.shape[2] * x.shape[3])
 
 
@@ -57,7 +58,8 @@ class ChannelL2Norm(Op):
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(statistics.standardise(reader.whole(x), [2, 3]))
+        x = functional.check_input(reader.whole(x), self.channels)
+        return self.norm(statistics.standardise(x, [2, 3]))
 
     def norm(self, standardised: Tensor) -> Tensor:
         """L2 over H, W of the affine map."""
@@ -75,7 +77,8 @@ class ChannelL2NormGroup(ChannelL2Norm):
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        grouped = reader.whole(x).unflatten(1, (self.groups, self.channels // self.groups))
+        x = functional.check_input(reader.whole(x), self.channels)
+        grouped = x.unflatten(1, (self.groups, self.channels // self.groups))
         return self.norm(statistics.standardise(grouped, [2, 3, 4]).flatten(1, 2))
 
 

@@ -2,12 +2,14 @@
 
 from functools import reduce
 from itertools import product
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sase_attn import statistics
+from sase_attn.kernels import reader
 
 TAPS = 9
 """Weights of a convolution that is written out for torch.compile: more would take long to compile."""
@@ -15,11 +17,62 @@ TAPS = 9
 
 @torch.fx.wrap
 def check_input(x: Tensor, channels: int) -> Tensor:
-    """`x`, if it is a batch of maps (B, channels, H, W); otherwise ValueError."""
-    if x.dim() != 4 or x.shape[1] != channels:
-        sizes = ", ".join([str(size) for size in x.shape])
-        raise ValueError(f"expected an input of shape (B, {channels}, H, W), got ({sizes})")
+    """`x`, if it is a batch of maps (B, channels, H, W) of a type that `check_type` takes, or a reader of such a one.
+
+    B may be 0.
+
+    Raises:
+        ValueError: it has another rank or other channels, H or W is 0, or its type is another one.
+        TypeError: it is no tensor.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if not isinstance(x, Tensor):
+            return _checked_reader(x)
+    shape = x.shape
+    if len(shape) != 4 or shape[1] != channels:
+        raise ValueError(f"expected an input of shape (B, {channels}, H, W), got {_sizes(x)}")
+    if shape[2] < 1 or shape[3] < 1:
+        raise ValueError(f"expected an input of shape (B, {channels}, H, W) with H and W at least 1, got {_sizes(x)}")
+    if x.dtype != torch.float32:
+        check_type(x)
     return x
+
+
+@torch.fx.wrap
+def check_values(z: Tensor, channels: int) -> Tensor:
+    """`z`, if it has one value a channel, (B, channels, 1, 1), of a type that `check_type` takes. B may be 0.
+
+    Raises:
+        ValueError: it has another shape or another type.
+        TypeError: it is no tensor.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if not isinstance(z, Tensor):
+            raise TypeError(f"expected a tensor, got {type(z).__name__}")
+    shape = z.shape
+    if len(shape) != 4 or shape[1] != channels or shape[2] != 1 or shape[3] != 1:
+        raise ValueError(f"expected an input of shape (B, {channels}, 1, 1), got {_sizes(z)}")
+    if z.dtype != torch.float32:
+        check_type(z)
+    return z
+
+
+def check_type(x: Tensor) -> None:
+    """Raise ValueError unless the type of `x` is float16, bfloat16, float32 or float64."""
+    kind = x.dtype
+    if kind != torch.float32 and kind != torch.float16 and kind != torch.bfloat16 and kind != torch.float64:
+        raise ValueError(f"expected an input of type float16, bfloat16, float32 or float64, got {kind}")
+
+
+def _sizes(x: Tensor) -> str:
+    return "(" + ", ".join([str(size) for size in x.shape]) + ")"
+
+
+@torch.jit.unused
+def _checked_reader(x: object) -> Any:
+    if isinstance(x, reader.MapReader | reader.Product):
+        return x
+    raise TypeError(f"expected a tensor, got {type(x).__name__}")
 
 
 @torch.fx.wrap
@@ -39,7 +92,8 @@ def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
     weight = weight.to(x.dtype)
     if torch.jit.is_scripting():
         return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
-    if statistics.compiling(x) and weight.shape[:2] == (1, 1) and weight.numel() <= TAPS:
+    few = weight.shape[:2] == (1, 1) and weight.numel() <= TAPS
+    if few and torch.compiler.is_compiling() and statistics.compiling(x):
         return _by_taps(x, weight, padding)
     with statistics.without_autocast(x):
         return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
@@ -89,10 +143,11 @@ def batch_norm(
 ) -> Tensor:
     """Batch normalisation in x's type that also accepts one value per channel in training.
 
-    Such a value is its own mean, so that the result is `bias`; running statistics, which it cannot inform, stay.
+    Such a value is its own mean, so that the result is `bias`; running statistics, which it cannot inform, stay. They
+    stay for an empty batch too.
     """
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-    if training and x.numel() == x.shape[1]:
+    if training and (x.numel() == x.shape[1] or x.numel() == 0):
         return (x - x) * weight[None, :, None, None] + bias[None, :, None, None]
     # Copies where the network is stored in another type than it computes in; the same tensors otherwise.
     new_mean, new_var = running_mean.to(x.dtype), running_var.to(x.dtype)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sase_attn.kernels import reader
+from sase_attn.ops import functional
 from sase_attn.ops.layers import Mixer
 from sase_attn.ops.op import Op
 
@@ -25,6 +26,7 @@ class Reduction(Op):
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
+        x = functional.check_input(x, self.channels)
         return self.combine(reader.statistics_of(x, self.names, self.dims))
 
     def combine(self, values: list[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ import inspect
 import torch
 from torch import nn
 
-from sase_attn.errors import unknown_name
+from sase_attn.ops.arguments import known
 from sase_attn.ops.channel_excite import CHANNEL_EXCITE
 from sase_attn.ops.channel_squeeze import CHANNEL_SQUEEZE
 from sase_attn.ops.spatial_excite import SPATIAL_EXCITE
@@ -30,9 +30,7 @@ def list_ops(set_name: str | None = None) -> list[str]:
 def get_op(set_name: str, name: str) -> type[nn.Module]:
     """The class of an operation. Raises `UnknownNameError` (a ValueError) with the nearest names."""
     op_set = _op_set(set_name)
-    if name not in op_set:
-        raise unknown_name(f"{set_name} operation", name, op_set)
-    return op_set[name]
+    return op_set[known(f"{set_name} operation", name, op_set)]
 
 
 def create_op(
@@ -48,7 +46,8 @@ def create_op(
     """Build one operation, for example `create_op("spatial_squeeze", "l2norm", channels=64, size=(14, 14))`.
 
     Shapes: channel_squeeze (B,C,H,W)→(B,C,1,1), channel_excite (B,C,1,1)→(B,C,1,1), spatial_squeeze
-    (B,C,H,W)→(B,1,H,W), spatial_excite (B,1,H,W)→(B,1,H,W). Squeezes return float32 for half-precision inputs.
+    (B,C,H,W)→(B,1,H,W), spatial_excite (B,1,H,W)→(B,1,H,W), with H, W ≥ 1, of float16, bfloat16, float32 or float64.
+    Squeezes return float32 for half-precision inputs. An empty batch, B = 0, gives an empty result.
 
     Args:
         set_name: one of the four sets.
@@ -59,7 +58,8 @@ def create_op(
 
     Raises:
         UnknownNameError: no such set or operation; the nearest names are given.
-        ValueError: `channels` or `size` is not positive.
+        ValueError: `channels`, `size` or `rd_ratio` is no number or not positive. Called with another input, operations
+            raise it too.
     """
     op = get_op(set_name, name)
     return op(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
@@ -97,6 +97,4 @@ def register_op(set_name: str, name: str, op: type[nn.Module], *, overwrite: boo
 
 
 def _op_set(set_name: str) -> dict[str, type[nn.Module]]:
-    if set_name not in OP_SETS:
-        raise unknown_name("operation set", set_name, OP_SETS)
-    return OP_SETS[set_name]
+    return OP_SETS[known("operation set", set_name, OP_SETS)]

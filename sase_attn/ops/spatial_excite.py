@@ -27,6 +27,7 @@ class Conv2d(Excite):
         self.between = nn.ReLU() if self.relu else nn.Identity()
 
     def forward(self, m: Tensor) -> Tensor:
+        m = functional.check_input(m, 1)
         y = self.first(m)
         for layer in self.rest:
             y = layer(self.between(y))
@@ -87,6 +88,7 @@ class SpatialAffine(Excite):
         self.beta = nn.Parameter(torch.zeros(shape, **place))
 
     def forward(self, m: Tensor) -> Tensor:
+        m = functional.check_input(m, 1)
         return torch.sigmoid(functional.resize_like(self.alpha, m) * m + functional.resize_like(self.beta, m))
 
     def zero_gate(self) -> float:

@@ -36,7 +36,7 @@ class SpatialGSoP(Op):
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        x = reader.whole(x)
+        x = functional.check_input(reader.whole(x), self.channels)
         return self.pool(averaged(x), x.shape[2], x.shape[3])
 
     def pool(self, positions: Tensor, height: int, width: int) -> Tensor:
@@ -66,7 +66,8 @@ class SpatialL2Norm(Op):
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        standardised = statistics.standardise(reader.whole(x), [2, 3])
+        x = functional.check_input(reader.whole(x), self.channels)
+        standardised = statistics.standardise(x, [2, 3])
         weight = functional.resize_like(self.weight[None], standardised)
         bias = functional.resize_like(self.bias[None], standardised)
         return statistics.l2(standardised * weight + bias, [1])
@@ -81,7 +82,8 @@ class SpatialL2NormChannel(Op):
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
-        standardised = statistics.standardise(reader.whole(x), [1])
+        x = functional.check_input(reader.whole(x), self.channels)
+        standardised = statistics.standardise(x, [1])
         weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
         return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], [1])
 

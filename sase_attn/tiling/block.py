@@ -62,8 +62,8 @@ class TiledSE(Attention, nn.Sequential):
         gate_layer: the gate.
 
     Raises:
-        ValueError: `channels` or a side of the tile is not positive; or, when called, the input is not
-            (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     tile: Tile

@@ -40,6 +40,7 @@ LAYERS = [
     {"__main__"},
 ]
 OPS_LAYERS = [
+    {"arguments"},
     {"op", "functional"},
     {"layers"},
     {"reductions", "gsop"},

@@ -30,7 +30,8 @@ class Chunks:
         self._x = self.dense(x)
         self.channels = x.shape[1]
         self._step = max(1, BYTES * len(x) // (x.numel() * self.type.itemsize))
-        self.parts = [slice(start, min(start + self._step, len(x))) for start in range(0, len(x), self._step)]
+        starts = range(0, len(x), self._step)
+        self.parts = list(map(slice, starts, [*starts[1:], len(x)]))
         """Slices of the batch."""
         self._as_stored = sign is None and scale_shift is None and x.dtype == self.type
         self._buffers: dict[str, Tensor] = {}

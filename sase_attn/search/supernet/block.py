@@ -16,6 +16,7 @@ from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.kernels import dispatch
 from sase_attn.ops import create_op, functional
+from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d, Mixer
 from sase_attn.search.supernet.architecture import Architecture, columns_of
 from sase_attn.search.supernet.excitations import excite
@@ -60,7 +61,8 @@ class SearchBlock(nn.Module):
 
     Raises:
         UnknownNameError: the space names an operation that is not registered.
-        ValueError: `channels` or `size` is not positive; or, when called, the input is not (B, channels, H, W).
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class SearchBlock(nn.Module):
         super().__init__()
         self.reference = reference
         place: dict[str, Any] = dict(device=device, dtype=dtype)
-        self.channels, self.residual = channels, bool(space.residual)
+        self.channels, self.residual = positive("channels", channels), bool(space.residual)
         self._op_args: dict[str, Any] = dict(rd_ratio=rd_ratio, size=size)
         for edge in EDGES:
             ops = [create_op(EDGES[edge], name, channels, **self._op_args, **place) for name in space.ops[edge]]
