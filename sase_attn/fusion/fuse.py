@@ -62,15 +62,17 @@ def fuse(model: Network, training: bool = False) -> Network:
             )
         return model
     unfuse_from_training(model)
-    blocks = [(name, module) for name, module in model.named_modules() if type(module) in _BLOCKS]
+    modules = model.named_modules(remove_duplicate=False)
+    blocks = [(name, module) for name, module in modules if type(module) in _BLOCKS]
     if not blocks:
         if any(isinstance(module, _Fused) for module in model.modules()):
             return model
         raise ValueError(f"{type(model).__name__} has no residual block of timm's ResNet (BasicBlock or Bottleneck)")
     if any(module.training for module in model.modules()):
         raise ValueError("fuse() folds batch norm for inference: call model.eval() first")
+    fused = {id(block): FusedBlock(block) for block in dict.fromkeys(block for _, block in blocks)}
     for name, block in blocks:
-        model.set_submodule(name, FusedBlock(block))
+        model.set_submodule(name, fused[id(block)])
     for module in list(model.modules()):
         if isinstance(module, ResNet):
             stem = _Folded(folded([module.conv1, module.bn1]), module.conv1)
@@ -86,7 +88,7 @@ def unfuse(model: Network) -> Network:
         The network itself, which may be one that was never fused.
     """
     unfuse_from_training(model)
-    for name, module in list(model.named_modules()):
+    for name, module in list(model.named_modules(remove_duplicate=False)):
         if isinstance(module, _Fused):
             parameter = next(itertools.chain(module.parameters(), model.parameters()), None)
             original = module.original

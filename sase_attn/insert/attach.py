@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sase_attn.attentions.registry import attention_factory
 from sase_attn.genotype import Genotype
-from sase_attn.insert.gain import absorbing_parameters, start_as_constant
+from sase_attn.insert.gain import absorbing_parameters, check_alone, start_as_constant
 from sase_attn.modules import matching
 
 
@@ -47,6 +47,7 @@ def attach(
     """Follow every module of `model` whose name matches `after` by an attention, in place.
 
     A module `bn3` becomes `Attached(host=bn3, attn=…)`, so that its state dict keys become `bn3.host.…`, `bn3.attn.…`.
+    A module that sits in several places stays one module, with one attention.
 
     Args:
         model: any network, for example of timm or torchvision.
@@ -64,34 +65,39 @@ def attach(
 
     Raises:
         ValueError: nothing matched (the nearest names are given); a match has no known number of channels, carries
-            attention already, or has no affine weights that could absorb the gain. The network is then untouched.
+            attention already, has no affine weights that could absorb the gain, or shares these with a place that
+            gets no attention. The network is then untouched.
         TypeError: `preserve_output` with an attention that cannot start as a constant; the message says why. Or an
             argument that the attention does not have.
         UnknownNameError: the attention is unknown.
     """
-    modules = dict(model.named_modules())
+    modules = dict(model.named_modules(remove_duplicate=False))
     names = matching(modules, after)
     build = attention_factory(attn, attn_args or {})
-    planned: list[tuple[Attached, Insertion]] = []
+    made: dict[int, tuple[Attached, float | None]] = {}
+    divided: list[tuple[nn.Parameter, float]] = []
+    report: list[Insertion] = []
     for name in names:
         host = modules[name]
         if isinstance(host, Attached):
             raise ValueError(f"{name} already has attention ({type(host.attn).__name__})")
         channels = _output_channels(name, host)
-        weight = next(iter(host.parameters()), torch.empty(0))
-        block = build(channels, device=weight.device, dtype=weight.dtype).train(host.training)
-        gain = start_as_constant(block) if preserve_output else None
-        if gain is not None:
-            absorbing_parameters(name, host, gain)
-        planned.append((Attached(host, block), Insertion(name, type(host).__name__, channels, gain)))
+        if id(host) not in made:
+            weight = next(iter(host.parameters()), torch.empty(0))
+            block = build(channels, device=weight.device, dtype=weight.dtype).train(host.training)
+            gain = start_as_constant(block) if preserve_output else None
+            made[id(host)] = Attached(host, block), gain
+            if gain is not None and (absorbing := absorbing_parameters(name, host, gain)):
+                check_alone(name, absorbing, modules, names)
+                divided += [(host.get_parameter(parameter), gain) for parameter in absorbing]
+        report.append(Insertion(name, type(host).__name__, channels, made[id(host)][1]))
     if not dry_run:
-        for attached, insertion in planned:
-            if insertion.gain is not None:
-                with torch.no_grad():
-                    for parameter in absorbing_parameters(insertion.name, attached.host, insertion.gain):
-                        attached.host.get_parameter(parameter).div_(insertion.gain)
-            model.set_submodule(insertion.name, attached)
-    return [insertion for _, insertion in planned]
+        with torch.no_grad():
+            for parameter, gain in divided:
+                parameter.div_(gain)
+        for name in names:
+            model.set_submodule(name, made[id(modules[name])][0])
+    return report
 
 
 def _output_channels(name: str, host: nn.Module) -> int:

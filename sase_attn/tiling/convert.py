@@ -39,7 +39,8 @@ def tile(
 ) -> list[Tiling]:
     """Make the squeeze-and-excitation modules of a network `TiledSE`, in place.
 
-    Their own layers go on working: weights are the same tensors under the same keys of the state dict. A tile that
+    Their own layers go on working: weights are the same tensors under the same keys of the state dict. A module that
+    sits in several places shares them there, and is one module where its tiles are the same. A tile that
     covers a module's map changes nothing; the fewer rows, the less a chip has to hold (see `sase_attn.tiling`).
 
     Args:
@@ -87,25 +88,26 @@ def tile(
     if not planned:
         raise ValueError("nothing to tile: every module would keep the whole map; pass rows or columns")
     report = []
-    converted: dict[int, TiledSE] = {}
+    converted: dict[tuple[int, Tile], TiledSE] = {}
     for name, chosen in planned.items():
         module = found[name]
         description = describe_se(module)
         assert description is not None
         if module._forward_hooks or module._forward_pre_hooks:
             raise ValueError(f"{name} has forward hooks, which tiling it would lose; remove them first")
-        if id(module) not in converted:
-            converted[id(module)] = TiledSE.from_squeeze_excite(description, chosen)
-            converted[id(module)].training = module.training
-        report.append(Tiling(name, type(module).__name__, description.channels, converted[id(module)].tile))
+        key = id(module), chosen
+        if key not in converted:
+            converted[key] = TiledSE.from_squeeze_excite(description, chosen)
+            converted[key].training = module.training
+        report.append(Tiling(name, type(module).__name__, description.channels, chosen))
     if unknown := look_alikes(model):
         listed = ", ".join(f"{name} ({type(module).__name__})" for name, module in list(unknown.items())[:8])
         warnings.warn(
             f"left as they are, being of no known class (see sase_attn.insert.register_se): {listed}", stacklevel=2
         )
     if not dry_run:
-        for name in planned:
-            model.set_submodule(name, converted[id(found[name])])
+        for name, chosen in planned.items():
+            model.set_submodule(name, converted[id(found[name]), chosen])
     return report
 
 

@@ -63,7 +63,7 @@ def without_replaced(state_dict: Mapping[str, Tensor], model: nn.Module, replace
 def _attention_slots(model: nn.Module) -> list[tuple[str, str]]:
     """(layer, attention behind it) for everything attached, and for the `se` slot of timm's residual blocks."""
     slots = []
-    for name, module in model.named_modules():
+    for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, Attached):
             slots.append((f"{name}.host", f"{name}.attn"))
         elif isinstance(getattr(module, "se", None), SASEBlock | Attention):

@@ -107,6 +107,18 @@ def test_gradients_pass_through_a_fused_network():
     assert distance(found, expected) <= 1e-10
 
 
+def test_a_block_of_two_names_is_fused_under_both_and_comes_back_under_both():
+    model = timm.create_model("sase_resnet20", layers=(2, 1, 1), num_classes=3).eval()
+    model.layer1[1] = model.layer1[0]
+    x = torch.randn(2, 3, 32, 32)
+    before, block = model(x), model.layer1[0]
+    fuse(model)
+    assert model.layer1[0] is model.layer1[1] is not block
+    assert (model(x) - before).abs().max() <= 1e-5 * before.abs().max()
+    unfuse(model)
+    assert model.layer1[0] is model.layer1[1] is block and torch.equal(model(x), before)
+
+
 def test_features_and_copies():
     model = network("sase_resnet18", features_only=True)
     x = draw(1, 3, 64, 64)

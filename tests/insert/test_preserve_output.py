@@ -120,3 +120,51 @@ def test_warm_start_without_preserving_the_output(plain):
     model.load_state_dict(weights)
     assert torch.equal(weights["layer1.0.bn2.host.weight"], plain.layer1[0].bn2.weight)
     assert warm_start(weights, model).keys() == weights.keys()  # recognised as its own, though the attention has none
+
+
+class Shared(nn.Module):
+    """A norm in two places under two names, between convolutions."""
+
+    def __init__(self, norm=None):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3)
+        self.norm1 = self.norm2 = nn.BatchNorm2d(8) if norm is None else norm
+        self.norm1.weight.data.uniform_(0.5, 1.5)
+
+    def forward(self, x):
+        return self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x)))))
+
+
+@pytest.mark.parametrize("patterns", ["norm*", ["norm2", "norm1"]])
+def test_a_module_of_two_names_gets_one_attention_in_both_places(patterns):
+    plain = Shared().eval()
+    model, x = copy.deepcopy(plain), torch.randn(2, 3, 9, 9)
+    report = attach(model, after=patterns, attn="sase", preserve_output=True)
+    assert [(r.name, r.gain) for r in report] == [("norm1", 1.25), ("norm2", 1.25)]
+    assert model.norm1 is model.norm2 and close(model(x), plain(x))
+    again = copy.deepcopy(plain)
+    attach(again, after=patterns, attn="sase")
+    again.load_state_dict(warm_start(plain.state_dict(), again))
+    assert again.norm1 is again.norm2 and close(again(x), plain(x))
+
+
+def test_weights_that_work_elsewhere_too_are_not_divided():
+    tied = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3)).eval()
+    tied[1].weight = tied[0].weight
+    wanted = "shares its weights with {}, whose output would change"
+    for model, after, other in [(Shared(), "norm1", "norm2"), (tied, "0", "1"), (tied, "[01]", "1")]:
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        with pytest.raises(ValueError, match=wanted.format(other)):
+            attach(model, after=after, attn="sase", preserve_output=True)
+        assert model.state_dict().keys() == before.keys()
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+        assert len(attach(copy.deepcopy(model), after=after, attn="gc", preserve_output=True)) == 1 + (after == "[01]")
+
+
+def test_a_shared_block_is_one_place():
+    model = nn.ModuleDict({"a": nn.Sequential(nn.BatchNorm2d(3))})
+    model["b"] = model["a"]
+    x = torch.randn(2, 3, 4, 4)
+    plain = copy.deepcopy(model).eval()["a"](x)
+    attach(model.eval(), after="a.0", attn="se", preserve_output=True)
+    assert close(model["a"](x), plain) and close(model["b"](x), plain)

@@ -168,6 +168,14 @@ def test_a_shared_module_stays_one():
     assert model[1] is model[3] and isinstance(model[1], TiledSE)
 
 
+def test_a_shared_module_has_the_tiles_that_each_of_its_names_asks_for():
+    shared = timm.layers.SEModule(8)
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), shared, nn.ReLU(), shared)
+    report = tile(model, 4, overrides={"3": 2})
+    assert [(entry.name, entry.tile) for entry in report] == [("1", (4, None)), ("3", (2, None))]
+    assert (model[1].tile, model[3].tile) == ((4, None), (2, None)) and model[1].fc1 is model[3].fc1
+
+
 def test_your_own_class():
     class Squeeze(nn.Module):
         def __init__(self) -> None:
