@@ -114,12 +114,12 @@ def cpu_operators() -> ModuleType:
 
 def under_transform() -> bool:
     """Under `torch.func` or forward-mode derivatives."""
-    return private.transforms_are_active()
+    return bool(private.of_transforms(torch)()) or private.of_forward_mode(torch) >= 0
 
 
 def is_batched(x: Tensor | None) -> bool:
     """Whether `x` is a batch of gradients (`is_grads_batched`)."""
-    return x is not None and private.is_batch_of_gradients(x)
+    return x is not None and bool(private.of_batches(torch)(x))
 
 
 def _is_usual(x: Tensor) -> bool:
@@ -127,7 +127,7 @@ def _is_usual(x: Tensor) -> bool:
 
     Not under a dispatch mode, such as one that counts operations: those of the definition are what it is to see.
     """
-    if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES or private.modes_are_active():
+    if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES or private.of_modes(torch)():
         return False
     return not x.is_cuda or (x.dtype != torch.float64 and _missing_for_triton(x) is None)
 

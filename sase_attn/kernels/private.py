@@ -1,13 +1,10 @@
 """The private functions of torch that tell where kernels may not be used; without one of them none is used."""
 
 import warnings
-from collections.abc import Callable
 from functools import cache
 from operator import attrgetter
-from typing import Any
 
 import torch
-from torch import Tensor
 
 NAMES = (
     "_C._are_functorch_transforms_active",
@@ -30,31 +27,20 @@ def are_missing() -> bool:
     return bool(missing)
 
 
-def transforms_are_active() -> bool:
-    """Whether a transform of `torch.func`, or forward-mode derivatives, are under way."""
-    return bool(_get(NAMES[0])()) or _get(NAMES[3]) >= 0
-
-
-def is_batch_of_gradients(x: Tensor) -> bool:
-    """Whether `x` is what `is_grads_batched` gives."""
-    return bool(_get(NAMES[1])(x))
-
-
-def modes_are_active() -> bool:
-    """Whether a dispatch mode is, such as one that counts operations."""
-    return bool(_get(NAMES[2])())
-
-
-_GETTERS: dict[str, Callable[[Any], Any]] = {name: attrgetter(name) for name in NAMES}
-
-
-def _get(name: str) -> Any:
-    return _GETTERS[name](torch)
+# From the module torch; getters in C, because they are asked at every eager call of a block.
+of_transforms = attrgetter(NAMES[0])
+"""Tells whether a transform of `torch.func` is under way."""
+of_batches = attrgetter(NAMES[1])
+"""Tells whether a tensor is what `is_grads_batched` gives."""
+of_modes = attrgetter(NAMES[2])
+"""Tells how many dispatch modes are, such as one that counts operations."""
+of_forward_mode = attrgetter(NAMES[3])
+"""The level of forward-mode derivatives, 0 or more where they are under way."""
 
 
 def _has(name: str) -> bool:
     try:
-        _get(name)
+        attrgetter(name)(torch)
     except AttributeError:
         return False
     return True
