@@ -5,6 +5,8 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from sase_attn.imports import absolute
+
 
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str
@@ -12,6 +14,10 @@ def add_command(
     """Add a subcommand that calls `run(args)`; `args.error` is its parser's."""
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     parser.set_defaults(run=run, error=parser.error)
+    parser.add_argument(
+        "--import", dest="imports", type=absolute, action="append", default=argparse.SUPPRESS, metavar="MODULE",
+        help="import a module, or a .py file, that registers operations, attentions or models; may be repeated",
+    )  # fmt: skip
     return parser
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -27,12 +29,26 @@ def add_parser(commands: Any) -> None:
     add_flags(sub.add_argument_group("data and model", text), Recipe, _FIELDS)
 
 
+@contextmanager
+def naming_imports(recorded: tuple[str, ...]) -> Iterator[None]:
+    """Where a name is unknown, say what the run had imported: weights may be anybody's, so nothing is imported here."""
+    try:
+        yield
+    except ValueError as error:
+        if not recorded:
+            raise
+        flags = " ".join(f"--import {name}" for name in recorded)
+        raise type(error)(f"{error}; it was trained with {flags}: give that too if you trust it") from None
+
+
 def run(args: argparse.Namespace) -> None:
     """Load, evaluate, and print the accuracy."""
     recipe = (recipe_of(args.source) or Recipe()).override(**given_flags(args, Recipe))
+    recorded = () if hasattr(args, "imports") else recipe.imports
     with ranks(args.device) as group:
         train_batches, test_batches, info = open_recipe_data(recipe, group)
-        model, known = load_network(args.source, recipe, num_classes=len(info.classes), in_chans=info.channels)
+        with naming_imports(recorded):
+            model, known = load_network(args.source, recipe, num_classes=len(info.classes), in_chans=info.channels)
         if known:
             _, test_batches, _ = normalise_as_trained(model, (train_batches, test_batches), info)
         metrics = evaluate(model.to(group.device), test_batches.epoch(0), group)

@@ -15,7 +15,7 @@ from sase_attn.settings import Settings, settings_fields
 def add_flags(group: Any, cls: type[Settings], names: Iterable[str] | None = None) -> None:
     """Add a flag for each field, or for those named; a flag that is not given leaves no trace."""
     for item, hint in settings_fields(cls):
-        if names is None or item.name in names:
+        if item.name != "imports" and (names is None or item.name in names):  # that flag every command has
             flag, text = f"--{item.name.replace('_', '-')}", item.metadata["help"]
             group.add_argument(flag, default=argparse.SUPPRESS, help=text, **_parsed_as(hint))
 

@@ -14,6 +14,7 @@ from sase_attn import __version__
 from sase_attn.commands import compare, evaluate, import_weights, list_contents, push, search, show, sweep, tile, train
 from sase_attn.commands.failures import report
 from sase_attn.errors import unknown_name
+from sase_attn.imports import import_modules
 
 COMMANDS = (list_contents, show, import_weights, push, train, evaluate, compare, search, sweep, tile)
 
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # definitions hold symbols that some terminals' encodings lack
     try:
         args = _parser().parse_args(argv)
+        import_modules(getattr(args, "imports", ()))  # before names are looked up
         args.run(args)
         sys.stdout.flush()
     except SystemExit as exit:  # argparse's own, after --help, --version and usage errors

@@ -67,7 +67,12 @@ def default_recipe(config: SearchConfig, epochs: int) -> Recipe:
     """The `embedded` recipe for so many epochs, on all training images of the search's data."""
     recipe = Recipe.get("embedded")
     data = asdict(DataConfig.of(config)) | {"batch_size": recipe.batch_size}
-    return recipe.override(epochs=epochs, warmup_epochs=min(1, epochs - 1), **data)
+    return with_imports(recipe.override(epochs=epochs, warmup_epochs=min(1, epochs - 1), **data), config)
+
+
+def with_imports(recipe: Recipe, config: SearchConfig) -> Recipe:
+    """The recipe with the modules that the search has imported, for processes that know none yet."""
+    return recipe.override(imports=tuple(dict.fromkeys((*recipe.imports, *config.imports))))
 
 
 def compare(
@@ -110,7 +115,7 @@ def compare(
     with ranks(device) as group, run_folder(folder, group, "search", resume=True):
         if group.is_main:
             remove_temporaries(folder / RETRAINED)
-        made = network_fields(config, chosen, plain)
+        made, recipe = network_fields(config, chosen, plain), with_imports(recipe, config)
         if build is not None:
             made = dict.fromkeys(made, {})
         runs = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sase_attn.genotype import SPACES
+from sase_attn.imports import import_modules
 from sase_attn.records import read_record
 from sase_attn.search.hvp import HVP
 from sase_attn.search.space import SearchSpace
@@ -42,9 +43,12 @@ SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER = range(4)
 class SearchConfig(Settings):
     """What is searched, on what and how. The defaults are the `paper` recipe; fields are flags of `sase-attn search`.
 
+    The modules of `imports` are imported on creation, also from a file: read those of people you trust only.
+
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
         UnknownNameError: no such space, operation, selection or way to take a derivative.
+        ImportError, FileNotFoundError: see `import_modules`.
     """
 
     model: str = setting("resnet20_cifar", "the network to search in, without attention: a model of timm's registry")
@@ -102,6 +106,7 @@ class SearchConfig(Settings):
     channels_last: bool = setting(False, "NHWC memory")
     seed: int = setting(0, "of the split, the initial weights, alpha and the batches")
     log_every: int = setting(10, "a line in the log every so many steps (0: at the end of each epoch only)")
+    imports: tuple[str, ...] = setting((), "modules or .py files to import first, which register what is named here")
 
     KIND: ClassVar[str] = "search"
     RANGES: ClassVar[Ranges] = (
@@ -125,6 +130,7 @@ class SearchConfig(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        import_modules(self.imports)  # before the names of the space are looked up
         self.check_name("hvp", "hvp", HVP)
         self.check_name("select", "selection", SELECTIONS)
         self.check_name("val_order", "val_order", VAL_ORDERS)

@@ -66,7 +66,7 @@ def search(
             check_same(config, saved.settings, MAY_CHANGE)
             if (folder / NAME).is_file():
                 finished = SearchResult.load(folder)
-                if set(config.differences(finished.settings)) <= {"workers", "log_every"}:
+                if set(config.differences(finished.settings)) <= {"workers", "log_every", "imports"}:
                     return finished
         group.wait()  # all have looked before one writes
         echo = group.on_main(echo)

@@ -15,9 +15,10 @@ from typing import Any
 
 from sase_attn.errors import in_words, unknown_name
 from sase_attn.genotype import EDGES, Genotype
+from sase_attn.imports import import_modules
 from sase_attn.lock import Lock
 from sase_attn.records import record_from
-from sase_attn.search.compare import network_fields
+from sase_attn.search.compare import network_fields, with_imports
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.training import checkpoint
@@ -116,7 +117,8 @@ def sweep(
 
 
 def _of_trial(config: SearchConfig, recipe: Recipe, genotype: Genotype) -> Recipe:
-    return recipe.override(**network_fields(config, {"trial": genotype}, plain=False)["trial"])
+    made = network_fields(config, {"trial": genotype}, plain=False)["trial"]
+    return with_imports(recipe, config).override(**made)
 
 
 def _check_start(config: SearchConfig, recipe: Recipe, device: str | None) -> DataIdentity:
@@ -125,6 +127,7 @@ def _check_start(config: SearchConfig, recipe: Recipe, device: str | None) -> Da
     Returns which data they are.
     """
     one = _of_trial(config, recipe, config.search_space().random(0))
+    import_modules(one.imports)
     with ranks(device) as group:
         _, _, info = open_recipe_data(one, group)
     create_network(one, num_classes=len(info.classes), in_chans=info.channels, echo=lambda line: None)

@@ -23,7 +23,7 @@ NAME = "checkpoint.pt"
 DATA = "data"  # the key in the state of the identity of the data
 # Fields of a recipe that move no number, and so may change when a run is resumed. Of `data` the place may: see
 # `check_same_data`.
-MAY_CHANGE = ("data", "workers", "checkpoint_every", "log_every")
+MAY_CHANGE = ("data", "workers", "checkpoint_every", "log_every", "imports")
 
 
 @dataclass

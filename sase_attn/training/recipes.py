@@ -82,6 +82,7 @@ class Recipe(Settings):
     seed: int = setting(0, "of the initial weights, the batches and the dropout")
     checkpoint_every: int = setting(0, "also save every so many steps (0: at the end of each epoch only)")
     log_every: int = setting(20, "a line in the log every so many steps (0: at the end of each epoch only)")
+    imports: tuple[str, ...] = setting((), "modules or .py files to import first, which register what is named here")
 
     KIND: ClassVar[str] = "recipe"
     RANGES: ClassVar[Ranges] = (

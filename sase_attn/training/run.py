@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from sase_attn.imports import import_modules
 from sase_attn.training.checkpoint import check_same, check_same_data, load_run
 from sase_attn.training.data import DataConfig, open_data
 from sase_attn.training.distributed import Ranks, ranks
@@ -47,10 +48,12 @@ def train(
         FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: nothing to resume.
         ValueError: a resumed run would differ from the saved one or get other data, or see `Recipe`, `create_network`,
             `Trainer`.
+        ImportError: one of the recipe's `imports` fails.
         FloatingPointError: the loss is no longer finite; the last checkpoint is from before.
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
     folder = Path(output)
+    import_modules(recipe.imports)
     with ranks(device) as group, run_folder(folder, group, "run", resume=resume):
         saved = finished = None
         if resume:

@@ -19,7 +19,7 @@ PACKAGE = Path(sase_attn.__file__).parent
 # From the bottom up. A module imports those of lower lines only; modules of one line do not import each other.
 LAYERS = [
     {"errors", "lock", "quoting"},
-    {"files"},
+    {"files", "imports"},
     {"records"},
     {"settings", "modules"},
     {"statistics"},

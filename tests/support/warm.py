@@ -104,9 +104,15 @@ def run_ranks(count: int, *command: Any, timeout: float = 300) -> "list[subproce
     ]
 
 
-def instead_of_subprocess_run(command: list[str], env: dict[str, str], stdout: Any, stderr: int) -> Any:
-    """Takes the place of `subprocess.run` in `sase_attn.training.jobs`."""
-    assert command[0] == sys.executable and stderr == subprocess.STDOUT
+SUBPROCESS_RUN = subprocess.run
+
+
+def instead_of_subprocess_run(command: list[str], **options: Any) -> Any:
+    """Takes the place of `subprocess.run` in `sase_attn.training.jobs`, and so everywhere: others go their way."""
+    if command[0] != sys.executable:
+        return SUBPROCESS_RUN(command, **options)
+    env, stdout = options["env"], options["stdout"]
+    assert options["stderr"] == subprocess.STDOUT
     done = run(*command[1:], env=env | {"PYTHONPATH": str(ROOT)})
     stdout.write(done.stdout + done.stderr)
     return done
