@@ -160,7 +160,8 @@ def test_every_field_is_a_flag(capsys):
     with pytest.raises(SystemExit):
         parse("train", "--help")
     text = capsys.readouterr().out
-    assert all(f"--{item.name.replace('_', '-')}" in text for item in fields(Recipe))
+    flags = {item.name: f"--{item.name.replace('_', '-')}" for item in fields(Recipe)} | {"imports": "--import"}
+    assert all(flag in text for flag in flags.values())
     args = parse("train", "--recipe", "embeded", "--show")
     with pytest.raises(UnknownNameError, match="did you mean embedded"):
         args.run(args)
