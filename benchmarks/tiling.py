@@ -86,8 +86,9 @@ def study(run: Path, recipe: Recipe, device: str | None) -> None:
     known = {(row["label"], row["seed"]) for row in read_rows(STUDY)}
     with ranks(device) as group:
         train_batches, tests, info = open_recipe_data(recipe, group)
-        model, is_known = load_network(str(run), recipe, num_classes=len(info.classes), in_chans=info.channels)
-        if is_known:
+        loaded = load_network(str(run), recipe, classes=info.classes, in_chans=info.channels)
+        model = loaded.model
+        if loaded.is_normalised:
             _, tests, _ = normalise_as_trained(model, (train_batches, tests), info)
         before: Metrics | None = None
         done: dict[tuple[tuple[int, int], ...], Metrics] = {}
@@ -97,13 +98,13 @@ def study(run: Path, recipe: Recipe, device: str | None) -> None:
             if (label, recipe.seed) in known:
                 continue
             if before is None:  # the network as it is
-                before = evaluate(model.to(group.device), tests.epoch(0), group)
+                before = evaluate(model.to(group.device), loaded.targets(tests.epoch(0)), group)
                 model.cpu()
             twin = tiled(model, case)
             report = buffering(twin, info.size)
             key = signature(report)
             if key not in done:
-                done[key] = evaluate(twin.to(group.device), tests.epoch(0), group)
+                done[key] = evaluate(twin.to(group.device), loaded.targets(tests.epoch(0)), group)
             add_row(STUDY, row(label, network, case, recipe, report, before, done[key], str(group.device)))
             print(f"{label}: {before.top1:.2f} % → {done[key].top1:.2f} %, {-report.saving:+.1f} % held", flush=True)
 

@@ -48,14 +48,22 @@ def run(args: argparse.Namespace) -> None:
     with ranks(args.device) as group:
         train_batches, test_batches, info = open_recipe_data(recipe, group)
         with naming_imports(recorded):
-            model, known = load_network(args.source, recipe, num_classes=len(info.classes), in_chans=info.channels)
-        if known:
+            network = load_network(args.source, recipe, classes=info.classes, in_chans=info.channels)
+        model = network.model.to(group.device)
+        if network.is_normalised:
             _, test_batches, _ = normalise_as_trained(model, (train_batches, test_batches), info)
-        metrics = evaluate(model.to(group.device), test_batches.epoch(0), group)
+        metrics = evaluate(model, network.targets(test_batches.epoch(0)), group)
         if not group.is_main:
             return
         if args.json:
-            print(json.dumps({"source": args.source, "data": info.name, **asdict(metrics)}, indent=2))
+            matched = "index" if network.places is None else "name"
+            values = {"source": args.source, "data": info.name, "classes_by": matched, **asdict(metrics)}
+            print(json.dumps(values, indent=2))
             return
+        if network.places is None:
+            print(f"classes matched by index: {args.source} does not name its own")
+        elif network.names is not None and network.names != info.classes:
+            count = len(network.names)
+            print(f"classes matched by name: the data have {len(info.classes)} of the {count} that {args.source} knows")
         print(f"{args.source} on {info.name}: top-1 {metrics.top1:.2f} %, top-5 {metrics.top5:.2f} %, "
               f"loss {metrics.loss:.4f}, {metrics.count} test images")  # fmt: skip

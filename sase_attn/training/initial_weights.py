@@ -2,25 +2,35 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from timm.models import adapt_input_conv
 from torch import nn
 
+from sase_attn.training.class_names import class_names_of, order_of, saved_class_names
+from sase_attn.training.data.identity import class_differences
 from sase_attn.weights import check_state_dict, read_checkpoint, warm_start
 
 HOST = "host"  # the layer itself, where attention was put beside it
 
 
-def start_from(model: nn.Module, source: str | Path, *, echo: Callable[[str], object] = print) -> None:
+def start_from(
+    model: nn.Module,
+    source: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    echo: Callable[[str], object] = print,
+) -> None:
     """Load weights of this network, or of the same network without attention, whose outputs are then preserved.
 
-    A classifier of another size is left as it was initialised, and a first convolution for other channels is adapted
-    as timm does it; `echo` gets a line for each.
+    A classifier for another number of classes, or for others by name, is left as it was initialised; for the same in
+    another order it is put in theirs. A first convolution for other channels is adapted as timm does it. `echo` gets a
+    line for each, and for a classifier that is taken though its classes are not known by name.
 
     Args:
         model: a network as it was made.
         source: a `.safetensors` or torch file, or a folder that holds `model.safetensors`.
+        classes: names of the classes that the model is for; they are compared if they are given.
 
     Raises:
         FileNotFoundError: no such file. ValueError: it holds no weights, or none that fit.
@@ -41,8 +51,35 @@ def start_from(model: nn.Module, source: str | Path, *, echo: Callable[[str], ob
         if any(key not in weights or weights[key].shape != wanted[key].shape for key in keys):
             echo(f"{prefix}: not taken from {path}, which has another number of classes; trained from scratch")
             weights |= {key: wanted[key] for key in keys}
+        elif classes is not None and keys:
+            known = saved_class_names(path)
+            if known is None:
+                echo(f"{prefix}: taken from {path} by index; it does not name its classes")
+            elif (order := order_of(classes, known)) is None:
+                echo(f"{prefix}: not taken from {path}, whose {_other(classes, known)}; trained from scratch")
+                weights |= {key: wanted[key] for key in keys}
+            elif order.tolist() != sorted(order.tolist()):
+                echo(f"{prefix}: taken from {path} by the names of the classes, which have another order here")
+                weights |= {key: weights[key][order] for key in keys}
     check_state_dict(weights, model, source=str(path))
     model.load_state_dict(weights)
+
+
+def name_head(model: nn.Module, classes: Sequence[str], *, echo: Callable[[str], object] = print) -> None:
+    """Let the outputs of a pretrained network that names its classes be those of the data, as `start_from` does."""
+    known = class_names_of(model)
+    if known is None or len(known) != len(classes) or known == tuple(classes):
+        return
+    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    order = order_of(classes, known)
+    for prefix in _names(cfg.get("classifier")):
+        if order is None:
+            echo(f"{prefix}: not pretrained, as {_other(classes, known)}; trained from scratch")
+            cast(Any, model).reset_classifier(len(classes))
+            return
+        echo(f"{prefix}: pretrained, by the names of the classes, which have another order here")
+        head = model.get_submodule(prefix)
+        head.load_state_dict({key: value[order] for key, value in head.state_dict().items()})
 
 
 def start_alike(model: nn.Module, other: nn.Module) -> list[str]:
@@ -64,3 +101,7 @@ def start_alike(model: nn.Module, other: nn.Module) -> list[str]:
 
 def _names(value: str | Sequence[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
+
+
+def _other(classes: Sequence[str], known: Sequence[str]) -> str:
+    return class_differences(classes, known, "the data", "the weights")

@@ -1,14 +1,17 @@
 """Find and load what `sase-attn evaluate` is given: a run, a saved model, a weights file, or a name of timm."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import timm
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from sase_attn.errors import in_words
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import load_run
+from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
 from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import StateDict, check_state_dict, read_checkpoint, state_dict_of
@@ -33,19 +36,38 @@ def recipe_of(source: str) -> Recipe | None:
     return load_run(path.parent).settings if path.is_file() and path.name == CHECKPOINT else None
 
 
-def load_network(source: str, recipe: Recipe, *, num_classes: int, in_chans: int) -> tuple[nn.Module, bool]:
+class LoadedNetwork(NamedTuple):
+    """A network, and how data go through it.
+
+    Attributes:
+        model: the network.
+        is_normalised: whether its `pretrained_cfg` says how its images were normalised; else the data set does.
+        names: its classes, if it names them.
+        places: the outputs of the data's classes, by name, int64; None if it does not name its own, so that they are
+            the first, second, …
+    """
+
+    model: nn.Module
+    is_normalised: bool
+    names: tuple[str, ...] | None
+    places: Tensor | None
+
+    def targets(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the data, their targets as outputs of the network."""
+        for images, targets in batches:
+            yield images, targets if self.places is None else self.places[targets]
+
+
+def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chans: int) -> LoadedNetwork:
     """The network of a run's folder, of a folder that timm can load, of a weights file, or timm's by name.
 
     A run that has not finished gives the weights of its checkpoint. Where the run averages its weights, the average
-    counts.
+    counts. A network that names its classes may have more than the data, or another order; they are found by name.
 
     Args:
         source: the folder, the file or the name; a name may carry timm's `hf-hub:` or `local-dir:`.
         recipe: its `model` and `model_kwargs` count, for files.
-        num_classes, in_chans: of the data.
-
-    Returns:
-        The network, and whether its `pretrained_cfg` says how its images were normalised (else the data set does).
+        classes, in_chans: of the data.
 
     Raises:
         UnknownNameError: no such model.
@@ -54,20 +76,24 @@ def load_network(source: str, recipe: Recipe, *, num_classes: int, in_chans: int
     """
     path = Path(source)
     folder = next((f for f in (path, path / "model") if (f / "config.json").is_file()), None)
-    known = folder is not None or not path.exists()
-    if known:
+    is_timms = folder is not None or not path.exists()
+    if is_timms:
         model = _from_timm(source if folder is None else f"local-dir:{folder}", recipe)
+        names = class_names_of(model)
     else:
+        file = path / CHECKPOINT if path.is_dir() else path
+        names = saved_class_names(file)
         uninitialised = recipe.override(init_from=None)
-        model = create_network(uninitialised, num_classes=num_classes, in_chans=in_chans)
-        weights = _weights(path / CHECKPOINT if path.is_dir() else path)
+        model = create_network(uninitialised, num_classes=len(names or classes), in_chans=in_chans)
+        weights = _weights(file)
         check_state_dict(weights, model, source=source)
         model.load_state_dict(weights)
-    for name, wanted in (("num_classes", num_classes), ("in_chans", in_chans)):
+    for name, wanted in (("num_classes", len(names or classes)), ("in_chans", in_chans)):
         came = getattr(model, name, wanted)
         if came != wanted:
             raise ValueError(f"{source} has {name} {came}, the data {wanted}; fine-tune it first, or name other data")
-    return model, known or normalised_by_model(recipe)
+    places = None if names is None else places_of(classes, names, source)
+    return LoadedNetwork(model, is_timms or normalised_by_model(recipe), names, places)
 
 
 def _from_timm(name: str, recipe: Recipe) -> nn.Module:

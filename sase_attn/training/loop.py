@@ -50,7 +50,9 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
     ) -> None:
         train_loader, test_loader, info = data
         if model is None:
-            model = create_network(recipe, num_classes=len(info.classes), in_chans=info.channels, echo=echo)
+            model = create_network(
+                recipe, num_classes=len(info.classes), in_chans=info.channels, classes=info.classes, echo=echo
+            )
             if normalised_by_model(recipe):
                 train_loader, test_loader, info = normalise_as_trained(model, (train_loader, test_loader), info)
         super().__init__(

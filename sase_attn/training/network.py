@@ -1,6 +1,6 @@
 """The network that a recipe trains, with its initial weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import timm
 import torch
@@ -8,18 +8,24 @@ from torch import nn
 
 from sase_attn.errors import in_words, unknown_name
 from sase_attn.training.data.sets import DATA_SETS
-from sase_attn.training.initial_weights import start_alike, start_from
+from sase_attn.training.initial_weights import name_head, start_alike, start_from
 from sase_attn.training.recipes import Recipe
 
 
 def create_network(
-    recipe: Recipe, *, num_classes: int, in_chans: int, echo: Callable[[str], object] = print
+    recipe: Recipe,
+    *,
+    num_classes: int,
+    in_chans: int,
+    classes: Sequence[str] | None = None,
+    echo: Callable[[str], object] = print,
 ) -> nn.Module:
     """The network of a recipe with its initial weights, a function of the recipe's seed; seeds torch's generator.
 
     Args:
         recipe: model, model_kwargs, init_from, start_as and seed count.
         num_classes, in_chans: of the data.
+        classes: names of the data's classes, with which those of weights are compared: see `start_from`.
         echo: gets a line for each thing that was changed to make weights fit.
 
     Raises:
@@ -48,7 +54,9 @@ def create_network(
         like = recipe.override(model=name, model_kwargs=arguments, start_as={}, init_from=None)
         start_alike(model, create_network(like, num_classes=num_classes, in_chans=in_chans, echo=echo))
     if recipe.init_from is not None and not pretrained:
-        start_from(model, recipe.init_from, echo=echo)
+        start_from(model, recipe.init_from, classes=classes, echo=echo)
+    elif pretrained and classes is not None:
+        name_head(model, classes, echo=echo)
     return model
 
 

@@ -80,6 +80,7 @@ SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squee
 TRAINING_LAYERS = [
     {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "data"},
     {"checkpoint", "optimizer", "evaluate", "run_folder"},
+    {"class_names"},
     {"initial_weights"},
     {"network", "step", "saved_model", "result", "resumable"},
     {"loading", "loop"},
