@@ -46,7 +46,8 @@ def _run(args: argparse.Namespace) -> None:
     state_dict = weights.read_checkpoint(args.file)
     with arguments_of(args.model):
         model = timm.create_model(args.model, **dict(args.model_kwargs))
-    weights.check_state_dict(state_dict, model, source=str(args.file))
+    genotype = weights.read_record(args.file)
+    weights.check_state_dict(state_dict, model, source=str(args.file), genotype=genotype)
     model.load_state_dict(state_dict)
     card = {"license": args.license, "description": args.description, "metrics": dict(args.metric) or None}
     if args.save_to is not None:

@@ -14,6 +14,7 @@ from sase_attn.insert.replace import replace as replace_attention
 from sase_attn.models.feature_maps import feature_cfg_of
 from sase_attn.tiling.convert import tile as tile_attention
 from sase_attn.weights import warm_start, without_replaced
+from sase_attn.weights.warm_start import check_pretrained
 
 __all__: list[str] = []  # filled by register_model
 
@@ -104,6 +105,8 @@ def attached(
         own = not of_base and (
             not anew or any(_holds(state_dict, f"{name}.", model.get_submodule(name)) for name in anew)
         )
+        if own:
+            check_pretrained(state_dict, model)
         weights = dict(state_dict) if own else without_replaced(state_dict, model, anew)
         try:
             return warm_start(weights, model, preserve_output=preserve_output is not False)

@@ -13,7 +13,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrai
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from sase_attn.block import SASEBlock
-from sase_attn.weights import warm_start
+from sase_attn.weights import fit_pretrained
 
 __all__: list[str] = []  # filled by register_model
 
@@ -38,7 +38,7 @@ def attention_args(genotype: str, gate_init: str) -> dict[str, Any]:
 def _create(name: str, pretrained: bool, genotype: str = "sase", gate_init: str = "constant", **kwargs: Any) -> ResNet:
     block_args = attention_args(genotype, gate_init)
     return build_model_with_cfg(
-        ResNet, name, pretrained, pretrained_filter_fn=warm_start, block_args=block_args, **kwargs
+        ResNet, name, pretrained, pretrained_filter_fn=fit_pretrained, block_args=block_args, **kwargs
     )
 
 

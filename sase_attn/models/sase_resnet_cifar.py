@@ -13,7 +13,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
 from sase_attn.models.sase_resnet import attention_args
-from sase_attn.weights import warm_start
+from sase_attn.weights import fit_pretrained
 
 __all__: list[str] = []  # filled by register_model
 
@@ -72,7 +72,7 @@ def _create(name: str, pretrained: bool, **kwargs: Any) -> CifarResNet:
         CifarResNet,
         name,
         pretrained,
-        pretrained_filter_fn=warm_start,
+        pretrained_filter_fn=fit_pretrained,
         feature_cfg=dict(out_indices=(0, 1, 2, 3)),
         **args,
     )

@@ -20,6 +20,7 @@ from sase_attn.share.card import card_of, checked_repo_id
 from sase_attn.share.errors import HubError, first_words
 from sase_attn.share.publishable import model_args, publishable
 from sase_attn.share.verify import difference
+from sase_attn.weights import noted, write_safetensors
 
 
 def save(
@@ -89,7 +90,9 @@ def write_model(model: Any, folder: Path) -> None:
     """Write config.json and model.safetensors, and prove that timm loads the same model from them."""
     name = model.pretrained_cfg["architecture"]
     try:
-        save_for_hf(model, str(folder), model_args=model_args(model), safe_serialization=True)
+        config = {"pretrained_cfg": noted(model)}
+        save_for_hf(model, str(folder), model_config=config, model_args=model_args(model), safe_serialization=True)
+        write_safetensors(model.state_dict(), folder / "model.safetensors", metadata={}, model=model)
         with torch.random.fork_rng(devices=[]):  # a checkpoint must not move the random stream of its run
             problem = difference(model, timm.create_model(f"local-dir:{folder}", pretrained=True))
     except HubError:

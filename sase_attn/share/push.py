@@ -12,6 +12,7 @@ from sase_attn.share.card import model_card
 from sase_attn.share.errors import LOG_IN, HubError, explanation, message
 from sase_attn.share.folder import write_model
 from sase_attn.share.publishable import model_args, publishable
+from sase_attn.weights import noted
 
 
 def push(
@@ -63,6 +64,7 @@ def push(
             revision=revision,
             private=private,
             model_card=card,
+            model_config={"pretrained_cfg": noted(network)},
             model_args=model_args(network),
             safe_serialization=True,
         )

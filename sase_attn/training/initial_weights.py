@@ -9,7 +9,7 @@ from torch import nn
 
 from sase_attn.training.class_names import class_names_of, order_of, saved_class_names
 from sase_attn.training.data.identity import class_differences
-from sase_attn.weights import check_state_dict, read_checkpoint, warm_start
+from sase_attn.weights import check_state_dict, read_checkpoint, read_record, warm_start
 
 HOST = "host"  # the layer itself, where attention was put beside it
 
@@ -33,12 +33,13 @@ def start_from(
         classes: names of the classes that the model is for; they are compared if they are given.
 
     Raises:
-        FileNotFoundError: no such file. ValueError: it holds no weights, or none that fit.
+        FileNotFoundError: no such file.
+        ValueError: it holds no weights, none that fit, or those of another genotype.
     """
     path = Path(source)
     if path.is_dir():
         path = next((p for p in (path / "model.safetensors", path / "model" / "model.safetensors") if p.exists()), path)
-    weights = warm_start(read_checkpoint(path), model)
+    weights, genotype = warm_start(read_checkpoint(path), model), read_record(path)
     wanted = model.state_dict()
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     for prefix in _names(cfg.get("first_conv")):
@@ -61,7 +62,7 @@ def start_from(
             elif order.tolist() != sorted(order.tolist()):
                 echo(f"{prefix}: taken from {path} by the names of the classes, which have another order here")
                 weights |= {key: weights[key][order] for key in keys}
-    check_state_dict(weights, model, source=str(path))
+    check_state_dict(weights, model, source=str(path), genotype=genotype)
     model.load_state_dict(weights)
 
 

@@ -14,7 +14,8 @@ from sase_attn.training.checkpoint import load_run
 from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
 from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import StateDict, check_state_dict, read_checkpoint, state_dict_of
+from sase_attn.weights import StateDict, check_state_dict, read_checkpoint, read_record, state_dict_of
+from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 
 def recipe_of(source: str) -> Recipe | None:
@@ -71,7 +72,8 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
 
     Raises:
         UnknownNameError: no such model.
-        ValueError: the weights are not those of the network, or the network is for other classes or channels.
+        ValueError: the weights are not those of the network or of its genotype, or the network is for other classes or
+            channels.
         FileNotFoundError: a folder without weights.
     """
     path = Path(source)
@@ -85,8 +87,8 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
         names = saved_class_names(file)
         uninitialised = recipe.override(init_from=None)
         model = create_network(uninitialised, num_classes=len(names or classes), in_chans=in_chans)
-        weights = _weights(file)
-        check_state_dict(weights, model, source=source)
+        weights, genotype = _weights(file)
+        check_state_dict(weights, model, source=source, genotype=genotype)
         model.load_state_dict(weights)
     for name, wanted in (("num_classes", len(names or classes)), ("in_chans", in_chans)):
         came = getattr(model, name, wanted)
@@ -113,8 +115,9 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
     return create_network(named, num_classes=classes, in_chans=channels)
 
 
-def _weights(path: Path) -> StateDict:
+def _weights(path: Path) -> tuple[StateDict, str | None]:
+    """Those of a checkpoint or of a weights file, and the record of their genotype."""
     if path.name == CHECKPOINT:
         state = load_run(path.parent).state
-        return state_dict_of(state.get("ema") or state.get("model"), source=str(path))
-    return read_checkpoint(path)
+        return state_dict_of(state.get("ema") or state.get("model"), source=str(path)), state.get(GENOTYPE)
+    return read_checkpoint(path), read_record(path)

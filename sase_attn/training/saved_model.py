@@ -16,9 +16,10 @@ from sase_attn.weights import write_safetensors
 
 
 def save_weights(model: nn.Module, path: Path, recipe: Recipe, data: DataIdentity) -> None:
-    """Write the weights as safetensors, with the recipe and the identity of the data in the file's metadata."""
+    """Write the weights as safetensors, with recipe, genotype and the identity of the data in the file's metadata."""
     weights = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    write_safetensors(weights, path, metadata={"recipe": recipe.to_json(), "data": json.dumps(asdict(data))})
+    metadata = {"recipe": recipe.to_json(), "data": json.dumps(asdict(data))}
+    write_safetensors(weights, path, metadata=metadata, model=model)
 
 
 def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, metrics: Metrics) -> str | None:

@@ -13,6 +13,8 @@ from sase_attn.training.checkpoint import fitting_network
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.optimizer import create_optimizer, create_scheduler
 from sase_attn.training.recipes import Recipe
+from sase_attn.weights import check_record, record_of
+from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 _AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -114,6 +116,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Everything that a step reads and changes, as tensors and numbers."""
         return {
+            **record_of(self.model),
             "model": self.model.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -123,6 +126,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave. Raises ValueError if it belongs to another network."""
+        check_record(state.get(GENOTYPE), self.model, source="the checkpoint")
         with fitting_network():
             self.model.load_state_dict(state["model"])
             if self.ema is not None:

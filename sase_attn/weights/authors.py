@@ -75,5 +75,5 @@ def import_checkpoint(
         raise ValueError(f"{source} has no fc.weight, so it is no classifier of the authors")
     model = timm.create_model(model_name, num_classes=len(weights["fc.weight"]), device="meta")
     check_state_dict(weights, model, source=str(source))
-    write_safetensors(weights, output, metadata={"architecture": model_name})
+    write_safetensors(weights, output, metadata={"architecture": model_name}, model=model)
     return len(weights)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from sase_attn.files import write_atomically
+from sase_attn.weights.genotypes import check_record, record_of
 
 StateDict = dict[str, Tensor]
 
@@ -57,8 +58,19 @@ def state_dict_of(checkpoint: object, *, source: str) -> StateDict:
     return {key.removeprefix("module."): value for key, value in checkpoint.items()}
 
 
-def check_state_dict(weights: Mapping[str, Tensor], model: nn.Module, *, source: str) -> None:
-    """Raise ValueError naming every key or shape in which `weights` differ from the state dict of `model`."""
+def check_state_dict(
+    weights: Mapping[str, Tensor], model: nn.Module, *, source: str, genotype: str | None = None
+) -> None:
+    """Raise ValueError naming every key or shape in which `weights` differ from the state dict of `model`.
+
+    Args:
+        weights: to be loaded.
+        model: that they are for.
+        source: where they are from, for the message.
+        genotype: the record of the genotype that they were trained with (`read_record`); another one than the model's
+            is an error too.
+    """
+    check_record(genotype, model, source=source)
     wanted = model.state_dict()
     problems = [f"unexpected {key}" for key in weights if key not in wanted]
     problems += [f"missing {key}" for key in wanted if key not in weights]
@@ -72,7 +84,10 @@ def check_state_dict(weights: Mapping[str, Tensor], model: nn.Module, *, source:
         raise ValueError(f"{source} does not fit the model: {'; '.join(problems[:8])}{more}")
 
 
-def write_safetensors(weights: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str]) -> None:
-    """Write a safetensors file, atomically."""
+def write_safetensors(
+    weights: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str], model: nn.Module | None = None
+) -> None:
+    """Write a safetensors file, atomically; its header records the genotype of the `model` that the weights are of."""
     tensors = {key: value.contiguous() for key, value in weights.items()}
-    write_atomically(path, save(tensors, metadata={"format": "pt", **metadata}))
+    record = {} if model is None else record_of(model)
+    write_atomically(path, save(tensors, metadata={"format": "pt", **record, **metadata}))

@@ -8,6 +8,7 @@ from sase_attn.attentions.attention import Attention
 from sase_attn.block import SASEBlock
 from sase_attn.insert.attach import Attached
 from sase_attn.insert.gain import absorbing_parameters, start_as_constant
+from sase_attn.weights.genotypes import check_record, record_of_config
 from sase_attn.weights.state_dicts import StateDict
 
 
@@ -29,8 +30,7 @@ def warm_start(state_dict: Mapping[str, Tensor], model: nn.Module, *, preserve_o
     """
     weights = dict(state_dict)
     slots = _attention_slots(model)
-    own = tuple(f"{name}." for host, attn in slots for name in (attn, *([host] if host.endswith(".host") else [])))
-    if any(key.startswith(own) for key in weights):
+    if _hold_attention(weights, slots):
         return weights
     for host_name, attn_name in slots:
         host, attn = model.get_submodule(host_name), model.get_submodule(attn_name)
@@ -47,6 +47,25 @@ def warm_start(state_dict: Mapping[str, Tensor], model: nn.Module, *, preserve_o
     return weights
 
 
+def fit_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module) -> StateDict:
+    """`warm_start` as timm's `pretrained_filter_fn`: the weights are those that `model.pretrained_cfg` names.
+
+    Raises:
+        TypeError: as `warm_start`.
+        ValueError: as `warm_start`; or the weights are of another genotype, by their record.
+    """
+    check_pretrained(state_dict, model)
+    return warm_start(state_dict, model)
+
+
+def check_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module) -> None:
+    """Raise ValueError if weights that `model.pretrained_cfg` names are, by their record, of another genotype."""
+    config = getattr(model, "pretrained_cfg", None) or {}
+    if _hold_attention(state_dict, _attention_slots(model)):
+        source = config.get("file") or config.get("hf_hub_id") or "the pretrained model"
+        check_record(record_of_config(config), model, source=str(source))
+
+
 def without_replaced(state_dict: Mapping[str, Tensor], model: nn.Module, replaced: Iterable[str]) -> StateDict:
     """Weights of a network before `replace`, completed for `model`, the network after it.
 
@@ -58,6 +77,12 @@ def without_replaced(state_dict: Mapping[str, Tensor], model: nn.Module, replace
         new = model.get_submodule(name).state_dict()
         weights |= {f"{name}.{key}": value.clone() for key, value in new.items()}
     return weights
+
+
+def _hold_attention(weights: Iterable[str], slots: Iterable[tuple[str, str]]) -> bool:
+    """Whether weights, by their names, have attention of their own in these slots."""
+    own = tuple(f"{name}." for host, attn in slots for name in (attn, *([host] if host.endswith(".host") else [])))
+    return any(key.startswith(own) for key in weights)
 
 
 def _attention_slots(model: nn.Module) -> list[tuple[str, str]]:

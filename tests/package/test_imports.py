@@ -120,7 +120,7 @@ INNER_LAYERS = {
     "training": TRAINING_LAYERS,
     "training.data": DATA_LAYERS,
     "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns"}, {"saliency_grid"}],
-    "weights": [{"state_dicts"}, {"warm_start", "authors"}],
+    "weights": [{"genotypes"}, {"state_dicts"}, {"warm_start", "authors"}],
     "models": MODELS_LAYERS,
     "share": [{"errors"}, {"publishable"}, {"card", "verify"}, {"folder"}, {"push"}],
     "commands": COMMANDS_LAYERS,

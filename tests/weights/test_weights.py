@@ -10,6 +10,7 @@ import torchvision
 from checkout import REFERENCE_FILES
 from safetensors import safe_open
 
+from sase_attn import genotypes
 from sase_attn.weights import from_authors, import_checkpoint, read_checkpoint, warm_start, write_safetensors
 
 KEYS = json.loads((REFERENCE_FILES / "authors_resnet50_keys.json").read_text())
@@ -80,6 +81,7 @@ def test_authors_checkpoint_gives_the_reference_logits(authors, tmp_path, wrap):
     assert import_checkpoint(tmp_path / "pnorm_imgnet_r50.pth", "sase_resnet50", output) == len(KEYS)
     with safe_open(output, "pt") as file:
         assert file.metadata()["architecture"] == "sase_resnet50"
+        assert file.metadata()["genotype"] == str(genotypes["sase"])
     model = timm.create_model("sase_resnet50", checkpoint_path=output).eval()
     reference = Reference(authors)
     with torch.no_grad():

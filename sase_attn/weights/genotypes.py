@@ -1,0 +1,112 @@
+"""The genotype that weights were trained with: recorded beside them, and compared before they are loaded.
+
+Weights of two genotypes may have the same names and shapes, as those of "sase_paper" and "sase" have. A record is text:
+the genotype of all SASE blocks of a network as an inline string, or where they differ a JSON object of such strings by
+the blocks' names. It stands in the header of a safetensors file, in a checkpoint, and in `notes` of a published model's
+configuration. Weights without a record are taken as they are.
+"""
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from sase_attn.block import SASEBlock
+from sase_attn.genotype import EDGES
+
+KEY = "genotype"
+_NOTE = "sase-attn genotype: "
+
+
+def record_of(model: nn.Module) -> dict[str, str]:
+    """The record of a network under its key, for the metadata of a file; empty for one without SASE blocks."""
+    texts = _texts(model)
+    if not texts:
+        return {}
+    uniform = len(set(texts.values())) == 1
+    return {KEY: next(iter(texts.values())) if uniform else json.dumps(texts)}
+
+
+def read_record(source: Path) -> str | None:
+    """The record of a weights file or of the `model.safetensors` in a folder; None where there is none.
+
+    A file that cannot be read has none either: whoever reads its tensors says what is wrong with it.
+    """
+    if source.is_dir():
+        source = source / "model.safetensors"
+    try:
+        if source.suffix == ".safetensors":
+            with safe_open(source, framework="pt") as file:
+                found: object = (file.metadata() or {}).get(KEY)
+        else:
+            checkpoint = torch.load(source, map_location="meta", weights_only=True)
+            found = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def check_record(record: str | None, model: nn.Module, *, source: str) -> None:
+    """Raise ValueError, naming the edges, if weights with this record are of another genotype than the network's."""
+    if record is None:
+        return
+    saved = _parsed(record, source)
+    for name, wanted in _texts(model).items():
+        text = saved if isinstance(saved, str) else saved.get(name, wanted)
+        if text != wanted:
+            where = "" if isinstance(saved, str) else f" in {name}"
+            raise ValueError(
+                f"{source} holds weights of another genotype{where}: {_difference(text, wanted)}; make the network "
+                f'with genotype="{text}"'
+            )
+
+
+def noted(model: nn.Module) -> dict[str, Any]:
+    """What a published configuration adds to its `pretrained_cfg` for a network's record."""
+    others = [note for note in getattr(model, "pretrained_cfg", {}).get("notes") or () if not _is_record(note)]
+    notes = others + [_NOTE + record for record in record_of(model).values()]
+    return {"notes": notes} if notes else {}
+
+
+def record_of_config(config: Mapping[str, Any]) -> str | None:
+    """The record of the weights that a `pretrained_cfg` names: of their file where it is on disk, else in its notes."""
+    file = config.get("file")
+    found = read_record(Path(file)) if isinstance(file, str) else None
+    notes = [note.removeprefix(_NOTE) for note in config.get("notes") or () if _is_record(note)]
+    return notes[0] if found is None and notes and (file is None or Path(file).is_dir()) else found
+
+
+def _is_record(note: object) -> bool:
+    return isinstance(note, str) and note.startswith(_NOTE)
+
+
+def _texts(model: nn.Module) -> dict[str, str]:
+    """The genotype of each SASE block of a network, by its name."""
+    return {name: str(module.genotype) for name, module in model.named_modules() if isinstance(module, SASEBlock)}
+
+
+def _parsed(record: str, source: str) -> str | dict[str, str]:
+    if not record.startswith("{"):
+        return record
+    try:
+        by_name = json.loads(record)
+    except ValueError:
+        by_name = None
+    if not isinstance(by_name, dict) or not all(isinstance(text, str) for text in by_name.values()):
+        raise ValueError(f"{source} has a damaged record of its genotype: wanted a genotype, got {record[:80]!r}")
+    return by_name
+
+
+def _difference(saved: str, wanted: str) -> str:
+    """The edges in which two inline strings differ, in words."""
+    ours, theirs = (dict(part.partition(":")[::2] for part in text.split(",")) for text in (wanted, saved))
+    return ", ".join(
+        f"{edge} (saved {theirs.get(edge, 'none')}, wanted {ours.get(edge, 'none')})"
+        for edge in (*EDGES, "residual")
+        if ours.get(edge) != theirs.get(edge)
+    )
