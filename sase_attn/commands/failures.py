@@ -1,10 +1,13 @@
-"""What a command says of an error: one line on stderr, and of one that nobody expected a file with its trace."""
+"""What a command says of an error or a warning: one line on stderr; of an unexpected error a file has the trace."""
 
 import os
 import sys
 import tempfile
 import traceback
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +15,8 @@ from safetensors import SafetensorError
 from sase_attn import share
 from sase_attn.errors import UnknownNameError, in_words
 from sase_attn.training.distributed import OtherRankError
+
+PACKAGE = Path(__file__).parents[1]
 
 TRACEBACK = "SASE_ATTN_TRACEBACK"
 """The environment variable that lets errors that nobody expected through, for who develops the library."""
@@ -32,6 +37,25 @@ def report(error: Exception) -> int:
     else:
         _say(f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:500]}; {_trace(error)}")
     return 2 if isinstance(error, UnknownNameError) else 1
+
+
+@contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Within the context a warning of this package is shown as an error is, without the place in its source."""
+    before = warnings.formatwarning
+
+    def shown(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+    ) -> str:
+        if Path(filename).is_relative_to(PACKAGE):
+            return f"sase-attn: warning: {' '.join(str(message).split())}\n"
+        return before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = shown
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _say(line: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from sase_attn import __version__
 from sase_attn.commands import compare, evaluate, import_weights, list_contents, push, search, show, sweep, tile, train
-from sase_attn.commands.failures import report
+from sase_attn.commands.failures import report, warnings_in_one_line
 from sase_attn.errors import unknown_name
 from sase_attn.imports import import_modules
 
@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parser().parse_args(argv)
         import_modules(getattr(args, "imports", ()))  # before names are looked up
-        args.run(args)
+        with warnings_in_one_line():
+            args.run(args)
         sys.stdout.flush()
     except SystemExit as exit:  # argparse's own, after --help, --version and usage errors
         return int(exit.code or 0)

@@ -13,7 +13,7 @@ from sase_attn.files import remove_temporaries, write_json
 from sase_attn.lock import one_process
 from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import TrainResult
+from sase_attn.training.result import TrainResult, check_comparable
 
 PER_NETWORK = ("model", "model_kwargs", "start_as", "seed")
 """Fields of a recipe in which the networks of a comparison differ."""
@@ -46,7 +46,8 @@ def compare(
         device, echo: as `train` takes them.
 
     Raises:
-        ValueError: the reference is missing, a seed is given twice, or none; a field is wrong. Else as `train_all`.
+        ValueError: the reference is missing, a seed is given twice, or none; a field is wrong; a training that had
+            finished is of other data. Else as `train_all`.
         UnknownNameError: a field that recipes do not have. InUseError: another process works on the folder.
         ImportError: scipy is not installed.
     """
@@ -70,6 +71,7 @@ def compare(
         trained = train_all(list(runs.values()), jobs=jobs, device=device, echo=echo)
         for (label, seed), result in zip(runs, trained, strict=True):
             results[label, seed] = result
+            check_comparable(next(iter(results.values())), result)
             echo(f"{label}, seed {seed}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
         comparison = _comparison(networks, recipe, results, reference, seeds)
         write_json(output / NAME, asdict(comparison))

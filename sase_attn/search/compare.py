@@ -21,7 +21,7 @@ from sase_attn.training.data import DataConfig
 from sase_attn.training.distributed import ranks
 from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import TrainResult
+from sase_attn.training.result import TrainResult, check_comparable
 from sase_attn.training.run import train
 from sase_attn.training.run_folder import run_folder
 
@@ -104,7 +104,8 @@ def compare(
         device, echo: as `train` takes them.
 
     Raises:
-        ValueError: no genotype, no seed, or more than one job with `build`. Otherwise as `train_all`.
+        ValueError: no genotype, no seed, more than one job with `build`, or a training that had finished is of other
+            data. Otherwise as `train_all`.
         InUseError: another process works on the folder.
         ImportError: scipy is not installed.
     """
@@ -130,6 +131,7 @@ def compare(
         results: dict[tuple[str, int], TrainResult] = {}
         for (label, seed), result in zip(runs, trained, strict=True):
             results[label, seed] = result
+            check_comparable(next(iter(results.values())), result)
             echo(f"{label}, seed {seed}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
         rows = [_row(label, chosen.get(label), [results[label, seed] for seed in seeds], scorer) for label in made]
         rows.sort(key=lambda row: -row.mean)

@@ -59,6 +59,12 @@ def read_result(folder: Path) -> TrainResult | None:
     return replace(read_record(path, TrainResult), output=str(folder))
 
 
+def check_comparable(first: TrainResult, second: TrainResult) -> None:
+    """Raise ValueError, naming what differs, unless two runs were trained and tested on the same data."""
+    if difference := second.data.difference(first.data):
+        raise ValueError(f"{second.output} is of other data than {first.output}: {difference}; remove one of the two")
+
+
 def write_result(folder: Path, recipe: Recipe, metrics: Metrics, *, device: torch.device, **values: Any) -> TrainResult:
     """Write `result.json`, and return it."""
     result = TrainResult(

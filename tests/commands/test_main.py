@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from safetensors import SafetensorError
 import sase_attn
 from sase_attn import Genotype, genotypes, register_op, share
 from sase_attn.commands import list_contents, main
+from sase_attn.commands.failures import warnings_in_one_line
 from sase_attn.describe import describe, operations_table
 from sase_attn.ops import OP_SETS, RELEASE_OPS, Op, create_op
 
@@ -421,3 +423,11 @@ def test_a_reader_that_closes_early_sees_no_traceback():
         process.stdout.close()
         assert process.stderr.read() == ""
         assert process.wait(60) == 141
+
+
+def test_warnings_of_the_package_are_one_line_and_others_are_left():
+    with warnings_in_one_line():
+        ours = warnings.formatwarning(UserWarning("skipped:\n3 files"), UserWarning, main.__file__, 1)
+        others = warnings.formatwarning(UserWarning("of torch"), UserWarning, torch.__file__, 1)
+    assert ours == "sase-attn: warning: skipped: 3 files\n"
+    assert others.startswith(torch.__file__) and "UserWarning" in warnings.formatwarning("x", UserWarning, "y", 1)

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from sase_attn.comparison import compare
 from sase_attn.search import SearchResult, search
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.sweep import sweep
@@ -114,3 +115,13 @@ def test_a_sweep_goes_on_with_its_own_data_only(images, tmp_path, monkeypatch):
     wanted = "sweep in .* has other data: 25 training images, saved with 24; name another folder"
     with pytest.raises(ValueError, match=wanted):
         sweep(config, recipe, tmp_path / "s", trials=1, device="cpu", echo=quiet)
+
+
+def test_runs_of_different_data_are_not_compared(images, tmp_path):
+    recipe = SMALL.override(data=str(images), epochs=1)
+    networks = {"plain": {}, "other": {"model_kwargs": {"layers": [2, 1, 1]}}}
+    alone = {"plain": {}}
+    compare(alone, recipe, tmp_path / "c", seeds=[0], device="cpu", echo=quiet)
+    add_an_image(images)
+    with pytest.raises(ValueError, match=r"other-seed0 is of other data than .*plain-seed0: 25 training images, saved"):
+        compare(networks, recipe, tmp_path / "c", seeds=[0], device="cpu", echo=quiet)

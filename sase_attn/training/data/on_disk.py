@@ -1,5 +1,6 @@
 """Loaders of sets that stay on disk: timm's transforms on each image, in worker processes if so wished."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -94,6 +95,7 @@ class FileLoader:
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),
             persistent_workers=keep,
+            worker_init_fn=_leave_signals_to_parent,
         )
         return plan, loader
 
@@ -110,6 +112,12 @@ class FileLoader:
         self._broken.update(new)
         named = [Broken(self._samples.paths[index], reason) for index, reason in new.items()]
         report_broken(named, len(self._samples), self._config.on_broken, warn=self._warn)
+
+
+def _leave_signals_to_parent(worker: int) -> None:
+    """Ctrl-C reaches all processes of a terminal, and what a run does about it is not inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def file_loaders(

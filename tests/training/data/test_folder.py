@@ -1,8 +1,10 @@
 """Image folders: in memory and file by file, and what may be wrong with them."""
 
 import multiprocessing
+import os
 import pickle
 import re
+import signal
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -160,6 +162,18 @@ def test_workers_stay_between_epochs_and_serve_the_same(photos, monkeypatch):
     check([*start, *outer], alone.epoch(3))
     check(helped.epoch(4), alone.epoch(4))
     assert workers() == first
+
+
+def test_workers_leave_ctrl_c_to_the_run(photos, monkeypatch):
+    """They finish their batches, and say nothing."""
+    monkeypatch.setattr(folder_module, "MEMORY_BYTES", 0)
+    train, _, _ = opened(photos, augment="none", size=16, batch_size=2, workers=1)
+    before = set(multiprocessing.active_children())
+    batches = train.epoch(0)
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid, signal.SIGINT)
+    assert len(list(batches)) == 8 and worker.is_alive()
 
 
 def test_paths_take_little_memory():
