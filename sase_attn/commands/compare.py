@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sase_attn.commands.arguments import add_command, key_value
+from sase_attn.commands.arguments import add_command, key_value, whole
 from sase_attn.commands.flags import add_flags, given_flags, summary
 from sase_attn.comparison import attended, compare
 from sase_attn.comparison.run import PER_NETWORK
@@ -24,8 +24,10 @@ def add_parser(commands: Any) -> None:
     sub.add_argument("--base", default="resnet20_cifar", metavar="NAME", help="a model of timm without attention")
     sub.add_argument("--base-args", type=key_value, nargs="*", default=[], metavar="KEY=VALUE", help="its arguments")
     sub.add_argument("--after", nargs="+", default=["layer*.*.bn2"], metavar="PATTERN", help="layers that they follow")
-    sub.add_argument("--seeds", type=int, default=5, metavar="N", help="trainings of each network (default: 5)")
-    sub.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings at a time")
+    sub.add_argument(
+        "--seeds", type=whole(1, 1000), default=5, metavar="N", help="trainings of each network (default: 5)"
+    )
+    sub.add_argument("--jobs", type=whole(1, 1000), default=1, metavar="N", help="trainings at a time")
     sub.add_argument(
         "--recipe", default="embedded", metavar="NAME", help=f"{', '.join(RECIPES)}, or a .json file; flags change it"
     )
@@ -36,9 +38,6 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train all networks with all seeds, and print the table."""
-    for name in ("seeds", "jobs"):
-        if getattr(args, name) < 1:
-            args.error(f"--{name}: expected at least 1, got {getattr(args, name)}")
     if find_spec("scipy") is None:  # known before hours of training
         raise ImportError('a comparison needs scipy: pip install "sase-attn[search]"')
     recipe = Recipe.get(args.recipe).override(**given_flags(args, Recipe))

@@ -43,7 +43,7 @@ def write_report(folder: str | Path, note: str = "") -> Path:
     path, rows = folder / NAME, read_log(folder)
     try:
         html = page(result, comparison, rows, note)
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         words = in_words(error)
         raise ValueError(f"the files in {folder} do not fit together, or are another version's: {words}") from error
     write_atomically(path, html)

@@ -41,9 +41,14 @@ def normalise_as_trained(
     """The loaders with the normalisation of the model's `pretrained_cfg`, and the data's description with it.
 
     Nothing changes where they agree already, or where the data's channels are not those that the weights were made for.
+
+    Raises:
+        ValueError: the model's mean or deviation are no numbers, or a deviation is 0.
     """
     cfg = getattr(model, "pretrained_cfg", None) or {}
-    mean, std = tuple(cfg.get("mean") or info.mean), tuple(cfg.get("std") or info.std)
+    mean, std = (_numbers(name, cfg.get(name) or of_data) for name, of_data in (("mean", info.mean), ("std", info.std)))
+    if not all(std):
+        raise ValueError(f"the model's config: wanted std of numbers above 0, got {list(std)}")
     if (mean, std) == (tuple(info.mean), tuple(info.std)) or not len(mean) == len(std) == len(info.mean):
         return *loaders, info
     old_mean, old_std, new_mean, new_std = (
@@ -52,3 +57,9 @@ def normalise_as_trained(
     factor, shift = old_std / new_std, (old_mean - new_mean) / new_std
     first, second = (RenormalisedLoader(loader, factor, shift, loader.batches) for loader in loaders)
     return first, second, replace(info, mean=mean, std=std)
+
+
+def _numbers(name: str, values: object) -> tuple[float, ...]:
+    if not isinstance(values, list | tuple) or not all(isinstance(v, int | float) and abs(v) < 1e30 for v in values):
+        raise ValueError(f"the model's config: wanted {name} as a list of numbers, got {values!r}")
+    return tuple(values)
