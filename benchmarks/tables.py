@@ -16,6 +16,7 @@ from rows import Row, read_rows
 from speed_table import speed
 
 from sase_attn.describe import attentions_table, operations_table
+from sase_attn.search.supernet.architecture import mean_entropy
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -64,7 +65,7 @@ def _searches(rows: list[Row]) -> str:
     ]
     for row in rows:
         names = " ".join(part.partition(":")[2] for part in row["genotype"].split(",")[:6])
-        entropy = statistics.mean(row["entropy"])
+        entropy = mean_entropy(row["entropy"], row["columns"])
         lines.append(
             f"| {row['label']} | `{names}` | {entropy:.3f} | {row['supernet_top1']:.2f} | {row['genotype_top1']:.2f} |"
         )

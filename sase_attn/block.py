@@ -152,7 +152,8 @@ class SASEBlock(nn.Module):
 
         Mixing weights of two statistics, and some earlier filters, are made non-negative to keep their ReLUs open.
         With that gain divided out (see `sase_attn.attach`), a network's output is what it was without the block; every
-        other parameter receives gradients from the second optimiser step on.
+        other parameter receives gradients from the second optimiser step on, behind a norm that starts at zero from
+        the third.
 
         Raises:
             TypeError: an output excitation is a user's and does not define `zero_gate()`.

@@ -17,7 +17,10 @@ class Attention(nn.Module):
     """Why no values of its parameters make this attention a constant gain, in the words of an error."""
 
     def zero_gates(self) -> float:
-        """Start as a constant gain, and return it; every parameter learns from the second optimiser step on.
+        """Start as a constant gain, and return it.
+
+        Every parameter learns from the second optimiser step on; behind a norm that starts at zero, whose map has no
+        gradient for a gate, from the third.
 
         Raises:
             TypeError: no values of the parameters make this attention a constant gain.

@@ -1,12 +1,10 @@
 """How many channels modules get: asked of them, or seen in a forward pass without data."""
 
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from torch import nn
 
-from sase_attn.insert.meta_forward import meta_copy, meta_image, run_once
+from sase_attn.insert.meta_forward import map_shapes
 from sase_attn.insert.squeeze_excite import describe_se
 
 
@@ -30,20 +28,9 @@ def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str,
 
 
 def _seen(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
-    copied = meta_copy(model)
-    shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
-
-    def watch(name: str) -> None:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            shapes[name] = (inputs[0].shape, getattr(output, "shape", torch.Size()))
-
-        copied.get_submodule(name).register_forward_hook(hook)
-
-    for name in modules:
-        watch(name)
     labels = {name: f"{name} ({type(module).__name__})" for name, module in modules.items()}
     try:
-        run_once(copied, meta_image(model))
+        shapes = map_shapes(model, modules)
     except ValueError as error:
         first = next(iter(labels.values()))
         raise ValueError(f"cannot tell the channels of {first}: it has no attribute `channels`, and {error}") from error

@@ -42,6 +42,31 @@ def run_once(model: nn.Module, x: Tensor) -> None:
         raise ValueError(f"a trial pass of {tuple(x.shape)} fails with {type(error).__name__}: {reason}") from error
 
 
+def map_shapes(
+    model: nn.Module, names: Iterable[str], size: tuple[int, int] | None = None
+) -> dict[str, tuple[torch.Size, torch.Size]]:
+    """Shapes of the first input and of the output of modules in a pass of one image of `size`, see `meta_image`.
+
+    Modules that the pass does not reach are left out; what is no tensor has an empty shape.
+
+    Raises:
+        ValueError: the pass fails.
+    """
+    copied = meta_copy(model)
+    shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
+
+    def watch(name: str) -> None:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            shapes[name] = (inputs[0].shape, getattr(output, "shape", torch.Size()))
+
+        copied.get_submodule(name).register_forward_hook(hook)
+
+    for name in names:
+        watch(name)
+    run_once(copied, meta_image(model, size))
+    return shapes
+
+
 def in_execution_order(model: nn.Module, names: Iterable[str]) -> list[str]:
     """`names` of modules in the order in which a forward pass first reaches them, then those that it does not reach.
 

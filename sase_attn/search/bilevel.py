@@ -5,8 +5,13 @@ SGD with momentum μ and weight decay λ at the current learning rate ξ,
 
     dα = ∇_α L_val(w', α) − ξ ∇²_{α,w} L_train(w, α) · v,   v = ∇_{w'} L_val(w', α)
 
-is exact for that optimizer without gradient clipping. The last term is a finite difference at w ± εv, ε = r/‖v‖, or,
-`hvp="exact"`, a forward-mode derivative of the gradient. The first order leaves it out and takes w' = w.
+is exact for that optimizer without gradient clipping. The last term is a finite difference at w ± εv, ε = r/‖v‖, as in
+the paper, or, `hvp="exact"`, the derivative itself. The difference crosses kinks of ReLUs and maxima: see `hvp`. The
+first order leaves the term out and takes w' = w.
+
+Running statistics take one update a step, that of the weights' own pass; in the release the virtual passes update them
+too, which makes four. In the release's second order the last stage takes no virtual step, which is a fault: its module
+is a second name of that stage, and the copy with w' loads the old weights by that name. `unmoved` does the same.
 """
 
 import math
@@ -17,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.errors import unknown_name
+from sase_attn.modules import matching
 from sase_attn.search.hvp import HVP, exact, finite_difference
 from sase_attn.search.restore import restored
 from sase_attn.search.virtual_step import check_sgd, sgd_settings, virtual_step
@@ -54,6 +60,8 @@ class Bilevel:
         order: 1 or 2.
         hvp: "fd" or "exact", of the second order.
         radius: r of the finite difference.
+        unmoved: patterns of modules whose weights take no virtual step, as the last stage in the released code, see
+            `virtual_step`; the gradient of alpha is then no longer that of the loss after a step.
         clip_grad: largest norm of the weights' gradient in their own step.
         max_loss: a loss above this counts as diverged.
         penalty: what is added to the validation loss, as a function of alpha alone.
@@ -64,7 +72,7 @@ class Bilevel:
     Raises:
         ValueError: the order is neither 1 nor 2, alpha is no parameter of the model, or for the second order the
             optimizer uses Nesterov's step, dampening, or maximizes.
-        UnknownNameError: no such `hvp`.
+        UnknownNameError: no such `hvp`, or a pattern of `unmoved` that no module matches.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class Bilevel:
         order: int = 2,
         hvp: str = "fd",
         radius: float = 1e-2,
+        unmoved: Sequence[str] = (),
         clip_grad: float | None = 5.0,
         max_loss: float = math.inf,
         penalty: Callable[[], Tensor] | None = None,
@@ -100,6 +109,8 @@ class Bilevel:
         self.weight_names = [names[p] for p in names if p is not alpha and p.requires_grad]
         self.weights: list[Tensor] = [p for p in names if p is not alpha and p.requires_grad]
         sgd_settings(optimizer, self.weight_names, self.weights)
+        modules = matching(dict(model.named_modules()), unmoved)
+        self._unmoved = {parameter for name in modules for parameter in model.get_submodule(name).parameters()}
 
     def step(self, train: Batch, val: Batch) -> StepReport:
         """A step of alpha on `val`, then one of the weights on `train`, in train mode.
@@ -196,22 +207,15 @@ class Bilevel:
         grads = self._gradients(loss, self.weights)
         self.reduce(grads)
         settings = sgd_settings(self.optimizer, self.weight_names, self.weights)
-        return virtual_step(self.optimizer, settings, self.weights, grads)
+        moved = [(w, g) for w, g in zip(self.weights, grads, strict=True) if w not in self._unmoved]
+        virtual_step(self.optimizer, settings, [w for w, _ in moved], [g for _, g in moved])
+        return [float(settings[weight]["lr"]) for weight in self.weights]
 
     def _second_order(self, train: Batch, direction: Sequence[Tensor]) -> Tensor:
         """∇²_{α,w} L_train · direction."""
         if self.hvp == "fd":
             return finite_difference(lambda: self._loss(train), self.alpha, self.weights, direction, radius=self.radius)
-        images, targets = train
-        criterion = self.criterion
-        return exact(
-            self.model,
-            images,
-            lambda logits: criterion(logits, targets),
-            self.alpha_name,
-            self.weight_names,
-            direction,
-        )
+        return exact(self.model, lambda: self._loss(train), self.alpha, self.weights, direction)
 
     def _loss(self, batch: Batch) -> Tensor:
         images, targets = batch

@@ -24,7 +24,7 @@ def choose(
     tune: Callable[[], object],
     echo: Callable[[str], object],
 ) -> tuple[Genotype, list[Scored]]:
-    """The genotype by the configuration's selection, and all that were scored for it, the best first.
+    """The genotype by the configuration's selection, and all that were scored for it, the lowest loss first.
 
     Args:
         config: `select` says how; by score, alpha's genotype stands against `candidates` random ones.

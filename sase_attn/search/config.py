@@ -1,10 +1,13 @@
 """`SearchConfig`: everything that decides the numbers of a search, by name, as one frozen record that JSON can hold.
 
-`paper` is the recipe of the paper's text (arXiv 2411.08333) with, where the text is silent, what the authors' script
-does: Adam's betas and weight decay, the gradient clip, the order of the two steps. `release` is that script with its
-defaults: 100 epochs, first order, seed 2, and a validation batch drawn afresh at every step. `quick` is ours: a small
-network, small images and a large alpha learning rate, for a first look in minutes; its verdict is worth no more. It
-leaves out the channel squeeze `l2norm`, which is a constant and yet fills most of the mixture; the others keep it.
+`paper` is the recipe of the paper's text (arXiv 2411.08333) in the text's space. Where the text is silent it does
+what the authors' script does: Adam's betas and weight decay, the gradient clip, the order of the two steps, what
+weights start from. `release` is that script with its defaults: 100 epochs, first order, seed 2, the first half of the
+images for the weights, and a validation batch drawn afresh at every step. With order 2 it is the run that the
+published genotype came from, whose last stage takes no virtual step: that is a fault of the script, and `unmoved`
+reproduces it. `quick` is ours: a small network, small images and a large alpha learning rate, for a first look in
+minutes; its verdict is worth no more. It leaves out the channel squeeze `l2norm`, which is a constant and yet fills
+most of the mixture; the others keep it.
 """
 
 import os
@@ -35,13 +38,18 @@ from sase_attn.settings import (
 
 SELECTIONS = ("argmax", "perturbation", "score")
 VAL_ORDERS = ("epoch", "fresh")
+POSITION_WEIGHTS = ("7x7", "map")
+CONV_INITS = ("timm", "torch")
+SPLITS = ("drawn", "first")
 # Which draw a generator is for: with the seed, the key of its random numbers.
 SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER = range(4)
 
 
 @dataclass(frozen=True)
 class SearchConfig(Settings):
-    """What is searched, on what and how. The defaults are the `paper` recipe; fields are flags of `sase-attn search`.
+    """What is searched, on what and how; fields are flags of `sase-attn search`.
+
+    The defaults are the `paper` recipe in the space `release`, from the initial weights that our own trainings have.
 
     The modules of `imports` are imported on creation, also from a file: read those of people you trust only.
 
@@ -61,10 +69,20 @@ class SearchConfig(Settings):
         (), 'operations to leave out, as "l2norm" or, of one set, "channel_squeeze:l2norm"'
     )
 
+    position_weights: str = setting(
+        "7x7",
+        'weights per position of operations that have such: "7x7", resized to each map, or of each "map"\'s own size',
+    )
+    conv_init: str = setting(
+        "timm",
+        'first weights of convolutions: "timm" (N(0, 2/fan-out); the two weights of mixers 0.5), or "torch"\'s own',
+    )
+
     data: str = setting("embedded", "a data set's name or an image folder; its training images are searched on")
     size: int | None = setting(None, "height and width of the images (default: the data's own)")
     images: int | None = setting(None, "training images to use, drawn by the seed (default: all)")
     train_portion: float = setting(0.5, "fraction of these that trains the weights; the rest trains alpha")
+    split: str = setting("drawn", 'which these are: "drawn" by the seed, or the "first" ones in the order of the data')
     augment: str = setting("cifar", 'of images: "cifar" (crop, flip), "imagenet" (resized crop, flip) or "none"')
     color_jitter: tuple[float, ...] | None = setting(None, "strengths of colour jitter")
     batch_size: int = setting(128, "images of each of the two batches of a step, over all processes")
@@ -76,6 +94,9 @@ class SearchConfig(Settings):
     order: int = setting(2, "1, or 2: with the derivative through a step of the weights")
     hvp: str = setting("fd", 'of the second order: "fd", a finite difference, or "exact"')
     radius: float = setting(1e-2, "of the finite difference: weights move by radius / |v|")
+    unmoved: tuple[str, ...] = setting(
+        (), "patterns of modules whose weights take no virtual step, as the last stage (layer3) in the released code"
+    )
     lr: float = setting(0.025, "of the weights (SGD), falling by a cosine from epoch to epoch")
     min_lr: float = setting(1e-4, "where the cosine ends")
     momentum: float = setting(0.9, "of SGD")
@@ -134,6 +155,9 @@ class SearchConfig(Settings):
         self.check_name("hvp", "hvp", HVP)
         self.check_name("select", "selection", SELECTIONS)
         self.check_name("val_order", "val_order", VAL_ORDERS)
+        self.check_name("position_weights", "position_weights", POSITION_WEIGHTS)
+        self.check_name("conv_init", "conv_init", CONV_INITS)
+        self.check_name("split", "split", SPLITS)
         if self.warmup_epochs >= self.epochs:
             raise self.wrong("warmup_epochs", f"fewer than {self.epochs} epochs", self.warmup_epochs)
         if self.stop_ratio is not None and not self.curvature:
@@ -166,6 +190,17 @@ SEARCHES: Mapping[str, SearchConfig] = {
         alpha_lr=0.02,
         select_images=1000,
     ),
-    "paper": SearchConfig(data="cifar10"),
-    "release": SearchConfig(data="cifar10", epochs=100, order=1, val_order="fresh", seed=2),
+    "paper": SearchConfig(data="cifar10", space="paper", position_weights="map", conv_init="torch"),
+    "release": SearchConfig(
+        data="cifar10",
+        position_weights="map",
+        conv_init="torch",
+        split="first",
+        epochs=100,
+        order=1,
+        val_order="fresh",
+        hvp="fd",
+        unmoved=("layer3",),
+        seed=2,
+    ),
 }

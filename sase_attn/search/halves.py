@@ -1,8 +1,10 @@
 """The training images of a search in two parts: one trains the weights, the other trains alpha; no image is in both."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from sase_attn.search.bilevel import Batch
 from sase_attn.search.config import ALPHA_ORDER, SPLIT, WEIGHT_ORDER, SearchConfig
@@ -25,7 +27,7 @@ def open_halves(config: SearchConfig, ranks: Ranks) -> SearchData:
     """The data of a configuration, its training images drawn and divided by the seed.
 
     Raises:
-        ValueError: too few images, or see `open_data`.
+        ValueError: see `divide` and `open_data`.
     """
     opened = open_data(DataConfig.of(config), seed=config.seed, rank=ranks.rank, world_size=ranks.world_size)
     train, test, info = opened
@@ -33,13 +35,20 @@ def open_halves(config: SearchConfig, ranks: Ranks) -> SearchData:
 
 
 def divide(train: SubsetLoader, config: SearchConfig, ranks: Ranks) -> tuple[SubsetLoader, SubsetLoader]:
-    """Two loaders of different images; up to a rank's number of them is left out, so that all ranks get as many."""
+    """Two loaders of different images; up to a rank's number of them is left out, so that all ranks get as many.
+
+    Raises:
+        ValueError: too few images, or `split` is "first" and the parts have not the same classes.
+    """
     total = train.samples
     if config.images is not None and config.images > total:
         raise ValueError(f"images: wanted at most the {total} training images of {config.data}, got {config.images}")
-    order = torch.randperm(total, generator=seeded_generator(config.seed, SPLIT))[: config.images]
+    drawn = torch.randperm(total, generator=seeded_generator(config.seed, SPLIT))
+    order = (drawn if config.split == "drawn" else torch.arange(total))[: config.images]
     first = round(len(order) * config.train_portion)
     parts = order[:first], order[first:]
+    if config.split == "first":
+        _check_classes(train.targets, parts, config)
     loaders = []
     for members, key, what in zip(parts, (WEIGHT_ORDER, ALPHA_ORDER), ("weights", "alpha"), strict=True):
         members = members[: len(members) // ranks.world_size * ranks.world_size]
@@ -47,6 +56,17 @@ def divide(train: SubsetLoader, config: SearchConfig, ranks: Ranks) -> tuple[Sub
             raise ValueError(f"wanted at least two images to train the {what} on, got {len(members)} of {len(order)}")
         loaders.append(train.subset(members, hash_seed(config.seed, key)))
     return loaders[0], loaders[1]
+
+
+def _check_classes(targets: Tensor, parts: Sequence[Tensor], config: SearchConfig) -> None:
+    """Raise ValueError where a part lacks a class that the other one has, as in a folder, which goes by class."""
+    first, second = (set(targets[part].tolist()) for part in parts)
+    if first != second:
+        raise ValueError(
+            f"split: wanted images in an order in which both parts have all classes; of {config.data} the first "
+            f"{len(parts[0])} have {len(first)} classes and the other {len(parts[1])} have {len(second)}: take "
+            'split "drawn"'
+        )
 
 
 def sample_batches(loader: Loader, images: int) -> list[Batch]:

@@ -1,7 +1,11 @@
 """∇²_{α,w} L · v: how the gradient of alpha changes along a direction of the weights, in two ways.
 
-A central difference takes two gradients of alpha. The exact derivative takes forward mode over reverse mode, which
-needs the definition of every operation and costs a few times as much. Both leave weights and buffers as they were.
+A central difference takes two gradients of alpha, and costs about half of the exact derivative, which is a gradient of
+a gradient and needs the definition of every operation. Both leave weights and buffers as they were.
+
+On a smooth network the error of the difference is O(radius²). Networks that are searched are not smooth: ReLUs and
+maxima have kinks, where the gradient of alpha jumps. The difference divides each jump on its way by the radius. A
+smaller radius crosses fewer of them, but each weighs more, so no radius is safe: `benchmarks/search_gradient.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +13,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp
 
+from sase_attn.kernels import backend
 from sase_attn.search.restore import restored
+from sase_attn.search.supernet.block import reference_mode
 
 HVP = ("fd", "exact")
 
@@ -19,7 +24,9 @@ HVP = ("fd", "exact")
 def finite_difference(
     loss: Callable[[], Tensor], alpha: Tensor, weights: Sequence[Tensor], direction: Sequence[Tensor], *, radius: float
 ) -> Tensor:
-    """∇²_{α,w} L · v from the gradients of alpha at w ± εv, ε = radius/‖v‖; its error is of the order of radius².
+    """∇²_{α,w} L · v from the gradients of alpha at w ± εv, ε = radius/‖v‖.
+
+    The error is O(radius²) where L is smooth between these, which it is not with ReLUs and maxima.
 
     Args:
         loss: computes L at the weights of the moment.
@@ -45,38 +52,26 @@ def finite_difference(
 
 def exact(
     model: nn.Module,
-    images: Tensor,
-    loss: Callable[[Tensor], Tensor],
-    alpha: str,
-    weights: Sequence[str],
+    loss: Callable[[], Tensor],
+    alpha: Tensor,
+    weights: Sequence[Tensor],
     direction: Sequence[Tensor],
 ) -> Tensor:
-    """∇²_{α,w} L · v as the forward-mode derivative of ∇_α L.
+    """∇²_{α,w} L · v as the gradient in α of ∇_w L · v.
 
-    Not the other way round: reverse over forward mode is wrong through batch norm in torch 2.13 and 2.15.
+    Blocks are evaluated operation by operation and without kernels, whose gradients have no gradient themselves.
 
     Args:
-        model: a network with these parameters.
-        images: what it is called with.
-        loss: of its output.
-        alpha: the name of a parameter, whose shape is that of the result.
-        weights: names of w.
-        direction: v, of the shapes of w.
+        model: the network that L is of.
+        loss: computes L.
+        alpha: any shape, which is that of the result.
+        weights, direction: w and v, of the same shapes.
     """
-    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-
-    def value(alpha_value: Tensor, weight_values: tuple[Tensor, ...]) -> Tensor:
-        copies = {name: buffer.clone() for name, buffer in buffers.items()}  # batch norm writes into them
-        values = {alpha: alpha_value, **dict(zip(weights, weight_values, strict=True)), **copies}
-        return loss(functional_call(model, values, (images,)))
-
-    def gradient(*weight_values: Tensor) -> Tensor:
-        result: Tensor = grad(value)(parameters[alpha].detach(), weight_values)
-        return result
-
-    start = tuple(parameters[name].detach() for name in weights)
-    product: Tensor = jvp(gradient, start, tuple(direction))[1]
-    return product.detach()
+    with restored(model.buffers()), reference_mode(model), backend("torch"):
+        slopes = torch.autograd.grad(loss(), weights, create_graph=True, materialize_grads=True)
+        slope = torch.stack([(g * d).sum() for g, d in zip(slopes, direction, strict=True)]).sum()
+        product: Tensor = torch.autograd.grad(slope, [alpha], materialize_grads=True)[0]
+    return product
 
 
 @contextmanager

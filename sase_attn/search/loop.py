@@ -21,7 +21,7 @@ from sase_attn.search.op_scales import op_scales
 from sase_attn.search.optimizers import create_optimizers
 from sase_attn.search.penalty import penalty
 from sase_attn.search.space import SearchSpace
-from sase_attn.search.supernet.architecture import Architecture
+from sase_attn.search.supernet.architecture import Architecture, mean_entropy
 from sase_attn.training.checkpoint import fitting_network
 from sase_attn.training.data import Loader
 from sase_attn.training.distributed import Ranks
@@ -74,6 +74,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
             order=config.order,
             hvp=config.hvp,
             radius=config.radius,
+            unmoved=config.unmoved,
             clip_grad=config.clip_grad,
             max_loss=config.max_loss,
             penalty=self._penalty if config.beta or config.entropy else None,
@@ -175,7 +176,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
         names = zip(self.space.ops.values(), architecture.argmax(), strict=True)
         self.echo(
             f"epoch {progress.epoch + 1}/{config.epochs}  loss {row['train_loss']:.4f}  "
-            f"val loss {row['val_loss']:.4f}  entropy {sum(row['entropy']) / len(row['entropy']):.3f}  "
+            f"val loss {row['val_loss']:.4f}  entropy {mean_entropy(row['entropy'], architecture.columns):.3f}  "
             f"{' '.join(ops[column] for ops, column in names)}  {pace_text(row)}"
         )
         if config.stop_ratio is not None and has_grown(progress.curvatures, config.stop_ratio):

@@ -1,12 +1,16 @@
 """The super-network of a search: a network with mixed blocks after the layers that the configuration names."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from sase_attn.block import SASEBlock
 from sase_attn.insert import attach
+from sase_attn.insert.meta_forward import map_shapes
+from sase_attn.modules import matching
+from sase_attn.ops.layers import Mixer
 from sase_attn.search.config import ALPHA_DRAW, SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
@@ -17,16 +21,28 @@ from sase_attn.training.recipes import Recipe
 
 
 def create_supernet(
-    config: SearchConfig, *, num_classes: int, in_chans: int, echo: Callable[[str], object] = print
+    config: SearchConfig,
+    *,
+    num_classes: int,
+    in_chans: int,
+    size: tuple[int, int] | None = None,
+    echo: Callable[[str], object] = print,
 ) -> nn.Module:
     """The network of a configuration with super-network blocks after the layers that it names.
 
     Layers before a block whose weight starts at zero, as timm's ResNets have them, start at one instead: over a map of
     zeros all operations look alike to alpha.
 
+    Args:
+        config: names the model, the layers and the space, and says what weights start from.
+        num_classes, in_chans: of the data.
+        size: (H, W) of the images, from which `position_weights="map"` takes the sizes of the maps; the model's own
+            where None.
+        echo: gets a line for each thing that was changed to make weights fit.
+
     Raises:
         UnknownNameError: no such model, or no layer of that name.
-        ValueError: the network has blocks already, or see `create_network` and `attach`.
+        ValueError: the network has blocks already, or see `create_network` and `attach`; or a trial pass fails.
     """
     recipe = Recipe(model=config.model, model_kwargs=config.model_kwargs, seed=config.seed)
     model = create_network(recipe, num_classes=num_classes, in_chans=in_chans, echo=echo)
@@ -35,11 +51,37 @@ def create_supernet(
             f"{config.model} has SASE blocks already: wanted a plain network, such as "
             f"{'resnet20_cifar' if config.model == 'sase_resnet20' else config.model.removeprefix('sase_')}"
         )
-    for place in attach(model, after=config.after, attn=config.search_space().block):
-        weight = getattr(model.get_submodule(f"{place.name}.host"), "weight", None)
+    hosts = matching(dict(model.named_modules()), config.after)
+    sizes = _map_sizes(model, hosts, size) if config.position_weights == "map" else dict.fromkeys(hosts)
+    block = config.search_space().block
+    for host in hosts:
+        attach(model, after=host, attn=block, attn_args={"size": sizes[host]})
+        weight = getattr(model.get_submodule(f"{host}.host"), "weight", None)
         if weight is not None and not weight.any():
             nn.init.ones_(weight)
+    if config.conv_init == "torch":
+        _draw_as_torch(model)
     return model
+
+
+def _map_sizes(
+    model: nn.Module, hosts: Sequence[str], size: tuple[int, int] | None
+) -> dict[str, tuple[int, int] | None]:
+    """(H, W) of the maps that layers give."""
+    shapes = map_shapes(model, hosts, size)
+    for host in hosts:
+        if host not in shapes:
+            raise ValueError(f"cannot tell the size of the map of {host}: no forward pass reaches it")
+    return {host: (shapes[host][1][2], shapes[host][1][3]) for host in hosts}
+
+
+def _draw_as_torch(model: nn.Module) -> None:
+    """Draw convolutions, and the mixers, which are 2→1 convolutions, as torch draws a convolution."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.reset_parameters()
+        elif isinstance(module, Mixer):
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5))
 
 
 def architecture_of(model: nn.Module, space: SearchSpace) -> Architecture:

@@ -20,6 +20,8 @@ from sase_attn.search.halves import SearchData, open_halves, sample_batches
 from sase_attn.search.network import architecture_of, create_supernet
 from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
+from sase_attn.search.supernet.architecture import mean_entropy
+from sase_attn.search.verdict import lead
 from sase_attn.training.checkpoint import check_same_data, fitting_network
 from sase_attn.training.data import DataIdentity
 from sase_attn.training.distributed import Ranks
@@ -42,7 +44,7 @@ class SearchResult:
         columns: the operations of each edge, in the order of alpha's columns.
         alpha: (6, K), a row an edge.
         weights: (6, K), softmax(alpha) of each edge.
-        entropy: of each edge's weights over its largest value: 1 is undecided.
+        entropy: of each edge's weights over its largest value: 1 is undecided, 0 where the edge has one operation.
         margin: of each edge, between the weights of its first two operations.
         supernet_top1: of the mixture.
         genotype_top1: of the genotype's sub-network, its norms fitted anew.
@@ -53,7 +55,7 @@ class SearchResult:
         processes: how many shared it.
         device: what it ran on.
         data: which data it was made with.
-        scores: genotypes whose sub-networks were scored, the best first, with accuracy and loss.
+        scores: genotypes whose sub-networks were scored, with accuracy and loss, the lowest loss first.
         machine, versions, commit: where it ran, and with what.
     """
 
@@ -89,13 +91,13 @@ class SearchResult:
     def doubts(self) -> list[str]:
         """What speaks against trusting the choice before anything is retrained, one line each."""
         lines = []
-        entropy = sum(self.entropy) / len(self.entropy)
+        entropy = mean_entropy(self.entropy, self.columns)
         if entropy > 0.9:
             lines.append(f"alpha has hardly decided: its entropy is {entropy:.3f} of the uniform one's")
         for edge, ops, weights, margin in zip(EDGES, self.columns.values(), self.weights, self.margin, strict=True):
             if len(ops) > 1 and margin < 0.02:
                 first, second = sorted(range(len(ops)), key=lambda k: -weights[k])[:2]
-                lines.append(f"{edge}: {ops[first]} is ahead of {ops[second]} by {margin:.4f} in weight only")
+                lines.append(f"{edge}: {lead(ops[first], ops[second], margin, 'in weight', 4)} only")
         if self.stable_since >= self.epochs and self.epochs > 1:
             lines.append("the genotype still changed in the last epoch")
         if self.argmax != self.genotype:
@@ -124,9 +126,10 @@ class SearchResult:
         config = self.settings
         cpu = Ranks(0, 1, torch.device("cpu"))
         data = data or open_halves(config, cpu)
+        info = data.info
         saved = load_search(Path(self.output))
-        check_same_data(data.info.identity, saved)
-        model = model or create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels)
+        check_same_data(info.identity, saved)
+        model = model or create_supernet(config, num_classes=len(info.classes), in_chans=info.channels, size=info.size)
         with fitting_network():
             model.load_state_dict(saved.state["model"])
         sample = [sample_batches(loader, config.select_images) for loader in (data.weights, data.alpha)]

@@ -74,7 +74,10 @@ def search(
         if saved is not None:
             check_same_data(data.info.identity, saved)
         if model is None:
-            model = create_supernet(config, num_classes=len(data.info.classes), in_chans=data.info.channels, echo=echo)
+            info = data.info
+            model = create_supernet(
+                config, num_classes=len(info.classes), in_chans=info.channels, size=info.size, echo=echo
+            )
         searcher = Searcher(config, model, data, folder, group, echo, space)
         searcher.run(saved)
         return _finish(searcher, group)

@@ -40,13 +40,17 @@ def _leader(rows: Sequence[Compared]) -> str:
     """The margin of the first over the second; "no confident winner" where it is below the seeds' spread."""
     first, second = rows[:2]
     margin = first.mean - second.mean
-    ahead = f"{first.label} is ahead of {second.label} by {margin:.2f} points"
+    ahead = lead(first.label, second.label, margin, "points")
     deviations = [row.std for row in rows if row.std is not None]
     if not deviations:
         return f"no confident winner: {ahead}, with one seed each, so that the spread of the seeds is unknown"
     spread = mean([deviation**2 for deviation in deviations]) ** 0.5
     seeds = f"the seeds of one network spread by {spread:.2f} (standard deviation, {len(first.top1)} seeds)"
-    return f"{ahead}; {seeds}" if margin >= spread else f"no confident winner: {ahead}, and {seeds}"
+    return (
+        f"{ahead}; {seeds}"
+        if margin >= spread and not _is_level(margin, 2)
+        else f"no confident winner: {ahead}, and {seeds}"
+    )
 
 
 def _found_against_others(rows: Sequence[Compared]) -> Iterator[str]:
@@ -58,4 +62,19 @@ def _found_against_others(rows: Sequence[Compared]) -> Iterator[str]:
     ):
         if found is not None and rivals:
             difference = found.mean - mean([row.mean for row in rivals])
-            yield f"{found.label} against {name}: {difference:+.2f} points"
+            yield f"{found.label} against {name}: {_difference(difference)}"
+
+
+def lead(first: str, second: str, margin: float, unit: str, digits: int = 2) -> str:
+    """By how much the first is ahead of the second, in words; level where the margin would be printed as zero."""
+    if _is_level(margin, digits):
+        return f"{first} and {second} are level to {10**-digits:.{digits}f} {unit}"
+    return f"{first} is ahead of {second} by {margin:.{digits}f} {unit}"
+
+
+def _difference(points: float) -> str:
+    return "level to 0.01 points" if _is_level(points, 2) else f"{points:+.2f} points"
+
+
+def _is_level(margin: float, digits: int) -> bool:
+    return round(margin, digits) == 0

@@ -30,12 +30,12 @@ def sgd_settings(optimizer: torch.optim.Optimizer, names: Sequence[str], weights
 
 def virtual_step(
     optimizer: torch.optim.Optimizer, settings: Settings, weights: Sequence[Tensor], gradients: Sequence[Tensor]
-) -> list[float]:
-    """Move the weights to w' = w − ξ(μ·buf + g + λw) and return ξ, the learning rate, of each.
+) -> None:
+    """Move the weights to w' = w − ξ(μ·buf + g + λw).
 
-    μ is the momentum, buf the optimizer's momentum buffer (0 before its first step), λ the weight decay.
+    ξ is the learning rate, μ the momentum, buf the optimizer's momentum buffer (0 before its first step), λ the weight
+    decay.
     """
-    rates = []
     with torch.no_grad():
         for weight, gradient in zip(weights, gradients, strict=True):
             group = settings[weight]
@@ -43,6 +43,4 @@ def virtual_step(
             buffer = optimizer.state.get(weight, {}).get("momentum_buffer")
             if buffer is not None:
                 step = step + group["momentum"] * buffer
-            rates.append(float(group["lr"]))
-            weight.sub_(step, alpha=rates[-1])
-    return rates
+            weight.sub_(step, alpha=float(group["lr"]))

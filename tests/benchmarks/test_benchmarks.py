@@ -24,6 +24,7 @@ import tables  # noqa: E402
 import train  # noqa: E402
 
 from sase_attn import Genotype, genotypes  # noqa: E402
+from sase_attn.genotype import EDGES  # noqa: E402
 from sase_attn.search import SearchConfig  # noqa: E402
 from sase_attn.search.bilevel import Bilevel  # noqa: E402
 from sase_attn.search.network import architecture_of, create_supernet, prepare  # noqa: E402
@@ -174,7 +175,8 @@ def test_tables_of_searches_and_steps():
     step_rows = [{"label": n, "seconds": s, "memory_mb": m, "first": s, **place} for n, s, m in steps]
     assert "| fast | 4.00 | 2.00 | 0.50 | 4.0 |" in tables.table("search_step", step_rows)
     found = {
-        "label": "seed 0", "genotype": str(genotypes["sase"]), "entropy": [0.5] * 6, "supernet_top1": 50.0,
+        "label": "seed 0", "genotype": str(genotypes["sase"]), "entropy": [0.5] * 5 + [0.0], "supernet_top1": 50.0,
+        "columns": {edge: ["a", "b"][: 1 if edge == "spatial_excite" else 2] for edge in EDGES},
         "genotype_top1": 40.0, "config": {"epochs": 10, "data": "d", "alpha_lr": 6e-3}, "seconds": 1234.5, **place,
     }  # fmt: skip
     text = tables.table("search", [found])

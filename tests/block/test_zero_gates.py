@@ -1,4 +1,7 @@
-"""Blocks that start as a constant gain: exactly constant, and every parameter learns from the second step on."""
+"""Blocks that start as a constant gain: exactly constant, and every parameter learns from the second step on.
+
+Behind a norm that starts at zero it is the third.
+"""
 
 import pytest
 import torch
@@ -64,6 +67,23 @@ def test_every_parameter_learns_from_the_second_step_on(genotype, channels, rect
             optimiser.step()
         still = {name for name, _ in block.named_parameters()} - moving
         assert not still, f"seed {seed}: no gradient for {sorted(still)}"
+
+
+@pytest.mark.parametrize("genotype", GAINS)
+def test_behind_a_norm_at_zero_every_parameter_learns_from_the_third_step_on(genotype):
+    norm, block = torch.nn.BatchNorm2d(16), SASEBlock(16, genotype)
+    torch.nn.init.zeros_(norm.weight)
+    names = {name for name, _ in block.named_parameters()}
+    optimiser = torch.optim.SGD([*norm.parameters(), *block.parameters()], lr=0.1)
+    moving = []
+    for step in (1, 2, 3):
+        x = draw(4, 16, 6, 5, seed=step)
+        optimiser.zero_grad()
+        (block(norm(x)) - draw(*x.shape, seed=99 + step)).square().mean().backward()
+        moving.append({name for name, value in block.named_parameters() if value.grad.any()})
+        assert norm.weight.grad.any()
+        optimiser.step()
+    assert moving == [set(), {"channel_excite.fc2.weight", "spatial_excite.rest.0.weight"}, names]
 
 
 def test_every_published_genotype_is_here():

@@ -10,10 +10,10 @@ from torch import nn
 
 from sase_attn import attach
 from sase_attn.genotype import EDGES
-from sase_attn.search import Scorer, SearchSpace
-from sase_attn.search.choose import choose_by_perturbation
+from sase_attn.search import Scorer, SearchConfig, SearchSpace
+from sase_attn.search.choose import choose, choose_by_perturbation
 from sase_attn.search.network import architecture_of
-from sase_attn.search.scorer import read_scores, recalibrated
+from sase_attn.search.scorer import Scored, read_scores, recalibrated
 from sase_attn.training import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -82,11 +82,21 @@ def test_all_genotypes_are_scored_once_and_scoring_resumes(scorer, tmp_path):
     ranked = scorer.score_all(SPACE, path, counts.append)
     assert len(ranked) == SPACE.size == 64 and counts == list(range(6, 65))
     assert {scored.genotype for scored in ranked} == set(SPACE)
-    assert [scored.top1 for scored in ranked] == sorted((scored.top1 for scored in ranked), reverse=True)
+    assert [scored.loss for scored in ranked] == sorted(scored.loss for scored in ranked)
     assert len([json.loads(line) for line in path.read_text().splitlines()]) == len(read_scores(path)) == 64
     again = scorer.score(ranked[0].genotype)
     assert (again.top1, again.loss) == (ranked[0].top1, ranked[0].loss)
     assert len({scored.loss for scored in ranked}) > 20  # they do differ
+
+
+def test_the_loss_ranks_where_accuracies_jump_by_images(scorer, tmp_path, monkeypatch):
+    """One image more is right by luck, or two are level: the loss tells more, and chooses."""
+    made = {SPACE.random(0): (50.0, 1.3), SPACE.random(1): (49.9, 1.1), SPACE.random(2): (49.9, 1.2)}
+    monkeypatch.setattr(Scorer, "score", lambda self, genotype: Scored(genotype, *made[genotype]))
+    config = SearchConfig(select="score", candidates=3)
+    chosen, scored = choose(config, scorer, SPACE.random(0), tmp_path, tune=lambda: None, echo=lambda line: None)
+    assert chosen == SPACE.random(1)
+    assert [found.loss for found in scored] == [1.1, 1.2, 1.3]
 
 
 class Mixture(nn.Module):

@@ -3,6 +3,7 @@
 import html.parser
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ def row(label, *top1, shared=None):
             r"^found is ahead of plain by 2.00 points; the seeds .* 0.71",
         ),
         ([row("found", 90.0, 92.0), row("plain", 89.0, 91.0)], "^no confident winner: found is ahead of plain by 1.00"),
+        (
+            [row("a", 90.0, 91.0), row("b", 90.5, 90.5)],
+            "^no confident winner: a and b are level to 0.01 points, and the",
+        ),
+        ([row("a", 90.0, 90.0), row("b", 89.999, 90.0)], "^no confident winner: a and b are level to 0.01 points, and"),
         ([row("a", 91.0), row("b", 80.0)], "^no confident winner: .* with one seed each"),
         ([row("a", 91.0, 91.5)], "nothing to compare it with"),
     ],
@@ -56,6 +62,23 @@ def test_verdict_measures_the_found_one_against_plain_and_random():
     assert "found against plain: +2.00 points" in lines
     assert "found against the mean of the random ones: +1.00 points" in lines
     assert lines[-1] == "400 test images: the standard error of one accuracy is 1.28 points"
+
+
+def test_verdict_of_networks_that_are_level():
+    lines = verdict([row("plain", 90.001), row("found", 90.0), row("random-0", 90.0)], 400)
+    assert lines[1:3] == [
+        "found against plain: level to 0.01 points",
+        "found against the mean of the random ones: level to 0.01 points",
+    ]
+
+
+def test_doubts_say_level_where_the_margin_would_be_zero(finished):
+    weights = [[0.14300, 0.14298, *[0.1428] * 5], [0.15, 0.145, *[0.141] * 5], *finished.weights[2:]]
+    margin = [0.00002, 0.005, *[1.0] * 4]
+    columns = dict(SearchSpace.get("release").ops)
+    lines = replace(finished, weights=weights, margin=margin, columns=columns, entropy=[0.1] * 6).doubts()
+    assert "channel_squeeze: gap and gsop are level to 0.0001 in weight only" in lines
+    assert "channel_excite: fc is ahead of conv1d_k3 by 0.0050 in weight only" in lines
 
 
 def test_rank_correlation_by_hand():

@@ -17,7 +17,7 @@ from sase_attn.search import SEARCHES, Architecture, SearchBlock, SearchConfig, 
 from sase_attn.search.curvature import has_grown, largest_eigenvalue
 from sase_attn.search.diagnose import diagnose
 from sase_attn.search.halves import divide, open_halves
-from sase_attn.search.network import architecture_of, create_supernet, prepare
+from sase_attn.search.network import _map_sizes, architecture_of, create_supernet, prepare
 from sase_attn.search.op_scales import energy_fractions, op_scales
 from sase_attn.search.penalty import beta_penalty, entropy_penalty
 from sase_attn.search.result import stable_since
@@ -44,9 +44,12 @@ def test_recipes_are_the_paper_and_the_script():
     assert (paper.epochs, paper.batch_size, paper.order, paper.lr, paper.min_lr) == (50, 128, 2, 0.025, 1e-4)
     assert (paper.momentum, paper.weight_decay, paper.alpha_lr, paper.alpha_std) == (0.9, 5e-4, 3e-4, 1e-3)
     assert (paper.alpha_betas, paper.alpha_weight_decay, paper.clip_grad) == ((0.5, 0.999), 1e-3, 5.0)
-    assert (paper.radius, paper.train_portion, paper.space) == (1e-2, 0.5, "release")
-    assert set(paper.differences(script)) == {"epochs", "order", "val_order", "seed"}
-    assert paper.differences(SearchConfig()) == ["data"]
+    assert (paper.hvp, paper.radius, paper.train_portion, paper.space) == ("fd", 1e-2, 0.5, "paper")
+    differ = {"epochs", "order", "val_order", "seed", "space", "split", "unmoved"}
+    assert set(paper.differences(script)) == differ
+    assert (script.space, script.hvp, script.split, script.unmoved) == ("release", "fd", "first", ("layer3",))
+    assert (paper.position_weights, paper.conv_init) == ("map", "torch")  # where the text is silent, as the script
+    assert set(paper.differences(SearchConfig())) == {"data", "space", "position_weights", "conv_init"}
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,9 @@ def test_recipes_are_the_paper_and_the_script():
         ({"order": 3}, "search field order: wanted 1 or 2, got 3"),
         ({"hvp": "fdd"}, "unknown hvp 'fdd'; did you mean fd"),
         ({"select": "best"}, "unknown selection 'best'"),
+        ({"split": "half"}, "unknown split 'half'"),
+        ({"conv_init": "pytorch"}, "unknown conv_init 'pytorch'; did you mean torch"),
+        ({"position_weights": "maps"}, "unknown position_weights 'maps'; did you mean map"),
         ({"space": "relase"}, "unknown space 'relase'; did you mean release"),
         ({"without": ["gapp"]}, "unknown operation of the space 'gapp'; did you mean gap"),
         ({"without": "gap"}, "search field without: wanted tuple"),
@@ -116,8 +122,18 @@ def test_too_few_and_too_many_images(data):
         open_halves(driver.tiny(data, images=3, train_portion=0.4), CPU)
 
 
+class Unreached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.unreached = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
 class Fixed:
     samples = 10
+    targets = torch.tensor([0, 1, 1, 0, 1, 1, 1, 0, 0, 1])
 
     def subset(self, indices, seed):
         return indices.tolist(), seed
@@ -126,6 +142,36 @@ class Fixed:
 def test_division_leaves_no_image_out():
     (first, seed), (second, other) = divide(Fixed(), SearchConfig(), CPU)
     assert sorted(first + second) == list(range(10)) and len(first) == 5 and seed != other
+
+
+def test_the_first_images_in_the_order_of_the_data():
+    config = SearchConfig(split="first", train_portion=0.4)
+    (first, _), (second, _) = divide(Fixed(), config, CPU)
+    assert (first, second) == ([0, 1, 2, 3], [4, 5, 6, 7, 8, 9])
+    (first, _), (second, _) = divide(Fixed(), config.override(images=8, train_portion=0.5), CPU)
+    assert (first, second) == ([0, 1, 2, 3], [4, 5, 6, 7])
+
+
+def test_images_in_the_order_of_their_classes_are_not_divided_by_it(data):
+    wanted = 'split: wanted images in an order.*the first 36 have 2 classes and the other 36 have 2: take split "drawn"'
+    with pytest.raises(ValueError, match=wanted):
+        open_halves(driver.tiny(data, split="first"), CPU)
+    same = Fixed()
+    same.targets = torch.tensor([0] * 5 + [1] * 5)
+    with pytest.raises(ValueError, match="have 1 classes"):
+        divide(same, SearchConfig(split="first"), CPU)
+
+
+def test_position_weights_have_the_size_of_each_map():
+    config = SearchConfig(model_kwargs={"layers": [1, 1, 1]}, position_weights="map")
+    model = create_supernet(config, num_classes=3, in_chans=3, size=(20, 28))
+    blocks = [model.get_submodule(f"layer{stage}.0.bn2.attn") for stage in (1, 2, 3)]
+    sizes = [tuple(block.spatial_squeeze_input[2].weight.shape) for block in blocks]
+    assert sizes == [tuple(block.spatial_excite[6].alpha.shape[1:]) for block in blocks]
+    assert sizes == [(20, 28), (10, 14), (5, 7)]
+    assert len({id(block.shared_architecture) for block in blocks}) == 1
+    derived = blocks[2].derive(RELEASE.random(0))
+    assert derived(draw(2, 64, 5, 7)).shape == (2, 64, 5, 7)
 
 
 def test_supernet_starts_where_alpha_can_learn():
@@ -146,6 +192,8 @@ def test_networks_that_cannot_be_searched():
         create_supernet(SearchConfig(model="sase_resnet20"), num_classes=3, in_chans=3)
     with pytest.raises(UnknownNameError, match="layer"):
         create_supernet(SearchConfig(after=["layer*.*.bn9"]), num_classes=3, in_chans=3)
+    with pytest.raises(ValueError, match="cannot tell the size of the map of unreached: no forward pass reaches it"):
+        _map_sizes(Unreached(), ["unreached"], (8, 8))
     with pytest.raises(ValueError, match="share one alpha.*found none"):
         architecture_of(nn.Linear(2, 2), RELEASE)
     with pytest.raises(ValueError, match="found 2 alphas"):

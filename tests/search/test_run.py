@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -196,6 +197,20 @@ def test_the_log_holds_what_is_promised(uninterrupted):
     assert lrs == [pytest.approx(0.05), pytest.approx((0.05 + 1e-4) / 2)]  # the cosine's, epoch by epoch
 
 
+def test_entropy_is_that_of_the_edges_that_have_a_choice(data, tmp_path):
+    """One undecided edge beside five that cannot decide: undecided, in the epoch's line and in the result's doubts."""
+    ops = {edge: [getattr(genotypes["sase"], edge)] for edge in EDGES} | {"channel_gate": ["affine", "conv1d_k3"]}
+    (tmp_path / "space.json").write_text(json.dumps({"ops": ops, "residual": True}))
+    config = driver.tiny(data, space=str(tmp_path / "space.json"), epochs=1, order=1, images=16, alpha_lr=1e-3)
+    lines = []
+    result = search(config=config, output=tmp_path / "run", device="cpu", echo=lines.append)
+    assert sorted(result.entropy)[:5] == [0] * 5
+    (line,) = (line for line in lines if line.startswith("epoch 1/1"))
+    assert "entropy 1.000" in line
+    assert "alpha has hardly decided: its entropy is 1.000 of the uniform one's" in result.doubts()
+    assert replace(result, entropy=[0.0] * 6).doubts()[0].startswith("channel_gate: ")
+
+
 def test_another_configuration_and_a_folder_in_use_are_refused(data, uninterrupted, tmp_path):
     config = driver.tiny(data)
     before = (uninterrupted / "log.jsonl").read_bytes()
@@ -239,7 +254,7 @@ def test_other_selections_run(data, tmp_path, select):
     assert result.select == select and result.found in config.search_space()
     if select == "score":
         assert len(result.scores) == 4 and result.scores[0][0] == result.genotype
-        assert [row[1] for row in result.scores] == sorted((row[1] for row in result.scores), reverse=True)
+        assert [row[2] for row in result.scores] == sorted(row[2] for row in result.scores)
     else:
         assert sum(line.startswith(tuple(result.columns)) for line in lines) == 6
     assert isinstance(log_rows(tmp_path / "run")[-1]["curvature"], float)

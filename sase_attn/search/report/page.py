@@ -87,7 +87,7 @@ def page(result: SearchResult, comparison: Comparison | None, rows: Rows, note: 
         "<h2>What fills the mixture</h2>",
         tables.scales(epochs, result.columns),
         "<h2>Epoch by epoch</h2>",
-        f'<div class="wide">{tables.epoch_by_epoch(epochs)}</div>',
+        f'<div class="wide">{tables.epoch_by_epoch(epochs, result.columns)}</div>',
     ]
     if result.scores:
         parts += ["<h2>Scored by the shared weights</h2>", f'<div class="wide">{tables.scores(result)}</div>']

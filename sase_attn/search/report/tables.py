@@ -10,6 +10,7 @@ from sase_attn.search.comparison import Compared, Comparison
 from sase_attn.search.op_scales import energy_fractions
 from sase_attn.search.report.log_rows import Rows
 from sase_attn.search.result import SearchResult
+from sase_attn.search.supernet.architecture import mean_entropy
 
 
 def comparison(found: Comparison) -> str:
@@ -52,13 +53,13 @@ def scales(epochs: Rows, columns: dict[str, list[str]]) -> str:
     )
 
 
-def epoch_by_epoch(epochs: Rows) -> str:
-    """A row an epoch."""
+def epoch_by_epoch(epochs: Rows, columns: dict[str, list[str]]) -> str:
+    """A row an epoch; the entropy is the mean over the edges that have a choice."""
 
     def row(entry: dict[str, Any]) -> list[str]:
         curvature = "" if entry.get("curvature") is None else f"{entry['curvature']:.3g}"
         losses = f"{entry['train_loss']:.4f}", f"{entry['val_loss']:.4f}"
-        entropy = f"{sum(entry['entropy']) / len(entry['entropy']):.4f}"
+        entropy = f"{mean_entropy(entry['entropy'], columns):.4f}"
         measured = *losses, entropy, curvature, f"{entry['seconds']:.0f}"
         return [str(entry["epoch"] + 1), *measured, _names(entry["genotype"])]
 
@@ -67,9 +68,12 @@ def epoch_by_epoch(epochs: Rows) -> str:
 
 
 def scores(result: SearchResult) -> str:
-    """The best ten genotypes of a selection by score."""
+    """The ten genotypes of the lowest loss of a selection by score."""
     rows = [[_names(name), f"{top1:.2f}", f"{loss:.4f}"] for name, top1, loss in result.scores[:10]]
-    return _table(["genotype", "top-1, %", "loss"], rows) + f'<p class="note">The best 10 of {len(result.scores)}.</p>'
+    return (
+        _table(["genotype", "top-1, %", "loss"], rows)
+        + f'<p class="note">The 10 of the lowest loss of {len(result.scores)}.</p>'
+    )
 
 
 def _names(genotype: str | None) -> str:

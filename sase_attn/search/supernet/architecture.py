@@ -115,6 +115,17 @@ class Architecture(nn.Module):
         return ", ".join(f"{edge}={len(names)}" for edge, names in self.columns.items())
 
 
+def mean_entropy(entropy: Sequence[float], columns: Mapping[str, Sequence[str]]) -> float:
+    """The mean of `Architecture.entropy` over the edges that have a choice; 0 where none has.
+
+    Args:
+        entropy: of each edge.
+        columns: the operations of each edge, in the same order.
+    """
+    open_edges = [value for value, names in zip(entropy, columns.values(), strict=True) if len(names) > 1]
+    return sum(open_edges) / len(open_edges) if open_edges else 0.0
+
+
 def columns_of(genotype: Genotype, ops: Mapping[str, Sequence[str]], residual: bool) -> tuple[int, ...]:
     """The column of each edge that a genotype chooses. Raises ValueError if it is not among `ops`."""
     if genotype.residual != residual:

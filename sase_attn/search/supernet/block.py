@@ -2,7 +2,8 @@
 
 `reference_forward` is the definition: it evaluates every operation by itself. `squeezes.py` and `excitations.py` do the
 operations' common work once, with the same results; agreement is tested in float64. Deviation from the release, whose
-semantics both have otherwise: weights of two mixed statistics start at (0.5, 0.5).
+semantics both have otherwise: weights of two mixed statistics start at (0.5, 0.5), unless a search draws them as torch
+draws a convolution.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

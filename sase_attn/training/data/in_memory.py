@@ -31,6 +31,11 @@ class MemoryLoader:
         """How many samples, over all ranks."""
         return self._batches.samples
 
+    @property
+    def targets(self) -> Tensor:
+        """The class of each sample of the whole set, in the set's order (int64)."""
+        return self._targets
+
     def subset(self, indices: Tensor, seed: int) -> "MemoryLoader":
         """The samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
         batches = self._batches.subset(indices, seed)

@@ -55,6 +55,11 @@ class SubsetLoader(Loader, Protocol):
         """How many samples, over all ranks."""
         ...
 
+    @property
+    def targets(self) -> Tensor:
+        """The class of each sample of the whole set, in the set's order (int64)."""
+        ...
+
     def subset(self, indices: Tensor, seed: int) -> "SubsetLoader":
         """The training samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
         ...

@@ -64,6 +64,11 @@ class FileLoader:
         """How many samples, over all ranks."""
         return self._batches.samples
 
+    @property
+    def targets(self) -> Tensor:
+        """The class of each sample of the whole set, in the set's order (int64)."""
+        return torch.as_tensor(self._samples.targets, dtype=torch.int64)
+
     def subset(self, indices: Tensor, seed: int) -> "FileLoader":
         """The samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
         transform, batches = self._samples.transform, self._batches.subset(indices, seed)
