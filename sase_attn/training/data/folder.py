@@ -38,7 +38,8 @@ def scan(folder: Path, *, warn: bool = True) -> ImageFolder:
 
     Raises:
         FileNotFoundError: a split is missing.
-        ValueError: the splits have no classes or different ones, a class has no images, or it is a link into the data.
+        ValueError: the splits are one folder, have no classes or different ones; or a class has no images, or is a link
+            into the data.
     """
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     test = next((name for name in TEST_SPLITS if name in found), None)
@@ -46,6 +47,10 @@ def scan(folder: Path, *, warn: bool = True) -> ImageFolder:
         wanted = "train/" if "train" not in found else "val/, validation/ or test/"
         has = listed(found) or "no folders"
         raise FileNotFoundError(f"{folder} has no {wanted} with a folder of images a class; it has {has}")
+    if (folder / "train").samefile(folder / test):
+        raise ValueError(
+            f"{folder / test} is the folder train/ itself: wanted images to test on that are not trained on"
+        )
     skipped = Skipped()
     try:
         return _scan(folder, folder / "train", folder / test, skipped)

@@ -84,6 +84,13 @@ def test_classes_that_are_links(folder, tmp_path):
             scan(folder)
 
 
+def test_a_test_split_that_is_the_training_split(folder):
+    (folder / "val").rename(folder / "old")
+    link(folder / "val", "train")
+    with pytest.raises(ValueError, match="val is the folder train/ itself: wanted images to test on"):
+        scan(folder)
+
+
 def test_folders_of_tools_are_left_out(folder):
     for name in (".ipynb_checkpoints", "@eaDir", "__MACOSX"):
         for place in (folder / "train" / "cat" / name, folder / "train" / "dog" / "x" / name, folder / "train" / name):
