@@ -48,9 +48,7 @@ def scan(folder: Path, *, warn: bool = True) -> ImageFolder:
         has = listed(found) or "no folders"
         raise FileNotFoundError(f"{folder} has no {wanted} with a folder of images a class; it has {has}")
     if (folder / "train").samefile(folder / test):
-        raise ValueError(
-            f"{folder / test} is the folder train/ itself: wanted images to test on that are not trained on"
-        )
+        raise ValueError(f"{folder / test} is the folder train/ itself: wanted other images to test on")
     skipped = Skipped()
     try:
         return _scan(folder, folder / "train", folder / test, skipped)

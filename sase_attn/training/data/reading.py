@@ -18,7 +18,7 @@ from torchvision.transforms import functional as transforms
 from sase_attn.training.data.image_file import UnreadableImageError, check_header, read_image
 
 GROUP, WAITING = 32, 32  # images that a thread reads at a time, and groups that wait to be stored
-HEADERS = 50_000  # files of a split whose headers are read at the start: about five seconds
+HEADERS = 50_000  # files of a split whose headers are read at the start: about ten seconds
 
 
 class Broken(NamedTuple):

@@ -87,7 +87,7 @@ def test_classes_that_are_links(folder, tmp_path):
 def test_a_test_split_that_is_the_training_split(folder):
     (folder / "val").rename(folder / "old")
     link(folder / "val", "train")
-    with pytest.raises(ValueError, match="val is the folder train/ itself: wanted images to test on"):
+    with pytest.raises(ValueError, match="val is the folder train/ itself: wanted other images"):
         scan(folder)
 
 
