@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import huggingface_hub
-from timm.models import push_to_hf_hub
+import timm
+from timm.models._hub import generate_readme
 from torch import nn
 
 from sase_attn.share.card import model_card
 from sase_attn.share.errors import LOG_IN, HubError, explanation, message
 from sase_attn.share.folder import write_model
-from sase_attn.share.publishable import model_args, publishable
-from sase_attn.weights import noted
+from sase_attn.share.publishable import publishable
 
 
 def push(
@@ -55,22 +55,19 @@ def push(
         raise HubError(message(what, "a token", "none", LOG_IN))
     with tempfile.TemporaryDirectory() as folder:
         write_model(network, Path(folder))
-    try:
-        commit = push_to_hf_hub(
-            network,
-            repo_id,
-            commit_message=commit_message,
-            token=token,
-            revision=revision,
-            private=private,
-            model_card=card,
-            model_config={"pretrained_cfg": noted(network)},
-            model_args=model_args(network),
-            safe_serialization=True,
-        )
-    except Exception as error:
-        reason = explanation(error, what)
-        if reason is None:
-            raise
-        raise HubError(reason) from error
+        try:
+            api = huggingface_hub.HfApi(token=token, library_name="timm", library_version=timm.__version__)
+            repo = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if not api.file_exists(repo, "README.md", revision=revision):
+                (Path(folder) / "README.md").write_text(
+                    generate_readme(card, repo.rpartition("/")[2]), encoding="utf-8"
+                )
+            commit = api.upload_folder(
+                repo_id=repo, folder_path=folder, revision=revision, commit_message=commit_message
+            )
+        except Exception as error:
+            reason = explanation(error, what)
+            if reason is None:
+                raise
+            raise HubError(reason) from error
     return str(commit.repo_url) + (f"/tree/{revision}" if revision else "")

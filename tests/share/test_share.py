@@ -263,6 +263,10 @@ def test_genotype_survives(server: HubServer, fetched: dict[str, Any]) -> None:
     config = json.loads(server.repos["org/genotype"]["main"]["config.json"])
     assert config["architecture"] == SMALL
     assert config["model_args"]["genotype"] == GENOTYPE
+    weights = server.repos["org/genotype"]["main"]["model.safetensors"]
+    header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+    record = header["__metadata__"]["genotype"]
+    assert config["pretrained_cfg"]["notes"] == [f"sase-attn genotype: {record}"] and "channel_excite:fc_sig" in record
     assert fetched["genotype"] == GENOTYPE
 
 
