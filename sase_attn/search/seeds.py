@@ -13,6 +13,7 @@ from sase_attn.search.config import SearchConfig
 from sase_attn.search.result import SearchResult
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.jobs import run_in_subprocess
+from sase_attn.training.result import check_comparable
 
 NAME = "seeds.json"
 
@@ -32,7 +33,7 @@ def search_seeds(
 
     Raises:
         ChildProcessError: a search failed; the message names its log. ImportError: scipy is not installed.
-        InUseError: another process works on the folder.
+        InUseError: another process works on the folder. ValueError: a search that had finished is of other data.
     """
     output = Path(output)
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -54,6 +55,8 @@ def search_seeds(
         remove_temporaries(output)
         with ThreadPoolExecutor(jobs) as pool:
             results = list(pool.map(one, seeds))
+        for result in results:
+            check_comparable(results[0], result)
         if len(results) > 1:
             write_json(output / NAME, asdict(agreement(results)))
     return results

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -59,8 +59,22 @@ def read_result(folder: Path) -> TrainResult | None:
     return replace(read_record(path, TrainResult), output=str(folder))
 
 
-def check_comparable(first: TrainResult, second: TrainResult) -> None:
-    """Raise ValueError, naming what differs, unless two runs were trained and tested on the same data."""
+class OfData(Protocol):
+    """The result of a training or a search, in a folder, on data."""
+
+    @property
+    def output(self) -> str:
+        """The folder."""
+        ...
+
+    @property
+    def data(self) -> DataIdentity:
+        """Which data."""
+        ...
+
+
+def check_comparable(first: OfData, second: OfData) -> None:
+    """Raise ValueError, naming what differs, unless two results are of the same data."""
     if difference := second.data.difference(first.data):
         raise ValueError(f"{second.output} is of other data than {first.output}: {difference}; remove one of the two")
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import search_driver
@@ -12,6 +13,7 @@ from safetensors import safe_open
 from sase_attn.comparison import compare
 from sase_attn.search import SearchResult, search
 from sase_attn.search.compare import default_recipe
+from sase_attn.search.seeds import search_seeds
 from sase_attn.search.sweep import sweep
 from sase_attn.training import Recipe, train
 from sase_attn.training.data.folder import scan
@@ -125,3 +127,16 @@ def test_runs_of_different_data_are_not_compared(images, tmp_path):
     add_an_image(images)
     with pytest.raises(ValueError, match=r"other-seed0 is of other data than .*plain-seed0: 25 training images, saved"):
         compare(networks, recipe, tmp_path / "c", seeds=[0], device="cpu", echo=quiet)
+
+
+def test_seeds_of_different_data_do_not_agree(images, tmp_path, monkeypatch):
+    before = scan(images).identity
+    add_an_image(images)
+    of = {"seed0": before, "seed1": scan(images).identity}
+    monkeypatch.setattr("sase_attn.search.seeds.run_in_subprocess", lambda *arguments, **options: None)
+    monkeypatch.setattr(
+        "sase_attn.search.seeds.SearchResult.load",
+        lambda folder: SimpleNamespace(output=str(folder), data=of[folder.name], genotype="sase", seconds=1.0),
+    )
+    with pytest.raises(ValueError, match=r"seed1 is of other data than .*seed0: 25 training images, saved with 24"):
+        search_seeds(search_driver.tiny(images), tmp_path / "s", [0, 1], echo=quiet)
