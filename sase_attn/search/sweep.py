@@ -67,7 +67,7 @@ def sweep(
 
     Raises:
         ImportError: optuna is not installed. UnknownNameError: no such sampler.
-        ValueError: the folder's sweep has another space or other data.
+        ValueError: the folder's sweep is damaged, has another space or other data.
         OSError: of the disk or the data: the trial is resumed when the sweep is started again.
         Exception: what every trial would fail with, found before the first one: see `open_data` and `create_network`;
             or what three trials in a row have failed with in the same words.
@@ -148,13 +148,19 @@ def _open_study(folder: Path, space: SearchSpace, sampler: str) -> Any:
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        study_name="sweep",
-        storage=JournalStorage(JournalFileBackend(str(folder / "journal.log"))),
-        direction="maximize",
-        load_if_exists=True,
-        sampler=(optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler)(),
-    )
+    journal = folder / "journal.log"
+    try:
+        study = optuna.create_study(
+            study_name="sweep",
+            storage=JournalStorage(JournalFileBackend(str(journal))),
+            direction="maximize",
+            load_if_exists=True,
+            sampler=(optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler)(),
+        )
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # optuna has many for damaged journals
+        raise ValueError(f"{journal} is no whole journal of a sweep: {in_words(error)}") from None
     if study.user_attrs.setdefault("space", space.to_json()) != space.to_json():
         raise ValueError(f"the sweep in {folder} has another space: name another folder for a new one")
     study.set_user_attr("space", space.to_json())
@@ -184,10 +190,12 @@ def _abandoned_trial(study: Any, folder: Path) -> tuple[int, Lock] | None:
     for trial in study.trials:
         lock = Lock(folder / f"trial{trial.number}.lock")
         if trial.state.name == "RUNNING" and lock.acquire(wait=False):
-            if trial.params.keys() == set(EDGES):
+            still = study.trials[trial.number].state.name == "RUNNING"  # its worker may just have finished it
+            if still and trial.params.keys() == set(EDGES):
                 return trial.number, lock
             lock.release()
-            study.tell(trial.number, state=type(trial.state).FAIL)  # killed before all was drawn
+            if still:
+                study.tell(trial.number, state=type(trial.state).FAIL)  # killed before all was drawn
     return None
 
 

@@ -10,11 +10,13 @@ import pytest
 import search_driver as driver
 import torch
 import warm
+from optuna.distributions import CategoricalDistribution
 
 from sase_attn import Genotype
 from sase_attn.commands.main import main
 from sase_attn.commands.search import quick_note
 from sase_attn.errors import UnknownNameError
+from sase_attn.lock import Lock
 from sase_attn.search import SEARCHES, SearchConfig, SearchResult
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.sweep import _open_study, sweep
@@ -179,6 +181,32 @@ def test_a_trial_that_was_stopped_is_resumed(swept, tmp_path, monkeypatch, stopp
         sweep(*swept, tmp_path / "s", trials=1, device="cpu")
     assert len(sweep(*swept, tmp_path / "s", trials=1, device="cpu", echo=lambda line: None)) == 1
     assert [name for name, _ in training.folders] == ["trial0", "trial0"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"x\n", b'{"op_code": 99}\n', b"[]\n", b"\xff\x00\n", b'{"op_code": 0}\n', b"null\n"]
+)
+def test_a_damaged_journal_is_one_line(swept, tmp_path, content):
+    (tmp_path / "journal.log").write_bytes(content)
+    with pytest.raises(ValueError, match=r"journal\.log is no whole journal of a sweep: .+"):
+        sweep(*swept, tmp_path, trials=1, device="cpu")
+
+
+def test_a_trial_that_was_finished_meanwhile_is_not_resumed(swept, tmp_path, monkeypatch):
+    """Its worker tells its result between a look at the trials and a look at its lock."""
+    monkeypatch.setattr("sase_attn.search.sweep.train", Training({}))
+    study = _open_study(tmp_path, swept[0].search_space(), "random")
+    trial = study.ask({e: CategoricalDistribution(n) for e, n in swept[0].search_space().ops.items()})
+    acquire = Lock.acquire
+
+    def finish_first(self, *, wait):
+        if self._path.name == "trial0.lock" and study.trials[0].state.name == "RUNNING":
+            study.tell(trial, 7.0)
+        return acquire(self, wait=wait)
+
+    monkeypatch.setattr(Lock, "acquire", finish_first)
+    found = sweep(*swept, tmp_path, trials=2, device="cpu", echo=lambda line: None)
+    assert [(t.number, t.top1) for t in found] == [(0, 7.0), (1, 1.0)]
 
 
 def test_a_sweep_of_which_nothing_comes_ends(swept, tmp_path, monkeypatch):

@@ -135,18 +135,22 @@ def test_a_thread_may_enter_again_and_another_may_not(tmp_path):
 
 def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     """As worker processes that load images outlive a killed run for some seconds."""
-    with one_process(tmp_path):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if not child:
-            os.read(reader, 1)
-            os._exit(0)
-    with one_process(tmp_path):
-        pass
-    os.write(writer, b".")
-    os.waitpid(child, 0)
-    for end in (reader, writer):
-        os.close(end)
+    code = (
+        "import os, pathlib, time; from sase_attn.lock import one_process\n"
+        f"with one_process(pathlib.Path({str(tmp_path)!r})):\n"
+        " child = os.fork()\n"
+        " if not child: time.sleep(20); os._exit(0)\n"
+        " print(child, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = warm.run("-c", code)
+    assert done.returncode == -signal.SIGKILL and names(tmp_path) == [lock.NAME]
+    child = int(done.stdout)
+    try:
+        os.kill(child, 0)  # it lives
+        with one_process(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_where_nothing_may_be_written_there_is_no_lock(tmp_path, monkeypatch):
