@@ -70,9 +70,10 @@ def search(
                     return finished
         group.wait()  # all have looked before one writes
         echo = group.on_main(echo)
-        data = data or open_halves(config, group)
-        if saved is not None:
-            check_same_data(data.info.identity, saved)
+        with group.together():  # a disk of one machine must not leave the other ranks waiting
+            data = data or open_halves(config, group)
+            if saved is not None:
+                check_same_data(data.info.identity, saved)
         if model is None:
             info = data.info
             model = create_supernet(

@@ -63,9 +63,10 @@ def train(
             if finished is not None and recipe.data == saved.settings.data:
                 return finished
         group.wait()  # all have looked before one writes
-        data = data or open_recipe_data(recipe, group)
-        if saved is not None:
-            check_same_data(data[2].identity, saved)
+        with group.together():  # a disk of one machine must not leave the other ranks waiting
+            data = data or open_recipe_data(recipe, group)
+            if saved is not None:
+                check_same_data(data[2].identity, saved)
         if finished is not None:
             return finished
         loop = Loop(recipe, folder, group, data, model, group.on_main(echo))

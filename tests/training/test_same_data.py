@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import search_driver
 import torch
+import warm
 from PIL import Image
 from safetensors import safe_open
 
@@ -140,3 +141,20 @@ def test_seeds_of_different_data_do_not_agree(images, tmp_path, monkeypatch):
     )
     with pytest.raises(ValueError, match=r"seed1 is of other data than .*seed0: 25 training images, saved with 24"):
         search_seeds(search_driver.tiny(images), tmp_path / "s", [0, 1], echo=quiet)
+
+
+def test_other_data_on_one_rank_end_all_ranks(images, tmp_path):
+    """As where each machine has a disk of its own: the others are not left waiting."""
+    begun(images, tmp_path / "run")
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        "import os, sys\n"
+        "from sase_attn.commands.main import main\n"
+        f"place = {str(images)!r} + ('-elsewhere' if os.environ['RANK'] == '1' else '')\n"
+        f"sys.exit(main(['train', '--output', {str(tmp_path / 'run')!r}, '--resume', '--data', place]))\n"
+    )
+    shutil.copytree(images, f"{images}-elsewhere")
+    add_an_image(tmp_path / "images-elsewhere")
+    first, second = warm.run_ranks(2, script, timeout=60)
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert first.stderr == "" and "25 training images, saved with 24" in second.stderr
