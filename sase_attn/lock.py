@@ -149,7 +149,7 @@ def one_process(folder: Path, *, create: bool = True) -> Iterator[None]:
 
 @contextmanager
 def one_writer(target: Path) -> Iterator[None]:
-    """As `one_process`, of a folder that is written beside its place and moved there: the lock is beside it too."""
+    """As `one_process`, of a file, or of a folder that is written beside its place and moved there, as its lock is."""
     target = target.resolve()
     with _holding(target.parent, f".{target.name}.lock", named=target):
         yield
@@ -208,7 +208,7 @@ def _locked(folder: Path, name: str, named: Path) -> Lock | None:
 
 
 def _in_use(folder: Path, holder: str) -> InUseError:
-    return InUseError(f"{folder} is in use by {holder}: wait for it, or name another folder")
+    return InUseError(f"{folder} is in use by {holder}: wait for it, or name another")
 
 
 def _take(file: int, wait: bool) -> bool:

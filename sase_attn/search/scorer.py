@@ -10,8 +10,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sase_attn.files import read_json_lines, write_atomically
+from sase_attn.files import naming, read_json_lines, write_atomically
 from sase_attn.genotype import Genotype
+from sase_attn.lock import one_writer
 from sase_attn.records import record_from
 from sase_attn.search.bilevel import Batch
 from sase_attn.search.restore import restored
@@ -81,16 +82,21 @@ class Scorer:
             path: a file that gets a line of JSON for each, so that a scoring that was stopped goes on. Delete it when
                 the super-network has changed.
             echo: gets the number of those that are done after each.
+
+        Raises:
+            InUseError: another process scores to this file. ValueError: a line of it is no score.
         """
-        done = read_scores(path)
-        with open(path, "a", encoding="utf-8") as file:
-            for genotype in genotypes:
-                if str(genotype) not in done:
-                    scored = self.score(genotype)
-                    done[str(genotype)] = scored
-                    file.write(json.dumps({"genotype": str(genotype), "top1": scored.top1, "loss": scored.loss}) + "\n")
-                    file.flush()
-                    echo(len(done))
+        with one_writer(path), naming(path):
+            done = read_scores(path)
+            with open(path, "a", encoding="utf-8") as file:
+                for genotype in genotypes:
+                    if str(genotype) not in done:
+                        scored = self.score(genotype)
+                        done[str(genotype)] = scored
+                        line = {"genotype": str(genotype), "top1": scored.top1, "loss": scored.loss}
+                        file.write(json.dumps(line) + "\n")
+                        file.flush()
+                        echo(len(done))
         return sorted(done.values(), key=lambda scored: scored.loss)
 
 

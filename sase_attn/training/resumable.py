@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
+from sase_attn.errors import in_words
 from sase_attn.files import write_atomically
 from sase_attn.training import checkpoint, log
 from sase_attn.training.checkpoint import DATA, Checkpoint, Progress, save_checkpoint
@@ -140,6 +141,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
             ValueError: the checkpoint does not fit the network, or the data give another number of batches.
             FloatingPointError: the run diverged; the checkpoint is from before.
             KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
+            ValueError: the network does not take these images.
             Exception: whatever stops a new run before its first step; the folder is then left as it was.
         """
         if saved is not None:
@@ -163,6 +165,9 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         except Exception as error:
             if saved is None and self.global_step == 0 and not isinstance(error, FloatingPointError):
                 self._undo_start()
+                if type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error):  # torch's, of shapes
+                    words = f"the network cannot take its first step with these arguments and images: {in_words(error)}"
+                    raise ValueError(words) from error
             raise
         finally:
             if self._log is not None:

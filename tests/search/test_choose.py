@@ -2,6 +2,7 @@
 
 import copy
 import json
+import threading
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from sase_attn import attach
 from sase_attn.genotype import EDGES
+from sase_attn.lock import InUseError, one_writer
 from sase_attn.search import Scorer, SearchConfig, SearchSpace
 from sase_attn.search.choose import choose, choose_by_perturbation
 from sase_attn.search.network import architecture_of
@@ -97,6 +99,25 @@ def test_the_loss_ranks_where_accuracies_jump_by_images(scorer, tmp_path, monkey
     chosen, scored = choose(config, scorer, SPACE.random(0), tmp_path, tune=lambda: None, echo=lambda line: None)
     assert chosen == SPACE.random(1)
     assert [found.loss for found in scored] == [1.1, 1.2, 1.3]
+
+
+def test_one_process_scores_to_a_file(scorer, tmp_path):
+    path, caught = tmp_path / "scores.jsonl", []
+
+    def score():
+        try:
+            scorer.score_all([], path)
+        except InUseError as error:
+            caught.append(str(error))
+
+    with one_writer(path):
+        thread = threading.Thread(target=score)
+        thread.start()
+        thread.join()
+    assert len(caught) == 1 and f"{path} is in use" in caught[0] and not path.exists()
+    path.write_text('{"genotype": "x"}\n')
+    with pytest.raises(ValueError, match=r"scores\.jsonl, line 1: wanted a field top1, got genotype"):
+        scorer.score_all([], path)
 
 
 class Mixture(nn.Module):

@@ -52,7 +52,7 @@ def running(tmp_path):
 def test_a_second_process_is_refused_at_once_and_a_dead_ones_lock_is_taken_over(running, tmp_path, capsys):
     process, folder = running
     (tmp_path / "link").symlink_to(folder)
-    refused = rf"is in use by process {process.pid} on .*: wait for it, or name another folder"
+    refused = rf"is in use by process {process.pid} on .*: wait for it, or name another"
     before = {name: (folder / name).read_bytes() for name in ("checkpoint.pt", "recipe.json")}
     for path in (folder, tmp_path / "link"):
         for resume in (False, True):
@@ -209,6 +209,13 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(tmp_path):
     with pytest.raises(MemoryError):
         train(driver.TINY, tmp_path / "empty", data=broken, **quiet)
     assert names(tmp_path) == ["empty"] and not names(tmp_path / "empty")
+
+
+def test_a_network_that_does_not_fit_the_images_is_one_line(tmp_path):
+    recipe = driver.TINY.override(model_kwargs={"layers": []})
+    with pytest.raises(ValueError, match=r"cannot take its first step .*: mat1 and mat2 shapes"):
+        train(recipe, tmp_path / "run", data=driver.data(recipe), **quiet)
+    assert not names(tmp_path)
 
 
 def test_what_a_killed_start_left_is_no_run(tmp_path):
