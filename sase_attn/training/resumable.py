@@ -138,10 +138,10 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         """Train to the end, new or from a checkpoint of the same settings.
 
         Raises:
-            ValueError: the checkpoint does not fit the network, or the data give another number of batches.
+            ValueError: the checkpoint does not fit the network, the data give another number of batches, or the network
+                does not take their images.
             FloatingPointError: the run diverged; the checkpoint is from before.
             KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
-            ValueError: the network does not take these images.
             Exception: whatever stops a new run before its first step; the folder is then left as it was.
         """
         if saved is not None:
@@ -165,7 +165,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         except Exception as error:
             if saved is None and self.global_step == 0 and not isinstance(error, FloatingPointError):
                 self._undo_start()
-                if type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error):  # torch's, of shapes
+                if _is_of_the_network(error):
                     words = f"the network cannot take its first step with these arguments and images: {in_words(error)}"
                     raise ValueError(words) from error
             raise
@@ -233,3 +233,9 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         self.echo(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
         self.echo(self.resume_command)
         raise KeyboardInterrupt
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """What a forward pass raises for shapes that do not fit, or for parts that arguments have left out."""
+    of_shapes = type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error)  # that one is of memory
+    return of_shapes or isinstance(error, AttributeError | TypeError | LookupError)

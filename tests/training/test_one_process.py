@@ -211,9 +211,10 @@ def test_a_run_that_fails_before_its_first_step_leaves_nothing(tmp_path):
     assert names(tmp_path) == ["empty"] and not names(tmp_path / "empty")
 
 
-def test_a_network_that_does_not_fit_the_images_is_one_line(tmp_path):
-    recipe = driver.TINY.override(model_kwargs={"layers": []})
-    with pytest.raises(ValueError, match=r"cannot take its first step .*: mat1 and mat2 shapes"):
+@pytest.mark.parametrize(("layers", "words"), [([], "AttributeError: .*'layer1'"), ([0, 0, 0], "mat1 and mat2 shapes")])
+def test_a_network_that_does_not_fit_the_images_is_one_line(layers, words, tmp_path):
+    recipe = driver.TINY.override(model_kwargs={"layers": layers})
+    with pytest.raises(ValueError, match=rf"cannot take its first step .*: {words}"):
         train(recipe, tmp_path / "run", data=driver.data(recipe), **quiet)
     assert not names(tmp_path)
 
