@@ -1,6 +1,5 @@
 """The training images of a search in two parts: one trains the weights, the other trains alpha; no image is in both."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +37,7 @@ def divide(train: SubsetLoader, config: SearchConfig, ranks: Ranks) -> tuple[Sub
     """Two loaders of different images; up to a rank's number of them is left out, so that all ranks get as many.
 
     Raises:
-        ValueError: too few images, or `split` is "first" and the parts have not the same classes.
+        ValueError: too few images, or `split` is "first" and the images go by class.
     """
     total = train.samples
     if config.images is not None and config.images > total:
@@ -48,7 +47,7 @@ def divide(train: SubsetLoader, config: SearchConfig, ranks: Ranks) -> tuple[Sub
     first = round(len(order) * config.train_portion)
     parts = order[:first], order[first:]
     if config.split == "first":
-        _check_classes(train.targets, parts, config)
+        _check_mixed(train.targets, config)
     loaders = []
     for members, key, what in zip(parts, (WEIGHT_ORDER, ALPHA_ORDER), ("weights", "alpha"), strict=True):
         members = members[: len(members) // ranks.world_size * ranks.world_size]
@@ -58,14 +57,13 @@ def divide(train: SubsetLoader, config: SearchConfig, ranks: Ranks) -> tuple[Sub
     return loaders[0], loaders[1]
 
 
-def _check_classes(targets: Tensor, parts: Sequence[Tensor], config: SearchConfig) -> None:
-    """Raise ValueError where a part lacks a class that the other one has, as in a folder, which goes by class."""
-    first, second = (set(targets[part].tolist()) for part in parts)
-    if first != second:
+def _check_mixed(targets: Tensor, config: SearchConfig) -> None:
+    """Raise ValueError where the images of each class stand together, as in a folder: the parts would lack classes."""
+    runs = 1 + int((targets[1:] != targets[:-1]).sum())
+    if 1 < len(targets.unique()) == runs:
         raise ValueError(
-            f"split: wanted images in an order in which both parts have all classes; of {config.data} the first "
-            f"{len(parts[0])} have {len(first)} classes and the other {len(parts[1])} have {len(second)}: take "
-            'split "drawn"'
+            f'split: wanted images in an order that mixes the classes for "first", got {config.data}, whose images go by '
+            'class; take "drawn"'
         )
 
 

@@ -97,7 +97,7 @@ class SearchResult:
         for edge, ops, weights, margin in zip(EDGES, self.columns.values(), self.weights, self.margin, strict=True):
             if len(ops) > 1 and margin < 0.02:
                 first, second = sorted(range(len(ops)), key=lambda k: -weights[k])[:2]
-                lines.append(f"{edge}: {lead(ops[first], ops[second], margin, 'in weight', 4)} only")
+                lines.append(f"{edge}: {lead(ops[first], ops[second], margin, 'in weight', 4)}")
         if self.stable_since >= self.epochs and self.epochs > 1:
             lines.append("the genotype still changed in the last epoch")
         if self.argmax != self.genotype:

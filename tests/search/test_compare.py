@@ -77,8 +77,8 @@ def test_doubts_say_level_where_the_margin_would_be_zero(finished):
     margin = [0.00002, 0.005, *[1.0] * 4]
     columns = dict(SearchSpace.get("release").ops)
     lines = replace(finished, weights=weights, margin=margin, columns=columns, entropy=[0.1] * 6).doubts()
-    assert "channel_squeeze: gap and gsop are level to 0.0001 in weight only" in lines
-    assert "channel_excite: fc is ahead of conv1d_k3 by 0.0050 in weight only" in lines
+    assert "channel_squeeze: gap and gsop are level to 0.0001 in weight" in lines
+    assert "channel_excite: fc is ahead of conv1d_k3 by 0.0050 in weight" in lines
 
 
 def test_rank_correlation_by_hand():

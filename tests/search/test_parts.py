@@ -152,14 +152,15 @@ def test_the_first_images_in_the_order_of_the_data():
     assert (first, second) == ([0, 1, 2, 3], [4, 5, 6, 7])
 
 
-def test_images_in_the_order_of_their_classes_are_not_divided_by_it(data):
-    wanted = 'split: wanted images in an order.*the first 36 have 2 classes and the other 36 have 2: take split "drawn"'
+@pytest.mark.parametrize("images", [None, 8])  # so few that both parts have one class, the same
+def test_images_in_the_order_of_their_classes_are_not_divided_by_it(data, images):
+    wanted = r'split: wanted images in an order that mixes the classes for "first", got .*corners, .*; take "drawn"'
     with pytest.raises(ValueError, match=wanted):
-        open_halves(driver.tiny(data, split="first"), CPU)
-    same = Fixed()
-    same.targets = torch.tensor([0] * 5 + [1] * 5)
-    with pytest.raises(ValueError, match="have 1 classes"):
-        divide(same, SearchConfig(split="first"), CPU)
+        open_halves(driver.tiny(data, split="first", images=images), CPU)
+    grouped = Fixed()
+    grouped.targets = torch.tensor([1] * 5 + [0] * 5)
+    with pytest.raises(ValueError, match=r"whose images go by class"):
+        divide(grouped, SearchConfig(split="first"), CPU)
 
 
 def test_position_weights_have_the_size_of_each_map():
