@@ -6,8 +6,8 @@
 A search by the recipe `release` in the second order (ResNet-20, nine blocks), but for images of 16×16 and batches of
 32. It goes by the exact gradient; at every second step the finite difference is measured beside it, with several radii,
 in float32 and in float64. In float32 so is the gradient of the released code, whose last stage takes no virtual step.
-Errors are relative to the norm of the exact gradient. Seconds of a step are measured in turn, in one process, at the
-sizes of the recipes. Stop it at any time: started again, it goes on. Rows: `results/search_gradient.jsonl`.
+Errors are relative to the norm of the exact gradient. CPU seconds of a step are measured in turn, in one process and
+on one thread, at the sizes of the recipes. Stop it at any time: started again, it goes on. Rows: `results/search_gradient.jsonl`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from sase_attn.training.provenance import commit, machine, versions
 RADII = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 TYPES = {"float32": torch.float32, "float64": torch.float64}
 SEEDS = (0, 1, 2)
-ROUNDS = 5
+ROUNDS = 4
 
 
 class Compared(Bilevel):
@@ -85,7 +85,8 @@ def errors(config: SearchConfig, dtype: torch.dtype, steps: int) -> dict[str, An
 
 
 def seconds(config: SearchConfig) -> dict[str, Any]:
-    """Seconds of a bilevel step by the finite difference and by the exact derivative, one after the other."""
+    """CPU seconds of a bilevel step by the finite difference and by the exact derivative, one after the other."""
+    torch.set_num_threads(1)
     size, classes = config.size or 32, 10
     model, parts = _parts(config, torch.float32, classes, (size, size))
     train, val = (
@@ -95,10 +96,10 @@ def seconds(config: SearchConfig) -> dict[str, Any]:
     for number in range(ROUNDS + 1):
         for hvp, taken in times.items():
             bilevel = Bilevel(model, *parts, hvp=hvp)
-            start = time.perf_counter()
+            start = time.process_time()
             bilevel.step(train, val)
             if number:  # the first of each warms up
-                taken.append(round(time.perf_counter() - start, 3))
+                taken.append(round(time.process_time() - start, 3))
     medians = {hvp: statistics.median(taken) for hvp, taken in times.items()}
     return {**times, "ratio": medians["exact"] / medians["fd"], "batch_size": config.batch_size, "size": size}
 

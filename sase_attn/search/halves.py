@@ -62,8 +62,8 @@ def _check_mixed(targets: Tensor, config: SearchConfig) -> None:
     runs = 1 + int((targets[1:] != targets[:-1]).sum())
     if 1 < len(targets.unique()) == runs:
         raise ValueError(
-            f'split: wanted images in an order that mixes the classes for "first", got {config.data}, whose images go by '
-            'class; take "drawn"'
+            f'split: wanted images in an order that mixes the classes for "first", got {config.data}, whose images go '
+            'by class; take "drawn"'
         )
 
 
