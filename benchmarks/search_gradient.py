@@ -6,8 +6,9 @@
 A search by the recipe `release` in the second order (ResNet-20, nine blocks), but for images of 16×16 and batches of
 32. It goes by the exact gradient; at every second step the finite difference is measured beside it, with several radii,
 in float32 and in float64. In float32 so is the gradient of the released code, whose last stage takes no virtual step.
-Errors are relative to the norm of the exact gradient. CPU seconds of a step are measured in turn, in one process and
-on one thread, at the sizes of the recipes. Stop it at any time: started again, it goes on. Rows: `results/search_gradient.jsonl`.
+Errors are relative to the norm of the exact gradient. CPU seconds of a step are measured in turn, in one process and on
+one thread, at the sizes of the recipes. Stop it at any time: started again, it goes on. Rows:
+`results/search_gradient.jsonl`.
 """
 
 import argparse

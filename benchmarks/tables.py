@@ -12,6 +12,7 @@ import statistics
 from pathlib import Path
 
 from captions import caption, starting_factor_table
+from gradient_table import gradients
 from rows import Row, read_rows
 from speed_table import speed
 
@@ -36,7 +37,14 @@ def made(kind: str, name: str) -> str:
 
 def table(study: str, rows: list[Row]) -> str:
     """The table of a study."""
-    makers = {"search": _searches, "search_step": _steps, "compare_cost": _compared, "tiling": _tilings, "speed": speed}
+    makers = {
+        "search": _searches,
+        "search_step": _steps,
+        "search_gradient": _gradients,
+        "compare_cost": _compared,
+        "tiling": _tilings,
+        "speed": speed,
+    }
     return makers.get(study, _trainings)(rows)
 
 
@@ -89,6 +97,11 @@ def _steps(rows: list[Row]) -> str:
         speed, memory = base["seconds"] / row["seconds"], row["memory_mb"] / base["memory_mb"]
         lines.append(f"| {row['label']} | {row['seconds']:.2f} | {speed:.2f} | {memory:.2f} | {row['first']:.1f} |")
     return "\n".join([*lines, "", f"{_place(rows)}."])
+
+
+def _gradients(rows: list[Row]) -> str:
+    """A line a way to the gradient of alpha."""
+    return gradients(rows, _place(rows))
 
 
 def _compared(rows: list[Row]) -> str:

@@ -16,7 +16,9 @@ from PIL import Image
 sys.path.insert(0, str(BENCHMARKS))
 import compare  # noqa: E402
 import finetune  # noqa: E402
+import gradient_table  # noqa: E402
 import rows  # noqa: E402
+import search_gradient  # noqa: E402
 import search_step  # noqa: E402
 import studies  # noqa: E402
 import subset  # noqa: E402
@@ -107,7 +109,7 @@ def test_published_rows_are_complete():
             if path.stem == "search":
                 assert SearchConfig(**row["config"]).seed == row["seed"]
                 assert str(Genotype.parse(row["genotype"])) == row["genotypes"][-1]
-            elif path.stem not in ("search_step", "compare_cost", "tiling", "speed"):
+            elif path.stem not in ("search_step", "search_gradient", "compare_cost", "tiling", "speed"):
                 assert Recipe(**row["recipe"]).seed == row["seed"] and row["count"] >= 1000
 
 
@@ -169,11 +171,32 @@ def test_the_step_of_the_release_ends_where_ours_does(one_thread):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
+def test_errors_of_the_gradient_are_measured(one_thread, monkeypatch):
+    monkeypatch.setattr(search_gradient, "RADII", (1e-2,))
+    config = SearchConfig(
+        model_kwargs={"layers": [1, 1, 1]}, size=16, images=12, batch_size=4, augment="none", without=("gsop",)
+    )
+    found = search_gradient.errors(config, torch.float32, steps=1)
+    assert set(found) == {"1e-02", "dropped", "released"} <= set(gradient_table.WAYS)
+    assert all(len(values) == 1 and values[0] > 1e-4 for values in found.values())
+
+
 def test_tables_of_searches_and_steps():
     place = {"machine": "M", "versions": {"torch": "2"}, "commit": "1234567890"}
     steps = [("reference, as the release", 8.0, 1000.0), ("fast", 4.0, 500.0)]
     step_rows = [{"label": n, "seconds": s, "memory_mb": m, "first": s, **place} for n, s, m in steps]
     assert "| fast | 4.00 | 2.00 | 0.50 | 4.0 |" in tables.table("search_step", step_rows)
+    errors = {key: [0.1, 0.3, 20.4] for key in gradient_table.WAYS}
+    gradient_rows = [
+        {"label": "float32", **errors, **place},
+        {"label": "float64", **errors, "released": [], "1e-02": [1e-5], **place},
+        {"label": "step of paper", "ratio": 2.04, "batch_size": 128, "size": 32, **place},
+    ]
+    text = tables.table("search_gradient", gradient_rows)
+    assert "| finite difference, radius 1e-2 | 0.3 | 20 | 1e-05 | 1e-05 |" in text
+    assert "| exact, but the last stage takes no virtual step | 0.3 | 20 |  |  |" in text
+    assert "over 3 steps of 1 seed in float32 and 3 steps of 1 seed in float64" in text
+    assert "takes 2.0 times the CPU time of one by the finite difference at batch 128 and 32×32; M; torch 2" in text
     found = {
         "label": "seed 0", "genotype": str(genotypes["sase"]), "entropy": [0.5] * 5 + [0.0], "supernet_top1": 50.0,
         "columns": {edge: ["a", "b"][: 1 if edge == "spatial_excite" else 2] for edge in EDGES},
@@ -245,6 +268,7 @@ def test_commands():
         "charts.py",
         "search.py",
         "search_step.py",
+        "search_gradient.py",
         "search_gpu.py",
         "subset.py",
     ):

@@ -1,0 +1,54 @@
+"""The table of `results/search_gradient.jsonl`: how far ways to the gradient of alpha are from the exact one."""
+
+import statistics
+
+from rows import Row
+
+WAYS = {f"1e-{power:02d}": f"finite difference, radius 1e-{power}" for power in range(1, 7)} | {
+    "dropped": "without the second order",
+    "released": "exact, but the last stage takes no virtual step",
+}
+TYPES = ("float32", "float64")
+
+
+def gradients(rows: list[Row], place: str) -> str:
+    """A line a way: the median of its relative errors over all steps and seeds, and the worst, in both types.
+
+    Args:
+        rows: of errors, a type and a seed each, and of seconds, a recipe each.
+        place: where they come from, in words.
+    """
+    lines = [
+        "| gradient of alpha | float32: median | worst | float64: median | worst |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    runs = {label: [row for row in rows if row["label"] == label] for label in TYPES}
+    for key, name in WAYS.items():
+        cells = []
+        for mine in runs.values():
+            values = [value for row in mine for value in row[key]]
+            cells += [_short(statistics.median(values)), _short(max(values))] if values else ["", ""]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    counts = [
+        f"{sum(len(row['dropped']) for row in mine)} steps of {len(mine)} seed{'s' * (len(mine) > 1)} in {label}"
+        for label, mine in runs.items()
+    ]
+    costs = [
+        f"{row['ratio']:.1f} times the CPU time of one by the finite difference at batch {row['batch_size']} and "
+        f"{row['size']}×{row['size']}"
+        for row in rows
+        if "ratio" in row
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Errors relative to the norm of the exact gradient, over {' and '.join(counts)}; recipe `release` in the "
+            "second order at batch 32 and 16×16, CIFAR-10 (JPEG). An exact step takes "
+            f"{' and '.join(costs)}; {place}.",
+        ]
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}"
