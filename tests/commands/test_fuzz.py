@@ -16,7 +16,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings("ignore"),  # of torch, timm and scipy, about what they are given
 ]
-FILES, FLAGS = 8, 40
+FILES, FLAGS = 5, 40
 MANY = 1500
 
 

@@ -29,7 +29,20 @@ class Mean(Op):
 register_op("spatial_squeeze", "own_mean", Mean)
 """
 GENOTYPE = str(genotypes["sase"]).replace("spatial_squeeze_input:gap", "spatial_squeeze_input:own_mean")
-TINY = ["--images", "32", "--batch-size", "8", "--epochs", "1", "--order", "1", "--model-kwargs", "layers=[1,1,1]"]
+TINY = [
+    "--images",
+    "16",
+    "--select-images",
+    "8",
+    "--batch-size",
+    "8",
+    "--epochs",
+    "1",
+    "--order",
+    "1",
+    "--model-kwargs",
+    "layers=[1,1,1]",
+]
 
 
 @pytest.fixture(scope="module")
