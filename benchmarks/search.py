@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="searches or trainings at a time")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/search"))
     args = parser.parse_args()
-    config = SearchConfig(data=args.data, size=32, epochs=args.epochs, alpha_lr=args.alpha_lr)
+    config = SearchConfig(data=args.data, size=32, hvp="fd", epochs=args.epochs, alpha_lr=args.alpha_lr)
     results = search_seeds(config, args.output, range(args.seeds), jobs=args.jobs)
     print("\n".join(agreement(results).lines()))
     for result in results:

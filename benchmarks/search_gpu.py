@@ -71,13 +71,13 @@ def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, f
         (2, False, True, False),
     ):
         torch.manual_seed(0)
-        config = SearchConfig(order=order, reference=reference, compile=compiled, channels_last=channels_last)
+        config = SearchConfig(order=order, hvp="fd", reference=reference, compile=compiled, channels_last=channels_last)
         model = create_supernet(config, num_classes=10, in_chans=3)
         architecture = architecture_of(model, config.search_space())
         prepare(model, architecture, config)
         model.to(device).train()
         alpha = architecture.alpha
-        bilevel = Bilevel(model, alpha, *create_optimizers(config, model, alpha), order=order)
+        bilevel = Bilevel(model, alpha, *create_optimizers(config, model, alpha), order=order, hvp=config.hvp)
         layout = torch.channels_last if channels_last else torch.contiguous_format
 
         def images(layout: torch.memory_format = layout) -> Batch:

@@ -82,12 +82,12 @@ def release_step(model: nn.Module, alpha: nn.Parameter, optimizer: torch.optim.S
 def measure(label: str, steps: int) -> dict[str, float]:
     """Seconds of the first step and the median of those after it; memory above what the network itself takes."""
     torch.manual_seed(0)
-    config = SearchConfig(**CASES[label])
+    config = SearchConfig(hvp="fd", **CASES[label])
     model = create_supernet(config, num_classes=10, in_chans=3).train()
     architecture = architecture_of(model, config.search_space())
     prepare(model, architecture, config)
     optimizer, alpha_optimizer = create_optimizers(config, model, architecture.alpha)
-    bilevel = Bilevel(model, architecture.alpha, optimizer, alpha_optimizer, order=config.order)
+    bilevel = Bilevel(model, architecture.alpha, optimizer, alpha_optimizer, order=config.order, hvp=config.hvp)
     train, val = ((torch.randn(128, 3, 32, 32), torch.randint(10, (128,))) for _ in range(2))
 
     def step() -> None:

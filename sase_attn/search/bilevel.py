@@ -58,7 +58,7 @@ class Bilevel:
         alpha_optimizer: of alpha.
         criterion: loss of (logits, targets).
         order: 1 or 2.
-        hvp: "fd" or "exact", of the second order.
+        hvp: "exact", or "fd", a finite difference, of the second order.
         radius: r of the finite difference.
         unmoved: patterns of modules whose weights take no virtual step, as the last stage in the released code, see
             `virtual_step`; the gradient of alpha is then no longer that of the loss after a step.
@@ -84,7 +84,7 @@ class Bilevel:
         *,
         criterion: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
         order: int = 2,
-        hvp: str = "fd",
+        hvp: str = "exact",
         radius: float = 1e-2,
         unmoved: Sequence[str] = (),
         clip_grad: float | None = 5.0,

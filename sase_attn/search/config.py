@@ -49,9 +49,8 @@ SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER = range(4)
 class SearchConfig(Settings):
     """What is searched, on what and how; fields are flags of `sase-attn search`.
 
-    The defaults are the `paper` recipe in the space `release`, from the initial weights that our own trainings have.
-
-    The modules of `imports` are imported on creation, also from a file: read those of people you trust only.
+    The defaults are the `paper` recipe in the space `release`, from the initial weights that our own trainings have,
+    and by the exact gradient of alpha.
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
@@ -92,7 +91,7 @@ class SearchConfig(Settings):
 
     epochs: int = setting(50, "passes over the images that train the weights")
     order: int = setting(2, "1, or 2: with the derivative through a step of the weights")
-    hvp: str = setting("fd", 'of the second order: "fd", a finite difference, or "exact"')
+    hvp: str = setting("exact", 'of the second order: "exact", or "fd", a finite difference as in the paper')
     radius: float = setting(1e-2, "of the finite difference: weights move by radius / |v|")
     unmoved: tuple[str, ...] = setting(
         (), "patterns of modules whose weights take no virtual step, as the last stage (layer3) in the released code"
@@ -163,7 +162,7 @@ class SearchConfig(Settings):
         if self.stop_ratio is not None and not self.curvature:
             raise self.wrong("curvature", "power iterations, 10 for example, with stop_ratio", self.curvature)
         if self.compile and self.hvp == "exact" and self.order == 2:
-            raise self.wrong("compile", 'no compiled blocks with hvp "exact"', self.compile)
+            raise self.wrong("compile", 'no compiled blocks with hvp "exact", but with "fd"', self.compile)
         self.search_space()
 
     @classmethod
@@ -190,7 +189,7 @@ SEARCHES: Mapping[str, SearchConfig] = {
         alpha_lr=0.02,
         select_images=1000,
     ),
-    "paper": SearchConfig(data="cifar10", space="paper", position_weights="map", conv_init="torch"),
+    "paper": SearchConfig(data="cifar10", space="paper", position_weights="map", conv_init="torch", hvp="fd"),
     "release": SearchConfig(
         data="cifar10",
         position_weights="map",

@@ -51,7 +51,7 @@ def searcher(warm=3, momentum=0.9, **options):
     parts = model, model.alpha, optimizer, alpha_optimizer
     for _ in range(warm):
         Bilevel(*parts, order=1, clip_grad=None).step(TRAIN, VAL)
-    return Bilevel(*parts, **{"clip_grad": None} | options)
+    return Bilevel(*parts, **{"clip_grad": None, "hvp": "fd"} | options)
 
 
 def unrolled(bilevel):

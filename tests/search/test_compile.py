@@ -24,10 +24,10 @@ def test_compiled_steps_are_the_eager_ones_and_compile_once(one_thread):
     for compile in (False, True):
         network = copy.deepcopy(model).train()
         architecture = architecture_of(network, SPACE)
-        prepare(network, architecture, SearchConfig(compile=compile))
+        prepare(network, architecture, SearchConfig(compile=compile, hvp="fd"))
         alpha = architecture.alpha
         sgd = torch.optim.SGD([p for p in network.parameters() if p is not alpha and p.requires_grad], lr=0.05)
-        bilevel = Bilevel(network, alpha, sgd, torch.optim.Adam([alpha], lr=1e-3), radius=0.1)
+        bilevel = Bilevel(network, alpha, sgd, torch.optim.Adam([alpha], lr=1e-3), hvp="fd", radius=0.1)
         torch._dynamo.utils.counters.clear()
         for _ in range(3):
             bilevel.step(*batches)

@@ -49,7 +49,8 @@ def test_recipes_are_the_paper_and_the_script():
     assert set(paper.differences(script)) == differ
     assert (script.space, script.hvp, script.split, script.unmoved) == ("release", "fd", "first", ("layer3",))
     assert (paper.position_weights, paper.conv_init) == ("map", "torch")  # where the text is silent, as the script
-    assert set(paper.differences(SearchConfig())) == {"data", "space", "position_weights", "conv_init"}
+    assert set(paper.differences(SearchConfig())) == {"data", "space", "position_weights", "conv_init", "hvp"}
+    assert SearchConfig().hvp == SEARCHES["quick"].hvp == "exact"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +71,7 @@ def test_recipes_are_the_paper_and_the_script():
         ({"warmup_epochs": 50}, "search field warmup_epochs: wanted fewer than 50 epochs, got 50"),
         ({"stop_ratio": 0.75}, "search field curvature: wanted power iterations"),
         ({"compile": True, "hvp": "exact"}, "search field compile: wanted no compiled blocks"),
+        ({"compile": True}, 'wanted no compiled blocks with hvp "exact", but with "fd", got True'),
         ({"after": []}, "search field after: wanted one pattern or more"),
     ],
 )

@@ -254,7 +254,7 @@ def test_gradients_of_gradients_of_standardised_sums():
 
 
 def test_transforms_get_the_definition():
-    """Forward over reverse mode, which `hvp="exact"` needs, against double backward through the definition."""
+    """Forward over reverse mode against double backward through the definition."""
     reference, fast = (block.eval() for block in pair(SPACES["release"], 8))
     x, direction = draw(2, 8, 4, 4, dtype=torch.float64), draw(2, 8, 4, 4, seed=1, dtype=torch.float64)
     name = "architecture.alpha"
