@@ -12,7 +12,6 @@ from sase_attn.attentions.cbam import CBAM
 from sase_attn.attentions.double_attention import DoubleAttention
 from sase_attn.attentions.gather_excite import GEThetaPlus
 from sase_attn.attentions.se import SE
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import known, positive
 
 CHOICES: dict[str, Callable[..., nn.Module]] = {
@@ -63,8 +62,7 @@ class AttDARTS(Attention):
         self.alpha = nn.Parameter(torch.zeros(len(names), device=device, dtype=dtype)) if choice == "mixed" else None
         self.attentions = nn.ModuleList(CHOICES[name](channels, **place) for name in names)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         outputs = [attention(x) for attention in self.attentions]
         if self.alpha is None:
             return outputs[0]

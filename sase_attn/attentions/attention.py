@@ -2,19 +2,39 @@
 
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
+
+from sase_attn.ops import functional
 
 
 class Attention(nn.Module):
     """A map (B, C, H, W) of any floating type in, the attended map of the same shape and type out.
 
     Subclasses take `channels` first, then their own options, then `act_layer` (hosts such as timm's EfficientNet pass
-    their activation to every attention; it has an effect only where the docstring says so), `device` and `dtype`.
-    Statistics and the gates made from them are computed in float32 for half-precision inputs, unless said otherwise.
+    their activation to every attention; it has an effect only where the docstring says so), `device` and `dtype`. They
+    set `channels`, and compute their formula in `attend`. Statistics and the gates made from them are computed in
+    float32 for half-precision inputs, unless said otherwise.
     """
 
     never_constant: ClassVar[str] = "it does not define zero_gates()"
     """Why no values of its parameters make this attention a constant gain, in the words of an error."""
+
+    channels: int
+    scale: float = 1.0
+    """What the result is multiplied by; see `sase_attn.attentions.set_gain`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Check the input, attend, and scale.
+
+        Raises:
+            ValueError: the input is not (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
+        """
+        y = self.attend(functional.check_input(x, self.channels))
+        return y if self.scale == 1 else y * self.scale
+
+    def attend(self, x: Tensor) -> Tensor:
+        """The formula."""
+        raise NotImplementedError
 
     def zero_gates(self) -> float:
         """Start as a constant gain, and return it.

@@ -9,7 +9,6 @@ from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.cbam import CBAM
 from sase_attn.attentions.se import SE
 from sase_attn.kernels import reader
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import multiple, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
 from sase_attn.ops.op import zero_
@@ -85,8 +84,7 @@ class AutoLA(Attention):
         self.tail.conv2 = nn.Conv2d(channels, channels, 1, bias=False, **place)
         self.tail.norm2 = BatchNorm2d(channels, **place)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         width = self.channels // 4
         s1, s2, s3, s4 = x[:, :width], x[:, width : 2 * width], x[:, 2 * width : 3 * width], x[:, 3 * width :]
         pooled = torch.cat(reader.statistics_of(s2, ["maximum", "mean"], [1]), dim=1).to(x.dtype)

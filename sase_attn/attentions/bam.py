@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
 from sase_attn.ops.op import zero_
@@ -59,8 +58,7 @@ class BAM(Attention):
         self.norm4 = BatchNorm2d(hidden, device=device, dtype=dtype)
         self.expand = nn.Conv2d(hidden, 1, 1, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         channel = self.fc2(torch.relu(self.norm1(self.fc1(statistics.mean(x, [2, 3])))))
         spatial = torch.relu(self.norm2(self.reduce(x)))
         spatial = torch.relu(self.norm3(self.conv1(spatial)))

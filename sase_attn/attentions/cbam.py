@@ -6,7 +6,6 @@ from torch import Tensor
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.kernels import reader
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import odd, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d, Filter
 from sase_attn.ops.op import zero_
@@ -54,8 +53,7 @@ class CBAM(Attention):
         self.norm = BatchNorm2d(1, momentum=0.01, device=device, dtype=dtype)
         zero_(self.norm)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         mean, largest = reader.statistics_of(x, ["mean", "maximum"], [2, 3])
         x = (x * torch.sigmoid(self._mlp(mean) + self._mlp(largest))).to(x.dtype)
         pooled = torch.cat(reader.statistics_of(x, ["maximum", "mean"], [1]), dim=1)

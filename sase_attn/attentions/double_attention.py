@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.op import zero_
 
@@ -50,8 +49,7 @@ class DoubleAttention(Attention):
         self.expand = nn.Conv2d(hidden, channels, 1, device=device, dtype=dtype)
         self.zero_init_last()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         features = statistics.upcast(self.conv_a(x)).flatten(2)
         where = torch.softmax(statistics.upcast(self.conv_b(x)).flatten(2), dim=2)
         which = torch.softmax(statistics.upcast(self.conv_v(x)).flatten(2), dim=1)

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import divisor
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import positive
 
 
@@ -46,8 +45,7 @@ class EAN(Attention):
         self.alpha = nn.Parameter(torch.zeros(shared, device=device, dtype=dtype))
         self.delta = nn.Parameter(torch.zeros(shared, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         z = statistics.standardise(x, [2, 3])
         weight, bias = self.weight.to(z.dtype), self.bias.to(z.dtype)
         # (n·α·γ̂ + δ) with n = γ·z + β, folded into one scale and one shift per channel.

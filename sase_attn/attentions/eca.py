@@ -7,7 +7,6 @@ from timm.layers import EcaModule
 from torch import Tensor
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import odd, positive
 from sase_attn.ops.op import zero_
 
@@ -48,8 +47,7 @@ class ECA(Attention, EcaModule):
             super().__init__(None, odd("kernel_size", kernel_size), **place)
         self.channels = channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         y = self.gate(self.conv(x.mean((2, 3)).unsqueeze(1)))  # type: ignore[operator]
         return x * y[:, 0, :, None, None]
 

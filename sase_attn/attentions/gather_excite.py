@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
 from sase_attn.ops.op import zero_
@@ -43,8 +42,7 @@ class GEThetaMinus(Attention):
         self.channels = positive("channels", channels)
         self.extent = 0 if extent is None else positive("extent", extent)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         if self.extent == 0:
             return (x * torch.sigmoid(statistics.mean(x, [2, 3]))).to(x.dtype)
         e = self.extent
@@ -114,8 +112,7 @@ class GETheta(Attention):
                 layers.append(BatchNorm2d(channels, device=device, dtype=dtype))
         self.gather = nn.Sequential(*layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         gate = torch.sigmoid(self.excite(self.gather(x)))
         return (x * F.interpolate(gate, size=[x.shape[2], x.shape[3]], mode="nearest")).to(x.dtype)
 

@@ -7,7 +7,6 @@ from timm.layers import GlobalContext
 from torch import Tensor, nn
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.op import zero_
 
@@ -47,8 +46,7 @@ class GC(Attention, GlobalContext):
         self.channels = channels
         self.zero_init_last()
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         where = self.conv_attn(x).flatten(2)  # type: ignore[operator]
         where = torch.softmax(where, dim=-1).unsqueeze(3)  # (B, 1, N, 1)
         context = x.flatten(2).unsqueeze(1) @ where  # (B, 1, C, 1)

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import positive
 
 
@@ -38,8 +37,7 @@ class GatedChannelTransform(Attention):
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         energy = statistics.upcast(x).square().sum((2, 3), keepdim=True)
         norm = self.alpha.to(energy.dtype) * torch.sqrt(energy + self.eps)
         relative = norm * torch.rsqrt(norm.square().mean(1, keepdim=True) + self.eps)

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import flag, positive
 
 
@@ -41,8 +40,7 @@ class GCTGaussian(Attention):
         self.channels = positive("channels", channels)
         self.theta = nn.Parameter(torch.zeros(1, device=device, dtype=dtype)) if flag("learnable", learnable) else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         z = statistics.standardise(statistics.mean(x, [2, 3]), [1])
         if self.theta is None:
             gate = torch.exp(z.square() / -8)

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import odd, positive
 from sase_attn.ops.layers import Filter
 
@@ -74,8 +73,7 @@ class GLAM(Attention):
         self.value = conv(channels, hidden)
         self.expand = conv(hidden, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         means = statistics.mean(x, [2, 3]).flatten(1)[:, None]
         local = self._local(x, torch.sigmoid(self.local_conv(means))[:, 0, :, None, None].to(x.dtype))
         query, key = torch.sigmoid(self.query_conv(means)), torch.sigmoid(self.key_conv(means))

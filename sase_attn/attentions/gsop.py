@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d
 from sase_attn.ops.op import zero_
@@ -74,8 +73,7 @@ class GSoP(Attention):
         self.row_conv = RowConv(width, device=device, dtype=dtype)
         self.expand = Pointwise(_PER_ROW * width, channels, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         rows = torch.relu(self.norm1(self.reduce(torch.relu(x)))).flatten(2)
         covariance = self.norm2(statistics.covariance(rows, rows.shape[2])[:, :, :, None])[:, :, :, 0]
         return (x * torch.sigmoid(self.expand(self.row_conv(covariance)))).to(x.dtype)

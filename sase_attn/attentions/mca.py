@@ -46,8 +46,7 @@ class MCAE(Attention):
         self.names = list(self.reads)
         self.conv = nn.Conv1d(2, 1, kernel_size, padding=kernel_size // 2, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         values = reader.statistics_of(x, self.names, [2, 3])
         moments = torch.cat([values[0], self.moment(values)], dim=3)[:, :, 0].transpose(1, 2)
         gate = functional.conv(moments, self.conv.weight, [self.conv.weight.shape[2] // 2])

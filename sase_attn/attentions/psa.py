@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise, divisor
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import multiple, odd, positive, reduced_channels
 
 
@@ -75,8 +74,7 @@ class PSA(Attention):
         self.fc1 = Pointwise(quarter, hidden, device=device, dtype=dtype)
         self.fc2 = Pointwise(hidden, quarter, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         maps, gates = [], []
         for branch in self.branches:
             y = branch(x)

@@ -6,7 +6,6 @@ from torch import Tensor
 from sase_attn import statistics
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.layers import Pointwise
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.op import zero_
 
@@ -45,8 +44,7 @@ class ScSE(Attention):
         self.fc2 = Pointwise(hidden, channels, device=device, dtype=dtype)
         self.conv = Pointwise(channels, 1, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         channel = torch.sigmoid(self.fc2(torch.relu(self.fc1(statistics.mean(x, [2, 3])))))
         spatial = torch.sigmoid(self.conv(x))
         return torch.maximum(x * channel, x * spatial.to(channel.dtype)).to(x.dtype)

@@ -7,7 +7,6 @@ from timm.layers import SEModule, get_act_layer
 from torch import Tensor, nn
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import flag, positive, reduced_channels
 from sase_attn.ops.op import zero_
 
@@ -61,8 +60,7 @@ class SE(Attention, SEModule):
         )
         self.channels = channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         return x * self.gate(self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True)))))  # type: ignore[operator]
 
     def zero_gates(self) -> float:

@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from sase_attn.attentions.attention import Attention
 from sase_attn.kernels import reader
-from sase_attn.ops import functional
 from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d
 
@@ -38,8 +37,7 @@ class SRM(Attention):
         self.weight = nn.Parameter(torch.zeros(channels, 2, device=device, dtype=dtype))
         self.norm = BatchNorm2d(channels, device=device, dtype=dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         mean, deviation = reader.statistics_of(x, ["mean", "std"], [2, 3])
         std = torch.sqrt(deviation.square() + 1e-5)
         weight = self.weight.to(mean.dtype)[:, :, None, None]

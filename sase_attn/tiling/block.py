@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.registry import register_attention
 from sase_attn.attentions.se import SE
-from sase_attn.ops import functional
 from sase_attn.ops.op import zero_
 from sase_attn.tiling import tiles
 from sase_attn.tiling.tiles import Tile, checked_tile
@@ -100,8 +99,7 @@ class TiledSE(Attention, nn.Sequential):
         tiled.add_maxpool = se.add_maxpool
         return tiled
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(x, self.channels)
+    def attend(self, x: Tensor) -> Tensor:
         rows, columns = self.tile
         gate = tiles.tiled_mean(x, rows, columns)
         if self.add_maxpool:
