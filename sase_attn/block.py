@@ -74,6 +74,7 @@ class SASEBlock(nn.Module):
         self.channels = channels
         self.genotype = genotype
         self.residual = float(genotype.residual)
+        self.scale = 1.0  # see `sase_attn.attentions.set_gain`
 
         def op(edge: str) -> nn.Module:
             name = getattr(genotype, edge)
@@ -103,7 +104,8 @@ class SASEBlock(nn.Module):
         mixed = self.mix(self.spatial_squeeze_gated(gated), self.spatial_squeeze_input(x))
         a_s = self.spatial_excite(torch.relu(self.norm(mixed)))  # (B, 1, H, W)
         a_c = self.channel_excite(z)  # (B, C, 1, 1); here, where Inductor makes the fewest kernels of it
-        return reader.gated(x, 0.5 * a_c + self.residual, 0.5 * a_s)
+        half = 0.5 * self.scale
+        return reader.gated(x, half * a_c + self.residual * self.scale, half * a_s)
 
     @torch.jit.unused
     def read(self, x: Tensor, **tail: Any) -> Tensor:
@@ -171,4 +173,5 @@ class SASEBlock(nn.Module):
         return gain
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, genotype={str(self.genotype)!r}"
+        scale = "" if self.scale == 1 else f", scale={self.scale:g}"
+        return f"{self.channels}, genotype={str(self.genotype)!r}{scale}"

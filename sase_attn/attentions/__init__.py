@@ -7,3 +7,6 @@ from sase_attn.attentions.registry import create_attention as create_attention
 from sase_attn.attentions.registry import get_attention as get_attention
 from sase_attn.attentions.registry import list_attentions as list_attentions
 from sase_attn.attentions.registry import register_attention as register_attention
+from sase_attn.attentions.starting_gain import measure_gain as measure_gain
+from sase_attn.attentions.starting_gain import set_gain as set_gain
+from sase_attn.attentions.starting_gain import starting_gain as starting_gain

@@ -1,10 +1,15 @@
 """`Attention`: what the attentions of the literature share."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from sase_attn.ops import functional
+
+
+def scale_words(scale: float) -> str:
+    """What `extra_repr` adds for an attention whose result is scaled."""
+    return "" if scale == 1 else f", scale={scale:g}"
 
 
 class Attention(nn.Module):
@@ -20,8 +25,12 @@ class Attention(nn.Module):
     """Why no values of its parameters make this attention a constant gain, in the words of an error."""
 
     channels: int
-    scale: float = 1.0
+    scale: float
     """What the result is multiplied by; see `sase_attn.attentions.set_gain`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.scale = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         """Check the input, attend, and scale.
@@ -35,6 +44,9 @@ class Attention(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """The formula."""
         raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}" + scale_words(self.scale)
 
     def zero_gates(self) -> float:
         """Start as a constant gain, and return it.

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -24,6 +25,7 @@ from sase_attn.attentions.psa import PSA
 from sase_attn.attentions.scse import ScSE
 from sase_attn.attentions.se import SE
 from sase_attn.attentions.srm import SRM
+from sase_attn.attentions.starting_gain import PUBLISHED, set_gain
 from sase_attn.block import SASEBlock
 from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.genotype import Genotype, genotypes
@@ -66,7 +68,8 @@ def create_attention(name: str | Genotype, channels: int, **options: Any) -> nn.
     Args:
         name: one of `list_attentions()`, or a genotype, its name or its inline string for a `SASEBlock`.
         channels: C.
-        options: those of the attention's class, such as `rd_ratio`, and `device` and `dtype`.
+        options: those of the attention's class, such as `rd_ratio`, and `device` and `dtype`; and `gain`, "published"
+            by default, "unit" to start as if the attention were not there, or a number (see `set_gain`).
 
     Raises:
         UnknownNameError: no such attention or genotype; the nearest names are given.
@@ -89,11 +92,12 @@ def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool
     Args:
         name: letters, digits and underscores.
         attention: a module class with the signature `attention(channels, *, device=None, dtype=None)` and options of
-            its own; derive from `sase_attn.attentions.Attention` to let networks that use it keep their output.
+            its own, but for `gain`; derive from `sase_attn.attentions.Attention`, and compute the formula in `attend`,
+            to let networks that use it keep their output and start at another gain.
         overwrite: replace an attention of the same name.
 
     Raises:
-        ValueError: the name is taken, is no identifier, or is that of a genotype.
+        ValueError: the name is taken, is no identifier, or is that of a genotype; or the class has an option `gain`.
         TypeError: `attention` is not a class, or its signature lacks `device` or `dtype`.
     """
     if not name.isidentifier():
@@ -105,6 +109,8 @@ def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool
     if not isinstance(attention, type):
         raise TypeError(f"attention must be a class, got {attention!r}")
     parameters = inspect.signature(attention).parameters
+    if "gain" in parameters:
+        raise ValueError(f"{attention.__name__} has an option gain, which every attention has; name yours otherwise")
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     missing = [wanted for wanted in ("device", "dtype") if wanted not in parameters and not open_ended]
     if missing:
@@ -120,19 +126,21 @@ def attention_factory(
 
     Args:
         attention: a name or inline genotype as in `create_attention`, or a class or function, called with the channels.
-        options: passed on each time.
+        options: passed on each time, but for `gain`: see `set_gain`.
 
     Raises:
         UnknownNameError: no such attention or genotype.
     """
+    options = dict(options)
+    gain = options.pop("gain", PUBLISHED)
     if isinstance(attention, str) and attention in ATTENTIONS:
         build: Callable[..., nn.Module] = ATTENTIONS[attention]
     elif isinstance(attention, str | Genotype):
         genotype = attention if isinstance(attention, Genotype) else _parse(attention)
-        return lambda channels, **place: SASEBlock(channels, genotype, **options, **place)
+        build = partial(SASEBlock, genotype=genotype)
     else:
         build = attention
-    return lambda channels, **place: build(channels, **options, **place)
+    return lambda channels, **place: set_gain(build(channels, **options, **place), gain)
 
 
 def _parse(text: str) -> Genotype:

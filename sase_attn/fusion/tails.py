@@ -47,15 +47,20 @@ def tail(
     squeeze = squeezed[0] if len(squeezed) == 1 else 0.5 * squeezed[0] + 0.5 * squeezed[1]
     gate = _gate_of(attention)
     assert gate is not None
-    return read.gate(gate(attention, squeeze.to(x.dtype)), x.new_zeros((1, 1, 1, 1)))
+    scaled = gate(attention, squeeze.to(x.dtype)) * getattr(attention, "scale", 1.0)
+    return read.gate(scaled, x.new_zeros((1, 1, 1, 1)))
 
 
 def _gate_of(attention: nn.Module | None) -> Callable[[Any, Tensor], Tensor] | None:
-    """How it makes its gate, None unless its `forward` is that of a class which is known."""
+    """How it makes its gate, None unless its formula is that of a class which is known."""
     for cls, gate in _GATES.items():
-        if isinstance(attention, cls) and type(attention).forward is cls.forward:
+        if isinstance(attention, cls) and _formula(type(attention)) == _formula(cls):
             return gate
     return None
+
+
+def _formula(cls: type[nn.Module]) -> tuple[object, object]:
+    return cls.forward, getattr(cls, "attend", None)
 
 
 def _se(module: Any, squeezed: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ def start_as_constant(attn: nn.Module) -> float:
     zero_gates = getattr(attn, "zero_gates", None)
     if zero_gates is None:
         raise TypeError(f"{type(attn).__name__} cannot start as a constant: it has no zero_gates() method")
-    gain = float(zero_gates())
+    gain = float(zero_gates()) * float(getattr(attn, "scale", 1.0))
     if gain == 0:
         raise ValueError(f"{type(attn).__name__} starts as zero, which no layer before it can make up for")
     return gain

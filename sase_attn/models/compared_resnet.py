@@ -1,8 +1,8 @@
 """timm's ResNets with each attention of the literature, to compare with: `NAME_resnet50`, `…_resnet101`, `…_resnet20`.
 
 `NAME` is one of `PLACEMENTS`, which says where that attention goes, as its paper or its authors' code has it. There are
-no weights for them; `attached` starts from timm's. All arguments are those of `timm.models.ResNet`, and `attn_args`,
-options of the attention (JSON-able, so that they survive the Hub).
+no weights for them; `attached` starts from timm's. All arguments are those of `timm.models.ResNet`, `attn_args`,
+options of the attention (JSON-able, so that they survive the Hub), and `gain`, see `sase_attn.attentions.set_gain`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,8 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from sase_attn.attentions.attention import Attention
-from sase_attn.attentions.registry import get_attention
+from sase_attn.attentions.registry import attention_factory
+from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.models.placement import PLACEMENTS, before_every_convolution
 from sase_attn.models.sase_resnet_cifar import CIFAR_CFG, CifarResNet
 
@@ -45,14 +46,20 @@ class _Compared:
         attention: str,
         attn_args: Mapping[str, Any] | None,
         kernel_sizes: tuple[int, ...],
+        gain: str | float,
         device: torch.device | None,
         dtype: torch.dtype | None,
     ) -> None:
         """Put the attention where it goes."""
 
         def build(channels: int, stage: int, **here: Any) -> nn.Module:
-            options = here | ({"kernel_size": kernel_sizes[stage]} if kernel_sizes else {}) | dict(attn_args or {})
-            return get_attention(attention)(channels, **options, device=device, dtype=dtype)
+            options = (
+                here
+                | {"gain": gain}
+                | ({"kernel_size": kernel_sizes[stage]} if kernel_sizes else {})
+                | dict(attn_args or {})
+            )
+            return attention_factory(attention, options)(channels, device=device, dtype=dtype)
 
         assert isinstance(self, ResNet)
         PLACEMENTS[attention](self, build)
@@ -73,18 +80,25 @@ class ComparedResNet(_Compared, ResNet):
         attention: str,
         attn_args: Mapping[str, Any] | None = None,
         kernel_sizes: tuple[int, ...] = (),
+        gain: str | float = PUBLISHED,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.place(attention, attn_args, kernel_sizes, kwargs.get("device"), kwargs.get("dtype"))
+        self.place(attention, attn_args, kernel_sizes, gain, kwargs.get("device"), kwargs.get("dtype"))
 
 
 class ComparedCifarResNet(_Compared, CifarResNet):
     """The ResNet for 32×32 images with an attention of `PLACEMENTS`."""
 
-    def __init__(self, attention: str, attn_args: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        attention: str,
+        attn_args: Mapping[str, Any] | None = None,
+        gain: str | float = PUBLISHED,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.place(attention, attn_args, (), kwargs.get("device"), kwargs.get("dtype"))
+        self.place(attention, attn_args, (), gain, kwargs.get("device"), kwargs.get("dtype"))
 
 
 _HOSTS: dict[str, tuple[type[ResNet], dict[str, Any]]] = {

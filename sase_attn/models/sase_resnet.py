@@ -1,8 +1,9 @@
 """timm's ResNets with a SASE block before the shortcut of every residual block (arXiv 2411.08333).
 
 `genotype` is a published name or an inline string (`str(Genotype)`), so that it survives the Hub; `gate_init` is what
-the gates of a network trained from scratch start from, "constant" or "release" (`GATE_INITS`). `pretrained=True` is
-a warm start: timm's ImageNet weights of the plain network with the block inserted such that the outputs, in eval mode,
+the gates of a network trained from scratch start from, "constant" or "release" (`GATE_INITS`); `gain` is the factor
+that the blocks start with, "published" or "unit" (see `sase_attn.attentions.set_gain`). `pretrained=True` is a warm
+start: timm's ImageNet weights of the plain network with the block inserted such that the outputs, in eval mode,
 are the plain network's; train on from there. All other arguments are those of `timm.models.ResNet`.
 """
 
@@ -12,6 +13,8 @@ from typing import Any
 from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from sase_attn.attentions.registry import attention_factory
+from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.block import SASEBlock
 from sase_attn.weights import fit_pretrained
 
@@ -28,15 +31,23 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def attention_args(genotype: str, gate_init: str) -> dict[str, Any]:
+def attention_args(genotype: str, gate_init: str, gain: str | float) -> dict[str, Any]:
     """`block_args` of timm's residual blocks that put a SASE block of the genotype into them."""
     if not isinstance(genotype, str):
         raise TypeError(f"models take a genotype as a string, to be reproducible; pass str(genotype), not {genotype!r}")
-    return dict(attn_layer=partial(SASEBlock, genotype=genotype, gate_init=gate_init))
+    block = partial(SASEBlock, genotype=genotype)
+    return dict(attn_layer=attention_factory(block, {"gate_init": gate_init, "gain": gain}))
 
 
-def _create(name: str, pretrained: bool, genotype: str = "sase", gate_init: str = "constant", **kwargs: Any) -> ResNet:
-    block_args = attention_args(genotype, gate_init)
+def _create(
+    name: str,
+    pretrained: bool,
+    genotype: str = "sase",
+    gate_init: str = "constant",
+    gain: str | float = PUBLISHED,
+    **kwargs: Any,
+) -> ResNet:
+    block_args = attention_args(genotype, gate_init, gain)
     return build_model_with_cfg(
         ResNet, name, pretrained, pretrained_filter_fn=fit_pretrained, block_args=block_args, **kwargs
     )

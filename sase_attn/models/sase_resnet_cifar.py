@@ -12,6 +12,7 @@ from timm.models._features import feature_take_indices
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.models.sase_resnet import attention_args
 from sase_attn.weights import fit_pretrained
 
@@ -86,7 +87,11 @@ def resnet20_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
 
 @register_model
 def sase_resnet20(
-    pretrained: bool = False, genotype: str = "sase", gate_init: str = "constant", **kwargs: Any
+    pretrained: bool = False,
+    genotype: str = "sase",
+    gate_init: str = "constant",
+    gain: str | float = PUBLISHED,
+    **kwargs: Any,
 ) -> CifarResNet:
     """ResNet-20 for 32×32 images with SASE blocks."""
-    return _create("sase_resnet20", pretrained, block_args=attention_args(genotype, gate_init), **kwargs)
+    return _create("sase_resnet20", pretrained, block_args=attention_args(genotype, gate_init, gain), **kwargs)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.attention import Attention, scale_words
 from sase_attn.attentions.registry import register_attention
 from sase_attn.attentions.se import SE
 from sase_attn.ops.op import zero_
@@ -121,7 +121,8 @@ class TiledSE(Attention, nn.Sequential):
 
     def extra_repr(self) -> str:
         rows, columns = ("whole" if side is None else side for side in self.tile)
-        return f"{self.channels}, tile={rows} rows x {columns} columns" + ", add_maxpool" * self.add_maxpool
+        maximum = ", add_maxpool" * self.add_maxpool
+        return f"{self.channels}, tile={rows} rows x {columns} columns{maximum}{scale_words(self.scale)}"
 
 
 register_attention("tiled_se", TiledSE)
