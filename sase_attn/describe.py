@@ -14,6 +14,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from sase_attn.attentions.registry import ATTENTIONS, create_attention
+from sase_attn.attentions.starting_gain import VARYING, starting_gain
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.modules import count_parameters
@@ -35,11 +36,14 @@ class OpDescription:
 class AttentionDescription:
     """An attention of the registry; `paper` is the first line of the file that defines it.
 
-    `gain` is the constant that it can start as, None where it cannot (see `Attention.zero_gates`).
+    `starting_gain` is what it multiplies a standardised map by as it is built, None where no number says it (see
+    `sase_attn.attentions.starting_gain`); `gain` is the constant that it can start as, None where it cannot (see
+    `Attention.zero_gates`).
     """
 
     name: str
     parameters: int
+    starting_gain: float | None
     gain: float | None
     paper: str
 
@@ -129,15 +133,23 @@ def describe_attentions(channels: int = 256) -> Iterator[AttentionDescription]:
             gain = zero_gates() if zero_gates else None
         except TypeError:
             gain = None
-        yield AttentionDescription(name, count_parameters(module), gain, definition(sys.modules[attention.__module__]))
+        try:
+            start = round(starting_gain(module), 3)
+        except ValueError:
+            start = None
+        paper = definition(sys.modules[attention.__module__])
+        yield AttentionDescription(name, count_parameters(module), start, gain, paper)
 
 
 def attentions_table(channels: int = 256) -> str:
     """The attentions as a Markdown table."""
-    rows = [f"| attention | paper | parameters at C = {channels} | can start as |", "| --- | --- | ---: | --- |"]
+    rows = [f"| attention | paper | parameters at C = {channels} | starting gain | can start as |"]
+    rows.append("| --- | --- | ---: | ---: | --- |")
     for attention in describe_attentions(channels):
         start = {None: "", 1.0: "x"}.get(attention.gain, f"{attention.gain}·x")
-        rows.append(f"| `{attention.name}` | {attention.paper} | {attention.parameters:,} | {start} |")
+        varies = ATTENTIONS[attention.name].__name__ in VARYING
+        starts = "" if attention.starting_gain is None else f"{'about ' * varies}{attention.starting_gain:g}"
+        rows.append(f"| `{attention.name}` | {attention.paper} | {attention.parameters:,} | {starts} | {start} |")
     return "\n".join(rows)
 
 

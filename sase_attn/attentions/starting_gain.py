@@ -121,7 +121,7 @@ def set_gain(attention: nn.Module, gain: str | float) -> nn.Module:
         ValueError: no such gain; or "unit" for an attention whose gain is not known, see `starting_gain`.
         TypeError: the attention has no `scale`.
     """
-    value = _value(attention, gain)
+    value = gain_of(attention, gain)
     if value != 1 and not can_scale(attention):
         raise TypeError(
             f"{type(attention).__name__} cannot start with another gain: derive it from sase_attn.attentions.Attention "
@@ -137,7 +137,8 @@ def can_scale(attention: nn.Module) -> bool:
     return isinstance(attention, SASEBlock) or type(attention).forward is Attention.forward
 
 
-def _value(attention: nn.Module, gain: str | float) -> float:
+def gain_of(attention: nn.Module, gain: str | float) -> float:
+    """The number that `set_gain` divides out. Raises ValueError as it does."""
     if gain == PUBLISHED:
         return 1.0
     if gain == UNIT:

@@ -128,6 +128,17 @@ class _Folded(_Fused):
         return cast(Tensor, self.layers(x))
 
 
+class _Scale(nn.Module):
+    """x·scale."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
 class FusedBlock(_Fused):
     """A residual block of timm's ResNet, act(attention(layers(x)) + shortcut), for inference."""
 
@@ -137,7 +148,7 @@ class FusedBlock(_Fused):
         layers: list[nn.Module] = []
         for layer in (getattr(block, name) for name in names):
             if isinstance(layer, Attached):
-                layers += [layer.host, layer.attn]
+                layers += [layer.host, layer.attn] + [_Scale(layer.scale)] * (layer.scale != 1)
             elif layer is not None:
                 layers.append(layer)
         self.attention = layers.pop() if tails.is_known(layers[-1]) else None

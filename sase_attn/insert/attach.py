@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sase_attn.attentions.attention import scale_words
 from sase_attn.attentions.registry import attention_factory
+from sase_attn.attentions.starting_gain import PUBLISHED, can_scale, gain_of, set_gain
 from sase_attn.genotype import Genotype
 from sase_attn.insert.gain import absorbing_parameters, check_alone, start_as_constant
 from sase_attn.modules import matching
@@ -24,15 +26,21 @@ class Insertion:
 
 
 class Attached(nn.Module):
-    """A layer of a network, `host`, followed by an attention, `attn`."""
+    """A layer of a network, `host`, followed by an attention, `attn`, and a factor where that has no `scale`."""
 
-    def __init__(self, host: nn.Module, attn: nn.Module) -> None:
+    def __init__(self, host: nn.Module, attn: nn.Module, scale: float = 1.0) -> None:
         super().__init__()
+        self.training = host.training
         self.host = host
         self.attn = attn
+        self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.attn(self.host(x))
+        y = self.attn(self.host(x))
+        return y if self.scale == 1 else y * self.scale
+
+    def extra_repr(self) -> str:
+        return scale_words(self.scale).removeprefix(", ")
 
 
 def attach(
@@ -41,6 +49,7 @@ def attach(
     after: str | Sequence[str],
     attn: str | Genotype | Callable[..., nn.Module] = "sase",
     preserve_output: bool = False,
+    gain: str | float = PUBLISHED,
     attn_args: Mapping[str, Any] | None = None,
     dry_run: bool = False,
 ) -> list[Insertion]:
@@ -57,6 +66,9 @@ def attach(
         preserve_output: start the attention as a constant gain and divide the gain out of the matched layer, so that
             the network's output is what it was (in eval mode to float rounding). An attention whose gain is 1 goes
             behind any layer.
+        gain: what the attention starts with: "published", "unit" to start as if it were not there, or a number to
+            divide out, as `measure_gain` gives it for a module of your own; see `sase_attn.attentions.set_gain`. With
+            "unit", `preserve_output` has nothing to divide out of the layer.
         attn_args: further arguments of the attention.
         dry_run: report what would be touched, touch nothing.
 
@@ -85,19 +97,26 @@ def attach(
         if id(host) not in made:
             weight = next(iter(host.parameters()), torch.empty(0))
             block = build(channels, device=weight.device, dtype=weight.dtype).train(host.training)
-            gain = start_as_constant(block) if preserve_output else None
-            made[id(host)] = Attached(host, block), gain
-            if gain is not None and (absorbing := absorbing_parameters(name, host, gain)):
+            attached = _with_gain(host, block, gain)
+            start = start_as_constant(block) * attached.scale if preserve_output else None
+            made[id(host)] = attached, start
+            if start is not None and (absorbing := absorbing_parameters(name, host, start)):
                 check_alone(name, absorbing, modules, names)
-                divided += [(host.get_parameter(parameter), gain) for parameter in absorbing]
+                divided += [(host.get_parameter(parameter), start) for parameter in absorbing]
         report.append(Insertion(name, type(host).__name__, channels, made[id(host)][1]))
     if not dry_run:
         with torch.no_grad():
-            for parameter, gain in divided:
-                parameter.div_(gain)
+            for parameter, start in divided:
+                parameter.div_(start)
         for name in names:
             model.set_submodule(name, made[id(modules[name])][0])
     return report
+
+
+def _with_gain(host: nn.Module, attn: nn.Module, gain: str | float) -> Attached:
+    if can_scale(attn):
+        return Attached(host, set_gain(attn, gain))
+    return Attached(host, attn, 1 / gain_of(attn, gain))
 
 
 def _output_channels(name: str, host: nn.Module) -> int:

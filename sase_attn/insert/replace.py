@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sase_attn.attentions.registry import attention_factory
+from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
 from sase_attn.insert.channels import channels_of
@@ -38,6 +39,7 @@ def replace(
     with_: str | Genotype | Callable[..., nn.Module],
     keep_weights: bool | None = None,
     only: str | Sequence[str] | None = None,
+    gain: str | float = PUBLISHED,
     attn_args: Mapping[str, Any] | None = None,
     dry_run: bool = False,
 ) -> list[Replacement]:
@@ -53,6 +55,8 @@ def replace(
             before and an attention with `from_squeeze_excite` (such as "tiled_se") after. None: where that is so; other
             attention starts anew, and then every `Replacement.kept` is False. True: required. False: always anew.
         only: a pattern of names or several, matched dot by dot; by default every module of the kind.
+        gain: what attention that starts anew starts with: "published", "unit", or a number to divide out; see
+            `sase_attn.attentions.set_gain`. Where a batch norm follows, as in EfficientNets, it hardly matters.
         attn_args: further arguments of the new attention.
         dry_run: report what would be replaced, touch nothing.
 
@@ -73,7 +77,7 @@ def replace(
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise TypeError("cannot replace modules of a scripted model; replace first, then torch.jit.script")
     attn_args = attn_args or {}
-    build, new_class = attention_factory(with_, attn_args), class_of(with_)
+    build, new_class = attention_factory(with_, {"gain": gain, **attn_args}), class_of(with_)
     found = find_attention(model, of_kind(old))
     if "" in found:
         raise ValueError(f"the model itself is a {type(model).__name__}; pass the network that holds it")

@@ -8,6 +8,7 @@ import timm
 from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
 from torch import Tensor, nn
 
+from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.errors import unknown_name
 from sase_attn.insert.attach import attach
 from sase_attn.insert.replace import replace as replace_attention
@@ -31,6 +32,7 @@ def attached(
     replace: str | None = None,
     tile: Mapping[str, Any] | None = None,
     attn: str | None = None,
+    gain: str | float | None = None,
     attn_args: Mapping[str, Any] | None = None,
     only: str | Sequence[str] | None = None,
     keep_weights: bool | None = None,
@@ -52,6 +54,7 @@ def attached(
         replace: a kind of attention, such as "se", see `sase_attn.replace`.
         tile: arguments of `sase_attn.tile`, such as {"rows": 7, "count": 6}.
         attn: the attention to attach or to put in place: a name, or a genotype's inline string; "sase" by default.
+        gain: what the attention starts with, "published" by default, "unit" or a number; see `set_gain`.
         attn_args: further arguments of the attention.
         only, keep_weights: see `sase_attn.replace`.
         preserve_output: False lets attached attention start as it is built when pretrained weights are loaded; needed
@@ -70,7 +73,7 @@ def attached(
         after = _EVERY_BOTTLENECK
     _check_combination(
         attends={"after": after, "replace": replace},
-        needs_either={"attn": attn, "attn_args": attn_args},
+        needs_either={"attn": attn, "gain": gain, "attn_args": attn_args},
         needs_replace={"only": only, "keep_weights": keep_weights},
         needs_after={"preserve_output": preserve_output},
     )
@@ -91,13 +94,19 @@ def attached(
         model = timm.create_model(architecture, pretrained=False, **model_args)
         if replace is not None:
             report = replace_attention(
-                model, replace, with_=attn or "sase", keep_weights=keep_weights, only=only, attn_args=attn_args
+                model,
+                replace,
+                with_=attn or "sase",
+                gain=gain or PUBLISHED,
+                keep_weights=keep_weights,
+                only=only,
+                attn_args=attn_args,
             )
             anew.extend(replacement.name for replacement in report if not replacement.kept)
         if tile_args is not None:
             tile_attention(model, **tile_args)
         if after is not None:
-            attach(model, after=after, attn=attn or "sase", attn_args=attn_args)
+            attach(model, after=after, attn=attn or "sase", gain=gain or PUBLISHED, attn_args=attn_args)
         return model
 
     def fit(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

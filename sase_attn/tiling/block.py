@@ -95,7 +95,7 @@ class TiledSE(Attention, nn.Sequential):
         tiled = cls.__new__(cls)
         nn.Sequential.__init__(tiled, OrderedDict(se.layers))
         tiled.tile = checked_tile(tile)
-        tiled.channels = se.channels
+        tiled.channels, tiled.scale = se.channels, 1.0
         tiled.add_maxpool = se.add_maxpool
         return tiled
 
