@@ -11,6 +11,7 @@ from sase_attn.attentions.att_darts import AttDARTS
 from sase_attn.attentions.autola import AutoLA
 from sase_attn.attentions.bam import BAM
 from sase_attn.attentions.cbam import CBAM
+from sase_attn.attentions.constant import Constant
 from sase_attn.attentions.double_attention import DoubleAttention
 from sase_attn.attentions.ean import EAN
 from sase_attn.attentions.eca import ECA
@@ -54,6 +55,7 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "double_attention": DoubleAttention,
     "att_darts": AttDARTS,
     "sase": SASEBlock,
+    "constant": Constant,
 }
 
 

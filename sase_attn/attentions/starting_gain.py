@@ -59,6 +59,8 @@ def starting_gain(attention: nn.Module) -> float:
     if isinstance(attention, SASEBlock):
         return _of_block(attention)
     kind = _own_class(attention)
+    if kind == "Constant":
+        return float(attention.value)  # type: ignore[arg-type]
     if kind == "GCTGaussian":
         width = 2.0 if attention.theta is None else 2.5
         return 1 / math.sqrt(1 + 1 / width**2)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sase_attn.attentions.starting_gain import PUBLISHED, UNIT
 from sase_attn.commands.arguments import add_command, key_value, whole
 from sase_attn.commands.flags import add_flags, given_flags, summary
 from sase_attn.comparison import attended, compare
@@ -24,6 +25,10 @@ def add_parser(commands: Any) -> None:
     sub.add_argument("--base", default="resnet20_cifar", metavar="NAME", help="a model of timm without attention")
     sub.add_argument("--base-args", type=key_value, nargs="*", default=[], metavar="KEY=VALUE", help="its arguments")
     sub.add_argument("--after", nargs="+", default=["layer*.*.bn2"], metavar="PATTERN", help="layers that they follow")
+    sub.add_argument("--gain", choices=(UNIT, PUBLISHED), default=UNIT, help="that they start with (default: unit)")
+    sub.add_argument(
+        "--constants", action=argparse.BooleanOptionalAction, default=True, help="also constants of the published gains"
+    )
     sub.add_argument(
         "--seeds", type=whole(1, 1000), default=5, metavar="N", help="trainings of each network (default: 5)"
     )
@@ -41,7 +46,14 @@ def run(args: argparse.Namespace) -> None:
     if find_spec("scipy") is None:  # known before hours of training
         raise ImportError('a comparison needs scipy: pip install "sase-attn[search]"')
     recipe = Recipe.get(args.recipe).override(**given_flags(args, Recipe))
-    networks = attended(args.base, args.attentions, after=args.after, base_args=dict(args.base_args))
+    networks = attended(
+        args.base,
+        args.attentions,
+        after=args.after,
+        base_args=dict(args.base_args),
+        gain=args.gain,
+        constants=args.constants,
+    )
     output = args.output or Path("runs") / f"compare-{args.base}"
     echo = partial(print, flush=True)
     echo(summary(recipe, f"recipe {args.recipe}"))

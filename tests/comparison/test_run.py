@@ -34,7 +34,7 @@ def recipe(data):
 @pytest.fixture(scope="module")
 def compared(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared") / "run"
-    networks = attended("resnet20_cifar", ["gct_gated", "se"], after="layer*.*.bn2", base_args=TINY)
+    networks = attended("resnet20_cifar", ["gct_gated", "se"], after="layer*.*.bn2", base_args=TINY, constants=False)
     lines = []
     compare(networks, recipe, folder, seeds=range(5), device="cpu", echo=lines.append)
     return folder, networks, lines
@@ -115,14 +115,33 @@ def test_fewer_seeds_get_no_verdict(compared, recipe):
     ],
 )
 def test_wrong_comparisons_start_nothing(recipe, tmp_path, changes, message):
-    networks = attended("resnet20_cifar", ["se"], after="layer*.*.bn2")
+    networks = attended("resnet20_cifar", ["se"], after="layer*.*.bn2", constants=False)
     arguments = {"networks": networks, "seeds": [0], **changes}
     with pytest.raises((ValueError, UnknownNameError), match=message):
         compare(arguments.pop("networks"), recipe, tmp_path / "run", echo=quiet, **arguments)
     assert not (tmp_path / "run").exists()
 
 
+def test_networks_at_equal_gain_and_constants_of_the_published_one():
+    made = attended("resnet20_cifar", ["se", "eca", "cbam", "gc", "sase", "autola"], after="layer*.*.bn2")
+    assert list(made) == [
+        *("plain", "constant 0.25", "constant 0.5", "constant 1.25", "se", "eca", "cbam", "gc", "sase"),
+        "autola (its own gain)",
+    ]
+    assert made["constant 1.25"]["model_kwargs"]["attn_args"] == {"value": 1.25}
+    assert [label for label, fields in made.items() if fields["model_kwargs"].get("gain") == "unit"] == [
+        *("se", "eca", "cbam", "gc", "sase")
+    ]
+    published = attended("resnet20_cifar", ["se", "autola"], after="x", gain="published", constants=False)
+    assert list(published) == ["plain", "se", "autola"]
+    assert not any("gain" in fields["model_kwargs"] for fields in published.values())
+
+
 def test_wrong_networks():
+    with pytest.raises(ValueError, match="gain: wanted 'unit' or 'published', got 'units'"):
+        attended("resnet20_cifar", ["se"], after="x", gain="units")
+    with pytest.raises(UnknownNameError, match="unknown attention 'see'; did you mean se"):
+        attended("resnet20_cifar", ["see"], after="x")
     with pytest.raises(ValueError, match="attentions: wanted each once, got se, se"):
         attended("resnet20_cifar", ["se", "se"], after="x")
     with pytest.raises(ValueError, match="attn_args: wanted names of se, got eca"):

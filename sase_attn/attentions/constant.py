@@ -1,0 +1,52 @@
+"""Constant: a factor without attention, to compare attentions with. Of no paper."""
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.attentions.attention import Attention
+from sase_attn.ops.arguments import above_zero, flag, positive
+
+
+class Constant(Attention):
+    """y = value·x, for a fixed value or a learned one.
+
+    Parameters: `0` (`1` if learned); MACs: `0`. Goes where the attention goes that it is compared with.
+
+    A gate that starts at a half trains like a network with smaller steps, whatever it attends to. Trained beside an
+    attention, a constant of the same starting gain shows how much of a difference is no more than that.
+
+    Args:
+        channels: C.
+        value: the factor.
+        learned: whether training changes it.
+
+    Raises:
+        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+            (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        value: float = 1.0,
+        learned: bool = False,
+        act_layer: object = None,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.channels = positive("channels", channels)
+        self.value = float(above_zero("value", value))
+        flag("learned", learned)
+        self.factor = nn.Parameter(torch.full((1,), self.value, device=device, dtype=dtype)) if learned else None
+
+    def attend(self, x: Tensor) -> Tensor:
+        return x * self.value if self.factor is None else x * self.factor.to(x.dtype)
+
+    def zero_gates(self) -> float:
+        if self.factor is not None:
+            nn.init.constant_(self.factor, self.value)
+        return self.value
+
+    def no_weight_decay(self) -> set[str]:
+        return set() if self.factor is None else {"factor"}
