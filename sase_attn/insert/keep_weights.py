@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.registry import ATTENTIONS
 from sase_attn.genotype import Genotype
 from sase_attn.insert.squeeze_excite import describe_se
@@ -47,6 +48,8 @@ def with_weights(name: str, module: nn.Module, new_class: Any, attn_args: Mappin
             f"{new_class.__name__} does not keep the weights of {name} ({type(module).__name__}): its state dict has "
             f"{sorted(after)}, wanted {sorted(before)}; pass keep_weights=False"
         )
+    if isinstance(new, Attention):
+        new.scale = float(getattr(module, "scale", 1.0))
     reused = set(module.modules())
     for part in new.modules():
         if part not in reused:

@@ -12,13 +12,14 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
-from torch import nn
+from torch import Tensor, nn
 
 from sase_attn.attentions.attention import Attention
 from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.models.placement import PLACEMENTS, before_every_convolution
 from sase_attn.models.sase_resnet_cifar import CIFAR_CFG, CifarResNet
+from sase_attn.weights.warm_start import check_pretrained
 
 __all__: list[str] = []  # filled by register_model
 
@@ -126,11 +127,19 @@ def _register(attention: str, host: str) -> None:
 
     def create(pretrained: bool = False, **kwargs: Any) -> ResNet:
         indices = dict(feature_cfg=dict(out_indices=(0, 1, 2, 3))) if cls is ComparedCifarResNet else {}
-        return build_model_with_cfg(cls, name, pretrained, attention=attention, **indices, **fixed | kwargs)
+        return build_model_with_cfg(
+            cls, name, pretrained, pretrained_filter_fn=_own, attention=attention, **indices, **fixed | kwargs
+        )
 
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"ResNet-{host.removeprefix('resnet')} with `{attention}`: {_where(attention)}"
     globals()[name] = register_model(create)
+
+
+def _own(state_dict: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
+    """Weights of this very network. Raises ValueError if their record says that they are of another starting gain."""
+    check_pretrained(state_dict, model)
+    return state_dict
 
 
 def _where(attention: str) -> str:

@@ -99,6 +99,7 @@ def tile(
         if key not in converted:
             converted[key] = TiledSE.from_squeeze_excite(description, chosen)
             converted[key].training = module.training
+            converted[key].scale = float(getattr(module, "scale", 1.0))
         report.append(Tiling(name, type(module).__name__, description.channels, chosen))
     if unknown := look_alikes(model):
         listed = ", ".join(f"{name} ({type(module).__name__})" for name, module in list(unknown.items())[:8])

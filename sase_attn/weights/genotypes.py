@@ -1,9 +1,11 @@
-"""The genotype that weights were trained with: recorded beside them, and compared before they are loaded.
+"""What weights were trained with and do not say: recorded beside them, and compared before they are loaded.
 
-Weights of two genotypes may have the same names and shapes, as those of "sase_paper" and "sase" have. A record is text:
-the genotype of all SASE blocks of a network as an inline string, or where they differ a JSON object of such strings by
-the blocks' names. It stands in the header of a safetensors file, in a checkpoint, and in `notes` of a published model's
-configuration. Weights without a record are taken as they are.
+Weights of two genotypes may have the same names and shapes, as those of "sase_paper" and "sase" have; and so have those
+of one attention with two starting gains, which differ in the `scale` of its result. A record is text: the genotype of
+all SASE blocks of a network as an inline string, with ",scale:…" behind it where that is not 1, and "scale:…" of other
+attention; or where the attentions of a network differ a JSON object of such strings by their names. It stands in the
+header of a safetensors file, in a checkpoint, and in `notes` of a published model's configuration. Weights without a
+record are taken as they are.
 """
 
 import json
@@ -16,15 +18,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from sase_attn.attentions.attention import Attention
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES
 
 KEY = "genotype"
-_NOTE = "sase-attn genotype: "
+_NOTE = "sase-attn attention: "
+_SCALE = "scale"
 
 
 def record_of(model: nn.Module) -> dict[str, str]:
-    """The record of a network under its key, for the metadata of a file; empty for one without SASE blocks."""
+    """The record of a network under its key, for the metadata of a file; empty for one without attention of ours."""
     texts = _texts(model)
     if not texts:
         return {}
@@ -52,7 +56,7 @@ def read_record(source: Path) -> str | None:
 
 
 def check_record(record: str | None, model: nn.Module, *, source: str) -> None:
-    """Raise ValueError, naming the edges, if weights with this record are of another genotype than the network's."""
+    """Raise ValueError, saying how, if weights with this record are of other attention than the network."""
     if record is None:
         return
     saved = _parsed(record, source)
@@ -60,10 +64,7 @@ def check_record(record: str | None, model: nn.Module, *, source: str) -> None:
         text = saved if isinstance(saved, str) else saved.get(name, wanted)
         if text != wanted:
             where = "" if isinstance(saved, str) else f" in {name}"
-            raise ValueError(
-                f"{source} holds weights of another genotype{where}: {_difference(text, wanted)}; make the network "
-                f'with genotype="{text}"'
-            )
+            raise ValueError(f"{source} holds weights of another {_difference(text, wanted, where)}")
 
 
 def noted(model: nn.Module) -> dict[str, Any]:
@@ -86,8 +87,15 @@ def _is_record(note: object) -> bool:
 
 
 def _texts(model: nn.Module) -> dict[str, str]:
-    """The genotype of each SASE block of a network, by its name."""
-    return {name: str(module.genotype) for name, module in model.named_modules() if isinstance(module, SASEBlock)}
+    """The record of each attention of a network, by its name."""
+    return {name: _text(m) for name, m in model.named_modules() if isinstance(m, SASEBlock | Attention)}
+
+
+def _text(attention: SASEBlock | Attention) -> str:
+    scale = f"{_SCALE}:{attention.scale:.9g}"
+    if not isinstance(attention, SASEBlock):
+        return scale
+    return str(attention.genotype) + (f",{scale}" if attention.scale != 1 else "")
 
 
 def _parsed(record: str, source: str) -> str | dict[str, str]:
@@ -102,11 +110,21 @@ def _parsed(record: str, source: str) -> str | dict[str, str]:
     return by_name
 
 
-def _difference(saved: str, wanted: str) -> str:
-    """The edges in which two inline strings differ, in words."""
-    ours, theirs = (dict(part.partition(":")[::2] for part in text.split(",")) for text in (wanted, saved))
-    return ", ".join(
+def _difference(saved: str, wanted: str, where: str) -> str:
+    """What differs between two records of an attention, where, and how to make the network, in words."""
+    theirs, ours = (dict(part.partition(":")[::2] for part in text.split(",")) for text in (saved, wanted))
+    gains = [1 / float(found.pop(_SCALE, "1")) for found in (theirs, ours)]
+    differing = [
         f"{edge} (saved {theirs.get(edge, 'none')}, wanted {ours.get(edge, 'none')})"
         for edge in (*EDGES, "residual")
         if ours.get(edge) != theirs.get(edge)
-    )
+    ]
+    what, arguments = "genotype", []
+    if differing:
+        arguments.append(f'genotype="{saved.partition(f",{_SCALE}:")[0]}"')
+    else:
+        what = "starting gain"
+    if gains[0] != gains[1]:
+        differing.append(f"gain divided out (saved {gains[0]:.6g}, wanted {gains[1]:.6g})")
+        arguments.append(f"gain={gains[0]:.6g}" if gains[0] != 1 else 'gain="published"')
+    return f"{what}{where}: {', '.join(differing)}; make the network with {', '.join(arguments)}"

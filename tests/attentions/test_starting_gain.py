@@ -51,7 +51,8 @@ def test_every_attention_has_a_gain_or_a_reason():
                 starting_gain(create_attention(name, 16))
         else:
             assert starting_gain(create_attention(name, 16)) > 0
-    assert set(GAINS) | set(WITHOUT) | {"GCTGaussian", "SASEBlock"} == {cls.__name__ for cls in ATTENTIONS.values()}
+    by_argument = {"GCTGaussian", "SASEBlock", "Constant"}
+    assert set(GAINS) | set(WITHOUT) | by_argument == {cls.__name__ for cls in ATTENTIONS.values()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -75,6 +76,18 @@ def test_gain_of_a_block_is_exact(genotype):
     assert_close(block(x), gain * x)
     assert_close(set_gain(block, "unit")(x), x)
     assert_close(block.tail(x, torch.zeros_like(x), relu=False), x)
+
+
+def test_constants():
+    x = draw(2, 8, 4, 4)
+    assert_close(create_attention("constant", 8, value=1.5)(x), 1.5 * x)
+    learned = create_attention("constant", 8, value=0.5, learned=True)
+    assert starting_gain(learned) == 0.5 and [p.numel() for p in learned.parameters()] == [1]
+    learned(x).sum().backward()
+    assert_close(learned.factor.grad, x.sum()[None])
+    assert learned.no_weight_decay() == {"factor"} and learned.zero_gates() == 0.5
+    with pytest.raises(ValueError, match="value must be above 0, got -1"):
+        create_attention("constant", 8, value=-1)
 
 
 def test_gain_by_name_in_networks():

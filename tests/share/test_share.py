@@ -266,7 +266,7 @@ def test_genotype_survives(server: HubServer, fetched: dict[str, Any]) -> None:
     weights = server.repos["org/genotype"]["main"]["model.safetensors"]
     header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
     record = header["__metadata__"]["genotype"]
-    assert config["pretrained_cfg"]["notes"] == [f"sase-attn genotype: {record}"] and "channel_excite:fc_sig" in record
+    assert config["pretrained_cfg"]["notes"] == [f"sase-attn attention: {record}"] and "channel_excite:fc_sig" in record
     assert fetched["genotype"] == GENOTYPE
 
 

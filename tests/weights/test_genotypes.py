@@ -1,6 +1,7 @@
 """The genotype travels with the weights, and weights of another one are refused by every way of loading them."""
 
 import json
+import re
 
 import pytest
 import timm
@@ -96,13 +97,13 @@ def test_a_published_folder_refuses_another_genotype(files, paper):
 def test_the_configuration_alone_is_enough(files, paper):
     """As of a model on the Hub, whose weights timm writes without a header of ours."""
     config = json.loads((files / "model" / "config.json").read_text())
-    assert config["pretrained_cfg"]["notes"] == [f"sase-attn genotype: {genotypes['sase_paper']}"]
+    assert config["pretrained_cfg"]["notes"] == [f"sase-attn attention: {genotypes['sase_paper']}"]
     save_file(paper.state_dict(), files / "model" / "model.safetensors")
     with pytest.raises(ValueError, match="holds weights of another genotype"):
         timm.create_model(f"local-dir:{files / 'model'}", pretrained=True, genotype="sase")
     again = timm.create_model(f"local-dir:{files / 'model'}", pretrained=True)
     again.pretrained_cfg["notes"] = ["of mine", *again.pretrained_cfg["notes"]]
-    assert noted(again) == {"notes": ["of mine", f"sase-attn genotype: {genotypes['sase_paper']}"]}
+    assert noted(again) == {"notes": ["of mine", f"sase-attn attention: {genotypes['sase_paper']}"]}
 
 
 def test_blocks_that_differ_are_compared_by_name():
@@ -159,3 +160,27 @@ def test_commands_refuse_another_genotype_in_one_line(files, tmp_path, capsys):
     assert main([*push, *options, "genotype=sase_paper"]) == 0
     with safe_open(tmp_path / "f" / "model.safetensors", framework="pt") as file:
         assert file.metadata()["genotype"] == str(genotypes["sase_paper"])
+
+
+@pytest.mark.parametrize("model, gain", [("sase_resnet20", 1.25), ("se_resnet20", 0.5)])
+def test_weights_of_another_starting_gain_are_refused(model, gain, tmp_path):
+    made = {given: timm.create_model(model, gain=given, **SMALL) for given in ("unit", "published")}
+    for given, network in made.items():
+        share.save(network, tmp_path / given)
+        write_safetensors(network.state_dict(), tmp_path / f"{given}.safetensors", metadata={}, model=network)
+        again = timm.create_model(f"local-dir:{tmp_path / given}", pretrained=True)
+        assert record_of(again) == record_of(network)
+    saved_unit = f"saved {gain:g}, wanted 1); make the network with gain={gain:g}"
+    with pytest.raises(ValueError, match=f"another starting gain: gain divided out .{re.escape(saved_unit)}"):
+        start_from(made["published"], tmp_path / "unit.safetensors")
+    with pytest.raises(ValueError, match=f'wanted {gain:g}.; make the network with gain="published"'):
+        start_from(made["unit"], tmp_path / "published.safetensors")
+    with pytest.raises(ValueError, match="another starting gain"):
+        timm.create_model(f"local-dir:{tmp_path / 'unit'}", pretrained=True, gain="published")
+
+
+def test_genotype_and_gain_are_named_together(paper):
+    unit = network("sase", gain="unit")
+    words = r"another genotype: channel_excite .*, gain divided out \(saved 1.25, wanted 1"
+    with pytest.raises(ValueError, match=words):
+        check_record(record_of(unit)["genotype"], paper, source="x")
