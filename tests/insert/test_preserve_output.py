@@ -21,7 +21,7 @@ NEVER = {
     "psa": "it takes the place of a convolution",
     "ge_theta_minus": "it has no parameters",
 }
-IDENTITY = {"gct_gated", "gc", "double_attention"}  # behind any layer
+IDENTITY = {"gct_gated", "constant", "gc", "double_attention"}  # behind any layer
 CONSTANT = [name for name in ATTENTIONS if name not in NEVER]
 SMALL = {"layers": [1, 1, 1, 1], "num_classes": 5}
 
