@@ -33,19 +33,19 @@ def gradients(rows: list[Row], place: str) -> str:
         f"{sum(len(row['dropped']) for row in mine)} steps of {len(mine)} seed{'s' * (len(mine) > 1)} in {label}"
         for label, mine in runs.items()
     ]
-    costs = [
-        f"{row['ratio']:.1f} times the CPU time of one by the finite difference at batch {row['batch_size']} and "
-        f"{row['size']}×{row['size']}"
-        for row in rows
-        if "ratio" in row
-    ]
+    ratios: dict[str, list[str]] = {}
+    for row in rows:
+        if "ratio" in row:
+            regime = f"batch {row['batch_size']} and {row['size']}×{row['size']}"
+            ratios.setdefault(regime, []).append(f"{row['ratio']:.2f}")
+    costs = [f"{' and '.join(values)} times (at {regime})" for regime, values in ratios.items()]
     return "\n".join(
         [
             *lines,
             "",
             f"Errors relative to the norm of the exact gradient, over {' and '.join(counts)}; recipe `release` in the "
             "second order at batch 32 and 16×16, CIFAR-10 (JPEG). An exact step takes "
-            f"{' and '.join(costs)}; {place}.",
+            f"{' and '.join(costs)} the CPU time of one by the finite difference; {place}.",
         ]
     )
 
