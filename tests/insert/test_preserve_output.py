@@ -47,7 +47,7 @@ def test_behind_norms_at_two_sizes(plain, attn):
         for r in report:
             for parameter in model.get_submodule(f"{r.name}.attn").parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.3)
-    assert not close(model(x), plain(x))
+    assert attn == "constant" or not close(model(x), plain(x))
 
 
 @pytest.mark.parametrize("attn", CONSTANT)
