@@ -6,8 +6,8 @@
 `results/gain_STEPS.jsonl` yet, all networks with one seed before the next seed. `tables.py` makes the tables.
 
 The setting: 16×16 images (768 training images a class, the 10,000 test images), a ResNet of one block a stage whose
-stem has stride 2 (maps of 8, 4 and 2), batch 64, SGD with momentum 0.9, a cosine from lr 0.1, no augmentation. 240 steps
-are two epochs. Networks of a seed start with the same weights and see the same batches.
+stem has stride 2 (maps of 8, 4 and 2), batch 64, SGD with momentum 0.9, a cosine from lr 0.1, no augmentation. Two
+epochs are 240 steps. Networks of a seed start with the same weights and see the same batches.
 """
 
 import argparse
