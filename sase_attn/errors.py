@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+MOST_SHOWN = 40
+"""Known names in the message of an unknown one that resembles none of them."""
+
 
 class UnknownNameError(ValueError):
     """A name is not among the known ones; the message lists the nearest."""
@@ -10,10 +13,17 @@ class UnknownNameError(ValueError):
 
 def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
     """The error to raise when `name` is no `kind`, for example `unknown_name("genotype", "sasse", genotypes)`."""
-    known = list(known)
+    known = list(dict.fromkeys(known))
     nearest = get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(known)}"
+    hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {_listed(known)}"
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}")
+
+
+def _listed(names: list[str]) -> str:
+    """All of a few names; of many the first ones, and how many more there are."""
+    shown = names if len(names) <= MOST_SHOWN else names[: MOST_SHOWN - 1]
+    more = f" and {len(names) - len(shown):,} more" if len(shown) < len(names) else ""
+    return ", ".join(shown) + more
 
 
 def in_words(error: BaseException) -> str:

@@ -138,7 +138,7 @@ def one_process(folder: Path, *, create: bool = True) -> Iterator[None]:
 
     Raises:
         InUseError: another one has it; the message says which.
-        OSError: the folder cannot be made.
+        OSError: the folder cannot be made; a link to nowhere is not followed.
     """
     if folder.exists() and not folder.is_dir() or not (create or folder.is_dir()):
         yield  # there is nothing to have
@@ -184,6 +184,10 @@ def _holding(folder: Path, name: str, *, named: Path) -> Iterator[None]:
 
 def _make(folder: Path) -> list[Path]:
     """Make a folder and those above it; returns the new ones, the inner first."""
+    if folder.is_symlink() and not folder.exists():
+        raise FileNotFoundError(
+            f"{folder} is a link to {folder.readlink()}, which does not exist: make it, or name another"
+        )
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return made

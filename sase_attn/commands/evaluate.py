@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sase_attn.commands.arguments import add_command
@@ -43,7 +44,12 @@ def naming_imports(recorded: tuple[str, ...]) -> Iterator[None]:
 
 def run(args: argparse.Namespace) -> None:
     """Load, evaluate, and print the accuracy."""
-    recipe = (recipe_of(args.source) or Recipe()).override(**given_flags(args, Recipe))
+    given = given_flags(args, Recipe)
+    if given.keys() & {"model", "model_kwargs"} and not Path(args.source).is_file():
+        raise ValueError(
+            f"{args.source} says itself which network it is: --model and --model-kwargs are for weights files"
+        )
+    recipe = (recipe_of(args.source) or Recipe()).override(**given)
     recorded = () if hasattr(args, "imports") else recipe.imports
     with ranks(args.device) as group:
         train_batches, test_batches, info = open_recipe_data(recipe, group)

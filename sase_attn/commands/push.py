@@ -11,6 +11,7 @@ from sase_attn import share, weights
 from sase_attn.commands.arguments import add_command, key_value
 from sase_attn.commands.networks import arguments_of, check_model, load_line
 from sase_attn.models.registered import registered_models
+from sase_attn.training.data_config import take_data_config
 
 
 def add_parser(commands: Any) -> None:
@@ -43,12 +44,15 @@ def run(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     check_model(args.model, registered_models())
+    if args.file.is_dir():
+        raise IsADirectoryError(f"{args.file} is a folder: wanted a weights file, such as best.safetensors of a run")
     state_dict = weights.read_checkpoint(args.file)
     with arguments_of(args.model):
         model = timm.create_model(args.model, **dict(args.model_kwargs))
     genotype = weights.read_record(args.file)
     weights.check_state_dict(state_dict, model, source=str(args.file), genotype=genotype)
     model.load_state_dict(state_dict)
+    take_data_config(model, args.file)
     card = {"license": args.license, "description": args.description, "metrics": dict(args.metric) or None}
     if args.save_to is not None:
         folder = share.save(model, args.save_to, repo_id=args.repo, **card)

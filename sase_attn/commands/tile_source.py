@@ -11,6 +11,7 @@ from torch import nn
 
 from sase_attn import share
 from sase_attn.commands.networks import arguments_of, check_model, refused_arguments
+from sase_attn.training.data_config import take_data_config
 from sase_attn.training.loading import recipe_of
 from sase_attn.weights import check_state_dict, read_checkpoint, read_record
 
@@ -68,4 +69,5 @@ def _from_file(args: argparse.Namespace, path: Path) -> nn.Module:
         model: nn.Module = timm.create_model(name, **found | kwargs | dict(args.model_kwargs))
     check_state_dict(weights, model, source=str(path), genotype=read_record(path))
     model.load_state_dict(weights)
+    take_data_config(model, path)
     return model

@@ -27,7 +27,7 @@ class Difference:
         label: of the network. reference: what it is compared with.
         values: the difference of each seed.
         mean: of the values.
-        std: their sample standard deviation; None for one seed.
+        std: their sample standard deviation, or that of rounding to one image if it is larger; None for one seed.
         low, high: of the 95 % interval of the mean; None below `FEWEST` seeds.
         p: of the two-sided test that the mean is 0, Holm-corrected over the networks; None below `FEWEST` seeds.
         p_equal: of the test that the mean is outside ±`MARGIN`, Holm-corrected likewise.
@@ -50,12 +50,16 @@ class Difference:
     verdict: str
 
 
-def paired_differences(accuracies: Mapping[str, Sequence[float]], reference: str) -> list[Difference]:
+def paired_differences(
+    accuracies: Mapping[str, Sequence[float]], reference: str, *, images: int | None = None
+) -> list[Difference]:
     """Every network against the reference, in the order given.
 
     Args:
         accuracies: top-1 in percent by label, a value a seed, the seeds in the same order everywhere.
         reference: a label among them.
+        images: that each accuracy was measured on. It is then known to one image only: the deviation of a difference
+            counts as at least that of rounding twice to 100 / images, so that few images do not make networks equal.
 
     Raises:
         ValueError: the reference is missing, or the networks have different numbers of seeds, or none.
@@ -75,10 +79,11 @@ def paired_differences(accuracies: Mapping[str, Sequence[float]], reference: str
     }
     if counts.pop() < FEWEST:
         return [_unjudged(label, reference, found) for label, found in values.items()]
-    raw = {label: _p_different(found) for label, found in values.items()}
-    equal = {label: _p_outside(found, MARGIN) for label, found in values.items()}
-    raw, equal = holm(raw), holm(equal)
-    return [_judged(label, reference, found, raw[label], equal[label]) for label, found in values.items()]
+    rounding = 100 / images / 6**0.5 if images else 0.0
+    stds = {label: max(stdev(found), rounding) for label, found in values.items()}
+    raw = holm({label: _p_different(found, stds[label]) for label, found in values.items()})
+    equal = holm({label: _p_outside(found, stds[label], MARGIN) for label, found in values.items()})
+    return [_judged(label, reference, found, stds[label], raw[label], equal[label]) for label, found in values.items()]
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -131,23 +136,23 @@ def _power(effect: float, seeds: int) -> float:
     return 1.0 if isnan(beyond) else float(beyond)  # scipy has no value for very large effects
 
 
-def _p_different(values: Sequence[float]) -> float:
-    error = stdev(values) / len(values) ** 0.5
+def _p_different(values: Sequence[float], std: float) -> float:
+    error = std / len(values) ** 0.5
     if error == 0:
         return float(mean(values) == 0)
     return float(2 * _stats().t.sf(abs(mean(values)) / error, len(values) - 1))
 
 
-def _p_outside(values: Sequence[float], margin: float) -> float:
+def _p_outside(values: Sequence[float], std: float, margin: float) -> float:
     """Of two one-sided tests that the mean lies at or beyond ±margin."""
-    error = stdev(values) / len(values) ** 0.5
+    error = std / len(values) ** 0.5
     if error == 0:
         return float(abs(mean(values)) >= margin)
     return float(_stats().t.sf((margin - abs(mean(values))) / error, len(values) - 1))
 
 
-def _judged(label: str, reference: str, values: list[float], p: float, p_equal: float) -> Difference:
-    center, std = mean(values), stdev(values)
+def _judged(label: str, reference: str, values: list[float], std: float, p: float, p_equal: float) -> Difference:
+    center = mean(values)
     half = float(_stats().t.ppf(1 - LEVEL / 2, len(values) - 1)) * std / len(values) ** 0.5
     if p_equal < LEVEL:
         verdict = f"equal within {MARGIN:g}"

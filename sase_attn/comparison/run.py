@@ -14,6 +14,7 @@ from sase_attn.lock import one_process
 from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, check_comparable
+from sase_attn.training.run import check_start
 
 PER_NETWORK = ("model", "model_kwargs", "start_as", "seed")
 """Fields of a recipe in which the networks of a comparison differ."""
@@ -66,7 +67,11 @@ def compare(
         for label, fields in networks.items()
     }
     results: dict[tuple[str, int], TrainResult] = {}
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"{output} is a file: wanted a folder; name another")
+    first_seed = [runs[label, seeds[0]][0] for label in networks]
     with one_process(output):
+        check_start(first_seed, device)
         remove_temporaries(output)
         trained = train_all(list(runs.values()), jobs=jobs, device=device, echo=echo)
         for (label, seed), result in zip(runs, trained, strict=True):
@@ -100,7 +105,7 @@ def _comparison(
             for label, fields in networks.items()
         ],
         differences=paired_differences(
-            {label: [result.top1 for result in found] for label, found in rows.items()}, reference
+            {label: [result.top1 for result in found] for label, found in rows.items()}, reference, images=one.count
         ),
         reference=reference,
         seeds=list(seeds),

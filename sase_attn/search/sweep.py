@@ -15,7 +15,6 @@ from typing import Any
 
 from sase_attn.errors import in_words, unknown_name
 from sase_attn.genotype import EDGES, Genotype
-from sase_attn.imports import import_modules
 from sase_attn.lock import Lock
 from sase_attn.records import record_from
 from sase_attn.search.compare import network_fields, with_imports
@@ -23,10 +22,8 @@ from sase_attn.search.config import SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.training import checkpoint
 from sase_attn.training.data import DataIdentity
-from sase_attn.training.distributed import ranks
-from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.run import open_recipe_data, train
+from sase_attn.training.run import check_start, train
 
 SAMPLERS = ("tpe", "random")
 REASON = "error"
@@ -77,7 +74,7 @@ def sweep(
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
     folder, space = Path(folder), config.search_space()
-    data = _check_start(config, recipe, device)
+    data = check_start([_of_trial(config, recipe, space.random(0))], device)
     folder.mkdir(parents=True, exist_ok=True)
     asking = Lock(folder / "ask.lock")  # so that two workers do not take the same trial
     with _held(asking):
@@ -119,19 +116,6 @@ def sweep(
 def _of_trial(config: SearchConfig, recipe: Recipe, genotype: Genotype) -> Recipe:
     made = network_fields(config, {"trial": genotype}, plain=False)["trial"]
     return with_imports(recipe, config).override(**made)
-
-
-def _check_start(config: SearchConfig, recipe: Recipe, device: str | None) -> DataIdentity:
-    """Open the data and make a network once, so that what no trial could do ends the sweep before the first one.
-
-    Returns which data they are.
-    """
-    one = _of_trial(config, recipe, config.search_space().random(0))
-    import_modules(one.imports)
-    with ranks(device) as group:
-        _, _, info = open_recipe_data(one, group)
-    create_network(one, num_classes=len(info.classes), in_chans=info.channels, echo=lambda line: None)
-    return info.identity
 
 
 def _tell_failed(study: Any, number: int, words: str) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from sase_attn.training.class_names import class_names_of, order_of, saved_class_names
 from sase_attn.training.data.identity import class_differences
+from sase_attn.training.data_config import NORMALISATION, take_data_config
 from sase_attn.weights import check_state_dict, read_checkpoint, read_record, warm_start
 
 HOST = "host"  # the layer itself, where attention was put beside it
@@ -25,7 +26,8 @@ def start_from(
 
     A classifier for another number of classes, or for others by name, is left as it was initialised; for the same in
     another order it is put in theirs. A first convolution for other channels is adapted as timm does it. `echo` gets a
-    line for each, and for a classifier that is taken though its classes are not known by name.
+    line for each, and for a classifier that is taken though its classes are not known by name. The `pretrained_cfg` gets
+    the normalisation of images that the weights were trained with, where they record it.
 
     Args:
         model: a network as it was made.
@@ -64,6 +66,7 @@ def start_from(
                 weights |= {key: weights[key][order] for key in keys}
     check_state_dict(weights, model, source=str(path), genotype=genotype)
     model.load_state_dict(weights)
+    take_data_config(model, path, NORMALISATION)
 
 
 def name_head(model: nn.Module, classes: Sequence[str], *, echo: Callable[[str], object] = print) -> None:

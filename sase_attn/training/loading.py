@@ -12,6 +12,7 @@ from sase_attn.errors import in_words
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import load_run
 from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
+from sase_attn.training.data_config import take_data_config
 from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import StateDict, check_state_dict, read_checkpoint, read_record, state_dict_of
@@ -78,24 +79,27 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
     """
     path = Path(source)
     folder = next((f for f in (path, path / "model") if (f / "config.json").is_file()), None)
-    is_timms = folder is not None or not path.exists()
+    knows_data = is_timms = folder is not None or not path.exists()
     if is_timms:
         model = _from_timm(source if folder is None else f"local-dir:{folder}", recipe)
         names = class_names_of(model)
     else:
         file = path / CHECKPOINT if path.is_dir() else path
+        if not file.is_file():
+            raise FileNotFoundError(f"{path} holds no network: wanted a run's folder, or a saved model's")
         names = saved_class_names(file)
         uninitialised = recipe.override(init_from=None)
         model = create_network(uninitialised, num_classes=len(names or classes), in_chans=in_chans)
         weights, genotype = _weights(file)
         check_state_dict(weights, model, source=source, genotype=genotype)
         model.load_state_dict(weights)
+        knows_data = take_data_config(model, file)
     for name, wanted in (("num_classes", len(names or classes)), ("in_chans", in_chans)):
         came = getattr(model, name, wanted)
         if came != wanted:
             raise ValueError(f"{source} has {name} {came}, the data {wanted}; fine-tune it first, or name other data")
     places = None if names is None else places_of(classes, names, source)
-    return LoadedNetwork(model, is_timms or normalised_by_model(recipe), names, places)
+    return LoadedNetwork(model, knows_data or normalised_by_model(recipe), names, places)
 
 
 def _from_timm(name: str, recipe: Recipe) -> nn.Module:

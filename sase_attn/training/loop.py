@@ -100,9 +100,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         if metrics.top1 > progress.best_top1:
             progress.best_top1, progress.best_epoch = metrics.top1, progress.epoch
             if self.ranks.is_main:
-                save_weights(
-                    self.trainer.eval_model, self.folder / "best.safetensors", self.settings, self.info.identity
-                )
+                save_weights(self.trainer.eval_model, self.folder / "best.safetensors", self.settings, self.info)
         row = self.write(
             "epoch",
             loss=progress.loss_sum / progress.loss_count,

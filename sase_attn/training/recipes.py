@@ -106,7 +106,7 @@ class Recipe(Settings):
         if self.warmup_epochs and (self.schedule == "none" or self.warmup_epochs >= self.epochs):
             raise ValueError(
                 f"recipe field warmup_epochs: wanted a schedule and fewer than {self.epochs} epochs, "
-                f"got {self.warmup_epochs} with schedule {self.schedule!r}"
+                f"got {self.warmup_epochs} with schedule {self.schedule!r}; 0 is without warm-up"
             )
 
     @classmethod

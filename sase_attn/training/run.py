@@ -1,15 +1,16 @@
 """`train`: one run from a recipe to a folder, new or resumed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from torch import nn
 
 from sase_attn.imports import import_modules
 from sase_attn.training.checkpoint import check_same, check_same_data, load_run
-from sase_attn.training.data import DataConfig, open_data
+from sase_attn.training.data import DataConfig, DataIdentity, open_data
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.loop import Data, Loop
+from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, read_result
 from sase_attn.training.run_folder import run_folder
@@ -72,6 +73,24 @@ def train(
         loop = Loop(recipe, folder, group, data, model, group.on_main(echo))
         loop.run(saved)
         return loop.finish()
+
+
+def check_start(recipes: Iterable[Recipe], device: str | None) -> DataIdentity:
+    """Open the data of the first recipe and make the network of each, so that what none could do is said before all.
+
+    Returns which data they are.
+
+    Raises:
+        ValueError, OSError, ImportError: see `open_data`, `create_network` and `import_modules`.
+    """
+    info = None
+    for recipe in recipes:
+        import_modules(recipe.imports)
+        if info is None:
+            with ranks(device) as group:
+                _, _, info = open_recipe_data(recipe, group)
+        create_network(recipe, num_classes=len(info.classes), in_chans=info.channels, echo=lambda line: None)
+    return info.identity if info is not None else DataIdentity()
 
 
 def open_recipe_data(recipe: Recipe, group: Ranks) -> Data:

@@ -88,6 +88,17 @@ def test_differences_without_spread():
     assert same.verdict == "equal within 0.5" and shifted.verdict == "better"
 
 
+def test_an_accuracy_is_known_to_one_image():
+    rows = accuracies(same=[0.0] * 6, shifted=[100 / 36] * 6)
+    few, one_more = paired_differences(rows, "plain", images=36)
+    assert few.verdict == "cannot be told" and few.low < -0.5 and few.visible > 0.5 and few.seeds_needed > 2
+    assert one_more.verdict == "better"  # six times in six
+    many, _ = paired_differences(rows, "plain", images=10_000)
+    assert many.verdict == "equal within 0.5" and 0 < many.high < 0.01
+    noisy = accuracies(other=[2.0, -2.0, 1.0, -1.0, 0.5, -0.5])
+    assert paired_differences(noisy, "plain", images=10_000) == paired_differences(noisy, "plain")
+
+
 @pytest.mark.parametrize(
     ("values", "reference", "message"),
     [

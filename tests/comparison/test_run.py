@@ -122,6 +122,27 @@ def test_wrong_comparisons_start_nothing(recipe, tmp_path, changes, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("base", "after", "message"),
+    [
+        ("resnet20_cifar", "layer*.*.bn3", "unknown module pattern"),
+        ("resnet20_cifra", "layer*.*.bn2", "unknown model 'resnet20_cifra'; did you mean resnet20_cifar"),
+    ],
+)
+def test_a_network_that_cannot_be_made_is_known_before_the_first_training(recipe, tmp_path, base, after, message):
+    networks = attended(base, ["se"], after=after, constants=False, base_args=TINY)
+    with pytest.raises(UnknownNameError, match=message):
+        compare(networks, recipe, tmp_path / "run", seeds=range(2), device="cpu", echo=pytest.fail)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_no_folder_for_a_comparison(recipe, tmp_path):
+    (tmp_path / "file").touch()
+    networks = attended("resnet20_cifar", ["se"], after="layer*.*.bn2", constants=False, base_args=TINY)
+    with pytest.raises(NotADirectoryError, match="file is a file: wanted a folder; name another"):
+        compare(networks, recipe, tmp_path / "file", seeds=[0], device="cpu", echo=pytest.fail)
+
+
 def test_networks_at_equal_gain_and_constants_of_the_published_one():
     made = attended("resnet20_cifar", ["se", "eca", "cbam", "gc", "sase", "autola"], after="layer*.*.bn2")
     assert list(made) == [

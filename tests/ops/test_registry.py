@@ -6,7 +6,7 @@ from inputs import draw
 from torch import Tensor, nn
 
 from sase_attn import Genotype, SASEBlock, create_op, genotypes, list_ops, register_op
-from sase_attn.errors import UnknownNameError
+from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.ops import OP_SETS, RELEASE_OPS, Excite, Op, get_op
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -171,3 +171,10 @@ def test_what_is_refused_is_not_added(name, op, error, message):
     with pytest.raises(error, match=message):
         register_op("channel_excite", name, op)
     assert list_ops("channel_excite") == before
+
+
+def test_of_many_known_names_the_first_are_listed():
+    message = str(unknown_name("model", "zzz", [f"a{i}" for i in range(1300)]))
+    assert message.startswith("unknown model 'zzz'; known: a0, a1, ") and message.endswith("a38 and 1,261 more")
+    assert str(unknown_name("model", "zzz", "abc")) == "unknown model 'zzz'; known: a, b, c"
+    assert str(unknown_name("model", "sas", ["sase", "sase"])) == "unknown model 'sas'; did you mean sase?"

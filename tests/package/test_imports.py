@@ -79,7 +79,7 @@ SEARCH_LAYERS = [
 SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}]
 TRAINING_LAYERS = [
     {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "data"},
-    {"checkpoint", "optimizer", "evaluate", "run_folder"},
+    {"checkpoint", "optimizer", "evaluate", "run_folder", "data_config"},
     {"class_names"},
     {"initial_weights"},
     {"network", "step", "saved_model", "result", "resumable"},

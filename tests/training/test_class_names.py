@@ -166,3 +166,39 @@ def test_training_compares_the_names_of_its_data(images, run, tmp_path):
     recipe = SMALL.override(data=str(other), init_from=str(run[0]), epochs=1)
     train(recipe, tmp_path / "run", device="cpu", echo=lines.append)
     assert "classes differ: zebra in the data" in lines[0]
+
+
+@pytest.mark.parametrize("source", ["best.safetensors", "model/model.safetensors"])
+def test_what_is_pushed_sees_images_and_names_classes_as_the_run_did(images, run, tmp_path, capsys, source):
+    folder, result = run
+    network = ["--model", SMALL.model, "--model-kwargs", "layers=[1, 1, 1]"]
+    assert main(["push", str(folder / source), *network, "num_classes=3", "--save-to", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    code, out, _ = evaluated(capsys, tmp_path / "out", "--data", images, "--json")
+    _, wanted, _ = evaluated(capsys, folder / source, "--data", images, "--json", *network)
+    assert code == 0 and json.loads(out) == json.loads(wanted) | {"source": str(tmp_path / "out")}
+    assert json.loads(out)["classes_by"] == "name"
+    cfg, pushed = (
+        json.loads((path / "config.json").read_text())["pretrained_cfg"]
+        for path in (folder / "model", tmp_path / "out")
+    )
+    assert pushed == cfg
+
+
+def test_a_network_that_is_not_a_weights_file_takes_no_arguments(images, run, capsys):
+    folder, _ = run
+    code, out, err = evaluated(capsys, folder, "--data", images, "--model-kwargs", "layers=[1, 1, 1]")
+    assert code == 1 and out == "" and "--model-kwargs are for weights files" in err
+    code, _, err = evaluated(capsys, images, "--data", images)
+    assert code == 1 and "holds no network: wanted a run's folder" in err
+
+
+def test_a_fine_tuning_sees_images_as_the_weights_did(run):
+    folder, _ = run
+    trained = json.loads((folder / "model" / "config.json").read_text())["pretrained_cfg"]
+    for source in ("best.safetensors", "model"):
+        cfg = create_network(
+            SMALL.override(init_from=str(folder / source)), num_classes=3, in_chans=3, echo=quiet
+        ).pretrained_cfg
+        assert [list(cfg[name]) for name in ("mean", "std")] == [trained["mean"], trained["std"]]
+    assert list(create_network(SMALL, num_classes=3, in_chans=3).pretrained_cfg["mean"]) != trained["mean"]

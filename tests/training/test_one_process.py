@@ -251,3 +251,10 @@ def test_a_resume_removes_what_a_kill_during_a_write_left(written, tmp_path):
     assert len(left) == 1 and left[0].startswith(f".{written}."), names(tmp_path / "run")
     train(driver.TINY, tmp_path / "run", resume=True, data=driver.data(driver.TINY), **quiet)
     assert not [name for name in names(tmp_path / "run") if name.startswith(".")]
+
+
+def test_a_link_to_nowhere_is_no_folder_of_a_run(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"run is a link to .*nowhere, which does not exist: make it"):
+        train(driver.TINY, tmp_path / "run", data=driver.data(driver.TINY), **quiet)
+    assert names(tmp_path) == ["run"]

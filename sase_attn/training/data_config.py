@@ -1,0 +1,67 @@
+"""What timm's configuration of a model says of its data: recorded with weights, and given back to a model."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from sase_attn.files import parse_json
+from sase_attn.training.data.loader import DataInfo
+
+KEY = "data_config"
+NORMALISATION = ("mean", "std")
+_NAMES = (
+    "input_size", "mean", "std", "crop_pct", "interpolation", "test_input_size", "test_crop_pct", "num_classes",
+    "label_names",
+)  # fmt: skip
+
+
+def data_config(info: DataInfo) -> dict[str, Any]:
+    """Size, normalisation, view and classes of data, as entries of a `pretrained_cfg`."""
+    return {
+        "input_size": (info.channels, *info.size),
+        "mean": info.mean,
+        "std": info.std,
+        "crop_pct": info.crop_pct,
+        "interpolation": "bilinear",
+        "test_input_size": None,  # of the weights that it started from
+        "test_crop_pct": None,
+        "num_classes": len(info.classes),
+        "label_names": list(info.classes),
+    }
+
+
+def take_data_config(model: nn.Module, weights: Path, names: Sequence[str] = _NAMES) -> bool:
+    """Give a model of timm the entries that were recorded with its weights; returns whether there were any.
+
+    They stand in the header of a safetensors file that a run has written, or in the `config.json` beside it.
+    """
+    found = _recorded(weights)
+    cfg = getattr(model, "pretrained_cfg", None)
+    if not isinstance(cfg, dict) or not isinstance(found, dict):
+        return False
+    entries = {name: found[name] for name in names if name in found}
+    model.pretrained_cfg = cfg | entries  # type: ignore[assignment]
+    return bool(entries)
+
+
+def _recorded(weights: Path) -> object:
+    if weights.suffix != ".safetensors":
+        return None
+    try:
+        with safe_open(weights, framework="pt") as file:
+            text = (file.metadata() or {}).get(KEY)
+        if text is not None:
+            return parse_json(text)
+        config = parse_json(weights.with_name("config.json").read_bytes())
+    except (ValueError, OSError, SafetensorError):  # somebody else's; whoever reads the tensors says what is wrong
+        return None
+    return config.get("pretrained_cfg") if isinstance(config, dict) else None
+
+
+def as_metadata(info: DataInfo) -> dict[str, str]:
+    """The entries as metadata of a safetensors file."""
+    return {KEY: json.dumps(data_config(info))}
