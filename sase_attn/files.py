@@ -93,11 +93,12 @@ class _Watched:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Within the context errors of the system that name no file, as those of a full disk, name this one."""
+    """Within the context errors of the system that name no file, as of a full disk, or a temporary one, name this."""
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        named = error.filename
+        if error.errno is not None and (named is None or is_temporary(Path(os.fsdecode(named)), path.name)):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 

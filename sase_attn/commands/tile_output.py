@@ -8,7 +8,6 @@ from typing import Any
 import timm
 
 from sase_attn import share
-from sase_attn.files import write_atomically
 from sase_attn.insert.attach import Attached
 from sase_attn.tiling.report import BufferingReport
 
@@ -48,6 +47,5 @@ def write_tiled(model: Any, report: BufferingReport, folder: Path) -> None:
         folder,
         license=model.pretrained_cfg.get("license") or "apache-2.0",
         description=f"`{base}` with tiled squeeze-and-excite (https://arxiv.org/abs/2107.02145): {summary}.",
+        texts={"buffering.json": report.to_json() + "\n", "buffering.txt": f"{report}\n"},
     )
-    write_atomically(folder / "buffering.json", report.to_json() + "\n")
-    write_atomically(folder / "buffering.txt", f"{report}\n")

@@ -14,7 +14,7 @@ from timm.models._hub import generate_readme
 from torch import nn
 
 from sase_attn import quoting
-from sase_attn.files import remove_temporaries, temporary_beside
+from sase_attn.files import naming, remove_temporaries, temporary_beside
 from sase_attn.lock import one_writer
 from sase_attn.share.card import card_of, checked_repo_id
 from sase_attn.share.errors import HubError, first_words
@@ -31,6 +31,7 @@ def save(
     license: str = "apache-2.0",
     description: str | None = None,
     metrics: Mapping[str, float] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the folder that `timm.create_model("local-dir:<folder>", pretrained=True)` loads, with a model card.
 
@@ -42,6 +43,7 @@ def save(
         folder: a path that does not exist yet, or an empty folder.
         repo_id: the Hub name for the card's usage lines; by default they name the folder.
         license, description, metrics: see `model_card`.
+        texts: of further files, by name.
 
     Returns:
         The folder.
@@ -56,11 +58,14 @@ def save(
         network = publishable(model)
         card = card_of(network, source, license, description, metrics)
         partial = temporary_beside(target)
-        partial.mkdir(parents=True)
+        with naming(target):
+            partial.mkdir(parents=True)
         try:
             write_model(network, partial)
             title = target.name if repo_id is None else repo_id.partition("/")[2]
             (partial / "README.md").write_text(generate_readme(card, quoting.markdown(title)), encoding="utf-8")
+            for name, text in (texts or {}).items():
+                (partial / name).write_text(text, encoding="utf-8")
             if target.exists():
                 target.rmdir()  # fails, rightly, where somebody has filled it meanwhile
             partial.rename(target)

@@ -26,8 +26,8 @@ def start_from(
 
     A classifier for another number of classes, or for others by name, is left as it was initialised; for the same in
     another order it is put in theirs. A first convolution for other channels is adapted as timm does it. `echo` gets a
-    line for each, and for a classifier that is taken though its classes are not known by name. The `pretrained_cfg` gets
-    the normalisation of images that the weights were trained with, where they record it.
+    line for each, and for a classifier that is taken though its classes are not known by name. The `pretrained_cfg`
+    gets the normalisation of images that the weights were trained with, where they record it.
 
     Args:
         model: a network as it was made.

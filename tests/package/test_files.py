@@ -230,3 +230,9 @@ def test_a_recipe_of_a_newer_version_is_read_and_a_typing_error_refused(tmp_path
     write_json(tmp_path / "mine.json", {"epochs": "3"})
     with pytest.raises(ValueError, match=r"mine\.json: recipe field epochs: wanted int, got '3'"):
         Recipe.get(str(tmp_path / "mine.json"))
+
+
+def test_a_folder_that_cannot_be_written_is_said_without_the_temporary_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        write_atomically(tmp_path / "none" / "file.json", "text")
+    assert caught.value.filename == str(tmp_path / "none" / "file.json")

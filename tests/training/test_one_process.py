@@ -258,3 +258,16 @@ def test_a_link_to_nowhere_is_no_folder_of_a_run(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"run is a link to .*nowhere, which does not exist: make it"):
         train(driver.TINY, tmp_path / "run", data=driver.data(driver.TINY), **quiet)
     assert names(tmp_path) == ["run"]
+
+
+def test_a_run_begun_by_a_link_goes_on_by_its_folder_and_the_other_way_round(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    killed = warm.run(*command(output=tmp_path / "link", kill=(1, 1), recipe={"checkpoint_every": 1}))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    recipe = driver.TINY.override(checkpoint_every=1)
+    result = train(recipe, tmp_path / "folder", resume=True, data=driver.data(driver.TINY), **quiet)
+    by_link = train(recipe, tmp_path / "link", resume=True, data=driver.data(driver.TINY), **quiet)
+    assert (by_link.top1, by_link.loss) == (result.top1, result.loss)
+    assert (tmp_path / "link").is_symlink() and names(tmp_path) == ["folder", "link"]
+    assert not [name for name in names(tmp_path / "folder") if name.startswith(".")]
