@@ -16,6 +16,7 @@ from pathlib import Path
 
 import timm
 import torch
+from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
@@ -65,7 +66,15 @@ def read_photos(paths: list[Path], models: dict[str, nn.Module]) -> Tensor:
     if any(other != wanted[0] for other in wanted):
         raise ValueError(f"the networks were trained on other images each: {wanted}")
     transform = create_transform(**wanted[0], normalize=False)
-    return torch.stack([transform(read_image(path)) for path in paths]).float() / 255
+    return torch.stack([transform(photo(path)) for path in paths]).float() / 255
+
+
+def photo(path: Path) -> Image.Image:
+    """The image of a file. Raises ValueError with the file's name."""
+    try:
+        return read_image(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def readable(names: list[str]) -> list[str]:

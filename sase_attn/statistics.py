@@ -8,8 +8,9 @@ The functions are leaves for `torch.fx` (they look at types and shapes), so call
 is computed is written here only; `sase_attn.kernels` computes the same in fewer passes over the map.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,34 @@ def compiling(x: Tensor) -> bool:
     on them.
     """
     return torch.compiler.is_compiling() and not torch.compiler.is_exporting() and x.device.type == "cpu"
+
+
+class _Mode(threading.local):
+    """Whether this thread needs second derivatives."""
+
+    twice: bool = False
+
+
+_MODE = _Mode()
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Within the context second derivatives too are finite for zero and constant maps: 0 where a root is 0.
+
+    torch's own are NaN there. The values are those of the definitions, to rounding.
+    """
+    before, _MODE.twice = _MODE.twice, True
+    try:
+        yield
+    finally:
+        _MODE.twice = before
+
+
+def _root(square: Tensor) -> Tensor:
+    """√square, with derivatives of 0 of any order where it is 0."""
+    zero = square == 0
+    return torch.where(zero, torch.zeros_like(square), torch.where(zero, torch.ones_like(square), square).sqrt())
 
 
 @torch.fx.wrap
@@ -60,6 +89,9 @@ def biased_std(x: Tensor, dims: list[int]) -> Tensor:
     x = upcast(x)
     if x.numel() == 0:  # of an empty batch, of which torch.std_mean warns
         return x.sum(dims, keepdim=True)
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if _MODE.twice:
+            return _root((x - x.mean(dims, keepdim=True)).square().mean(dims, keepdim=True))
     # std_mean, because TorchScript differentiates torch.std by a formula of its own that is NaN where it is 0.
     return torch.std_mean(x, dims, correction=0, keepdim=True)[0]
 
@@ -110,6 +142,9 @@ def l4_mean(x: Tensor, dims: list[int]) -> Tensor:
 @torch.fx.wrap
 def l2(x: Tensor, dims: list[int]) -> Tensor:
     """L2 norm; its gradient is 0 where the norm is 0."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
+        if _MODE.twice:
+            return _root(upcast(x).square().sum(dims, keepdim=True))
     return torch.linalg.vector_norm(upcast(x), 2.0, dims, keepdim=True)
 
 

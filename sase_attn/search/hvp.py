@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from sase_attn.kernels import backend
 from sase_attn.search.restore import restored
 from sase_attn.search.supernet.block import reference_mode
+from sase_attn.statistics import twice_differentiable
 
 HVP = ("fd", "exact")
 
@@ -60,7 +61,8 @@ def exact(
 ) -> Tensor:
     """∇²_{α,w} L · v as the gradient in α of ∇_w L · v.
 
-    Blocks are evaluated operation by operation and without kernels, whose gradients have no gradient themselves.
+    Blocks are evaluated operation by operation and without kernels, whose gradients have no gradient themselves. It is
+    finite behind norms at zero too, where maps are zero.
 
     Args:
         model: the network that L is of.
@@ -68,7 +70,7 @@ def exact(
         alpha: any shape, which is that of the result.
         weights, direction: w and v, of the same shapes.
     """
-    with restored(model.buffers()), reference_mode(model), backend("torch"):
+    with restored(model.buffers()), reference_mode(model), backend("torch"), twice_differentiable():
         slopes = torch.autograd.grad(loss(), weights, create_graph=True, materialize_grads=True)
         slope = torch.stack([(g * d).sum() for g, d in zip(slopes, direction, strict=True)]).sum()
         product: Tensor = torch.autograd.grad(slope, [alpha], materialize_grads=True)[0]

@@ -94,3 +94,17 @@ def test_a_stage_without_a_virtual_step_gives_another_gradient(parts):
 def test_an_unknown_stage_is_refused(parts):
     with pytest.raises(ValueError, match="unknown module pattern 'layer9'; did you mean layer"):
         Bilevel(*parts, unmoved=("layer9",))
+
+
+def test_exact_is_finite_behind_norms_at_zero():
+    """As timm starts the last norms: every map that a block sees is zero."""
+    config = SEARCHES["quick"].override(without=[])
+    model = create_supernet(config, num_classes=10, in_chans=3, size=(SIZE, SIZE)).double().train()
+    for name, module in model.named_modules():
+        if name.endswith("bn2.host"):
+            nn.init.zeros_(module.weight)
+    architecture = architecture_of(model, config.search_space())
+    prepare(model, architecture, config)
+    parts = model, architecture.alpha, *create_optimizers(config, model, architecture.alpha)
+    report = Bilevel(*parts).step(TRAIN, VAL)  # raises DivergedError for a gradient that is no number
+    assert report.second_order_norm > 0
