@@ -90,7 +90,7 @@ def biased_std(x: Tensor, dims: list[int]) -> Tensor:
     if x.numel() == 0:  # of an empty batch, of which torch.std_mean warns
         return x.sum(dims, keepdim=True)
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
-        if _MODE.twice:
+        if not torch.compiler.is_compiling() and _MODE.twice:
             return _root((x - x.mean(dims, keepdim=True)).square().mean(dims, keepdim=True))
     # std_mean, because TorchScript differentiates torch.std by a formula of its own that is NaN where it is 0.
     return torch.std_mean(x, dims, correction=0, keepdim=True)[0]
@@ -143,7 +143,7 @@ def l4_mean(x: Tensor, dims: list[int]) -> Tensor:
 def l2(x: Tensor, dims: list[int]) -> Tensor:
     """L2 norm; its gradient is 0 where the norm is 0."""
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
-        if _MODE.twice:
+        if not torch.compiler.is_compiling() and _MODE.twice:
             return _root(upcast(x).square().sum(dims, keepdim=True))
     return torch.linalg.vector_norm(upcast(x), 2.0, dims, keepdim=True)
 
