@@ -1,7 +1,6 @@
 """The network that `sase-attn tile` is given: a name of timm's, a saved model's folder, or a weights file."""
 
 import argparse
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +35,14 @@ def open_network(args: argparse.Namespace) -> nn.Module:
             raise FileNotFoundError(f"no such file or folder: {name}")
         check_model(name, timm.list_models())
     pretrained = needed and not (args.no_pretrained and folder is None)
-    log = logging.getLogger("huggingface_hub")
-    level = log.level
-    log.setLevel(logging.ERROR)  # it reports each of its retries; the error below reports once
     try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, **dict(args.model_kwargs), **place)
+        with share.one_report():
+            model: nn.Module = timm.create_model(name, pretrained=pretrained, **dict(args.model_kwargs), **place)
     except (TypeError, AssertionError, KeyError) as error:
         raise refused_arguments(name, error) from None
     except Exception as error:  # of the Hub, of any HTTP library, of the files
         hint = "; --no-pretrained takes random weights" if pretrained and folder is None else ""
         raise share.HubError(share.pull_error(error, name) + hint) from error
-    finally:
-        log.setLevel(level)
     return model
 
 

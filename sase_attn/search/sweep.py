@@ -64,7 +64,7 @@ def sweep(
 
     Raises:
         ImportError: optuna is not installed. UnknownNameError: no such sampler.
-        ValueError: the folder's sweep is damaged, has another space or other data.
+        ValueError: the folder's sweep is damaged, has another space or other data, or trained by another recipe.
         OSError: of the disk or the data: the trial is resumed when the sweep is started again.
         Exception: what every trial would fail with, found before the first one: see `open_data` and `create_network`;
             or what three trials in a row have failed with in the same words.
@@ -74,12 +74,14 @@ def sweep(
     if sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
     folder, space = Path(folder), config.search_space()
-    data = check_start([_of_trial(config, recipe, space.random(0))], device)
+    one = _of_trial(config, recipe, space.random(0))
+    data = check_start([one], device)
     folder.mkdir(parents=True, exist_ok=True)
     asking = Lock(folder / "ask.lock")  # so that two workers do not take the same trial
     with _held(asking):
         study = _open_study(folder, space, sampler)
         _check_same_data(study, folder, data)
+        _check_same_recipe(study, one)
     failures: list[str] = []
     while True:
         with _held(asking):
@@ -157,6 +159,12 @@ def _check_same_data(study: Any, folder: Path, data: DataIdentity) -> None:
     if difference := data.difference(saved):
         raise ValueError(f"the sweep in {folder} has other data: {difference}; name another folder for a new one")
     study.set_user_attr("data", asdict(data))
+
+
+def _check_same_recipe(study: Any, one: Recipe) -> None:
+    """Record how trials are trained, in one that stands for all; ValueError if others were trained otherwise."""
+    checkpoint.check_same(one, Recipe.from_json(study.user_attrs.get("recipe", one.to_json())))
+    study.set_user_attr("recipe", one.to_json())
 
 
 @contextmanager

@@ -8,6 +8,8 @@ Publishing needs timm >= 1.0.31, the first to record the arguments that a model 
 
 from sase_attn.share.card import model_card as model_card
 from sase_attn.share.errors import HubError as HubError
+from sase_attn.share.errors import explanation as explanation
+from sase_attn.share.errors import one_report as one_report
 from sase_attn.share.errors import pull_error as pull_error
 from sase_attn.share.folder import new_folder as new_folder
 from sase_attn.share.folder import save as save

@@ -1,6 +1,9 @@
 """Errors of the Hub, of timm and of damaged files in one line: what was wanted, what came, what to do."""
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import huggingface_hub
 from huggingface_hub import errors
@@ -41,6 +44,18 @@ def pull_error(error: BaseException, what: str) -> str:
         what: the name of the model as it was asked for.
     """
     return explanation(error, f"load {what}") or f"cannot load {what}: {first_words(error)}"
+
+
+@contextmanager
+def one_report() -> Iterator[None]:
+    """Within the context the Hub's client does not report each of its retries; its error does, once."""
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def explanation(error: BaseException, what: str) -> str | None:

@@ -8,6 +8,7 @@ import timm
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sase_attn import share
 from sase_attn.errors import in_words
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import load_run
@@ -105,7 +106,8 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
 def _from_timm(name: str, recipe: Recipe) -> nn.Module:
     if name.startswith(("local-dir:", "hf-hub:", "hf_hub:")):
         try:
-            model: nn.Module = timm.create_model(name, pretrained=True)
+            with share.one_report():
+                model: nn.Module = timm.create_model(name, pretrained=True)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # of the Hub, of any HTTP library, of the files

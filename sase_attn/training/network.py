@@ -6,6 +6,7 @@ import timm
 import torch
 from torch import nn
 
+from sase_attn import share
 from sase_attn.errors import in_words, unknown_name
 from sase_attn.training.data.sets import DATA_SETS
 from sase_attn.training.initial_weights import name_head, start_alike, start_from
@@ -31,7 +32,7 @@ def create_network(
     Raises:
         UnknownNameError: no such model.
         ValueError: arguments that the model does not take, or weights that do not fit it.
-        FileNotFoundError: `init_from` does not exist.
+        FileNotFoundError: `init_from` does not exist. HubError: timm's weights cannot be fetched.
     """
     name = recipe.model.partition(".")[0]
     if not recipe.model.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name):
@@ -41,12 +42,15 @@ def create_network(
     torch.manual_seed(recipe.seed)
     pretrained = recipe.init_from == "pretrained"
     try:
-        model: nn.Module = timm.create_model(
-            recipe.model, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans, **recipe.model_kwargs
-        )
-    except (ValueError, OSError, MemoryError):
-        raise
-    except Exception as error:  # of timm, of a model that is given what it was not made for
+        with share.one_report():
+            model: nn.Module = timm.create_model(
+                recipe.model, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans, **recipe.model_kwargs
+            )
+    except Exception as error:  # of timm, of the Hub, of a model that is given what it was not made for
+        if pretrained and (explained := share.explanation(error, f"load {recipe.model}")):
+            raise share.HubError(explained) from None
+        if isinstance(error, ValueError | OSError | MemoryError):
+            raise
         raise ValueError(f"cannot make {recipe.model}: {in_words(error)}") from None
     if recipe.start_as:
         name, arguments = recipe.start_as.get("model", recipe.model), dict(recipe.start_as)

@@ -1,5 +1,6 @@
 """The network a recipe trains, its steps, its images, and its evaluation."""
 
+import logging
 import math
 from dataclasses import fields
 
@@ -7,11 +8,13 @@ import pytest
 import timm
 import torch
 import training_driver as driver
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
 from sase_attn.errors import UnknownNameError
+from sase_attn.share import HubError
 from sase_attn.training import Metrics, Recipe, create_network, evaluate, start_from, train
 from sase_attn.training.data import DataConfig, DataInfo, open_data
 from sase_attn.training.data.normalise import normalise_as_trained
@@ -54,6 +57,23 @@ def test_the_largest_learning_rate_is_what_the_docs_say(epochs, warmup, steps, m
     assert max(rates) == pytest.approx(max(end_of_warm_up, cosine), rel=1e-9)
     assert rates[warmup * steps - 1 : warmup * steps + 1] == pytest.approx([end_of_warm_up, cosine], rel=1e-9)
     assert max(rates) < recipe.lr and "peak" not in {item.name: item for item in fields(Recipe)}["lr"].metadata["help"]
+
+
+def test_weights_of_timm_that_cannot_be_fetched_are_one_line(tmp_path, monkeypatch, caplog):
+    from huggingface_hub import constants
+
+    def refuse(*arguments, **options):
+        logging.getLogger("huggingface_hub").warning("Retrying in 1s")
+        raise LocalEntryNotFoundError("please check your connection")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("timm.models._builder.load_pretrained", refuse)
+    recipe = Recipe(model="resnet18", init_from="pretrained")
+    with pytest.raises(
+        HubError, match="^cannot load resnet18: wanted an answer from the Hub, got .*; check the network"
+    ):
+        create_network(recipe, num_classes=10, in_chans=3)
+    assert not caplog.records
 
 
 def test_frozen_parameters_and_norms_stay(tmp_path):

@@ -120,6 +120,19 @@ def test_a_sweep_goes_on_with_its_own_data_only(images, tmp_path, monkeypatch):
         sweep(config, recipe, tmp_path / "s", trials=1, device="cpu", echo=quiet)
 
 
+def test_a_sweep_goes_on_by_its_own_recipe_only(images, tmp_path):
+    config = search_driver.tiny(images, without=["gsop"])
+    recipe = default_recipe(config, 1)
+    sweep(config, recipe, tmp_path / "s", trials=0, device="cpu", echo=quiet)
+    longer = recipe.override(epochs=2)
+    with pytest.raises(ValueError, match=r"another recipe: epochs \(saved 1, now 2\); name another output folder"):
+        sweep(config, longer, tmp_path / "s", trials=1, device="cpu", echo=quiet)
+    elsewhere = config.override(after=["layer1.*.bn2"])
+    with pytest.raises(ValueError, match="another recipe: model_kwargs "):
+        sweep(elsewhere, recipe, tmp_path / "s", trials=1, device="cpu", echo=quiet)
+    assert sweep(config, recipe.override(workers=1), tmp_path / "s", trials=0, device="cpu", echo=quiet) == []
+
+
 def test_runs_of_different_data_are_not_compared(images, tmp_path):
     recipe = SMALL.override(data=str(images), epochs=1)
     networks = {"plain": {}, "other": {"model_kwargs": {"layers": [2, 1, 1]}}}

@@ -63,7 +63,7 @@ def _scan(folder: Path, train: Path, test: Path, skipped: Skipped) -> ImageFolde
         if not names:
             raise ValueError(f"{split} holds no class folders; wanted {split}/<class>/*.jpg")
     if splits[train] != splits[test]:
-        raise ValueError(class_differences(splits[train], splits[test], f"in {train}", f"in {test}"))
+        raise ValueError(class_differences(splits[train], splits[test], str(train), str(test)))
     walk = Walk(folder, splits, skipped)
     classes = tuple(splits[train])
     (first, train_digest), (second, test_digest) = (_image_files(split, classes, walk) for split in (train, test))
