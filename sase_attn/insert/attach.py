@@ -13,6 +13,7 @@ from sase_attn.attentions.starting_gain import PUBLISHED, can_scale, gain_of, se
 from sase_attn.genotype import Genotype
 from sase_attn.insert.gain import absorbing_parameters, check_alone, start_as_constant
 from sase_attn.modules import matching
+from sase_attn.ops.arguments import options
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def attach(
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     names = matching(modules, after)
-    build = attention_factory(attn, attn_args or {})
+    build = attention_factory(attn, options("attn_args", attn_args))
     made: dict[int, tuple[Attached, float | None]] = {}
     divided: list[tuple[nn.Parameter, float]] = []
     report: list[Insertion] = []

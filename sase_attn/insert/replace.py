@@ -16,6 +16,7 @@ from sase_attn.insert.channels import channels_of
 from sase_attn.insert.keep_weights import can_keep, class_of, with_weights
 from sase_attn.insert.kinds import attention_inventory, find_attention, list_kinds, look_alikes, of_kind, present_kinds
 from sase_attn.modules import matches, matching
+from sase_attn.ops.arguments import options
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def replace(
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise TypeError("cannot replace modules of a scripted model; replace first, then torch.jit.script")
-    attn_args = attn_args or {}
+    attn_args = options("attn_args", attn_args)
     build, new_class = attention_factory(with_, {"gain": gain, **attn_args}), class_of(with_)
     found = find_attention(model, of_kind(old))
     if "" in found:

@@ -77,6 +77,7 @@ def attached(
         needs_replace={"only": only, "keep_weights": keep_weights},
         needs_after={"preserve_output": preserve_output},
     )
+    attention, starts = "sase" if attn is None else attn, PUBLISHED if gain is None else gain
     tile_args = None if tile is None else _tile_args(tile)
     architecture = base.partition(".")[0]
     if not timm.is_model(architecture) or architecture == "attached":
@@ -96,8 +97,8 @@ def attached(
             report = replace_attention(
                 model,
                 replace,
-                with_=attn or "sase",
-                gain=gain or PUBLISHED,
+                with_=attention,
+                gain=starts,
                 keep_weights=keep_weights,
                 only=only,
                 attn_args=attn_args,
@@ -106,7 +107,7 @@ def attached(
         if tile_args is not None:
             tile_attention(model, **tile_args)
         if after is not None:
-            attach(model, after=after, attn=attn or "sase", gain=gain or PUBLISHED, attn_args=attn_args)
+            attach(model, after=after, attn=attention, gain=starts, attn_args=attn_args)
         return model
 
     def fit(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.models.placement import PLACEMENTS, before_every_convolution
 from sase_attn.models.sase_resnet_cifar import CIFAR_CFG, CifarResNet
+from sase_attn.ops.arguments import options
 from sase_attn.weights.warm_start import check_pretrained
 
 __all__: list[str] = []  # filled by register_model
@@ -54,13 +55,13 @@ class _Compared:
         """Put the attention where it goes."""
 
         def build(channels: int, stage: int, **here: Any) -> nn.Module:
-            options = (
+            arguments = (
                 here
                 | {"gain": gain}
                 | ({"kernel_size": kernel_sizes[stage]} if kernel_sizes else {})
-                | dict(attn_args or {})
+                | options("attn_args", attn_args)
             )
-            return attention_factory(attention, options)(channels, device=device, dtype=dtype)
+            return attention_factory(attention, arguments)(channels, device=device, dtype=dtype)
 
         assert isinstance(self, ResNet)
         PLACEMENTS[attention](self, build)

@@ -2,8 +2,9 @@
 
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from numbers import Real
+from typing import Any
 
 from sase_attn.errors import unknown_name
 
@@ -49,6 +50,15 @@ def flag(name: str, value: bool) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def options(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of `value`, if it is a mapping of names, or none; otherwise ValueError."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name} must be arguments by name, got {value!r}")
+    return dict(value)
 
 
 def known(kind: str, value: str, names: Collection[str]) -> str:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sase_attn.errors import in_words, unknown_name
 from sase_attn.genotype import EDGES, Genotype
@@ -138,7 +138,7 @@ def _open_study(folder: Path, space: SearchSpace, sampler: str) -> Any:
     try:
         study = optuna.create_study(
             study_name="sweep",
-            storage=JournalStorage(JournalFileBackend(str(journal))),
+            storage=JournalStorage(JournalFileBackend(str(journal), lock_obj=cast(Any, _JournalLock(folder)))),
             direction="maximize",
             load_if_exists=True,
             sampler=(optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler)(),
@@ -151,6 +151,21 @@ def _open_study(folder: Path, space: SearchSpace, sampler: str) -> Any:
         raise ValueError(f"the sweep in {folder} has another space: name another folder for a new one")
     study.set_user_attr("space", space.to_json())
     return study
+
+
+class _JournalLock:
+    """Optuna's lock of its journal, by one that goes with a killed worker; optuna's own would stay."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = Lock(folder / "journal.lock")
+
+    def acquire(self) -> bool:
+        """Wait for the lock, and take it."""
+        return self._lock.acquire(wait=True)
+
+    def release(self) -> None:
+        """Give it back."""
+        self._lock.release()
 
 
 def _check_same_data(study: Any, folder: Path, data: DataIdentity) -> None:

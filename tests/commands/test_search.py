@@ -274,3 +274,19 @@ def test_a_killed_worker_loses_nothing(data, tmp_path):
     for number in (0, 1):
         result = json.loads((folder / f"trial{number}" / "result.json").read_text())
         assert Genotype.parse(result["recipe"]["model_kwargs"]["attn"]) in driver.tiny(data).search_space()
+
+
+def test_a_worker_killed_while_it_writes_the_journal_does_not_stop_others(data, tmp_path):
+    start = (
+        f"import sys; sys.path.insert(0, {str(Path(driver.__file__).parent)!r})\n"
+        "import search_driver as driver\n"
+        "from sase_attn.search.compare import default_recipe\n"
+        "from sase_attn.search.sweep import sweep\n"
+        f"config = driver.tiny({data!r}, model_kwargs={{'layers': [1, 1, 1]}}, without=['gsop'])\n"
+        f"print(sweep(config, default_recipe(config, 1), {str(tmp_path / 's')!r}, trials=0, device='cpu'))\n"
+    )
+    killed = warm.run("-c", "import os; os.fsync = lambda file: os.kill(os.getpid(), 9)\n" + start)
+    assert killed.returncode == -signal.SIGKILL and (tmp_path / "s" / "journal.log").exists()
+    again = warm.run("-c", start, timeout=20)
+    assert (again.returncode, again.stdout) == (0, "[]\n"), again.stderr
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["journal.log"]

@@ -95,3 +95,18 @@ def test_round_trip_of_tiles(base, tiling, tmp_path):
 def test_tiles_and_attention_behind_layers_together():
     model = timm.create_model("attached", base=MOBILENET, tile={"rows": 4}, after="blocks.*.*.bn3", attn="eca")
     assert count(model, TiledSE) == 9 and count(model, Attached) > 4
+
+
+@pytest.mark.parametrize("name", ["attached", "se_resnet20"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"gain": 0}, "gain: wanted 'published', 'unit' or a number other than 0, got 0"),
+        ({"gain": []}, r"gain: wanted 'published', 'unit' or a number other than 0, got \[\]"),
+        ({"attn_args": "{rd_ratio:2}"}, "attn_args must be arguments by name, got '{rd_ratio:2}'"),
+    ],
+)
+def test_values_that_are_nothing_are_refused(name, arguments, message):
+    where = {"base": "resnet20_cifar", "after": "layer1.0.bn2", "attn": "se"} if name == "attached" else {}
+    with pytest.raises(ValueError, match=message):
+        timm.create_model(name, layers=[1, 1, 1], **where, **arguments)
