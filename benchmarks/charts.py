@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from gain_table import UNIT, accuracies, starting_gains
 from rows import Row, read_rows
 
 from sase_attn import create_attention, genotypes
+from sase_attn.comparison.networks import PLAIN
+from sase_attn.comparison.paired import paired_differences
 from sase_attn.plot import draw_genotype
 from sase_attn.plot.figure import figure_path, write_figure
 
@@ -125,6 +128,42 @@ def starting_factors(rows: list[Row]) -> dict[str, float]:
     return factors
 
 
+def draw_gain(path: Path) -> None:
+    """Accuracy against starting gain: constants, and attentions at published and at unit gain."""
+    _write(lambda: _gain(read_rows("gain_240")), path)
+
+
+def _gain(rows: list[Row]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    found = {difference.label: difference for difference in paired_differences(accuracies(rows), PLAIN)}
+    starts = starting_gains(rows)
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    panels: Sequence[Axes] = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    constants = sorted((starts[label], d.mean) for label, d in found.items() if label.startswith("constant"))
+    panels[0].plot(*zip(*sorted([*constants, (1.0, 0.0)]), strict=True), "o-", color=GREY, lw=1.5, zorder=1)
+    attentions = [label.removesuffix(UNIT) for label in found if label.endswith(UNIT)]
+    for axes, suffix, colour in ((panels[0], "", ORANGE), (panels[1], UNIT, BLUE)):
+        for place, label in enumerate(attentions):
+            difference = found[label + suffix]
+            x = starts[label] + (0.015 * (place % 3 - 1) if not suffix else 0) if not suffix else place
+            low = difference.mean if difference.low is None else difference.low
+            axes.plot([x, x], [low, 2 * difference.mean - low], color=colour, lw=1.2)
+            axes.plot([x], [difference.mean], "o", color=colour, ms=6)
+            text = f"{label} {difference.mean:+.1f}"
+            axes.annotate(text, (x, difference.mean), (6, 3), textcoords="offset points", fontsize=8, color=INK)
+        axes.axhline(0, color=INK, lw=0.8, zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=9)
+    panels[0].set_xlabel("published starting gain", fontsize=9)
+    panels[0].set_ylabel("top-1 minus plain, points", fontsize=9)
+    panels[1].set_xlabel("starting gain divided out", fontsize=9)
+    panels[1].set_xticks([])
+    panels[1].set_xlim(-0.5, len(attentions) + 0.5)
+    _key(figure, [(GREY, "a constant factor, no attention"), (ORANGE, "as published"), (BLUE, "at unit gain")])
+    return figure
+
+
 def _colour(factor: float | None) -> str:
     return GREY if factor is None or factor == 1 else ORANGE if factor < 1 else BLUE
 
@@ -150,6 +189,7 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "block.svg": lambda path: draw_genotype(genotypes["sase"], path),
     "speed.svg": draw_speed,
     "results.svg": draw_results,
+    "starting-gain.svg": draw_gain,
 }
 
 

@@ -12,6 +12,7 @@ import statistics
 from pathlib import Path
 
 from captions import caption, starting_factor_table
+from gain_table import gains
 from gradient_table import gradients
 from rows import Row, read_rows
 from speed_table import speed
@@ -44,6 +45,8 @@ def table(study: str, rows: list[Row]) -> str:
         "compare_cost": _compared,
         "tiling": _tilings,
         "speed": speed,
+        "gain_240": _gains,
+        "gain_960": _gains,
     }
     return makers.get(study, _trainings)(rows)
 
@@ -102,6 +105,11 @@ def _steps(rows: list[Row]) -> str:
 def _gradients(rows: list[Row]) -> str:
     """A line a way to the gradient of alpha."""
     return gradients(rows, _place(rows))
+
+
+def _gains(rows: list[Row]) -> str:
+    """A line a network, at published and at equal starting gain."""
+    return gains(rows, _place(rows))
 
 
 def _compared(rows: list[Row]) -> str:

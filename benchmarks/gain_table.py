@@ -1,0 +1,90 @@
+"""The tables of `results/gain_STEPS.jsonl`: attentions at published and at equal starting gain, beside constants."""
+
+import statistics
+
+from rows import Row
+
+from sase_attn.attentions import create_attention, starting_gain
+from sase_attn.comparison.networks import PLAIN
+from sase_attn.comparison.paired import Difference, paired_differences
+
+UNIT = ", unit gain"
+
+
+def gains(rows: list[Row], place: str) -> str:
+    """A line a network: what it starts with, accuracy, paired difference to plain with interval, verdict.
+
+    Args:
+        rows: a network and a seed each; seeds that not all networks have are left out.
+        place: where they come from, in words.
+    """
+    top1 = accuracies(rows)
+    found = {difference.label: difference for difference in paired_differences(top1, PLAIN)}
+    lines = [
+        "| network | starting gain | top-1, % | minus plain, points | verdict |",
+        "| --- | ---: | ---: | ---: | --- |",
+    ]
+    starts = starting_gains(rows)
+    for label, values in top1.items():
+        mean = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+        lines.append(f"| {label} | {starts[label]:g} | {mean} | {_interval(found.get(label))} |")
+    return "\n".join([*lines, "", _notes(rows, top1, list(found.values()), place)])
+
+
+def accuracies(rows: list[Row]) -> dict[str, list[float]]:
+    """Top-1 by network, for the seeds that all networks have, in their order."""
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    seeds = set.intersection(*({row["seed"] for row in rows if row["label"] == label} for label in labels))
+    by_run = {(row["label"], row["seed"]): row["top1"] for row in rows}
+    order = [PLAIN, *sorted((label for label in labels if label != PLAIN), key=_place_of)]
+    return {label: [by_run[label, seed] for seed in sorted(seeds)] for label in order}
+
+
+def starting_gains(rows: list[Row]) -> dict[str, float]:
+    """What each network's attention multiplies a map by before training, 1 where that is divided out."""
+    starts = {PLAIN: 1.0}
+    for label, arguments in {row["label"]: row["fields"]["model_kwargs"] for row in rows}.items():
+        if label != PLAIN:
+            attention = create_attention(arguments["attn"], 64, **arguments.get("attn_args", {}))
+            starts[label] = 1.0 if label.endswith(UNIT) else starting_gain(attention)
+    return starts
+
+
+def rank_correlation(rows: list[Row]) -> tuple[float, float]:
+    """Spearman's, of published starting gain and mean accuracy: with attentions at published gain, and at unit gain."""
+    top1, starts = accuracies(rows), starting_gains(rows)
+    attentions = [label.removesuffix(UNIT) for label in top1 if label.endswith(UNIT)]
+    published = [starts[label] for label in attentions]
+    return tuple(  # type: ignore[return-value]
+        _spearman(published, [statistics.mean(top1[label + suffix]) for label in attentions]) for suffix in ("", UNIT)
+    )
+
+
+def _place_of(label: str) -> tuple[int, str]:
+    kinds = (label.startswith("constant"), label == "learned scalar", not label.endswith(UNIT))
+    return next((number for number, is_it in enumerate(kinds) if is_it), len(kinds)), label
+
+
+def _interval(difference: Difference | None) -> str:
+    if difference is None:
+        return " | "
+    interval = "" if difference.low is None else f" [{difference.low:+.2f}, {difference.high:+.2f}]"
+    return f"{difference.mean:+.2f}{interval} | {difference.verdict}"
+
+
+def _notes(rows: list[Row], top1: dict[str, list[float]], found: list[Difference], place: str) -> str:
+    before, after = rank_correlation(rows)
+    visible = [difference.visible for difference in found if difference.visible is not None]
+    could = f"a true difference of {min(visible):.2f} to {max(visible):.2f} points would be seen; " if visible else ""
+    return (
+        f"{len(next(iter(top1.values())))} paired seeds, mean ± standard deviation, 95 % interval, Holm's correction; "
+        f"{could}Spearman's correlation of published starting gain and accuracy over the attentions: {before:.2f} at "
+        f"published gain, {after:.2f} at unit gain. {rows[0]['steps']} steps of 64 images of 16×16 (JPEG-recompressed "
+        f"CIFAR-10, 7,680 training images, no augmentation), {rows[0]['test_images']:,} test images; {place}."
+    )
+
+
+def _spearman(first: list[float], second: list[float]) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(first, second).statistic)
