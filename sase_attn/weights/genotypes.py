@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sase_attn.attentions.attention import Attention
+from sase_attn.attentions.constant import Constant
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES
 
@@ -92,7 +93,8 @@ def _texts(model: nn.Module) -> dict[str, str]:
 
 
 def _text(attention: SASEBlock | Attention) -> str:
-    scale = f"{_SCALE}:{attention.scale:.9g}"
+    fixed = attention.value if isinstance(attention, Constant) and attention.factor is None else 1.0
+    scale = f"{_SCALE}:{attention.scale * fixed:.9g}"
     if not isinstance(attention, SASEBlock):
         return scale
     return str(attention.genotype) + (f",{scale}" if attention.scale != 1 else "")

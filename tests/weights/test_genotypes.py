@@ -184,3 +184,11 @@ def test_genotype_and_gain_are_named_together(paper):
     words = r"another genotype: channel_excite .*, gain divided out \(saved 1.25, wanted 1"
     with pytest.raises(ValueError, match=words):
         check_record(record_of(unit)["genotype"], paper, source="x")
+
+
+def test_weights_trained_with_another_constant_are_refused():
+    arguments = {"base": "resnet20_cifar", "after": "layer*.*.bn2", "attn": "constant", **SMALL}
+    one, two = (timm.create_model("attached", attn_args={"value": value}, **arguments) for value in (0.5, 2.0))
+    check_record(record_of(one)["genotype"], one, source="x")
+    with pytest.raises(ValueError, match="another starting gain"):
+        check_record(record_of(one)["genotype"], two, source="x")
