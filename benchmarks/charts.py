@@ -146,20 +146,26 @@ def _gain(rows: list[Row]) -> "Figure":
     for axes, suffix, colour in ((panels[0], "", ORANGE), (panels[1], UNIT, BLUE)):
         for place, label in enumerate(attentions):
             difference = found[label + suffix]
-            x = starts[label] + (0.015 * (place % 3 - 1) if not suffix else 0) if not suffix else place
+            alike = sorted(
+                (other for other in attentions if starts[other] == starts[label]), key=lambda o: found[o].mean
+            )
+            above = alike.index(label) - (len(alike) - 1) / 2  # of those that start alike, by accuracy
+            x = place if suffix else starts[label] + 0.02 * above
             low = difference.mean if difference.low is None else difference.low
             axes.plot([x, x], [low, 2 * difference.mean - low], color=colour, lw=1.2)
             axes.plot([x], [difference.mean], "o", color=colour, ms=6)
-            text = f"{label} {difference.mean:+.1f}"
-            axes.annotate(text, (x, difference.mean), (6, 3), textcoords="offset points", fontsize=8, color=INK)
+            if not suffix:
+                text, offset = f"{label} {difference.mean:+.1f}", (10 - 70 * (x > 1.4), 13 * above - 3)
+                axes.annotate(text, (x, difference.mean), offset, textcoords="offset points", fontsize=8, color=INK)
         axes.axhline(0, color=INK, lw=0.8, zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=9)
     panels[0].set_xlabel("published starting gain", fontsize=9)
     panels[0].set_ylabel("top-1 minus plain, points", fontsize=9)
     panels[1].set_xlabel("starting gain divided out", fontsize=9)
-    panels[1].set_xticks([])
-    panels[1].set_xlim(-0.5, len(attentions) + 0.5)
+    named = [f"{label} {found[label + UNIT].mean:+.1f}" for label in attentions]
+    panels[1].set_xticks(range(len(attentions)), named, rotation=60, ha="right", rotation_mode="anchor")
+    panels[1].set_xlim(-0.5, len(attentions) - 0.5)
     _key(figure, [(GREY, "a constant factor, no attention"), (ORANGE, "as published"), (BLUE, "at unit gain")])
     return figure
 
