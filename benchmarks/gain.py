@@ -11,6 +11,7 @@ epochs are 240 steps. Networks of a seed start with the same weights and see the
 """
 
 import argparse
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -84,9 +85,9 @@ def load(folder: Path) -> Arrays:
     return Arrays("CIFAR-10 at 16x16", found.classes, *NORMALISATION, splits[0], splits[1])
 
 
-def one(label: str, fields: dict[str, Any], seed: int, steps: int, arrays: Arrays, data: str) -> dict[str, Any]:
-    """Train one network with one seed; its row."""
-    recipe = Recipe(
+def recipe_of(label: str, fields: dict[str, Any], seed: int, steps: int, data: str) -> Recipe:
+    """The recipe of one training; the stride of the stem is not in it."""
+    return Recipe(
         data=data,
         size=SIZE,
         augment="none",
@@ -98,7 +99,11 @@ def one(label: str, fields: dict[str, Any], seed: int, steps: int, arrays: Array
         start_as={} if label == PLAIN else HOST,
         **fields,
     )
-    loaders = memory_loaders(arrays, identity_of(arrays), DataConfig.of(recipe), Shard(seed))
+
+
+def one(label: str, recipe: Recipe, arrays: Arrays) -> dict[str, Any]:
+    """Train one network with one seed; its row."""
+    loaders = memory_loaders(arrays, identity_of(arrays), DataConfig.of(recipe), Shard(recipe.seed))
     model = create_network(recipe, num_classes=len(arrays.classes), in_chans=3)
     stem = model.get_submodule("conv1")
     stem.stride = (2, 2)  # type: ignore[assignment]
@@ -109,14 +114,14 @@ def one(label: str, fields: dict[str, Any], seed: int, steps: int, arrays: Array
         shutil.rmtree(folder)
     return {
         "label": label,
-        "seed": seed,
-        "steps": steps,
+        "seed": recipe.seed,
+        "steps": recipe.epochs * STEPS_AN_EPOCH,
         "parameters": count_parameters(model),
         "top1": result.top1,
         "loss": result.loss,
-        "test_images": result.count,
+        "count": result.count,
         "seconds": result.seconds,
-        "fields": fields,
+        "recipe": json.loads(recipe.to_json()),
         "machine": result.machine,
         "versions": result.versions,
         "commit": result.commit,
@@ -143,7 +148,7 @@ def main() -> None:
     study = f"gain_{args.steps}"
     arrays = load(args.data)
     for label, fields, seed in todo(study, args.seeds, args.only):
-        row = one(label, fields, seed, args.steps, arrays, args.data.name)
+        row = one(label, recipe_of(label, fields, seed, args.steps, args.data.name), arrays)
         add_row(study, row)
         print(f"{label}, seed {seed}: {row['top1']:.2f} % in {row['seconds']:.0f} s", flush=True)
 

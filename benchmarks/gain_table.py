@@ -43,7 +43,7 @@ def accuracies(rows: list[Row]) -> dict[str, list[float]]:
 def starting_gains(rows: list[Row]) -> dict[str, float]:
     """What each network's attention multiplies a map by before training, 1 where that is divided out."""
     starts = {PLAIN: 1.0}
-    for label, arguments in {row["label"]: row["fields"]["model_kwargs"] for row in rows}.items():
+    for label, arguments in {row["label"]: row["recipe"]["model_kwargs"] for row in rows}.items():
         if label != PLAIN:
             attention = create_attention(arguments["attn"], 64, **arguments.get("attn_args", {}))
             starts[label] = 1.0 if label.endswith(UNIT) else starting_gain(attention)
@@ -80,7 +80,7 @@ def _notes(rows: list[Row], top1: dict[str, list[float]], found: list[Difference
         f"{len(next(iter(top1.values())))} paired seeds, mean ± standard deviation, 95 % interval, Holm's correction; "
         f"{could}Spearman's correlation of published starting gain and accuracy over the attentions: {before:.2f} at "
         f"published gain, {after:.2f} at unit gain. {rows[0]['steps']} steps of 64 images of 16×16 (JPEG-recompressed "
-        f"CIFAR-10, 7,680 training images, no augmentation), {rows[0]['test_images']:,} test images; {place}."
+        f"CIFAR-10, 7,680 training images, no augmentation), {rows[0]['count']:,} test images; {place}."
     )
 
 
