@@ -46,7 +46,7 @@ class Attention(nn.Module):
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        return f"{self.channels}" + scale_words(self.scale)
+        return f"{getattr(self, 'channels', '')}{scale_words(self.scale)}"
 
     def zero_gates(self) -> float:
         """Start as a constant gain, and return it.

@@ -198,3 +198,11 @@ def test_a_step_behind_unit_gain_is_the_plain_networks(attention, weight):
     after, expected = stepped(model), stepped(network())
     for name, value in expected.items():
         assert_close(after[name], value, tolerance=1e-12)
+
+
+def test_a_class_of_your_own_without_channels_can_be_shown():
+    class Own(Attention):
+        def forward(self, x):
+            return x
+
+    assert repr(Own()) == "Own()"
