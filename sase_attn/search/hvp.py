@@ -1,7 +1,7 @@
 """∇²_{α,w} L · v: how the gradient of alpha changes along a direction of the weights, in two ways.
 
 The exact derivative is a gradient of a gradient, and needs the definition of every operation. A central difference
-takes two gradients of alpha; a step with it takes about two thirds of the time and a sixth of the memory. Both leave
+takes two gradients of alpha; a step with it takes about 60 to 70 % of the time and a sixth of the memory. Both leave
 weights and buffers as they were.
 
 On a smooth network the error of the difference is O(radius²). Networks that are searched are not smooth: ReLUs and
