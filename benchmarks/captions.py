@@ -4,6 +4,7 @@ import statistics
 from collections import Counter
 
 from charts import LAYOUT, MODE, PANELS, starting_factors
+from gain_table import spearman
 from rows import read_rows
 
 TRAININGS = {"embedded images": "compare_embedded", "CIFAR-10": "compare_cifar"}
@@ -52,7 +53,7 @@ def starting_factor_table() -> str:
         rows = read_rows(study)
         factors = starting_factors(rows)
         top1 = [statistics.mean(row["top1"] for row in rows if row["label"] == label) for label in factors]
-        correlation = statistics.correlation(_ranks(list(factors.values())), _ranks(top1))
+        correlation = spearman(list(factors.values()), top1)
         lines.append(f"| {name} | {rows[0]['recipe']['epochs']} | {len(factors)} | {correlation:.2f} |")
     return "\n".join(
         [
@@ -63,8 +64,3 @@ def starting_factor_table() -> str:
             "because it takes the place of a convolution.",
         ]
     )
-
-
-def _ranks(values: list[float]) -> list[float]:
-    """Ranks from 1, equal values sharing their mean rank."""
-    return [sum(other < value for other in values) + (values.count(value) + 1) / 2 for value in values]

@@ -55,9 +55,10 @@ def rank_correlation(rows: list[Row]) -> tuple[float, float]:
     top1, starts = accuracies(rows), starting_gains(rows)
     attentions = [label.removesuffix(UNIT) for label in top1 if label.endswith(UNIT)]
     published = [starts[label] for label in attentions]
-    return tuple(  # type: ignore[return-value]
-        _spearman(published, [statistics.mean(top1[label + suffix]) for label in attentions]) for suffix in ("", UNIT)
+    before, after = (
+        spearman(published, [statistics.mean(top1[label + suffix]) for label in attentions]) for suffix in ("", UNIT)
     )
+    return before, after
 
 
 def _place_of(label: str) -> tuple[int, str]:
@@ -84,7 +85,8 @@ def _notes(rows: list[Row], top1: dict[str, list[float]], found: list[Difference
     )
 
 
-def _spearman(first: list[float], second: list[float]) -> float:
+def spearman(first: list[float], second: list[float]) -> float:
+    """Spearman's rank correlation."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(first, second).statistic)
