@@ -16,7 +16,8 @@ import sase_attn
 
 PACKAGE = Path(sase_attn.__file__).parent
 
-# From the bottom up. A module imports those of lower lines only; modules of one line do not import each other.
+# From the bottom up. A module imports those of lower lines only; modules of one line do not import each other. A dotted
+# name takes a module, or a room in a room, out of its room to another line.
 LAYERS = [
     {"errors", "lock", "quoting"},
     {"files", "imports"},
@@ -27,15 +28,16 @@ LAYERS = [
     {"ops"},
     {"genotype"},
     {"plot", "block"},
+    {"spatially_adaptive"},
     {"attentions"},
     {"insert", "describe"},
     {"fusion", "tiling"},
     {"weights"},
-    {"models"},
+    {"models", "spatially_adaptive.models"},
     {"share"},
     {"training"},
     {"comparison"},
-    {"search", "synthesis", "detection"},
+    {"search", "spatially_adaptive.synthesis", "detection"},
     {"commands"},
     {"__main__"},
 ]
@@ -157,8 +159,14 @@ def imported(module: str, source: str) -> Iterator[str]:
         yield from (name for name in names if name.split(".")[0] == "sase_attn")
 
 
-def level(name: str, layers: list[set[str]]) -> int | None:
-    return next((index for index, layer in enumerate(layers) if name in layer), None)
+def entry(parts: list[str], layers: list[set[str]]) -> str:
+    """The longest name in the layers that `parts` begin with, or nothing."""
+    heads = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((head for head in heads if any(head in layer for layer in layers)), "")
+
+
+def level(name: str, layers: list[set[str]]) -> int:
+    return next(index for index, layer in enumerate(layers) if name in layer)
 
 
 def problems(module: str, source: str) -> list[str]:
@@ -167,18 +175,19 @@ def problems(module: str, source: str) -> list[str]:
     found = []
     for name in imported(module, source):
         target = name.split(".")[1:]
-        depth = next(
-            (i for i, (a, b) in enumerate(zip(own, target, strict=False)) if a != b), min(len(own), len(target))
-        )
-        room = ".".join(own[:depth])
-        if target == ["__version__"] or depth == len(own) or room not in ROOMS:
-            continue  # a room itself may import all that is in it
-        layers = ROOMS[room]
-        inner = level(target[depth], layers) if len(target) > depth else None
-        if inner is None:
-            found.append(f"{module} imports {name}: name the module inside {room or 'sase_attn'} that defines it")
-        elif level(own[depth], layers) is not None and inner >= level(own[depth], layers):
-            found.append(f"{module} imports {name}, which is not below it")
+        at = 0  # the room, own[:at], in which both are
+        while at < len(own) and target != ["__version__"]:  # a room itself may import all that is in it
+            room = ".".join(own[:at])
+            layers = ROOMS.get(room, [{own[at]}])
+            mine, theirs = entry(own[at:], layers), entry(target[at:], layers)
+            if mine and mine == theirs:
+                at += mine.count(".") + 1
+                continue
+            if room in ROOMS and not theirs:
+                found.append(f"{module} imports {name}: name the module inside {room or 'sase_attn'} that defines it")
+            elif room in ROOMS and mine and level(theirs, layers) >= level(mine, layers):
+                found.append(f"{module} imports {name}, which is not below it")
+            break
     return found
 
 
@@ -191,10 +200,13 @@ def test_every_module_has_its_place():
     new = []
     for module in FILES:
         own = module.split(".")[1:]
-        for depth, part in enumerate(own):
-            room = ".".join(own[:depth])
-            if room in ROOMS and level(part, ROOMS[room]) is None:
-                new.append(f"{module} is new: place {part!r} in the layers of {room or 'the package'}")
+        at = 0
+        while at < len(own):
+            room = ".".join(own[:at])
+            place = entry(own[at:], ROOMS[room]) if room in ROOMS else own[at]
+            if not place:
+                new.append(f"{module} is new: place {own[at]!r} in the layers of {room or 'the package'}")
+            at += place.count(".") + 1
     assert not new, "\n".join(new)
 
 
@@ -244,6 +256,16 @@ def test_layers_name_what_exists():
         ("sase_attn.search.supernet.block", "from sase_attn.search.space import SearchSpace", True),
         ("sase_attn.search.supernet.block", "from sase_attn.search.supernet import Squeezes", True),
         ("sase_attn.search.space", "from sase_attn.search.supernet.block import SearchBlock", False),
+        ("sase_attn.spatially_adaptive.models", "from sase_attn.spatially_adaptive.same_layer import b", False),
+        ("sase_attn.spatially_adaptive.models.a", "from sase_attn.models.placement import b", True),
+        ("sase_attn.spatially_adaptive.models.a", "from sase_attn.insert import Attached", False),
+        ("sase_attn.spatially_adaptive.skip", "from sase_attn.insert import Attached", True),
+        ("sase_attn.spatially_adaptive.skip", "from sase_attn.spatially_adaptive.models import a", True),
+        ("sase_attn.spatially_adaptive", "from sase_attn.spatially_adaptive import models", True),
+        ("sase_attn.spatially_adaptive", "from sase_attn.spatially_adaptive.skip import a", False),
+        ("sase_attn.spatially_adaptive.synthesis.a", "from sase_attn.training import b", False),
+        ("sase_attn.training.a", "from sase_attn.spatially_adaptive.synthesis import b", True),
+        ("sase_attn.attentions.a", "from sase_attn.spatially_adaptive.same_layer import b", False),
     ],
 )
 def test_the_rule_itself(module, source, wrong):
