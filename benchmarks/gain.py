@@ -14,13 +14,13 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from rows import add_row, read_rows
-from torch import Tensor
+from torch import Tensor, nn
 
 from sase_attn.comparison.networks import PLAIN
 from sase_attn.genotype import Genotype
@@ -36,7 +36,7 @@ from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.run import train
 
-SIZE, A_CLASS, BATCH, STEPS_AN_EPOCH = 16, 768, 64, 120
+SIZE, A_CLASS, BATCH, STEPS_AN_EPOCH, LR = 16, 768, 64, 120, 0.1
 AFTER = ["layer*.*.bn2"]
 LAYERS: dict[str, Any] = {"layers": [1, 1, 1]}
 HOST = {"model": "resnet20_cifar", **LAYERS}
@@ -85,7 +85,7 @@ def load(folder: Path) -> Arrays:
     return Arrays("CIFAR-10 at 16x16", found.classes, *NORMALISATION, splits[0], splits[1])
 
 
-def recipe_of(label: str, fields: dict[str, Any], seed: int, steps: int, data: str) -> Recipe:
+def recipe_of(label: str, fields: dict[str, Any], seed: int, steps: int, data: str, lr: float = LR) -> Recipe:
     """The recipe of one training; the stride of the stem is not in it."""
     return Recipe(
         data=data,
@@ -93,20 +93,29 @@ def recipe_of(label: str, fields: dict[str, Any], seed: int, steps: int, data: s
         augment="none",
         batch_size=BATCH,
         epochs=steps // STEPS_AN_EPOCH,
-        lr=0.1,
+        lr=lr,
         seed=seed,
         log_every=0,
-        start_as={} if label == PLAIN else HOST,
+        start_as={} if fields["model"] == HOST["model"] else HOST,
         **fields,
     )
 
 
-def one(label: str, recipe: Recipe, arrays: Arrays) -> dict[str, Any]:
-    """Train one network with one seed; its row."""
+def one(
+    label: str, recipe: Recipe, arrays: Arrays, change: Callable[[nn.Module], object] | None = None
+) -> dict[str, Any]:
+    """Train one network with one seed; its row.
+
+    Args:
+        label, recipe, arrays: of the training.
+        change: what is done to the network before it is trained, once it has its initial weights.
+    """
     loaders = memory_loaders(arrays, identity_of(arrays), DataConfig.of(recipe), Shard(recipe.seed))
     model = create_network(recipe, num_classes=len(arrays.classes), in_chans=3)
     stem = model.get_submodule("conv1")
     stem.stride = (2, 2)  # type: ignore[assignment]
+    if change is not None:
+        change(model)
     folder = Path(tempfile.mkdtemp())
     try:
         result = train(recipe, folder / "run", model=model, data=loaders, device="cpu", echo=lambda line: None)
