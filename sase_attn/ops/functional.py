@@ -84,19 +84,23 @@ def check_shortcut(x: Tensor, shortcut: Tensor) -> None:
 
 
 @torch.fx.wrap
-def conv(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
+def conv(x: Tensor, weight: Tensor, padding: list[int], groups: int = 1) -> Tensor:
     """1-D or 2-D convolution without bias, by the rank of `weight`, in x's type under autocast too.
 
     Gates work on float32 statistics whose range half precision lacks, hence neither the weights' type nor autocast's.
     """
     weight = weight.to(x.dtype)
     if torch.jit.is_scripting():
-        return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
-    few = weight.shape[:2] == (1, 1) and weight.numel() <= TAPS
+        if weight.dim() == 3:
+            return F.conv1d(x, weight, padding=padding, groups=groups)
+        return F.conv2d(x, weight, padding=padding, groups=groups)
+    few = weight.shape[:2] == (1, 1) and weight.numel() <= TAPS  # so that there is one group
     if few and torch.compiler.is_compiling() and statistics.compiling(x):
         return _by_taps(x, weight, padding)
     with statistics.without_autocast(x):
-        return F.conv1d(x, weight, padding=padding) if weight.dim() == 3 else F.conv2d(x, weight, padding=padding)
+        if weight.dim() == 3:
+            return F.conv1d(x, weight, padding=padding, groups=groups)
+        return F.conv2d(x, weight, padding=padding, groups=groups)
 
 
 def _by_taps(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:

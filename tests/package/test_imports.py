@@ -121,6 +121,7 @@ INNER_LAYERS = {
     "fusion": FUSION_LAYERS,
     "training": TRAINING_LAYERS,
     "training.data": DATA_LAYERS,
+    "spatially_adaptive": [{"layers"}, {"spectral_norm"}, {"skip"}],
     "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns"}, {"saliency_grid"}],
     "weights": [{"genotypes"}, {"state_dicts"}, {"warm_start", "authors"}],
     "models": MODELS_LAYERS,

@@ -1,6 +1,7 @@
 """Slow second opinion on the attentions of the literature that weigh positions; as in `literature_oracle.py`."""
 
 import math
+from collections.abc import Mapping
 from itertools import product
 
 import numpy as np
@@ -9,6 +10,7 @@ from literature_layers import (
     conv_over_channels,
     gated,
     mlp,
+    nearest,
     norm,
     over_channels,
     over_positions,
@@ -141,3 +143,50 @@ def separable(v, p, name, training):
     """3x3 by channel, 1x1, BN, ReLU, 3x3 by channel, 1x1, BN."""
     hidden = norm(conv(conv(v, p, f"{name}.dw1"), p, f"{name}.pw1"), p, f"{name}.norm1", training)
     return norm(conv(conv(relu(hidden), p, f"{name}.dw2"), p, f"{name}.pw2"), p, f"{name}.norm2", training)
+
+
+def spatially_adaptive_skip(target, source, p, training=False, groups=4, dilation=1, softmax_masks=False, noise=0.0):
+    """target·(1 + Σ m_k·s_k/(Σ m_k + 1e-6)), one group after the other, its masks at the target's resolution."""
+    logits, styles = [], []
+    for k in range(groups):
+        of_group = GroupOf(p, k, groups)
+        part = np.split(source, groups, 1)[k]
+        squeezed = conv(over_positions(part), of_group, "styles.fc1")
+        if "styles.norm.weight" in p:
+            squeezed = norm(squeezed, of_group, "styles.norm", training)
+        styles.append(conv(relu(squeezed), of_group, "styles.fc2"))
+        mask = part
+        for layer, apart in ((0, 1), (3, dilation), (6, dilation)):
+            mask = conv(mask, of_group, f"masks.{layer}", dilation=apart)
+            mask = relu(norm(mask, of_group, f"masks.{layer + 1}", training))
+        logits.append(nearest(conv(mask, of_group, "masks.9") + noise, *target.shape[2:]))
+    y = np.empty(target.shape)
+    for b, c, h, w in indices(y):
+        here = [logit[b, 0, h, w] for logit in logits]
+        if softmax_masks:
+            shares = softmax(here)
+        else:
+            masks = [sigmoid(logit) for logit in here]
+            shares = [mask / (math.fsum(masks) + 1e-6) for mask in masks]
+        style = math.fsum(share * of[b, c, 0, 0] for share, of in zip(shares, styles, strict=True))
+        y[b, c, h, w] = target[b, c, h, w] * (1 + style)
+    return y
+
+
+class GroupOf(Mapping):
+    """The parameters of one group of grouped layers: the rows of that group."""
+
+    def __init__(self, p, group, groups):
+        self.p, self.group, self.groups = p, group, groups
+
+    def __getitem__(self, name):
+        return np.split(self.p[name], self.groups)[self.group]
+
+    def __contains__(self, name):
+        return name in self.p
+
+    def __iter__(self):
+        return iter(self.p)
+
+    def __len__(self):
+        return len(self.p)

@@ -1,0 +1,124 @@
+"""What the modules of spatially-adaptive SE are made of: styles and masks of groups, and their mixture."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn import statistics
+from sase_attn.ops import functional
+from sase_attn.ops.layers import BatchNorm2d
+
+
+class GroupedLinear(nn.Module):
+    """A fully connected layer for each group of (B, groups·inputs, 1, 1): (B, groups·outputs, 1, 1), in x's type.
+
+    No `nn.Conv2d`, which hosts re-initialise; drawn as torch's own layers.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        groups: int,
+        bias: bool = True,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.groups = groups
+        self.weight = nn.Parameter(torch.empty(groups * outputs, inputs, 1, 1, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(groups * outputs, device=device, dtype=dtype)) if bias else None
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.conv(x, self.weight, [0, 0], self.groups)
+        return y if self.bias is None else y + self.bias.to(x.dtype)[:, None, None]
+
+
+class Styles(nn.Module):
+    """One style vector of `outputs` values for each group of channels: (B, groups, outputs), unbounded.
+
+    fc2(ReLU(BN(fc1(mean over H, W)))), with weights of its own for each group. Without `norm` there is no BN.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        outputs: int,
+        groups: int,
+        hidden: int,
+        norm: bool = True,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.groups = groups
+        self.fc1 = GroupedLinear(channels // groups, hidden, groups, device=device, dtype=dtype)
+        self.norm = BatchNorm2d(groups * hidden, device=device, dtype=dtype) if norm else nn.Identity()
+        self.fc2 = GroupedLinear(hidden, outputs, groups, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        styles = self.fc2(torch.relu(self.norm(self.fc1(statistics.mean(x, [2, 3])))))
+        return styles.flatten(1).unflatten(1, [self.groups, -1])
+
+
+class MaskLogits(nn.Sequential):
+    """The logits of one spatial mask for each group of channels: (B, groups, H, W).
+
+    1×1 to `hidden`, two dilated 3×3, each with BN and ReLU, then 1×1 to 1, with weights of its own for each group.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int,
+        hidden: int,
+        dilation: int = 1,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        wide = groups * hidden
+
+        def conv(inputs: int, outputs: int, reach: int = 0) -> nn.Conv2d:
+            kernel = 3 if reach else 1
+            return nn.Conv2d(
+                inputs,
+                outputs,
+                kernel,
+                padding=reach,
+                dilation=max(1, reach),
+                groups=groups,
+                device=device,
+                dtype=dtype,
+            )
+
+        super().__init__(
+            conv(channels, wide),
+            BatchNorm2d(wide, device=device, dtype=dtype),
+            nn.ReLU(),
+            conv(wide, wide, dilation),
+            BatchNorm2d(wide, device=device, dtype=dtype),
+            nn.ReLU(),
+            conv(wide, wide, dilation),
+            BatchNorm2d(wide, device=device, dtype=dtype),
+            nn.ReLU(),
+            conv(wide, groups),
+        )
+
+
+def mixed(styles: Tensor, logits: Tensor, softmax: bool) -> Tensor:
+    """1 + Σ m_k·s_k over the groups k, (B, outputs, H, W), in float32 for half precision.
+
+    The weights m_k are sigmoids of the logits divided by their sum plus 1e-6, or their softmax over the groups.
+    """
+    logits = statistics.upcast(logits)
+    if softmax:
+        weights = torch.softmax(logits, dim=1)
+    else:
+        masks = torch.sigmoid(logits)
+        weights = masks / (masks.sum(1, keepdim=True) + 1e-6)
+    mixture = statistics.matmul(styles.transpose(1, 2), weights.to(styles.dtype).flatten(2))
+    return mixture.unflatten(2, [logits.shape[2], logits.shape[3]]) + 1

@@ -1,0 +1,64 @@
+"""Spectral normalisation, Miyato et al., arXiv 1802.05957, that knows groups: each has a largest singular value."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+
+from sase_attn.spatially_adaptive.layers import GroupedLinear
+
+
+class GroupedSpectralNorm(nn.Module):
+    """A parametrization: a weight with the matrix of each group divided by an estimate of its largest singular value.
+
+    torch's own takes a grouped weight for one matrix. As there, every use in training mode is one step of the power
+    iteration, and the vectors are the buffers `_u` (groups, rows) and `_v` (groups, columns).
+    """
+
+    _u: Tensor
+    _v: Tensor
+
+    def __init__(self, weight: Tensor, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        matrices = self._matrices(weight.detach())
+        for name, size in (("_u", matrices.shape[1]), ("_v", matrices.shape[2])):
+            self.register_buffer(name, F.normalize(matrices.new_empty(groups, size).normal_(), dim=1))
+        for _ in range(15):
+            self._step(matrices)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrices = self._matrices(weight)
+        if self.training:
+            self._step(matrices.detach())
+        # Copies: the next step changes the buffers, and a backward pass may still need these.
+        u, v = self._u.clone(), self._v.clone()
+        sigma = u[:, None] @ matrices @ v[:, :, None]
+        return (matrices / sigma).view_as(weight)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight
+
+    def _matrices(self, weight: Tensor) -> Tensor:
+        return weight.view(self.groups, weight.shape[0] // self.groups, -1)
+
+    @torch.no_grad()
+    def _step(self, matrices: Tensor) -> None:
+        self._u.copy_(F.normalize((matrices @ self._v[:, :, None])[..., 0], dim=1, eps=1e-12))
+        self._v.copy_(F.normalize((self._u[:, None] @ matrices)[:, 0], dim=1, eps=1e-12))
+
+
+def add_spectral_norm(module: nn.Module) -> nn.Module:
+    """Normalise the weight of every convolution and linear layer of a module that is not yet, in place; returns it.
+
+    Initialise before: a drawn weight is normalised when it is used, but the estimate starts from the weight of now.
+    """
+    for layer in module.modules():
+        if parametrize.is_parametrized(layer, "weight"):
+            continue
+        if isinstance(layer, GroupedLinear) or (isinstance(layer, nn.Conv2d) and layer.groups > 1):
+            norm = GroupedSpectralNorm(layer.weight, layer.groups)
+            parametrize.register_parametrization(layer, "weight", norm)
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            parametrizations.spectral_norm(layer)
+    return module
