@@ -11,12 +11,24 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sase_attn import __version__
-from sase_attn.commands import compare, evaluate, import_weights, list_contents, push, search, show, sweep, tile, train
+from sase_attn.commands import (
+    compare,
+    evaluate,
+    import_weights,
+    list_contents,
+    push,
+    search,
+    show,
+    sweep,
+    synthesize,
+    tile,
+    train,
+)
 from sase_attn.commands.failures import report, warnings_in_one_line
 from sase_attn.errors import unknown_name
 from sase_attn.imports import import_modules
 
-COMMANDS = (list_contents, show, import_weights, push, train, evaluate, compare, search, sweep, tile)
+COMMANDS = (list_contents, show, import_weights, push, train, evaluate, compare, search, sweep, tile, synthesize)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -69,6 +69,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
     """
 
     SETTINGS_NAME: ClassVar[str]  # of the settings: their file, and their key in a checkpoint
+    ROUND: ClassVar[str] = "epoch"  # what an epoch is called
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
             self.load_state_dict(saved.state)
             self.progress = saved.progress
             if not self.is_finished:
-                self.echo(f"resuming at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+                self.echo(f"resuming at {self.ROUND} {self.progress.epoch + 1}, step {self.progress.step}")
         self.pace = Pace(self.ranks.device, self.settings.epochs * self.steps_per_epoch - self.global_step)
         self._start, self._seconds_before = time.perf_counter(), self.progress.seconds
         if self.ranks.is_main:
@@ -191,7 +192,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
             self.batches(),
             total=self.steps_per_epoch,
             start=progress.step,
-            title=f"epoch {progress.epoch + 1}/{settings.epochs}",
+            title=f"{self.ROUND} {progress.epoch + 1}/{settings.epochs}",
             show=self.ranks.is_main,
         )
         for batch in batches:
@@ -230,7 +231,9 @@ class ResumableLoop(ABC, Generic[S, P, B]):
             save_checkpoint(self.folder, saved, self.SETTINGS_NAME)
 
     def _interrupted(self) -> None:
-        self.echo(f"stopped at epoch {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with")
+        self.echo(
+            f"stopped at {self.ROUND} {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with"
+        )
         self.echo(self.resume_command)
         raise KeyboardInterrupt
 

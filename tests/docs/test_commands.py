@@ -27,7 +27,7 @@ def test_every_command_has_its_line():
     """The page on the command line shows each command that there is."""
     page = ROOT / "docs" / "command-line.md"
     shown = {line.split()[1] for block in blocks(page, "sh") for line in block.splitlines()}
-    assert shown == {"list", "show", "train", "evaluate", "compare", "search", "sweep", "tile", "import", "push"}
+    assert shown == {"list", "show", "train", "evaluate", "compare", "search", "sweep", "tile", "synthesize", "import", "push"}
     with pytest.raises(AssertionError):
         test_command_exists("sase-attn shown", None)
 

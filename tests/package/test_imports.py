@@ -97,11 +97,32 @@ DATA_LAYERS = [
     {"open_folder"},
     {"open"},
 ]
+SYNTHESIS_LAYERS = [
+    {"layers", "augment", "losses", "reconstruction", "extractors"},
+    {"generator"},
+    {"discriminator", "average", "config", "saved_generator", "sheets", "scores"},
+    {"images", "trainer", "checkpoint", "result"},
+    {"judge", "estimate"},
+    {"loop"},
+    {"run", "evaluate"},
+]
 COMMANDS_LAYERS = [
     {"arguments", "failures", "progress", "networks"},
     {"flags"},
     {"search_flags", "comparison", "tile_arguments", "tile_source", "tile_output"},
-    {"list_contents", "show", "import_weights", "push", "train", "evaluate", "compare", "search", "sweep", "tile"},
+    {
+        "list_contents",
+        "show",
+        "import_weights",
+        "push",
+        "train",
+        "evaluate",
+        "compare",
+        "search",
+        "sweep",
+        "tile",
+        "synthesize",
+    },
     {"main"},
 ]
 MODELS_LAYERS = [
@@ -130,6 +151,7 @@ INNER_LAYERS = {
     "comparison": [{"paired", "networks"}, {"result"}, {"run"}],
     "search": SEARCH_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
+    "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,
     "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],
 }
 ROOMS = {"": LAYERS, **INNER_LAYERS}

@@ -55,12 +55,13 @@ def first_readable(paths: Iterable[Path]) -> Image.Image:
     raise first or UnreadableImageError("no files")
 
 
-def read_images(paths: Sequence[Path], size: int | None) -> tuple[Tensor, dict[int, str]]:
+def read_images(paths: Sequence[Path], size: int | None, *, smallest: int = 1) -> tuple[Tensor, dict[int, str]]:
     """Images as uint8 (N, 3, H, W), and those that are broken and left out: their places in `paths`, and why.
 
     Args:
         paths: the files.
         size: `resize_and_crop` the images to it; None: they have one size already.
+        smallest: an image whose shorter side has fewer pixels counts as broken.
 
     Raises:
         SizesDifferError: `size` is None, and they have several.
@@ -71,6 +72,8 @@ def read_images(paths: Sequence[Path], size: int | None) -> tuple[Tensor, dict[i
             image = read_image(path)
         except UnreadableImageError as error:
             return str(error)
+        if min(image.size) < smallest:
+            return f"wanted at least {smallest} pixels a side, got {image.width}x{image.height}"
         fitted = image if size is None else resize_and_crop(image, size)
         return np.asarray(fitted).transpose(2, 0, 1)
 

@@ -59,6 +59,16 @@ def class_names(split: Path, skipped: Skipped) -> list[str]:
     return names
 
 
+def images_below(folder: Path, skipped: Skipped) -> list[ImageFile]:
+    """The images at any depth below a folder that has no classes, in the order of their names, which are relative.
+
+    `skipped` is told of what is left out. Raises OSError for a folder that cannot be read.
+    """
+    root = Path(os.path.realpath(folder))
+    files = Walk(root, {root: ["."]}, skipped).files(root, ".")
+    return [file._replace(name=os.path.relpath(file.name)) for file in files]
+
+
 class Walk:
     """Walks of the classes of both splits, which must not meet.
 

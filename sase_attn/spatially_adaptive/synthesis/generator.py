@@ -1,0 +1,164 @@
+"""The generator: FastGAN's design (Liu et al., ICLR 2021), with skips by channel or by channel and place.
+
+Written from the paper's description. A latent vector becomes a 4x4 map, which is doubled up to the image; small maps
+modulate those 16 times as large. `"sle"` is the paper's skip-layer excitation, which weighs channels. `"spatial"` is
+the module of Shen and Wu (arXiv 2112.14804), which weighs channels by place, as their code has it: from the 8x8, 16x16
+and 32x32 maps, with a dilation of 4 from the last one and, at 1024 pixels, noise on the masks; from the 4x4 map stays
+`"sle"`. What differs:
+
+- At 64 pixels the only skip starts at the 4x4 map. It is then `"spatial"` too, or the choice would change nothing.
+- Images end in tanh at every size.
+- A map has at least 4 channels.
+- Batch norm is used as trained, with its running averages, when images are made; the authors' code draws them in
+  training mode.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.spatially_adaptive.skip import SkipLayerExcitation, SpatiallyAdaptiveSkip
+from sase_attn.spatially_adaptive.spectral_norm import add_spectral_norm
+from sase_attn.spatially_adaptive.synthesis.layers import doubled, initialise, plain_weights
+
+SIZES = (64, 128, 256, 512, 1024)
+SKIPS = ("sle", "spatial")
+CHANNELS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4, 1024: 1 / 8}  # times the width
+STRIDE = 16  # how many times as large a modulated map is
+
+
+class Generator(nn.Module):
+    """Images from latent vectors.
+
+    Args:
+        size: height and width of the images, one of `SIZES`.
+        width: channels at 128x128; other maps have multiples of it.
+        latent: numbers that an image is made from.
+        skip: "sle" or "spatial".
+        style_norm: whether the styles of "spatial" have a batch norm; with batches of one image it would give the same
+            style to all.
+        spectral_norm: while it is trained; a saved generator has plain weights.
+    """
+
+    def __init__(
+        self,
+        size: int = 256,
+        width: int = 64,
+        latent: int = 256,
+        skip: str = "spatial",
+        *,
+        style_norm: bool = True,
+        spectral_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.style_norm = style_norm
+        self.size, self.width, self.latent, self.skip = size, width, latent, skip
+        self.small_size = small_size(size)
+        channels = {resolution: channels_at(resolution, width) for resolution in CHANNELS if resolution <= size}
+        self.start = nn.Sequential(
+            nn.ConvTranspose2d(latent, 2 * channels[4], 4, bias=False), nn.BatchNorm2d(2 * channels[4]), nn.GLU(1)
+        )
+        self.doublings, self.skips = nn.ModuleDict(), nn.ModuleDict()
+        for resolution in list(channels)[1:]:
+            noise = resolution in (8, 32, 128, 512)
+            name = str(resolution)
+            self.doublings[name] = doubled(channels[resolution // 2], channels[resolution], noise=noise)
+            source = resolution // STRIDE
+            if 4 <= source <= 32:
+                self.skips[name] = self._skip(source, channels[source], channels[resolution])
+        self.to_image = nn.Conv2d(channels[size], 3, 3, padding=1, bias=False)
+        self.to_small = nn.Conv2d(channels[self.small_size], 3, 1, bias=False)
+        initialise(self)
+        if spectral_norm:
+            add_spectral_norm(self)
+
+    def _skip(self, resolution: int, source: int, target: int) -> nn.Module:
+        """What modulates a map of `target` channels by the one at `resolution`."""
+        if self.skip == "sle" or (resolution == 4 and self.size > 64):
+            return SkipLayerExcitation(source, target)
+        return SpatiallyAdaptiveSkip(
+            source,
+            target,
+            dilation=4 if resolution == 32 else 2,
+            mask_noise=self.size == 1024,
+            style_norm=self.style_norm,
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Images (N, 3, size, size) in -1…1 from latent vectors (N, latent)."""
+        return self.pair(latent)[0]
+
+    def pair(self, latent: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, and smaller ones from a map on the way, which the discriminator looks at too."""
+        maps = {4: self.start(latent[:, :, None, None])}
+        x, small = maps[4], None
+        for name, double in self.doublings.items():
+            x = double(x)
+            if name in self.skips:
+                x = self.skips[name](x, maps[int(name) // STRIDE])
+            maps[int(name)] = x
+            if int(name) == self.small_size:
+                small = torch.tanh(self.to_small(x))
+        assert small is not None
+        return torch.tanh(self.to_image(x)), small
+
+    @torch.no_grad()
+    def sample(self, count: int, seed: int = 0, batch_size: int = 16) -> Tensor:
+        """So many images as uint8 (count, 3, size, size) on the CPU; equal for equal seeds on one machine.
+
+        Raises:
+            ValueError: a count or batch size below 1.
+        """
+        if count < 1 or batch_size < 1:
+            raise ValueError(f"wanted a count and a batch size of at least 1, got {count} and {batch_size}")
+        return self.render(self.latents(count, seed), seed, batch_size)
+
+    def latents(self, count: int, seed: int = 0) -> Tensor:
+        """The latent vectors of `sample`; the first ones do not depend on the count."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.stack([torch.randn(self.latent, generator=generator) for _ in range(count)])
+
+    @torch.no_grad()
+    def render(self, latents: Tensor, seed: int = 0, batch_size: int = 16) -> Tensor:
+        """Images as uint8 on the CPU, in eval mode; the noise in the maps follows from the seed."""
+        was_training, device = self.training, next(self.parameters()).device
+        self.eval()
+        try:
+            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+                torch.manual_seed(seed)
+                found = [as_bytes(self(part.to(device))).cpu() for part in latents.split(batch_size)]
+        finally:
+            self.train(was_training)
+        return torch.cat(found)
+
+    def plain(self) -> "Generator":
+        """A copy in eval mode on the CPU whose weights have the spectral norm in them."""
+        found = Generator(
+            self.size, self.width, self.latent, self.skip, style_norm=self.style_norm, spectral_norm=False
+        )
+        was_training = self.training
+        self.eval()
+        try:
+            found.load_state_dict(plain_weights(self, found))
+        finally:
+            self.train(was_training)
+        return found.eval().requires_grad_(False)
+
+
+def channels_at(resolution: int, width: int) -> int:
+    """Channels of the generator's map of a height."""
+    return max(4, int(CHANNELS[resolution] * width))
+
+
+def small_size(size: int) -> int:
+    """Height of the smaller images that go with images of a size."""
+    return min(128, size // 2)
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """uint8 from values in -1…1."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def as_values(images: Tensor) -> Tensor:
+    """Values in -1…1 from uint8."""
+    return images.float() / 127.5 - 1

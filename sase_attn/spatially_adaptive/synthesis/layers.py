@@ -1,0 +1,66 @@
+"""Parts of the generator and the discriminator: first weights, spectral norm, noise, and blocks that double a map."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of convolutions from N(0, 0.02), of batch norms from N(1, 0.02); their biases are 0.
+
+    Do it before a spectral norm is added: it starts from the weights of then.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(part.weight, 0.0, 0.02)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.BatchNorm2d):
+            nn.init.normal_(part.weight, 1.0, 0.02)
+            nn.init.zeros_(part.bias)
+
+
+@torch.no_grad()
+def plain_weights(module: nn.Module, plain: nn.Module) -> dict[str, Tensor]:
+    """The state of `plain`, which is `module` without spectral norm, from the weights of `module` as it divides them.
+
+    Put `module` into eval mode before: in training mode each look moves its estimate of the singular values.
+    """
+    found = {}
+    for name in plain.state_dict():
+        owner, _, leaf = name.rpartition(".")
+        found[name] = getattr(module.get_submodule(owner), leaf).detach().cpu().clone()
+    return found
+
+
+def power_vectors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The vectors of the spectral norm by name. They belong to one set of weights: averages of them mean nothing."""
+    return ((name, buffer) for name, buffer in module.named_buffers() if name.endswith(("._u", "._v")))
+
+
+class Noise(nn.Module):
+    """x + strength·n with n from N(0, 1) for each position, the same for all channels; strength starts at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strength = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.strength * torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)
+
+
+def gated(*, source: int, channels: int, noise: bool) -> list[nn.Module]:
+    """A 3x3 convolution, noise where wanted, batch norm, and the gate that halves the channels to `channels`."""
+    parts: list[nn.Module] = [nn.Conv2d(source, 2 * channels, 3, padding=1, bias=False)]
+    if noise:
+        parts.append(Noise())
+    return [*parts, nn.BatchNorm2d(2 * channels), nn.GLU(1)]
+
+
+def doubled(source: int, channels: int, *, noise: bool = False) -> nn.Sequential:
+    """Doubles height and width; with noise it has a second convolution."""
+    parts = [nn.Upsample(scale_factor=2.0), *gated(source=source, channels=channels, noise=noise)]
+    if noise:
+        parts += gated(source=channels, channels=channels, noise=True)
+    return nn.Sequential(*parts)
