@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.cbam import CBAM
 from sase_attn.attentions.se import SE
 from sase_attn.kernels import reader

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.kernels import reader
 from sase_attn.ops.arguments import odd, reduced_channels

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.ops.arguments import above_zero, flag, positive
 
 

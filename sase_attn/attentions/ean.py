@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn import statistics
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.layers import divisor
 from sase_attn.ops.arguments import positive
 

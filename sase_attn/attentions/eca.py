@@ -6,7 +6,7 @@ import torch
 from timm.layers import EcaModule
 from torch import Tensor
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.ops.arguments import odd, positive
 from sase_attn.ops.op import zero_
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sase_attn import statistics
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d

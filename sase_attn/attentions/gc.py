@@ -6,7 +6,7 @@ import torch
 from timm.layers import GlobalContext
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.op import zero_
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn import statistics
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d

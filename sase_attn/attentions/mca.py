@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
 from sase_attn.ops.arguments import odd, positive

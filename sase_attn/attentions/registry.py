@@ -31,6 +31,7 @@ from sase_attn.block import SASEBlock
 from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.ops.arguments import known
+from sase_attn.spatially_adaptive.same_layer import LiteralSpatiallyAdaptiveSE, SpatiallyAdaptiveSE
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
     "se": SE,
@@ -54,6 +55,8 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "ge_theta_plus": GEThetaPlus,
     "double_attention": DoubleAttention,
     "att_darts": AttDARTS,
+    "spatial_sase": SpatiallyAdaptiveSE,
+    "spatial_sase_literal": LiteralSpatiallyAdaptiveSE,
     "sase": SASEBlock,
     "constant": Constant,
 }

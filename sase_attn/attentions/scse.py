@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sase_attn import statistics
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.op import zero_

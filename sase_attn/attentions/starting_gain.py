@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.block import SASEBlock
 
 PUBLISHED, UNIT = "published", "unit"
@@ -42,6 +42,8 @@ VARYING = ("ECA", "GLAM", "ScSE", "MCAE", "MCAS", "GEThetaMinus")
 WITHOUT = {
     "AutoLA": "it adds paths of convolutions to its input",
     "PSA": "it takes the place of a convolution",
+    "SpatiallyAdaptiveSE": "it takes the place of a convolution, and the norm behind takes a factor away",
+    "LiteralSpatiallyAdaptiveSE": "it takes the place of a convolution, and the norm behind takes a factor away",
     "AttDARTS": "a mixture has no common one",
 }
 """Classes that have no gain, and why."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import scale_words
+from sase_attn.attention import scale_words
 from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED, can_scale, gain_of, set_gain
 from sase_attn.genotype import Genotype

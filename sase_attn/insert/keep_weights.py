@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.registry import ATTENTIONS
 from sase_attn.genotype import Genotype
 from sase_attn.insert.squeeze_excite import describe_se

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from torch import nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.registry import ATTENTIONS, list_attentions
 from sase_attn.errors import unknown_name
 from sase_attn.insert.squeeze_excite import describe_se

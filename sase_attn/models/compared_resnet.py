@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.models.placement import PLACEMENTS, before_every_convolution

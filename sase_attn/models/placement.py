@@ -106,5 +106,6 @@ PLACEMENTS: dict[str, Callable[[ResNet, Build], None]] = {
     "ge_theta": in_every_block,
     "ge_theta_plus": in_every_block,
     "double_attention": in_every_block,
+    "spatial_sase": instead_of_convolution,
 }
 """Where each attention goes."""

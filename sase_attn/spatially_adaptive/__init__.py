@@ -1,5 +1,7 @@
 """Spatially-adaptive squeeze-and-excitation, arXiv 2112.14804: the modules; models and synthesis are in rooms of it."""
 
+from sase_attn.spatially_adaptive.same_layer import LiteralSpatiallyAdaptiveSE as LiteralSpatiallyAdaptiveSE
+from sase_attn.spatially_adaptive.same_layer import SpatiallyAdaptiveSE as SpatiallyAdaptiveSE
 from sase_attn.spatially_adaptive.skip import SkipLayerExcitation as SkipLayerExcitation
 from sase_attn.spatially_adaptive.skip import SpatiallyAdaptiveSkip as SpatiallyAdaptiveSkip
 from sase_attn.spatially_adaptive.spectral_norm import add_spectral_norm as add_spectral_norm

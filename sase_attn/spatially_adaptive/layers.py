@@ -9,6 +9,8 @@ from sase_attn import statistics
 from sase_attn.ops import functional
 from sase_attn.ops.layers import BatchNorm2d
 
+NORMALIZERS = ("sum", "softmax")
+
 
 class GroupedLinear(nn.Module):
     """A fully connected layer for each group of (B, groups·inputs, 1, 1): (B, groups·outputs, 1, 1), in x's type.

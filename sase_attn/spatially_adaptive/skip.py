@@ -6,10 +6,8 @@ from torch import Tensor, nn
 
 from sase_attn.ops import functional
 from sase_attn.ops.arguments import flag, known, multiple, positive
-from sase_attn.spatially_adaptive.layers import MaskLogits, Styles, mixed
+from sase_attn.spatially_adaptive.layers import NORMALIZERS, MaskLogits, Styles, mixed
 from sase_attn.spatially_adaptive.spectral_norm import add_spectral_norm
-
-NORMALIZERS = ("sum", "softmax")
 
 
 @torch.fx.wrap

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import Attention, scale_words
+from sase_attn.attention import Attention, scale_words
 from sase_attn.attentions.registry import register_attention
 from sase_attn.attentions.se import SE
 from sase_attn.ops.op import zero_

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from sase_attn.attentions.attention import Attention
+from sase_attn.attention import Attention
 from sase_attn.block import SASEBlock
 from sase_attn.insert.attach import Attached
 from sase_attn.insert.gain import absorbing_parameters, start_as_constant

@@ -200,6 +200,7 @@ SYMBOLS = {"C": 64, "N": 63, "G": 16, "d": 128, "q": 16, "branches": ((3, 1), (5
 OWN = {
     "se": {"h": 4}, "tiled_se": {"h": 4, "tiles": 1}, "cbam": {"h": 4, "k": 7}, "bam": {"h": 4}, "gc": {"h": 4},
     "scse": {"h": 32}, "psa": {"h": 1},
+    "spatial_sase": {"h": 4, "c": 16}, "spatial_sase_literal": {"h": 4, "c": 16},
     "glam": {"h": 16, "k": 3}, "ge_theta": {"s": 7}, "ge_theta_plus": {"s": 7, "h": 4}, "double_attention": {"h": 16},
     "eca": {"k": 3}, "mca_e": {"k": 3}, "mca_s": {"k": 7},
 }  # fmt: skip
@@ -261,8 +262,11 @@ def test_channels_must_be_a_multiple_of_4(name):
         create_attention(name, 18)
 
 
-def test_psa_strides():
-    assert create_attention("psa", 16, stride=2)(draw(2, 16, 9, 8)).shape == (2, 16, 5, 4)
+@pytest.mark.parametrize("name", ["psa", "spatial_sase", "spatial_sase_literal"])
+def test_strides(name):
+    for (height, width), stride in (((9, 8), 2), ((7, 7), 2), ((1, 1), 2), ((8, 7), 3)):
+        y = create_attention(name, 16, stride=stride)(draw(2, 16, height, width))
+        assert y.shape == (2, 16, -(-height // stride), -(-width // stride))
 
 
 @pytest.mark.parametrize("name", ATTENTIONS)

@@ -75,6 +75,10 @@ CASES = [
     Case("psa", maps.psa, channels=8),
     Case("psa", maps.psa, channels=16, sizes=((3, 5),)),  # 1, 4, 4, 4 groups
     Case("double_attention", maps.double_attention, HALF),
+    Case("spatial_sase", maps.spatial_sase, {"groups": 2}),
+    Case("spatial_sase", maps.spatial_sase, channels=8),
+    Case("spatial_sase_literal", maps.spatial_sase_literal, {"groups": 2, "dilation": 2}, {"dilation": 2}),
+    Case("spatial_sase_literal", maps.spatial_sase_literal, {"normalize": "softmax"}, {"softmax_masks": True}),
     Case("glam", maps.glam, {"rd_channels": 2}),
     Case("glam", maps.glam, {"kernel_size": 5}, channels=9),
 ]
@@ -143,6 +147,13 @@ SHAPES = {
         "branches.3.weight": (16, 4, 9, 9),
         "fc1.weight": (1, 16, 1, 1),
     },
+    "spatial_sase": {
+        "query.0.weight": (16, 16, 3, 3),
+        "query.3.weight": (64, 4, 3, 3),
+        "key.0.weight": (16, 16, 1, 1),
+        "value.weight": (64, 16, 3, 3),
+    },
+    "spatial_sase_literal": {"styles.fc2.weight": (256, 4, 1, 1), "masks.3.weight": (16, 4, 3, 3)},
     "ge_theta_plus": {"gather.0.weight": (64, 7, 7), "fc1.weight": (4, 64, 1, 1)},
     "double_attention": {"conv_b.weight": (16, 64, 1, 1)},
     "tiled_se": {"fc1.weight": (4, 64, 1, 1)},

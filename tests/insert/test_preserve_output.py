@@ -19,6 +19,8 @@ NEVER = {
     "gct_gaussian": "its gate is a Gaussian of the channels' means",
     "glam": "its global branch mixes channels and positions by a softmax",
     "psa": "it takes the place of a convolution",
+    "spatial_sase": "it takes the place of a convolution",
+    "spatial_sase_literal": "it takes the place of a convolution",
     "ge_theta_minus": "it has no parameters",
 }
 IDENTITY = {"gct_gated", "constant", "gc", "double_attention"}  # behind any layer

@@ -30,7 +30,7 @@ PARAMETERS = {
     "ge_theta_minus": (25_557_032, 44_549_160),
 }
 # Published to these digits only, in millions.
-ROUNDED = {"autola": ("29.58", "52.16"), "psa": ("22.56", "38.90")}
+ROUNDED = {"autola": ("29.58", "52.16"), "psa": ("22.56", "38.90"), "spatial_sase": ("18.66", "31.54")}
 
 
 def count(name: str, **kwargs: object) -> int:
@@ -61,7 +61,13 @@ def test_variants_of_published_size():
 def test_every_attention_but_recipes_and_variants_has_its_networks():
     ours = timm.list_models(module="compared_resnet")
     assert set(ours) == {f"{name}_{host}" for name in PLACEMENTS for host in ("resnet20", "resnet50", "resnet101")}
-    assert ATTENTIONS.keys() - PLACEMENTS.keys() == {"sase", "att_darts", "tiled_se", "constant"}
+    assert ATTENTIONS.keys() - PLACEMENTS.keys() == {
+        "sase",
+        "att_darts",
+        "tiled_se",
+        "constant",
+        "spatial_sase_literal",
+    }
 
 
 def test_names_clash_with_nothing_in_timm():
@@ -99,6 +105,8 @@ def test_places():
     ]
     assert names("glam_resnet20", ATTENTIONS["glam"]) == ["layer3.attn"]
     assert names("psa_resnet50", ATTENTIONS["psa"])[0] == "layer1.0.conv2"
+    every = [f"layer{i}.{j}.conv2" for i, n in enumerate((3, 4, 6, 3), 1) for j in range(n)]
+    assert names("spatial_sase_resnet50", ATTENTIONS["spatial_sase"]) == every
     assert names("autola_resnet50", ATTENTIONS["autola"])[0] == "layer1.0.bn2.attn"
     assert len(names("gct_gated_resnet50", Preceded)) == 53
     network = timm.create_model("eca_resnet50", device="meta")

@@ -148,9 +148,7 @@ def separable(v, p, name, training):
 def spatially_adaptive_skip(target, source, p, training=False, groups=4, dilation=1, softmax_masks=False, noise=0.0):
     """target·(1 + Σ m_k·s_k/(Σ m_k + 1e-6)), one group after the other, its masks at the target's resolution."""
     logits, styles = [], []
-    for k in range(groups):
-        of_group = GroupOf(p, k, groups)
-        part = np.split(source, groups, 1)[k]
+    for part, of_group in by_group(source, p, groups):
         squeezed = conv(over_positions(part), of_group, "styles.fc1")
         if "styles.norm.weight" in p:
             squeezed = norm(squeezed, of_group, "styles.norm", training)
@@ -171,6 +169,31 @@ def spatially_adaptive_skip(target, source, p, training=False, groups=4, dilatio
         style = math.fsum(share * of[b, c, 0, 0] for share, of in zip(shares, styles, strict=True))
         y[b, c, h, w] = target[b, c, h, w] * (1 + style)
     return y
+
+
+def spatial_sase(x, p, training=False):
+    """Softmax over the channels of a group of q·k, times the group's convolution."""
+    parts = []
+    for part, of_group in by_group(x, p, x.shape[1] // p["value.weight"].shape[1]):
+        query = conv(relu(norm(conv(part, of_group, "query.0"), of_group, "query.1", training)), of_group, "query.3")
+        key = relu(norm(conv(over_positions(part), of_group, "key.0"), of_group, "key.1", training))
+        logits, weights = scaled(query, conv(key, of_group, "key.3")), np.empty(query.shape)
+        for b, h, w in product(range(len(x)), *map(range, x.shape[2:])):
+            weights[b, :, h, w] = softmax(list(logits[b, :, h, w]))
+        parts.append(scaled(conv(part, of_group, "value"), weights))
+    return np.concatenate(parts, 1)
+
+
+def spatial_sase_literal(x, p, training=False, **options):
+    """The skip, of a map that is its own source and whose target is its grouped convolution."""
+    groups = len(p["masks.9.weight"])
+    target = np.concatenate([conv(part, of_group, "value") for part, of_group in by_group(x, p, groups)], 1)
+    return spatially_adaptive_skip(target, x, p, training, groups, **options)
+
+
+def by_group(x, p, groups):
+    """The channels of each group, and its parameters."""
+    return [(part, GroupOf(p, k, groups)) for k, part in enumerate(np.split(x, groups, 1))]
 
 
 class GroupOf(Mapping):
