@@ -31,7 +31,8 @@ from sase_attn.block import SASEBlock
 from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.ops.arguments import known
-from sase_attn.spatially_adaptive.same_layer import LiteralSpatiallyAdaptiveSE, SpatiallyAdaptiveSE
+from sase_attn.spatially_adaptive.literal import LiteralSpatiallyAdaptiveSE
+from sase_attn.spatially_adaptive.same_layer import SpatiallyAdaptiveSE
 
 ATTENTIONS: dict[str, type[nn.Module]] = {
     "se": SE,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from sase_attn.insert.kinds import is_convolution
 from sase_attn.insert.meta_forward import map_shapes
 from sase_attn.insert.squeeze_excite import describe_se
 
@@ -11,7 +12,8 @@ from sase_attn.insert.squeeze_excite import describe_se
 def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
     """Channels of attention modules of `model`, by name.
 
-    Squeeze-and-excitation has them in its layers, others in their attribute `channels`. For the rest a copy of the
+    Squeeze-and-excitation has them in its layers, others in their attribute `channels`, a convolution whose place
+    attention can take in its own. For the rest a copy of the
     network on the meta device is run once at the network's own input size (timm's `pretrained_cfg`), or at 3×224×224.
 
     Raises:
@@ -21,6 +23,8 @@ def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str,
     for name, module in modules.items():
         description = describe_se(module)
         channels = getattr(module, "channels", None) if description is None else description.channels
+        if isinstance(module, nn.Conv2d) and is_convolution(module):
+            channels = module.in_channels
         if isinstance(channels, int):
             known[name] = channels
     rest = {name: module for name, module in modules.items() if name not in known}

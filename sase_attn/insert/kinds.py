@@ -22,6 +22,7 @@ _TIMM = {
     "ela": ("timm.layers.coord_attn.EfficientLocalAttn",),
     "strip": ("timm.layers.coord_attn.StripAttn",),
 }
+CONVOLUTIONS = "conv3x3"
 _TILED = ("sase_attn.tiling.block.TiledSE",)
 _SLOTS = {"se", "se_module", "se_layer", "se_block", "squeeze_excite", "squeeze_excitation"}
 _SE_CLASS = re.compile(r"(E|Eff\w*)?(SE|[Ss]e|Squeeze(And)?Excit\w*)(Module|Layer|Block|Unit|Attention|2d)?")
@@ -29,8 +30,8 @@ _ATTENTION_CLASS = re.compile(r"Attn|Attention|Excit|SelectiveKernel$|GlobalCont
 
 
 def list_kinds() -> list[str]:
-    """Names of the kinds of attention that can be replaced."""
-    return list(dict.fromkeys([*list_attentions(), *_TIMM]))
+    """Names of the kinds of modules that can be replaced: of attention, and "conv3x3" (see `is_convolution`)."""
+    return list(dict.fromkeys([*list_attentions(), *_TIMM, CONVOLUTIONS]))
 
 
 def of_kind(kind: str | type[nn.Module]) -> Callable[[nn.Module], bool]:
@@ -48,10 +49,27 @@ def of_kind(kind: str | type[nn.Module]) -> Callable[[nn.Module], bool]:
         raise TypeError(f"wanted a kind of attention ({', '.join(list_kinds())}) or a class of modules, got {kind!r}")
     if kind not in list_kinds():
         raise unknown_name("kind of attention", kind, list_kinds())
+    if kind == CONVOLUTIONS:
+        return is_convolution
     if kind == "se":
         return lambda module: describe_se(module) is not None and not _is_one_of(module, _TILED)
     own, others = ATTENTIONS.get(kind), _TIMM.get(kind, ())
     return lambda module: bool(own and isinstance(module, own)) or _is_one_of(module, others)
+
+
+def is_convolution(module: nn.Module) -> bool:
+    """Whether it is a 3×3 convolution that attention such as PSA can take the place of.
+
+    It has as many outputs as inputs and gives a map of ⌈H/stride⌉ × ⌈W/stride⌉.
+    """
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (3, 3)
+        and module.in_channels == module.out_channels
+        and module.stride[0] == module.stride[1]
+        and module.dilation == (1, 1)
+        and module.padding in ((1, 1), "same")
+    )
 
 
 def find_attention(model: nn.Module, matches: Callable[[nn.Module], bool]) -> dict[str, nn.Module]:
@@ -88,8 +106,8 @@ def look_alikes(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def present_kinds(model: nn.Module) -> list[str]:
-    """The kinds of which a network has modules."""
-    return [kind for kind in list_kinds() if find_attention(model, of_kind(kind))]
+    """The kinds of attention of which a network has modules."""
+    return [kind for kind in list_kinds() if kind != CONVOLUTIONS and find_attention(model, of_kind(kind))]
 
 
 def attention_inventory(model: nn.Module) -> str:

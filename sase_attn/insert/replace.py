@@ -1,5 +1,6 @@
-"""Put other attention in the place of a network's own, by its kind: `replace`."""
+"""Put other attention in the place of a network's own, or of its 3×3 convolutions, by their kind: `replace`."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
 from sase_attn.insert.channels import channels_of
 from sase_attn.insert.keep_weights import can_keep, class_of, with_weights
-from sase_attn.insert.kinds import attention_inventory, find_attention, list_kinds, look_alikes, of_kind, present_kinds
+from sase_attn.insert.kinds import (
+    attention_inventory,
+    find_attention,
+    is_convolution,
+    list_kinds,
+    look_alikes,
+    of_kind,
+    present_kinds,
+)
 from sase_attn.modules import matches, matching
 from sase_attn.ops.arguments import options
 
@@ -51,6 +60,8 @@ def replace(
     Args:
         model: any network, for example of timm or torchvision.
         old: a kind ("se" for every known squeeze-and-excitation class, "eca", "cbam", …: see `list_kinds`), or a class.
+            "conv3x3" are 3×3 convolutions with as many outputs as inputs, for attention that takes the place of one,
+            such as "psa" and "spatial_sase"; it gets their stride.
         with_: as `attn` of `attach`: an attention's name, a genotype, or a class or function called with the channels.
         keep_weights: whether the new module works with the old one's parameters, which needs squeeze-and-excitation
             before and an attention with `from_squeeze_excite` (such as "tiled_se") after. None: where that is so; other
@@ -70,7 +81,8 @@ def replace(
 
     Raises:
         ValueError: nothing matched (the network's attention and the known kinds are given); a match has forward hooks,
-            which would be lost, or a number of channels that cannot be told. The network is then untouched.
+            which would be lost, or a number of channels that cannot be told, or is a convolution with a stride that the
+            attention does not have. The network is then untouched.
         TypeError: `keep_weights=True` where weights cannot be kept; the model is scripted; an argument that the
             attention does not have.
         UnknownNameError: no such kind, attention or module pattern.
@@ -101,7 +113,8 @@ def replace(
                 planned[id(module)] = (with_weights(name, module, new_class, attn_args), True)
             else:
                 tensor = _nearby_tensor(model, name)
-                new = build(channels[name], device=tensor.device, dtype=tensor.dtype)
+                stride = _stride(name, module, with_, new_class)
+                new = build(channels[name], **stride, device=tensor.device, dtype=tensor.dtype)
                 planned[id(module)] = (new.train(module.training), False)
     if old == "se" and only is None and (unknown := look_alikes(model)):
         warnings.warn(
@@ -135,6 +148,19 @@ def _chosen(
     if others:
         warnings.warn(f"left as they are, not being of kind {kind!r}: {_listed(others)}", stacklevel=3)
     return {name: found[name] for name in matching(found, patterns)}
+
+
+def _stride(name: str, module: nn.Module, with_: object, new_class: Any) -> dict[str, int]:
+    """The argument by which new attention gets the stride of a convolution; none where that is 1."""
+    if not isinstance(module, nn.Conv2d) or not is_convolution(module) or module.stride == (1, 1):
+        return {}
+    if not callable(new_class) or "stride" not in inspect.signature(new_class).parameters:
+        label = with_ if isinstance(with_, str) else getattr(with_, "__name__", repr(with_))
+        raise ValueError(
+            f"{name} has stride {module.stride[0]}, and {label} takes no stride; replace by attention that does, such "
+            "as psa or spatial_sase, or leave it out by only="
+        )
+    return {"stride": module.stride[0]}
 
 
 def _nearby_tensor(model: nn.Module, name: str) -> torch.Tensor:

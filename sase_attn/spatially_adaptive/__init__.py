@@ -1,6 +1,9 @@
-"""Spatially-adaptive squeeze-and-excitation, arXiv 2112.14804: the modules; models and synthesis are in rooms of it."""
+"""Spatially-adaptive squeeze-and-excitation, arXiv 2112.14804.
 
-from sase_attn.spatially_adaptive.same_layer import LiteralSpatiallyAdaptiveSE as LiteralSpatiallyAdaptiveSE
+Here are the modules. The recognition models are in timm's registry: `timm.create_model("spatial_sase_resnet50")`.
+"""
+
+from sase_attn.spatially_adaptive.literal import LiteralSpatiallyAdaptiveSE as LiteralSpatiallyAdaptiveSE
 from sase_attn.spatially_adaptive.same_layer import SpatiallyAdaptiveSE as SpatiallyAdaptiveSE
 from sase_attn.spatially_adaptive.skip import SkipLayerExcitation as SkipLayerExcitation
 from sase_attn.spatially_adaptive.skip import SpatiallyAdaptiveSkip as SpatiallyAdaptiveSkip

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sase_attn import statistics
@@ -124,3 +125,16 @@ def mixed(styles: Tensor, logits: Tensor, softmax: bool) -> Tensor:
         weights = masks / (masks.sum(1, keepdim=True) + 1e-6)
     mixture = statistics.matmul(styles.transpose(1, 2), weights.to(styles.dtype).flatten(2))
     return mixture.unflatten(2, [logits.shape[2], logits.shape[3]]) + 1
+
+
+def halved(groups: int, channels: int) -> int:
+    """`groups`, halved until it divides the channels."""
+    while channels % groups:
+        groups //= 2
+    return groups
+
+
+@torch.fx.wrap
+def pooled(x: Tensor, stride: int) -> Tensor:
+    """Means of stride × stride positions, fewer at the right and lower border of odd maps: (B, C, ⌈H/s⌉, ⌈W/s⌉)."""
+    return x if stride == 1 else F.avg_pool2d(x, stride, stride, 0, True, False)

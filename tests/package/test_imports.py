@@ -33,7 +33,7 @@ LAYERS = [
     {"insert", "describe"},
     {"fusion", "tiling"},
     {"weights"},
-    {"models", "spatially_adaptive.models"},
+    {"models"},
     {"share"},
     {"training"},
     {"comparison"},
@@ -60,7 +60,8 @@ CPU_LAYERS = [{"chunks"}, {"piece_statistics", "gate_backward"}, {"backward"}, {
 TRITON_LAYERS = [{"affine"}, {"reduce", "gate"}, {"backward"}, {"launches"}, {"operators"}]
 INSERT_LAYERS = [
     {"squeeze_excite", "meta_forward", "gain"},
-    {"attach", "kinds", "channels", "keep_weights"},
+    {"attach", "kinds", "keep_weights"},
+    {"channels"},
     {"replace"},
 ]
 TILING_LAYERS = [{"tiles", "dataflow"}, {"block", "report"}, {"convert"}, {"measure"}]
@@ -142,7 +143,7 @@ INNER_LAYERS = {
     "fusion": FUSION_LAYERS,
     "training": TRAINING_LAYERS,
     "training.data": DATA_LAYERS,
-    "spatially_adaptive": [{"layers"}, {"spectral_norm", "same_layer"}, {"skip"}],
+    "spatially_adaptive": [{"layers"}, {"spectral_norm", "same_layer", "literal"}, {"skip"}],
     "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns"}, {"saliency_grid"}],
     "weights": [{"genotypes"}, {"state_dicts"}, {"warm_start", "authors"}],
     "models": MODELS_LAYERS,
@@ -279,12 +280,10 @@ def test_layers_name_what_exists():
         ("sase_attn.search.supernet.block", "from sase_attn.search.space import SearchSpace", True),
         ("sase_attn.search.supernet.block", "from sase_attn.search.supernet import Squeezes", True),
         ("sase_attn.search.space", "from sase_attn.search.supernet.block import SearchBlock", False),
-        ("sase_attn.spatially_adaptive.models", "from sase_attn.spatially_adaptive.same_layer import b", False),
-        ("sase_attn.spatially_adaptive.models.a", "from sase_attn.models.placement import b", True),
-        ("sase_attn.spatially_adaptive.models.a", "from sase_attn.insert import Attached", False),
+        ("sase_attn.spatially_adaptive.synthesis", "from sase_attn.spatially_adaptive.same_layer import b", False),
         ("sase_attn.spatially_adaptive.skip", "from sase_attn.insert import Attached", True),
-        ("sase_attn.spatially_adaptive.skip", "from sase_attn.spatially_adaptive.models import a", True),
-        ("sase_attn.spatially_adaptive", "from sase_attn.spatially_adaptive import models", True),
+        ("sase_attn.spatially_adaptive.skip", "from sase_attn.spatially_adaptive.synthesis import a", True),
+        ("sase_attn.spatially_adaptive", "from sase_attn.spatially_adaptive import synthesis", True),
         ("sase_attn.spatially_adaptive", "from sase_attn.spatially_adaptive.skip import a", False),
         ("sase_attn.spatially_adaptive.synthesis.a", "from sase_attn.training import b", False),
         ("sase_attn.training.a", "from sase_attn.spatially_adaptive.synthesis import b", True),
