@@ -1,0 +1,37 @@
+"""Whether an image was learned: how well it is rebuilt, and how much its samples vary."""
+
+from dataclasses import dataclass
+
+import torch
+
+from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
+from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import as_values
+
+
+@dataclass(frozen=True)
+class Measures:
+    """All for values in [-1, 1], at the finest scale and in the mode in which samples are drawn.
+
+    `reconstruction_rmse` is that of the image as it is rebuilt. `spread` is the standard deviation over samples, the
+    mean over pixels and channels: near 0 all samples are alike. `deviation` is that of the image over its pixels, the
+    mean over channels: samples that have nothing of its layout spread as far.
+    """
+
+    reconstruction_rmse: float
+    spread: float
+    deviation: float
+    samples: int
+
+
+@torch.no_grad()
+def measure(model: OneShotModel, samples: int = 16, seed: int = 0) -> Measures:
+    """Measure a model in eval mode on samples of the image's own size."""
+    real = as_values(model.image).cpu()
+    rebuilt = model.reconstruct().cpu()
+    made = torch.cat([as_values(image) for image in model.sample(seed=seed, count=samples)])
+    return Measures(
+        reconstruction_rmse=float((rebuilt - real).square().mean().sqrt()),
+        spread=float(made.std(0).mean()),
+        deviation=float(real.flatten(2).std(2).mean()),
+        samples=samples,
+    )
