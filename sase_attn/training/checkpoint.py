@@ -92,6 +92,9 @@ def load_checkpoint(
         raise FileNotFoundError(f"nothing to resume: {path} does not exist")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        if settings_name not in state:
+            held = next((name for name, value in state.items() if isinstance(value, str)), "none")
+            raise ValueError(f"it is of another kind, wanted one with {settings_name!r}, got one with {held!r}")
         return Checkpoint(
             settings.from_json(state.pop(settings_name)), record_from(progress, state.pop("progress")), state
         )

@@ -1,8 +1,8 @@
 """`OneShotConfig`: everything that decides the numbers of a training on one image, as one frozen record.
 
-The defaults are SinGAN's, which Shen and Wu keep: 2,000 iterations a scale of three steps of each network, Adam at 5e-4
-with betas 0.5 and 0.999, a tenth of that after 1,600, gradient penalty 0.1, reconstruction 10. They take hours on a CPU;
-`size=64, scales=3, iterations=150` is a first look in minutes.
+The defaults are SinGAN's, which Shen and Wu keep: 2,000 iterations a scale of three steps of each network, Adam at
+5e-4 with betas 0.5 and 0.999, a tenth of that after 1,600, gradient penalty 0.1, reconstruction 10. They take hours on
+a CPU; `size=64, scales=3, iterations=150` is a first look in minutes.
 """
 
 import math
@@ -87,8 +87,8 @@ class OneShotConfig(Settings):
         shorter = min(height, width)
         if shorter < self.smallest:
             raise ValueError(
-                f"wanted an image of at least {self.smallest} pixels a side, got {width}x{height} with size={self.size}: "
-                f"raise size, or lower smallest"
+                f"wanted an image of at least {self.smallest} pixels a side, got {width}x{height} "
+                f"with size={self.size}: raise size, or lower smallest"
             )
         ratio = self.smallest / shorter
         most = shorter - self.smallest + 1

@@ -16,6 +16,7 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
 from sase_attn.spatially_adaptive.synthesis.one_shot.networks import ScaleDiscriminator
 from sase_attn.spatially_adaptive.synthesis.one_shot.result import OneShotResult, write_result
 from sase_attn.spatially_adaptive.synthesis.one_shot.saved_model import save_one_shot
+from sase_attn.spatially_adaptive.synthesis.one_shot.sheet import model_sheet, save_png
 from sase_attn.spatially_adaptive.synthesis.one_shot.trainer import ScaleTrainer, learning_rate
 from sase_attn.training.checkpoint import Progress, fitting_network
 from sase_attn.training.data.identity import DataIdentity
@@ -130,6 +131,7 @@ class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
         """Measure what was learned, write it and the result, and return that."""
         self.model.eval()
         save_one_shot(self.model, self.folder)
+        save_png(model_sheet(self.model), self.folder / "sheet.png")
         return write_result(
             self.folder,
             self.ranks.device,

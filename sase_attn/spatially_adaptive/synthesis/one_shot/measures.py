@@ -22,6 +22,12 @@ class Measures:
     deviation: float
     samples: int
 
+    def __str__(self) -> str:
+        return (
+            f"rebuilt to {self.reconstruction_rmse:.3f} (RMSE for values from -1 to 1); {self.samples} samples spread "
+            f"by {self.spread:.3f}, the image itself by {self.deviation:.3f}"
+        )
+
 
 @torch.no_grad()
 def measure(model: OneShotModel, samples: int = 16, seed: int = 0) -> Measures:

@@ -116,7 +116,7 @@ class OneShotModel(nn.Module):
     @torch.no_grad()
     def edit(self, image: Picture | Tensor, mask: Picture | Tensor | None = None, scale: int | None = None,
              seed: int = 0) -> Tensor:  # fmt: skip
-        """A picture with what was painted, moved or pasted into it, as the learned image would show it: uint8 (3, H, W).
+        """A picture with what was painted or moved in it, as the learned image would show it: uint8 (3, H, W).
 
         The picture is made as coarse as the scale before `scale`, and made anew from there; its height becomes that of
         the learned image, and its aspect stays. A coarse scale changes more. Paint with colours of the image.
@@ -159,10 +159,8 @@ class OneShotModel(nn.Module):
         pixels = _pixels(image)
         height, own_width = self.sizes[-1]
         wide = pixels.shape[2] / pixels.shape[1]
-        if abs(wide * height - own_width) <= 1:
-            width = own_width
-        else:
-            width = min(LARGEST_SAMPLE, max(1, round(wide * height)))
+        exact = wide * height
+        width = own_width if abs(exact - own_width) <= 1 else min(LARGEST_SAMPLE, max(1, round(exact)))
         sizes = sizes_for(height, width, self.sizes)
         picture = resized(as_values(pixels).to(self.anchor.device), (height, width))
         made = self.generate(sizes, _drawing(seed, 0), resized(picture, sizes[scale - 1]), scale)

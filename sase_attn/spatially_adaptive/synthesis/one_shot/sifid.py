@@ -1,0 +1,65 @@
+"""SIFID: Fréchet's distance between the features of the patches of two images. SinGAN, arXiv 1905.01164.
+
+No published value can be compared with: SinGAN's text and its code take different layers, and one odd image moves the
+mean of few far. The name of extractor and layer is part of every result.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sase_attn.spatially_adaptive.synthesis.one_shot.features import NEEDED, PatchFeatures
+from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
+
+
+@dataclass(frozen=True)
+class SIFID:
+    """Mean over samples, the standard deviation, the smallest and the largest value, and what they are measured by."""
+
+    extractor: str
+    layer: str
+    samples: int
+    mean: float
+    deviation: float
+    lowest: float
+    highest: float
+
+    def __str__(self) -> str:
+        return (
+            f"SIFID {self.mean:.4f} ± {self.deviation:.4f} ({self.lowest:.4f} to {self.highest:.4f}) of {self.samples} "
+            f"samples, by {self.extractor}, {self.layer}"
+        )
+
+
+def distance(first: Tensor, second: Tensor) -> float:
+    """Fréchet's distance of two sets of features (positions, D), by torch-fidelity.
+
+    Raises:
+        ValueError: fewer than two positions of either. ImportError: torch-fidelity is not installed.
+    """
+    if min(len(first), len(second)) < 2:
+        raise ValueError(f"SIFID wants at least two positions of each image, got {len(first)} and {len(second)}")
+    try:
+        fidelity: Any = importlib.import_module("torch_fidelity.metric_fid")
+    except ImportError:
+        raise ImportError(f"SIFID needs torch-fidelity: {NEEDED}") from None
+    ours, theirs = (fidelity.fid_features_to_statistics(part.double().cpu()) for part in (first, second))
+    return float(fidelity.fid_statistics_to_metric(ours, theirs, verbose=False)["frechet_inception_distance"])
+
+
+def sifid(model: OneShotModel, features: PatchFeatures, samples: int = 16, seed: int = 0) -> SIFID:
+    """Of samples in the image's own size against the image that was learned. Raises as `distance` does."""
+    real = features(model.image.cpu())
+    values = torch.tensor([distance(features(image), real) for image in model.sample(seed=seed, count=samples)])
+    return SIFID(
+        extractor=features.extractor,
+        layer=features.layer,
+        samples=samples,
+        mean=float(values.mean()),
+        deviation=float(values.std(correction=0)),
+        lowest=float(values.min()),
+        highest=float(values.max()),
+    )
