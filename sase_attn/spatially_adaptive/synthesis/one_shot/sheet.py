@@ -1,14 +1,10 @@
-"""Pictures of several sizes on one sheet, and pictures as PNG files."""
+"""Pictures of several sizes on one sheet, and the sheet that shows what a model has learned."""
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from sase_attn.files import write_atomically
 from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
 from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import as_pixels
 
@@ -42,13 +38,3 @@ def model_sheet(model: OneShotModel, seed: int = 0, count: int = 3) -> Tensor:
     first = [model.image.cpu(), as_pixels(model.reconstruct())[0], *model.sample(seed=seed, count=count)]
     wide = model.sample(height, round(1.8 * width), seed, 2)
     return sheet_of([first, [*wide, *model.sample(height, width, seed, 1, start_scale=min(1, len(model.sizes) - 1))]])
-
-
-def save_png(image: Tensor, path: Path, enlarge: int = 1) -> None:
-    """Write a uint8 (3, H, W) as a PNG, atomically, each pixel as a square of `enlarge`. Raises OSError."""
-    content = io.BytesIO()
-    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
-    picture = picture.resize((picture.width * enlarge, picture.height * enlarge), Image.Resampling.NEAREST)
-    picture.save(content, "PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.getvalue())

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sase_attn.spatially_adaptive.synthesis.one_shot.features import NEEDED, PatchFeatures
+from sase_attn.spatially_adaptive.synthesis.extractors import NEEDED
+from sase_attn.spatially_adaptive.synthesis.one_shot.features import PatchFeatures
 from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
 
 
@@ -45,7 +46,7 @@ def distance(first: Tensor, second: Tensor) -> float:
     try:
         fidelity: Any = importlib.import_module("torch_fidelity.metric_fid")
     except ImportError:
-        raise ImportError(f"SIFID needs torch-fidelity: {NEEDED}") from None
+        raise ImportError(NEEDED) from None
     ours, theirs = (fidelity.fid_features_to_statistics(part.double().cpu()) for part in (first, second))
     return float(fidelity.fid_statistics_to_metric(ours, theirs, verbose=False)["frechet_inception_distance"])
 
