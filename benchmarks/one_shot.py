@@ -2,8 +2,8 @@
 
     python benchmarks/one_shot.py PHOTO [PHOTO ...] [--runs FOLDER] [--size 64] [--scales 3] [--iterations 100]
 
-Each photo is learned in a folder of its own below `--runs`, so that an interrupted study goes on where it was, and a row
-each goes to `benchmarks/results/one_shot.jsonl`. `--sheet FILE` puts the sheets of all rows' runs below each other.
+Each photo is learned in a folder of its own below `--runs`, so that an interrupted study goes on where it was. A row
+each goes to `benchmarks/results/one_shot.jsonl`. `--sheet FILE` puts the sheets of all photos below each other.
 """
 
 import argparse

@@ -14,6 +14,7 @@ from pathlib import Path
 from captions import caption, starting_factor_table
 from gain_table import gains
 from gradient_table import gradients
+from one_shot_table import one_shots
 from rows import Row, read_rows
 from speed_table import speed
 
@@ -47,6 +48,7 @@ def table(study: str, rows: list[Row]) -> str:
         "speed": speed,
         "gain_240": _gains,
         "gain_960": _gains,
+        "one_shot": _one_shots,
     }
     return makers.get(study, _trainings)(rows)
 
@@ -110,6 +112,11 @@ def _gradients(rows: list[Row]) -> str:
 def _gains(rows: list[Row]) -> str:
     """A line a network, at published and at equal starting gain."""
     return gains(rows, _place(rows))
+
+
+def _one_shots(rows: list[Row]) -> str:
+    """A line a photo that was learned."""
+    return one_shots(rows, _place(rows))
 
 
 def _compared(rows: list[Row]) -> str:

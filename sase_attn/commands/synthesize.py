@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sase_attn.commands import synthesize_one_shot
 from sase_attn.commands.arguments import add_command, whole
 from sase_attn.commands.flags import add_flags, given_flags, summary
 from sase_attn.settings import LARGEST_SEED, MANY
@@ -24,7 +25,7 @@ _WEIGHTS = ("best", "last")
 
 
 def add_parser(commands: Any) -> None:
-    """Add `synthesize` with its three parts to the subparsers of `sase-attn`."""
+    """Add `synthesize` with its parts to the subparsers of `sase-attn`."""
     text = "Learn to make images like those of a folder, make some, and measure them."
     parts = commands.add_parser("synthesize", help=text, description=text, allow_abbrev=False).add_subparsers(
         dest="part", metavar="PART", required=True
@@ -53,6 +54,8 @@ def add_parser(commands: Any) -> None:
     add_flags(measure, SynthesisConfig, ["extractor", "extractor_weights"])
     measure.add_argument("--output", type=Path, metavar="FILE", help="of the sheet (default: <run>/neighbours.png)")
     measure.add_argument("--json", action="store_true", help="print JSON")
+
+    synthesize_one_shot.add_parser(parts)
 
 
 def _add_source(sub: argparse.ArgumentParser) -> None:

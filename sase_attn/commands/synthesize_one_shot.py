@@ -20,8 +20,8 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.measures import measure
 from sase_attn.spatially_adaptive.synthesis.one_shot.model import LARGEST_SAMPLE, OneShotModel
 from sase_attn.spatially_adaptive.synthesis.one_shot.run import train_one_shot
 from sase_attn.spatially_adaptive.synthesis.one_shot.saved_model import load_one_shot
-from sase_attn.spatially_adaptive.synthesis.sheets import save_png
 from sase_attn.spatially_adaptive.synthesis.one_shot.sifid import sifid
+from sase_attn.spatially_adaptive.synthesis.sheets import save_png
 from sase_attn.training.distributed import ranks
 
 _DEVICE = "cpu, cuda or cuda:N (default: CUDA where there is a device)"

@@ -105,3 +105,17 @@ def test_searching_with_a_network_and_an_operation_of_your_own(images, tmp_path)
     assert (output / "report.html").stat().st_size > 50_000
     again = run("search_your_own.py", *arguments)
     assert again.returncode == 0 and result["genotype"] in again.stdout, again.stderr
+
+
+def test_one_shot(images, tmp_path):
+    photo, output = images / "train" / "red" / "0.png", tmp_path / "one"
+    small = ["--size", 16, "--scales", 2, "--smallest", 12, "--width", 4, "--iterations", 1, "--output", output]
+    done = run("one_shot.py", "--image", photo, *small)
+    assert done.returncode == 2 and "wanted an image of at least 12 pixels a side, got 16x11" in done.stderr
+    small[1] = 20
+    done = run("one_shot.py", "--image", photo, *small)
+    assert done.returncode == 0, done.stderr
+    assert "scale 2/2  20x14" in done.stdout and "load_one_shot(" in done.stdout
+    assert Image.open(output / "wide.png").size == (36, 14) and Image.open(output / "harmonised.png").size == (20, 14)
+    again = run("one_shot.py", "--image", photo, *small)
+    assert again.returncode == 0 and again.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]

@@ -106,11 +106,20 @@ SYNTHESIS_LAYERS = [
     {"judge", "estimate"},
     {"loop"},
     {"run", "evaluate"},
+    {"one_shot"},
+]
+ONE_SHOT_LAYERS = [
+    {"networks", "pyramid", "losses", "config"},
+    {"model", "checkpoint"},
+    {"measures", "saved_model", "sheet", "features", "trainer"},
+    {"result", "sifid"},
+    {"loop"},
+    {"run"},
 ]
 COMMANDS_LAYERS = [
     {"arguments", "failures", "progress", "networks"},
     {"flags"},
-    {"search_flags", "comparison", "tile_arguments", "tile_source", "tile_output"},
+    {"search_flags", "comparison", "tile_arguments", "tile_source", "tile_output", "synthesize_one_shot"},
     {
         "list_contents",
         "show",
@@ -153,6 +162,7 @@ INNER_LAYERS = {
     "search": SEARCH_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,
+    "spatially_adaptive.synthesis.one_shot": ONE_SHOT_LAYERS,
     "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],
 }
 ROOMS = {"": LAYERS, **INNER_LAYERS}

