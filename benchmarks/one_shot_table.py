@@ -25,8 +25,8 @@ def one_shots(rows: list[Row], place: str) -> str:
     first = rows[0]
     config, sifid = first["config"], first["sifid"]
     regime = (
-        f"RMSE and standard deviations for values from -1 to 1, over {first['samples']} samples. The wide sample is 1.8 times "
-        f"as wide. SIFID by {sifid['extractor']}, {sifid['layer']}, mean and deviation over {sifid['samples']} samples. "
-        f"One seed; {config['iterations']} iterations a scale, {config['width']} channels; {place}."
+        f"RMSE and deviations for values from -1 to 1, over {first['samples']} samples; the wide sample is 1.8 "
+        f"times as wide; SIFID by {sifid['extractor']}, {sifid['layer']}, mean and deviation over as many samples; "
+        f"one seed; {config['iterations']} iterations a scale, {config['width']} channels; {place}."
     )
     return "\n".join([*lines, "", regime])

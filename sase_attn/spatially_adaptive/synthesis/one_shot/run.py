@@ -61,13 +61,14 @@ def train_one_shot(
             if saved is not None:
                 check_resumable(config, saved.settings)
             pixels = _pixels(image, config, saved)
-            config = config.for_image(*pixels.shape[1:])
+            height, width = pixels.shape[1:]
+            config = config.for_image(height, width)
             identity = DataIdentity(train_count=1, train_digest=digest_of_tensors(pixels, torch.empty(0)))
             if saved is not None:
                 check_same_data(identity, saved)
                 if (finished := read_result(folder)) is not None:
                     return finished
-            sizes = scale_sizes(*pixels.shape[1:], config.smallest, config.epochs)
+            sizes = scale_sizes(height, width, config.smallest, config.epochs)
             model = OneShotModel(pixels, sizes, config.width, config.seed)
             if saved is None:
                 echo(f"{config.epochs} scales of {config.iterations:,} iterations: {model.extra_repr()}")
