@@ -3,10 +3,12 @@
 FastGAN measures it by LPIPS, whose network has to be downloaded. The default here needs nothing.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+import torchvision
+from torch import Tensor
 from torch.nn import functional
 
 from sase_attn.weights import read_checkpoint
@@ -49,28 +51,33 @@ def _lpips(weights: str | None, device: torch.device) -> Distance:
             "reconstruction lpips: wanted the file of torchvision's VGG16 weights (lpips_weights), got none; "
             "or take pixels, which needs no file"
         )
-    state = read_checkpoint(weights)
+    state = _features(read_checkpoint(weights), weights)
     try:
         import lpips
     except ImportError:
         raise ImportError('reconstruction lpips needs lpips: pip install "sase-attn[synthesis]"') from None
-    network = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of torchvision, about how lpips calls it
+        network = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
     for part in network.net.children():  # slices of VGG16's features, whose layers keep their numbers
         for number, layer in part.named_children():
-            if isinstance(layer, nn.Conv2d):
-                _load(layer, state, f"features.{number}", weights)
+            layer.load_state_dict({key: state[f"{number}.{key}"] for key in layer.state_dict()})
     network = network.to(device).requires_grad_(False).eval()
     return lambda drawn, wanted: network(drawn, wanted).mean()
 
 
-def _load(layer: nn.Conv2d, state: Mapping[str, Tensor], name: str, path: str) -> None:
-    for key in ("weight", "bias"):
-        value, wanted = state.get(f"{name}.{key}"), getattr(layer, key)
-        if value is None or value.shape != wanted.shape:
-            got = "none" if value is None else f"shape {tuple(value.shape)}"
+def _features(state: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
+    """The weights of VGG16's features. Raises ValueError if the file lacks one, or has it in another shape."""
+    with torch.device("meta"):
+        wanted = torchvision.models.vgg16().features.state_dict()
+    found = {}
+    for name, value in wanted.items():
+        got = state.get(f"features.{name}")
+        if got is None or got.shape != value.shape:
+            words = "none" if got is None else f"shape {tuple(got.shape)}"
             raise ValueError(
-                f"{path} does not hold torchvision's VGG16: wanted {name}.{key} of shape {tuple(wanted.shape)}, "
-                f"got {got}"
+                f"{path} does not hold torchvision's VGG16: wanted features.{name} of shape {tuple(value.shape)}, "
+                f"got {words}"
             )
-        with torch.no_grad():
-            wanted.copy_(value)
+        found[name] = got
+    return found
