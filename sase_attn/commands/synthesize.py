@@ -22,6 +22,7 @@ from sase_attn.training.distributed import ranks
 
 _DEVICE = "cpu, cuda or cuda:N (default: CUDA where there is a device)"
 _WEIGHTS = ("best", "last")
+_EXTRACTOR = ("extractor", "extractor_weights")
 
 
 def add_parser(commands: Any) -> None:
@@ -51,7 +52,7 @@ def add_parser(commands: Any) -> None:
     measure.add_argument(
         "--count", type=whole(10, 50_000), default=100, metavar="N", help="images to make (default: %(default)s)"
     )
-    add_flags(measure, SynthesisConfig, ["extractor", "extractor_weights"])
+    add_flags(measure, SynthesisConfig, _EXTRACTOR)
     measure.add_argument("--output", type=Path, metavar="FILE", help="of the sheet (default: <run>/neighbours.png)")
     measure.add_argument("--json", action="store_true", help="print JSON")
 
@@ -116,7 +117,7 @@ def evaluate(args: argparse.Namespace) -> None:
         seed=args.seed,
         batch_size=args.batch_size,
         device=args.device,
-        **given_flags(args, SynthesisConfig),
+        **{name: getattr(args, name) for name in _EXTRACTOR if hasattr(args, name)},
     )
     output = args.output or _beside(args.source) / "neighbours.png"
     save_png(found.sheet, output)

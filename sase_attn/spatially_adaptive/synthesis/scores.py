@@ -15,7 +15,7 @@ from torch import Tensor
 from sase_attn.spatially_adaptive.synthesis.extractors import NEEDED
 
 NEIGHBOURS = 3  # of precision and recall
-COPY = 0.5  # a made image this much nearer than real images are to each other counts as a copy
+COPY = 0.5  # a made image this much nearer than real images are to each other is suspected to be a copy
 _FID, _KID, _KID_STD = "frechet_inception_distance", "kernel_inception_distance_mean", "kernel_inception_distance_std"
 
 
@@ -25,7 +25,8 @@ class Scores:
 
     `kid` is unbiased; `spread` is the made images' standard deviation over the real ones', in all features; `nearest`
     is the median distance to the nearest real image or its mirror image, over the real images' own to the nearest
-    other; `copies` is the share of made images for which that is below `COPY`. `fid` is of `fid_images` made against
+    other; `copies` is the share of made images for which that is below `COPY`: copies, or images without detail, which
+    are near to all. `fid` is of `fid_images` made against
     as many real images, and `fid_floor` of as many other real ones against these.
     """
 
@@ -50,7 +51,7 @@ class Scores:
             f"  KID {self.kid:.4f} ± {self.kid_std:.4f} (unbiased; 0 is equal)",
             f"  precision {self.precision:.2f}, recall {self.recall:.2f}, spread {self.spread:.2f} of the images'",
             f"  nearest training image at {self.nearest:.2f} of the distance between training images; "
-            f"copies: {100 * self.copies:.0f} %",
+            f"below {COPY}, as copies are: {100 * self.copies:.0f} %",
         ]
         if self.fid is not None and self.fid_floor is not None:
             lines.append(

@@ -70,19 +70,18 @@ def test_folder_has_the_best_beside_the_last(run):
     assert namespace["images"].shape == (16, 3, 64, 64)
 
 
-@pytest.mark.parametrize("step", [2, 4])
-def test_killed_run_goes_on_to_the_same_numbers(run, images, tmp_path, step):
+def test_killed_run_goes_on_to_the_same_numbers(run, images, tmp_path):
     folder = tmp_path / "killed"
-    options = {"images": str(images), "output": str(folder), "kill_at": step, "config": {"checkpoint_every": 1}}
+    options = {"images": str(images), "output": str(folder), "kill_at": 4, "config": {"checkpoint_every": 1}}
     killed = warm.run(driver.__file__, json.dumps(options))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert main(["synthesize", "train", "--output", str(folder), "--resume", "--device", "cpu"]) == 0
     assert rows(folder) == rows(run[0])
     whole, resumed = (flat(load_synthesis(place).state) for place in (run[0], folder))
     assert whole.keys() == resumed.keys()
-    assert all(
-        torch.equal(torch.as_tensor(whole[key]), torch.as_tensor(resumed[key])) for key in whole if key[:5] != ".data"
-    )
+    for key, value in whole.items():
+        same = torch.equal(value, resumed[key]) if isinstance(value, torch.Tensor) else value == resumed[key]
+        assert same, key
     assert (folder / "best.safetensors").read_bytes() == (run[0] / "best.safetensors").read_bytes()
 
 
