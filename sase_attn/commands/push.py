@@ -50,6 +50,7 @@ def _run(args: argparse.Namespace) -> None:
     with arguments_of(args.model):
         model = timm.create_model(args.model, **dict(args.model_kwargs))
     genotype = weights.read_record(args.file)
+    weights.take_unasked_gains(genotype, model, source=str(args.file))
     weights.check_state_dict(state_dict, model, source=str(args.file), genotype=genotype)
     model.load_state_dict(state_dict)
     take_data_config(model, args.file)

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 
 from sase_attn import share
-from sase_attn.insert.attach import Attached
+from sase_attn.insert.attached import Attached
 from sase_attn.tiling.report import BufferingReport
 
 

@@ -12,7 +12,7 @@ from sase_attn import share
 from sase_attn.commands.networks import arguments_of, check_model, refused_arguments
 from sase_attn.training.data_config import take_data_config
 from sase_attn.training.loading import recipe_of
-from sase_attn.weights import check_state_dict, read_checkpoint, read_record
+from sase_attn.weights import check_state_dict, read_checkpoint, read_record, take_unasked_gains
 
 _SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
@@ -62,7 +62,9 @@ def _from_file(args: argparse.Namespace, path: Path) -> nn.Module:
     }
     with arguments_of(name):
         model: nn.Module = timm.create_model(name, **found | kwargs | dict(args.model_kwargs))
-    check_state_dict(weights, model, source=str(path), genotype=read_record(path))
+    record = read_record(path)
+    take_unasked_gains(record, model, source=str(path))
+    check_state_dict(weights, model, source=str(path), genotype=record)
     model.load_state_dict(weights)
     take_data_config(model, path)
     return model

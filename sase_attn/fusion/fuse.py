@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sase_attn.fusion import tails
 from sase_attn.fusion.folding import folded
 from sase_attn.fusion.training import fuse_for_training, unfuse_from_training
-from sase_attn.insert.attach import Attached
+from sase_attn.insert.attached import Attached
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -10,7 +10,7 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 
 from sase_attn.fusion import tails
-from sase_attn.insert.attach import Attached
+from sase_attn.insert.attached import Attached
 
 
 class _WithTail(nn.Module):

@@ -1,8 +1,8 @@
 """Put attention into a network that exists."""
 
-from sase_attn.insert.attach import Attached as Attached
 from sase_attn.insert.attach import Insertion as Insertion
 from sase_attn.insert.attach import attach as attach
+from sase_attn.insert.attached import Attached as Attached
 from sase_attn.insert.kinds import list_kinds as list_kinds
 from sase_attn.insert.replace import Replacement as Replacement
 from sase_attn.insert.replace import replace as replace

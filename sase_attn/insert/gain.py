@@ -1,67 +1,62 @@
-"""An attention that starts as a constant gain, and the layer before it that is divided by that gain."""
+"""The gain that an attention starts with, divided out of its result; a start as a constant, which preserves the output."""
 
-from collections.abc import Collection, Mapping, Sequence
+from math import isclose
 
 from torch import nn
 
-
-def start_as_constant(attn: nn.Module) -> float:
-    """Make an attention start as a constant gain, and return it.
-
-    Raises:
-        TypeError: it has no `zero_gates()`, or says there why it cannot.
-        ValueError: that gain is 0, which no layer can make up for.
-    """
-    zero_gates = getattr(attn, "zero_gates", None)
-    if zero_gates is None:
-        raise TypeError(f"{type(attn).__name__} cannot start as a constant: it has no zero_gates() method")
-    gain = float(zero_gates()) * float(getattr(attn, "scale", 1.0))
-    if gain == 0:
-        raise ValueError(f"{type(attn).__name__} starts as zero, which no layer before it can make up for")
-    return gain
+from sase_attn.attentions.starting_gain import can_scale, gain_of, set_gain
+from sase_attn.insert.attached import Attached
 
 
-def absorbing_parameters(name: str, host: nn.Module, gain: float) -> list[str]:
-    """Names of the parameters of a layer to divide by the gain of an attention behind it: none for a gain of 1.
-
-    Raises:
-        ValueError: no parameters of the layer scale its output.
-    """
-    if gain == 1:
-        return []
-    activation = getattr(host, "act", nn.Identity())
-    if getattr(host, "weight", None) is None or not isinstance(activation, nn.Identity | nn.ReLU):
-        raise ValueError(
-            f"{name} ({type(host).__name__}) cannot absorb a gain of {gain:g}: preserve_output needs a norm with "
-            "affine weights or a convolution, without an activation other than ReLU"
-        )
-    return ["weight"] if getattr(host, "bias", None) is None else ["weight", "bias"]
-
-
-def check_alone(
-    name: str, absorbing: Sequence[str], modules: Mapping[str, nn.Module], attended: Collection[str]
-) -> None:
-    """Raise ValueError if the parameters that a layer is to divide work in a place without that attention too.
+def divide_out(holder: nn.Module, attn: nn.Module, gain: str | float) -> None:
+    """Divide a gain out of an attention's result: in the attention where that can scale, else in what holds it.
 
     Args:
-        name: of the layer.
-        absorbing: names of these parameters in it.
-        modules: all of the network by name, shared ones under each of their names.
-        attended: names of those that get attention.
+        holder: the layer with attention, or the block, that calls the attention.
+        attn: the attention.
+        gain: see `sase_attn.attentions.set_gain`.
+
+    Raises:
+        ValueError: no such gain. TypeError: neither can scale.
     """
-    host = modules[name]
-    covered = {_place(other, modules) for other in attended}
-    weights = {id(host.get_parameter(parameter)) for parameter in absorbing}
-    for other, module in modules.items():
-        shares = any(id(parameter) in weights for parameter in module.parameters(recurse=False))
-        if shares and (module is not host or _place(other, modules) not in covered):
-            raise ValueError(
-                f"{name} shares its weights with {other or 'the model'}, whose output would change: preserve_output "
-                "needs a layer that is used where it gets attention only; match every name of a shared module"
-            )
+    if isinstance(holder, Attached) and not can_scale(attn):
+        holder.scale = 1 / gain_of(attn, gain)
+    else:
+        set_gain(attn, gain)
 
 
-def _place(name: str, modules: Mapping[str, nn.Module]) -> tuple[int, str]:
-    """The same for two names of one attribute of a module that is shared itself."""
-    parent, _, attribute = name.rpartition(".")
-    return id(modules[parent]), attribute
+def start_preserving(holder: nn.Module, attn: nn.Module, gain: str | float | None = None) -> float:
+    """Let an attention start as a constant gain, divide that out of its result, and return it.
+
+    Args:
+        holder, attn: see `divide_out`.
+        gain: the gain that was asked for, if any.
+
+    Raises:
+        TypeError: it has no `zero_gates()`, or says there why it cannot start so; or see `divide_out`.
+        ValueError: its gain is 0, which no factor makes up for; or another gain was asked for.
+    """
+    name = type(attn).__name__
+    zero_gates = getattr(attn, "zero_gates", None)
+    if zero_gates is None:
+        raise TypeError(f"{name} cannot start as a constant: it has no zero_gates() method")
+    scale = scale_of(holder, attn)
+    if gain is None and scale != 1:
+        gain = 1 / scale
+    asked = None if gain is None else gain_of(attn, gain)
+    start = float(zero_gates())
+    if start == 0:
+        raise ValueError(f"{name} starts as zero, which no factor behind it can make up for")
+    if asked is not None and not isclose(asked, start, rel_tol=1e-6):
+        raise ValueError(
+            f"gain: wanted {start:g} divided out of {name}, which preserves the output, got {gain!r}; leave gain out"
+        )
+    if scale == 1:
+        divide_out(holder, attn, start)
+    return start
+
+
+def scale_of(holder: nn.Module, attn: nn.Module) -> float:
+    """What the result of an attention is multiplied by, in it and in what holds it."""
+    outer = holder.scale if isinstance(holder, Attached) else 1.0
+    return outer * float(getattr(attn, "scale", 1.0))

@@ -45,8 +45,8 @@ def attached(
     Arguments are JSON-able, so that `save_for_hf`, `local-dir:` and `hf-hub:` reproduce the network. What is tiled is
     tiled before attention is attached.
 
-    With `pretrained=True` it starts from the base's weights: attached attention preserves the outputs, replaced modules
-    keep their weights as `replace` says or start anew, tiled ones keep them.
+    With `pretrained=True` it starts from the base's weights: attached attention preserves the outputs, and what the base
+    learns in one step of SGD; replaced modules keep their weights as `replace` says or start anew, tiled ones keep them.
 
     Args:
         base: a model of timm's registry, with or without a pretrained tag.
@@ -54,7 +54,8 @@ def attached(
         replace: a kind of attention, such as "se", see `sase_attn.replace`.
         tile: arguments of `sase_attn.tile`, such as {"rows": 7, "count": 6}.
         attn: the attention to attach or to put in place: a name, or a genotype's inline string; "sase" by default.
-        gain: what the attention starts with, "published" by default, "unit" or a number; see `set_gain`.
+        gain: what the attention starts with, "published" by default, "unit" or a number; see `set_gain`. Attention that
+            preserves the outputs fixes it itself.
         attn_args: further arguments of the attention.
         only, keep_weights: see `sase_attn.replace`.
         preserve_output: False lets attached attention start as it is built when pretrained weights are loaded; needed
@@ -77,7 +78,7 @@ def attached(
         needs_replace={"only": only, "keep_weights": keep_weights},
         needs_after={"preserve_output": preserve_output},
     )
-    attention, starts = "sase" if attn is None else attn, PUBLISHED if gain is None else gain
+    attention = "sase" if attn is None else attn
     tile_args = None if tile is None else _tile_args(tile)
     architecture = base.partition(".")[0]
     if not timm.is_model(architecture) or architecture == "attached":
@@ -98,7 +99,7 @@ def attached(
                 model,
                 replace,
                 with_=attention,
-                gain=starts,
+                gain=PUBLISHED if gain is None else gain,
                 keep_weights=keep_weights,
                 only=only,
                 attn_args=attn_args,
@@ -107,7 +108,7 @@ def attached(
         if tile_args is not None:
             tile_attention(model, **tile_args)
         if after is not None:
-            attach(model, after=after, attn=attention, gain=starts, attn_args=attn_args)
+            attach(model, after=after, attn=attention, gain=gain, attn_args=attn_args)
         return model
 
     def fit(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -119,7 +120,7 @@ def attached(
             check_pretrained(state_dict, model)
         weights = dict(state_dict) if own else without_replaced(state_dict, model, anew)
         try:
-            return warm_start(weights, model, preserve_output=preserve_output is not False)
+            return warm_start(weights, model, preserve_output=preserve_output is not False, gain=gain)
         except TypeError as error:  # of which timm makes another attempt with other arguments
             raise ValueError(
                 f"{error}; pass preserve_output=False to start from the base's weights all the same"

@@ -4,7 +4,8 @@
 the gates of a network trained from scratch start from, "constant" or "release" (`GATE_INITS`); `gain` is the factor
 that the blocks start with, "published" or "unit" (see `sase_attn.attentions.set_gain`). `pretrained=True` is a warm
 start: timm's ImageNet weights of the plain network with the block inserted such that the outputs, in eval mode,
-are the plain network's; train on from there. All other arguments are those of `timm.models.ResNet`.
+are the plain network's, and one step of SGD changes its weights as the plain network's; train on from there. The
+constant that does this is remembered as `gain`. All other arguments are those of `timm.models.ResNet`.
 """
 
 from functools import partial
@@ -31,12 +32,13 @@ default_cfgs = generate_default_cfgs(
 )
 
 
-def attention_args(genotype: str, gate_init: str, gain: str | float) -> dict[str, Any]:
+def attention_args(genotype: str, gate_init: str, gain: str | float | None) -> dict[str, Any]:
     """`block_args` of timm's residual blocks that put a SASE block of the genotype into them."""
     if not isinstance(genotype, str):
         raise TypeError(f"models take a genotype as a string, to be reproducible; pass str(genotype), not {genotype!r}")
     block = partial(SASEBlock, genotype=genotype)
-    return dict(attn_layer=attention_factory(block, {"gate_init": gate_init, "gain": gain}))
+    options = {"gate_init": gate_init, "gain": PUBLISHED if gain is None else gain}
+    return dict(attn_layer=attention_factory(block, options))
 
 
 def _create(
@@ -44,12 +46,17 @@ def _create(
     pretrained: bool,
     genotype: str = "sase",
     gate_init: str = "constant",
-    gain: str | float = PUBLISHED,
+    gain: str | float | None = None,
     **kwargs: Any,
 ) -> ResNet:
     block_args = attention_args(genotype, gate_init, gain)
     return build_model_with_cfg(
-        ResNet, name, pretrained, pretrained_filter_fn=fit_pretrained, block_args=block_args, **kwargs
+        ResNet,
+        name,
+        pretrained,
+        pretrained_filter_fn=partial(fit_pretrained, gain=gain),
+        block_args=block_args,
+        **kwargs,
     )
 
 

@@ -4,6 +4,7 @@ A 3×3 stem of 16 channels, three stages of 16, 32 and 64 channels at 1, 1/2 and
 He et al., as in the SASE release: shortcuts that change shape are 1×1 convolutions with batch norm.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,6 @@ from timm.models._features import feature_take_indices
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.models.sase_resnet import attention_args
 from sase_attn.weights import fit_pretrained
 
@@ -67,13 +67,13 @@ class CifarResNet(ResNet):
         return taken
 
 
-def _create(name: str, pretrained: bool, **kwargs: Any) -> CifarResNet:
+def _create(name: str, pretrained: bool, gain: str | float | None = None, **kwargs: Any) -> CifarResNet:
     args = dict(block=BasicBlock, layers=(3, 3, 3)) | kwargs
     return build_model_with_cfg(
         CifarResNet,
         name,
         pretrained,
-        pretrained_filter_fn=fit_pretrained,
+        pretrained_filter_fn=partial(fit_pretrained, gain=gain),
         feature_cfg=dict(out_indices=(0, 1, 2, 3)),
         **args,
     )
@@ -90,8 +90,9 @@ def sase_resnet20(
     pretrained: bool = False,
     genotype: str = "sase",
     gate_init: str = "constant",
-    gain: str | float = PUBLISHED,
+    gain: str | float | None = None,
     **kwargs: Any,
 ) -> CifarResNet:
     """ResNet-20 for 32×32 images with SASE blocks."""
-    return _create("sase_resnet20", pretrained, block_args=attention_args(genotype, gate_init, gain), **kwargs)
+    block_args = attention_args(genotype, gate_init, gain)
+    return _create("sase_resnet20", pretrained, gain, block_args=block_args, **kwargs)

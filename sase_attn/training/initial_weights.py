@@ -10,7 +10,7 @@ from torch import nn
 from sase_attn.training.class_names import class_names_of, order_of, saved_class_names
 from sase_attn.training.data.identity import class_differences
 from sase_attn.training.data_config import NORMALISATION, take_data_config
-from sase_attn.weights import check_state_dict, read_checkpoint, read_record, warm_start
+from sase_attn.weights import asked_gain, check_state_dict, read_checkpoint, read_record, take_unasked_gains, warm_start
 
 HOST = "host"  # the layer itself, where attention was put beside it
 
@@ -27,7 +27,8 @@ def start_from(
     A classifier for another number of classes, or for others by name, is left as it was initialised; for the same in
     another order it is put in theirs. A first convolution for other channels is adapted as timm does it. `echo` gets a
     line for each, and for a classifier that is taken though its classes are not known by name. The `pretrained_cfg`
-    gets the normalisation of images that the weights were trained with, where they record it.
+    gets the normalisation of images that the weights were trained with, where they record it. Attention of a network
+    that was asked for no gain starts with that of the weights, by their record.
 
     Args:
         model: a network as it was made.
@@ -36,12 +37,14 @@ def start_from(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it holds no weights, none that fit, or those of another genotype.
+        ValueError: it holds no weights, none that fit, or those of another genotype or gain; or the network was asked
+            for another gain than the one that preserves the output.
     """
     path = Path(source)
     if path.is_dir():
         path = next((p for p in (path / "model.safetensors", path / "model" / "model.safetensors") if p.exists()), path)
-    weights, genotype = warm_start(read_checkpoint(path), model), read_record(path)
+    weights, genotype = warm_start(read_checkpoint(path), model, gain=asked_gain(model)), read_record(path)
+    take_unasked_gains(genotype, model, source=str(path))
     wanted = model.state_dict()
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     for prefix in _names(cfg.get("first_conv")):

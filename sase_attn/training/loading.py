@@ -16,7 +16,14 @@ from sase_attn.training.class_names import class_names_of, places_of, saved_clas
 from sase_attn.training.data_config import take_data_config
 from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import StateDict, check_state_dict, read_checkpoint, read_record, state_dict_of
+from sase_attn.weights import (
+    StateDict,
+    check_state_dict,
+    read_checkpoint,
+    read_record,
+    state_dict_of,
+    take_unasked_gains,
+)
 from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 
@@ -92,6 +99,7 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
         uninitialised = recipe.override(init_from=None)
         model = create_network(uninitialised, num_classes=len(names or classes), in_chans=in_chans)
         weights, genotype = _weights(file)
+        take_unasked_gains(genotype, model, source=source)
         check_state_dict(weights, model, source=source, genotype=genotype)
         model.load_state_dict(weights)
         knows_data = take_data_config(model, file)

@@ -13,7 +13,7 @@ from sase_attn.training.checkpoint import fitting_network
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.optimizer import create_optimizer, create_scheduler
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import check_record, record_of
+from sase_attn.weights import check_record, record_of, take_gains
 from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 _AMP_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -126,7 +126,11 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave. Raises ValueError if it belongs to another network."""
-        check_record(state.get(GENOTYPE), self.model, source="the checkpoint")
+        record, source = state.get(GENOTYPE), "the checkpoint"
+        if self.recipe.init_from is not None:  # weights that were warm-started otherwise, with the gain in their norms
+            for network in {self.model, self.eval_model}:
+                take_gains(record, network, source=source)
+        check_record(record, self.model, source=source)
         with fitting_network():
             self.model.load_state_dict(state["model"])
             if self.ema is not None:

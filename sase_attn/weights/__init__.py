@@ -2,6 +2,9 @@
 
 from sase_attn.weights.authors import from_authors as from_authors
 from sase_attn.weights.authors import import_checkpoint as import_checkpoint
+from sase_attn.weights.gains import asked_gain as asked_gain
+from sase_attn.weights.gains import take_gains as take_gains
+from sase_attn.weights.gains import take_unasked_gains as take_unasked_gains
 from sase_attn.weights.genotypes import check_record as check_record
 from sase_attn.weights.genotypes import noted as noted
 from sase_attn.weights.genotypes import read_record as read_record

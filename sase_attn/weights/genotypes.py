@@ -22,18 +22,24 @@ from sase_attn.attention import Attention
 from sase_attn.attentions.constant import Constant
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES
+from sase_attn.insert.attached import Attached
+from sase_attn.insert.gain import scale_of
 
 KEY = "genotype"
 _NOTE = "sase-attn attention: "
-_SCALE = "scale"
+SCALE = "scale"
 
 
 def record_of(model: nn.Module) -> dict[str, str]:
-    """The record of a network under its key, for the metadata of a file; empty for one without attention of ours."""
-    texts = _texts(model)
+    """The record of a network under its key, for the metadata of a file.
+
+    It is empty for a network without attention of ours, and without other attention that is scaled.
+    """
+    found = attentions_of(model)
+    texts = {n: _text(*pair) for n, pair in found.items() if _is_ours(pair[1]) or scale_of(*pair) != 1}
     if not texts:
         return {}
-    uniform = len(set(texts.values())) == 1
+    uniform = len(texts) == len(found) and len(set(texts.values())) == 1
     return {KEY: next(iter(texts.values())) if uniform else json.dumps(texts)}
 
 
@@ -60,9 +66,12 @@ def check_record(record: str | None, model: nn.Module, *, source: str) -> None:
     """Raise ValueError, saying how, if weights with this record are of other attention than the network."""
     if record is None:
         return
-    saved = _parsed(record, source)
-    for name, wanted in _texts(model).items():
+    saved = parsed(record, source)
+    for name, (holder, attn) in attentions_of(model).items():
+        wanted = _text(holder, attn)
         text = saved if isinstance(saved, str) else saved.get(name, wanted)
+        if not _is_ours(attn) and not text.startswith(f"{SCALE}:"):
+            continue
         if text != wanted:
             where = "" if isinstance(saved, str) else f" in {name}"
             raise ValueError(f"{source} holds weights of another {_difference(text, wanted, where)}")
@@ -87,20 +96,40 @@ def _is_record(note: object) -> bool:
     return isinstance(note, str) and note.startswith(_NOTE)
 
 
-def _texts(model: nn.Module) -> dict[str, str]:
-    """The record of each attention of a network, by its name."""
-    return {name: _text(m) for name, m in model.named_modules() if isinstance(m, SASEBlock | Attention)}
+def attentions_of(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Module]]:
+    """By its name, each attention of ours or attached, behind what holds it."""
+    found = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Attached):
+            found[f"{name}.attn".removeprefix(".")] = module, module.attn
+        elif _is_ours(module):
+            found.setdefault(name, (model.get_submodule(name.rpartition(".")[0]), module))
+    return found
 
 
-def _text(attention: SASEBlock | Attention) -> str:
-    fixed = attention.value if isinstance(attention, Constant) and attention.factor is None else 1.0
-    scale = f"{_SCALE}:{attention.scale * fixed:.9g}"
-    if not isinstance(attention, SASEBlock):
-        return scale
-    return str(attention.genotype) + (f",{scale}" if attention.scale != 1 else "")
+def _is_ours(module: nn.Module) -> bool:
+    return isinstance(module, SASEBlock | Attention)
 
 
-def _parsed(record: str, source: str) -> str | dict[str, str]:
+def _text(holder: nn.Module, attn: nn.Module) -> str:
+    """The record of an attention."""
+    scale = scale_of(holder, attn)
+    text = f"{SCALE}:{scale * fixed_factor(attn):.9g}"
+    if not isinstance(attn, SASEBlock):
+        return text
+    return str(attn.genotype) + (f",{text}" if scale != 1 else "")
+
+
+def fixed_factor(attn: nn.Module) -> float:
+    """The factor of a constant that does not learn, which its weights do not say either."""
+    return attn.value if isinstance(attn, Constant) and attn.factor is None else 1.0
+
+
+def fields_of(text: str) -> dict[str, str]:
+    return dict(part.partition(":")[::2] for part in text.split(","))
+
+
+def parsed(record: str, source: str) -> str | dict[str, str]:
     if not record.startswith("{"):
         return record
     try:
@@ -114,8 +143,8 @@ def _parsed(record: str, source: str) -> str | dict[str, str]:
 
 def _difference(saved: str, wanted: str, where: str) -> str:
     """What differs between two records of an attention, where, and how to make the network, in words."""
-    theirs, ours = (dict(part.partition(":")[::2] for part in text.split(",")) for text in (saved, wanted))
-    gains = [1 / float(found.pop(_SCALE, "1")) for found in (theirs, ours)]
+    theirs, ours = fields_of(saved), fields_of(wanted)
+    gains = [1 / float(found.pop(SCALE, "1")) for found in (theirs, ours)]
     differing = [
         f"{edge} (saved {theirs.get(edge, 'none')}, wanted {ours.get(edge, 'none')})"
         for edge in (*EDGES, "residual")
@@ -123,7 +152,7 @@ def _difference(saved: str, wanted: str, where: str) -> str:
     ]
     what, arguments = "genotype", []
     if differing:
-        arguments.append(f'genotype="{saved.partition(f",{_SCALE}:")[0]}"')
+        arguments.append(f'genotype="{saved.partition(f",{SCALE}:")[0]}"')
     else:
         what = "starting gain"
     if gains[0] != gains[1]:

@@ -6,27 +6,36 @@ from torch import Tensor, nn
 
 from sase_attn.attention import Attention
 from sase_attn.block import SASEBlock
-from sase_attn.insert.attach import Attached
-from sase_attn.insert.gain import absorbing_parameters, start_as_constant
+from sase_attn.insert.attached import Attached
+from sase_attn.insert.gain import start_preserving
+from sase_attn.weights.gains import remember_gain
 from sase_attn.weights.genotypes import check_record, record_of_config
 from sase_attn.weights.state_dicts import StateDict
 
 
-def warm_start(state_dict: Mapping[str, Tensor], model: nn.Module, *, preserve_output: bool = True) -> StateDict:
+def warm_start(
+    state_dict: Mapping[str, Tensor],
+    model: nn.Module,
+    *,
+    preserve_output: bool = True,
+    gain: str | float | None = None,
+) -> StateDict:
     """Weights of a network without attention, completed for `model`, the same network with attention.
 
-    Every attention starts as a constant gain, which is divided out of the layer before it, so that in eval mode the
-    outputs are those of the original network. Weights that hold attention of their own are returned as they are. The
-    form is that of timm's `pretrained_filter_fn`; `state_dict` is not changed.
+    Every attention starts as a constant gain, which is divided out of its result (its `scale`), so that in eval mode
+    the outputs are those of the original network, whose weights stay what they are and learn as they did. Weights that
+    hold attention of their own are returned as they are. The form is that of timm's `pretrained_filter_fn`;
+    `state_dict` is not changed.
 
     Args:
         state_dict: the original network's.
         model: the network with attention behind its layers, made by `attach`, or in the `se` slot of a residual block.
-        preserve_output: False lets every attention start as it was built, and divides nothing out.
+        preserve_output: False lets every attention start as it was built.
+        gain: what the network was asked to start with, if anything; another gain than the constant is an error.
 
     Raises:
         TypeError: an attention of `model` cannot start as a constant; the message says why.
-        ValueError: the layer before an attention cannot absorb a gain.
+        ValueError: another gain was asked for, or is divided out of an attention already.
     """
     weights = dict(state_dict)
     slots = _attention_slots(model)
@@ -38,24 +47,25 @@ def warm_start(state_dict: Mapping[str, Tensor], model: nn.Module, *, preserve_o
         for key in host.state_dict():
             if f"{plain_name}.{key}" in weights:
                 weights[f"{host_name}.{key}"] = weights.pop(f"{plain_name}.{key}")
-        gain = start_as_constant(attn) if preserve_output else 1.0
-        for parameter in absorbing_parameters(host_name, host, gain):
-            key = f"{host_name}.{parameter}"
-            if key in weights:
-                weights[key] = weights[key] / gain
+        if preserve_output:
+            start_preserving(model.get_submodule(attn_name.rpartition(".")[0]), attn, gain)
         weights |= {f"{attn_name}.{key}": value.clone() for key, value in attn.state_dict().items()}
+    if preserve_output and gain is None:
+        remember_gain(model)
     return weights
 
 
-def fit_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module) -> StateDict:
+def fit_pretrained(
+    state_dict: Mapping[str, Tensor], model: nn.Module, *, gain: str | float | None = None
+) -> StateDict:
     """`warm_start` as timm's `pretrained_filter_fn`: the weights are those that `model.pretrained_cfg` names.
 
     Raises:
         TypeError: as `warm_start`.
-        ValueError: as `warm_start`; or the weights are of another genotype, by their record.
+        ValueError: as `warm_start`; or the weights are of another genotype or gain, by their record.
     """
     check_pretrained(state_dict, model)
-    return warm_start(state_dict, model)
+    return warm_start(state_dict, model, gain=gain)
 
 
 def check_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module) -> None:

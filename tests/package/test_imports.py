@@ -59,9 +59,9 @@ KERNELS_LAYERS = [
 CPU_LAYERS = [{"chunks"}, {"piece_statistics", "gate_backward"}, {"backward"}, {"norm_backward"}, {"operators"}]
 TRITON_LAYERS = [{"affine"}, {"reduce", "gate"}, {"backward"}, {"launches"}, {"operators"}]
 INSERT_LAYERS = [
-    {"squeeze_excite", "meta_forward", "gain"},
-    {"attach", "kinds", "keep_weights"},
-    {"channels"},
+    {"squeeze_excite", "meta_forward", "attached"},
+    {"gain", "kinds", "keep_weights"},
+    {"channels", "attach"},
     {"replace"},
 ]
 TILING_LAYERS = [{"tiles", "dataflow"}, {"block", "report"}, {"convert"}, {"measure"}]
@@ -154,7 +154,7 @@ INNER_LAYERS = {
     "training.data": DATA_LAYERS,
     "spatially_adaptive": [{"layers"}, {"spectral_norm", "same_layer", "literal"}, {"skip"}],
     "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns"}, {"saliency_grid"}],
-    "weights": [{"genotypes"}, {"state_dicts"}, {"warm_start", "authors"}],
+    "weights": [{"genotypes"}, {"state_dicts", "gains"}, {"warm_start", "authors"}],
     "models": MODELS_LAYERS,
     "share": [{"errors"}, {"publishable"}, {"card", "verify"}, {"folder"}, {"push"}],
     "commands": COMMANDS_LAYERS,
