@@ -153,9 +153,9 @@ class SASEBlock(nn.Module):
         """Start as a constant gain, which is returned: zero the last layers of both output excitations.
 
         Mixing weights of two statistics, and some earlier filters, are made non-negative to keep their ReLUs open.
-        With that gain divided out (see `sase_attn.attach`), a network's output is what it was without the block; every
-        other parameter receives gradients from the second optimiser step on, behind a norm that starts at zero from
-        the third.
+        With that gain divided out (`preserve_output` of `sase_attn.attach`), a network's output is what it was without
+        the block; every other parameter receives gradients from the second optimiser step on, behind a norm that starts
+        at zero from the third.
 
         Raises:
             TypeError: an output excitation is a user's and does not define `zero_gate()`.

@@ -46,13 +46,18 @@ def run(args: argparse.Namespace) -> None:
     if find_spec("scipy") is None:  # known before hours of training
         raise ImportError('a comparison needs scipy: pip install "sase-attn[search]"')
     recipe = Recipe.get(args.recipe).override(**given_flags(args, Recipe))
+    warm = recipe.init_from is not None  # attention then starts so that it preserves the output
+    if warm and args.gain == PUBLISHED:
+        raise ValueError(
+            "--gain published: attention preserves the output of a network that starts from weights; drop it"
+        )
     networks = attended(
         args.base,
         args.attentions,
         after=args.after,
         base_args=dict(args.base_args),
-        gain=args.gain,
-        constants=args.constants,
+        gain=PUBLISHED if warm else args.gain,
+        constants=args.constants and not warm,
     )
     output = args.output or Path("runs") / f"compare-{args.base}"
     echo = partial(print, flush=True)

@@ -1,4 +1,4 @@
-"""The gain that an attention starts with, divided out of its result; a start as a constant, which preserves the output."""
+"""The gain that an attention starts with, divided out of its result, also where it starts as a constant."""
 
 from math import isclose
 

@@ -45,8 +45,9 @@ def attached(
     Arguments are JSON-able, so that `save_for_hf`, `local-dir:` and `hf-hub:` reproduce the network. What is tiled is
     tiled before attention is attached.
 
-    With `pretrained=True` it starts from the base's weights: attached attention preserves the outputs, and what the base
-    learns in one step of SGD; replaced modules keep their weights as `replace` says or start anew, tiled ones keep them.
+    With `pretrained=True` it starts from the base's weights: attached attention preserves the outputs, and what the
+    base learns in one step of SGD; replaced modules keep their weights as `replace` says or start anew, tiled ones keep
+    them.
 
     Args:
         base: a model of timm's registry, with or without a pretrained tag.

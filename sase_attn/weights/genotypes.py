@@ -98,7 +98,7 @@ def _is_record(note: object) -> bool:
 
 def attentions_of(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Module]]:
     """By its name, each attention of ours or attached, behind what holds it."""
-    found = {}
+    found: dict[str, tuple[nn.Module, nn.Module]] = {}
     for name, module in model.named_modules():
         if isinstance(module, Attached):
             found[f"{name}.attn".removeprefix(".")] = module, module.attn

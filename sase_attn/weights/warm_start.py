@@ -55,9 +55,7 @@ def warm_start(
     return weights
 
 
-def fit_pretrained(
-    state_dict: Mapping[str, Tensor], model: nn.Module, *, gain: str | float | None = None
-) -> StateDict:
+def fit_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module, *, gain: str | float | None = None) -> StateDict:
     """`warm_start` as timm's `pretrained_filter_fn`: the weights are those that `model.pretrained_cfg` names.
 
     Raises:

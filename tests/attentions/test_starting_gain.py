@@ -14,6 +14,7 @@ from sase_attn.attentions import ATTENTIONS, Attention, create_attention, measur
 from sase_attn.attentions.starting_gain import GAINS, VARYING, WITHOUT
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import Genotype
+from sase_attn.weights import warm_start
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = [name for name, cls in ATTENTIONS.items() if cls.__name__ not in WITHOUT] + ["att_darts"]
@@ -175,7 +176,8 @@ def test_scripted_and_exported(name):
 
 @pytest.mark.parametrize("attention", ["se", "sase"])
 @pytest.mark.parametrize("weight", [0.0, 1.0])
-def test_a_step_behind_unit_gain_is_the_plain_networks(attention, weight):
+@pytest.mark.parametrize("way", ["unit", "preserved", "warm"])
+def test_a_step_behind_unit_gain_is_the_plain_networks(attention, weight, way):
     """Also behind a norm whose weight is zero, where nothing can be divided out of the norm."""
 
     def network():
@@ -194,7 +196,12 @@ def test_a_step_behind_unit_gain_is_the_plain_networks(attention, weight):
         return {name.replace(".host.", "."): value for name, value in model.state_dict().items()}
 
     model = network()
-    attach(model, after="layer*.*.bn2", attn=attention, gain="unit", preserve_output=True)
+    if way == "warm":
+        attach(model, after="layer*.*.bn2", attn=attention)
+        model.load_state_dict(warm_start(network().state_dict(), model))
+    else:
+        asked = {"gain": "unit"} if way == "unit" else {}
+        attach(model, after="layer*.*.bn2", attn=attention, preserve_output=True, **asked)
     after, expected = stepped(model), stepped(network())
     for name, value in expected.items():
         assert_close(after[name], value, tolerance=1e-12)

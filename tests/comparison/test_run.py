@@ -7,6 +7,7 @@ import search_driver
 import timm
 import torch
 
+from sase_attn.commands.main import main
 from sase_attn.comparison import Comparison, attended, compare
 from sase_attn.errors import UnknownNameError
 from sase_attn.training import Recipe, create_network
@@ -167,3 +168,16 @@ def test_wrong_networks():
         attended("resnet20_cifar", ["se", "se"], after="x")
     with pytest.raises(ValueError, match="attn_args: wanted names of se, got eca"):
         attended("resnet20_cifar", ["se"], after="x", attn_args={"eca": {}})
+
+
+def test_from_weights_attention_preserves_the_output_and_there_are_no_constants(data, tmp_path, capsys):
+    plain = timm.create_model("resnet20_cifar", num_classes=3, **TINY)
+    torch.save(plain.state_dict(), tmp_path / "plain.pt")
+    command = ["compare", "mca_e", "--base-args", "layers=[1,1,1]", "--seeds", "1", "--output", str(tmp_path / "runs")]
+    command += ["--data", str(data), "--epochs", "1", "--batch-size", "6", "--init-from", str(tmp_path / "plain.pt")]
+    command += ["--warmup-epochs", "0"]
+    assert main([*command, "--gain", "published"]) == 1
+    assert "--gain published: attention preserves the output of a network that starts" in capsys.readouterr().err
+    assert main([*command, "--device", "cpu"]) == 0
+    networks = Comparison.load(tmp_path / "runs").networks
+    assert [network.label for network in networks] == ["plain", "mca_e"]

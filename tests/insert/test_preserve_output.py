@@ -67,19 +67,13 @@ def test_behind_other_layers(host, attn):
 
 
 @pytest.mark.parametrize("attn", CONSTANT)
-def test_behind_layers_that_absorb_nothing(attn):
-    model = nn.Sequential(nn.BatchNorm2d(16, affine=False)).eval()
+@pytest.mark.parametrize("host", [nn.BatchNorm2d(16, affine=False), BatchNormAct2d(16, act_layer=nn.SiLU)])
+def test_behind_layers_that_cannot_be_scaled(attn, host):
+    model = nn.Sequential(copy.deepcopy(host)).eval()
     x = torch.randn(2, 16, 9, 9)
     before = model(x)
-    if attn in IDENTITY:
-        attach(model, after="0", attn=attn, preserve_output=True)
-        assert close(model(x), before)
-    else:
-        with pytest.raises(
-            ValueError, match=r"0 \(BatchNorm2d\) cannot absorb a gain of [\d.]+: preserve_output needs"
-        ):
-            attach(model, after="0", attn=attn, preserve_output=True)
-        assert isinstance(model[0], nn.BatchNorm2d)
+    attach(model, after="0", attn=attn, preserve_output=True)
+    assert close(model(x), before)
 
 
 @pytest.mark.parametrize("attn", NEVER)
@@ -150,17 +144,15 @@ def test_a_module_of_two_names_gets_one_attention_in_both_places(patterns):
     assert again.norm1 is again.norm2 and close(again(x), plain(x))
 
 
-def test_weights_that_work_elsewhere_too_are_not_divided():
+def test_weights_that_work_elsewhere_too_stay_what_they_are():
     tied = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3)).eval()
     tied[1].weight = tied[0].weight
-    wanted = "shares its weights with {}, whose output would change"
-    for model, after, other in [(Shared(), "norm1", "norm2"), (tied, "0", "1"), (tied, "[01]", "1")]:
-        before = {key: value.clone() for key, value in model.state_dict().items()}
-        with pytest.raises(ValueError, match=wanted.format(other)):
-            attach(model, after=after, attn="sase", preserve_output=True)
-        assert model.state_dict().keys() == before.keys()
-        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
-        assert len(attach(copy.deepcopy(model), after=after, attn="gc", preserve_output=True)) == 1 + (after == "[01]")
+    for plain, after in [(Shared().eval(), "norm1"), (tied, "0"), (tied, "[01]")]:
+        model, x = copy.deepcopy(plain), torch.randn(2, 3, 9, 9)
+        attach(model, after=after, attn="sase", preserve_output=True)
+        assert close(model(x), plain(x))
+        kept = {key.replace(".host.", "."): value for key, value in model.state_dict().items() if ".attn." not in key}
+        assert all(torch.equal(kept[key], value) for key, value in plain.state_dict().items())
 
 
 def test_a_shared_block_is_one_place():
@@ -170,3 +162,21 @@ def test_a_shared_block_is_one_place():
     plain = copy.deepcopy(model).eval()["a"](x)
     attach(model.eval(), after="a.0", attn="se", preserve_output=True)
     assert close(model["a"](x), plain) and close(model["b"](x), plain)
+
+
+@pytest.mark.parametrize("asked", ["published", 0.7])
+def test_another_gain_than_the_one_that_preserves_the_output(plain, asked):
+    words = f"gain: wanted 0.5 divided out of SE, which preserves the output, got {asked!r}; leave gain out"
+    model = copy.deepcopy(plain)
+    with pytest.raises(ValueError, match=words):
+        attach(model, after="layer*.*.bn2", attn="se", preserve_output=True, gain=asked)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    args = dict(base="resnet18", after="layer*.*.bn2", attn="se", gain=asked, **SMALL)
+    source = dict(pretrained=True, pretrained_cfg_overlay=dict(state_dict=plain.state_dict(), num_classes=5))
+    with pytest.raises(ValueError, match=words):
+        timm.create_model("attached", **args, **source)
+    with pytest.raises(ValueError, match=words.replace("SE,", "SASEBlock,").replace("0.5", "1.25")):
+        timm.create_model("sase_resnet18", gain=asked, **SMALL, **source)
+    for agreeing in ("unit", 0.5):
+        report = attach(copy.deepcopy(plain), after="layer*.*.bn2", attn="se", preserve_output=True, gain=agreeing)
+        assert {r.gain for r in report} == {0.5}
