@@ -1,4 +1,4 @@
-"""Every attention that can be a constant starts so behind any layer that absorbs it; the others say why they cannot."""
+"""Every attention that can be a constant starts so behind any layer; the others say why they cannot."""
 
 import copy
 
