@@ -37,7 +37,7 @@ RANDOM = str(Genotype.random(seed=0))  # it starts at 1.5, and has none of the p
 JUDGED = {"se": "SE", "eca": "ECA", "cbam": "CBAM", "sase": "SASE", RANDOM: "random genotype"}
 """The attentions of the table with verdicts, and their labels."""
 NOT_COMPARED = {"constant", "sase_paper"}
-STANDS_ELSEWHERE = {"psa"}  # it takes the place of a convolution
+STANDS_ELSEWHERE = {"psa", "spatial_sase", "spatial_sase_literal"}  # they take the place of a convolution
 
 
 def others() -> list[str]:

@@ -16,6 +16,7 @@ from gain_table import gains
 from gradient_table import gradients
 from one_shot_table import one_shots
 from rows import Row, read_rows
+from spatial_table import spatial
 from speed_table import speed
 
 from sase_attn.describe import attentions_table, operations_table
@@ -49,6 +50,7 @@ def table(study: str, rows: list[Row]) -> str:
         "gain_240": _gains,
         "gain_960": _gains,
         "one_shot": _one_shots,
+        "spatial": _spatials,
     }
     return makers.get(study, _trainings)(rows)
 
@@ -117,6 +119,11 @@ def _gains(rows: list[Row]) -> str:
 def _one_shots(rows: list[Row]) -> str:
     """A line a photo that was learned."""
     return one_shots(rows, _place(rows))
+
+
+def _spatials(rows: list[Row]) -> str:
+    """A line a network, of those beside spatially-adaptive SE."""
+    return spatial(rows, _place(rows))
 
 
 def _compared(rows: list[Row]) -> str:

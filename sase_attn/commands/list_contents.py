@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from sase_attn import describe
+from sase_attn.attentions import ATTENTIONS
+from sase_attn.attentions.starting_gain import WITHOUT
 from sase_attn.commands.arguments import add_command
 from sase_attn.commands.progress import progress
 from sase_attn.genotype import genotypes
@@ -68,4 +70,12 @@ def _as_text(kind: str, rows: list[dict[str, Any]]) -> str:
     keys = list(rows[0])
     cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
     right = [i for i, key in enumerate(keys) if key == "parameters"]
-    return f"{kind}{_NOTES.get(kind, '')}\n{describe.text_table([keys, *cells], right=right)}"
+    text = f"{kind}{_NOTES.get(kind, '')}\n{describe.text_table([keys, *cells], right=right)}"
+    return "\n".join([text, *(_gainless(rows) if kind == "attentions" else [])])
+
+
+def _gainless(rows: list[dict[str, Any]]) -> list[str]:
+    """Why attentions have no starting gain."""
+    names = [row["name"] for row in rows if row["starting_gain"] is None]
+    reasons = {name: WITHOUT.get(ATTENTIONS[name].__name__) for name in names}
+    return [f"{name} has no starting gain: {reason}" for name, reason in reasons.items() if reason]

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
-from timm.models.resnet import BasicBlock, ResNet
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
 from sase_attn.models.sase_resnet import attention_args
+from sase_attn.ops.arguments import known
 from sase_attn.weights import fit_pretrained
 
 __all__: list[str] = []  # filled by register_model
@@ -33,13 +34,30 @@ CIFAR_CFG = dict(
 default_cfgs = generate_default_cfgs({"resnet20_cifar.untrained": CIFAR_CFG, "sase_resnet20.untrained": CIFAR_CFG})
 
 
-class CifarResNet(ResNet):
-    """timm's ResNet with the CIFAR stem and three stages; `layer4` is empty."""
+BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
-    def __init__(self, in_chans: int = 3, zero_init_last: bool = True, **kwargs: Any) -> None:
+
+class CifarResNet(ResNet):
+    """timm's ResNet with the CIFAR stem and three stages; `layer4` is empty.
+
+    `block` is a class, as timm takes it, or "basic" or "bottleneck", which survive the Hub. Raises UnknownNameError for
+    another name.
+    """
+
+    def __init__(
+        self, block: str | type[nn.Module], in_chans: int = 3, zero_init_last: bool = True, **kwargs: Any
+    ) -> None:
+        if isinstance(block, str):
+            block = BLOCKS[known("block", block, BLOCKS)]
         # A deep stem of half the width is what makes timm's stages start at 16 channels; it is replaced below.
         super().__init__(
-            in_chans=in_chans, channels=(16, 32, 64), stem_type="deep", stem_width=8, zero_init_last=False, **kwargs
+            block=block,
+            in_chans=in_chans,
+            channels=(16, 32, 64),
+            stem_type="deep",
+            stem_width=8,
+            zero_init_last=False,
+            **kwargs,
         )
         self.conv1 = nn.Conv2d(
             in_chans, 16, 3, padding=1, bias=False, device=kwargs.get("device"), dtype=kwargs.get("dtype")

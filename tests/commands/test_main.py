@@ -82,6 +82,7 @@ def test_list_of_one_kind_is_a_part_of_the_whole(run):
     for kind, section in zip(("ops", "attentions", "genotypes", "models"), sections, strict=True):
         assert json.loads(run("list", kind, "--json")) == {kind: everything[kind]}
         assert run("list", kind).rstrip("\n") == section
+    assert "spatial_sase has no starting gain: it takes the place of a convolution, and the norm behind" in sections[1]
     words = run("list").split()
     assert words.count("release") == 28
     assert {*map(str, genotypes.values()), "l2norm_channel", "28,102,568", "sase_resnet50"} <= set(words)

@@ -88,6 +88,19 @@ def test_cifar_intermediates_and_pruning_keep_the_head_at_the_end():
     assert not list(model.layer2.parameters()) and list(model.layer1.parameters())
 
 
+def test_cifar_networks_of_bottlenecks(tmp_path):
+    """By a name, which survives a folder."""
+    model = timm.create_model("spatial_sase_resnet20", block="bottleneck", layers=[1, 1, 1]).eval()
+    assert [type(stage[0].conv2).__name__ for stage in (model.layer1, model.layer2, model.layer3)] == [
+        "SpatiallyAdaptiveSE"
+    ] * 3
+    save_for_hf(model, str(tmp_path), safe_serialization=True)
+    again, x = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval(), torch.randn(2, 3, 30, 33)
+    assert torch.equal(again(x), model(x))
+    with pytest.raises(ValueError, match="unknown block 'bottelneck'; did you mean bottleneck"):
+        timm.create_model("resnet20_cifar", block="bottelneck")
+
+
 def test_cifar_init_is_timms():
     model = timm.create_model("resnet20_cifar")
     assert model.conv1.weight.std().item() == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.15)
