@@ -6,8 +6,8 @@ from rows import Row
 def one_shots(rows: list[Row], place: str) -> str:
     """Reconstruction, spread of samples beside the photo's own deviation, and SIFID, whose layer is named below."""
     lines = [
-        "| photo | pixels | scales | rebuilt to | samples spread | photo's deviation | wide sample's | SIFID |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| photo | pixels | scales | rebuilt to | samples spread | photo's deviation | wide sample's | SIFID | its floor |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
         height, width = row["sizes"][-1]
@@ -19,14 +19,16 @@ def one_shots(rows: list[Row], place: str) -> str:
             f"{row['spread']:.3f}",
             f"{row['deviation']:.3f}",
             f"{row['wide_deviation']:.3f}",
-            f"{sifid['mean']:.2f} ± {sifid['deviation']:.2f}",
+            f"{sifid['mean']:.0f} ± {sifid['deviation']:.0f}",
+            f"{sifid['floor']:.0f}",
         ]
         lines.append(f"| {row['label']} | {' | '.join(cells)} |")
     first = rows[0]
     config, sifid = first["config"], first["sifid"]
     regime = (
         f"RMSE and deviations for values from -1 to 1, over {first['samples']} samples; the wide sample is 1.8 "
-        f"times as wide; SIFID by {sifid['extractor']}, {sifid['layer']}, mean and deviation over as many samples; "
+        f"times as wide; SIFID by {sifid['extractor']}, {sifid['layer']}, mean and deviation over as many samples, and its "
+        f"floor the photo's mirror image; "
         f"one seed; {config['iterations']} iterations a scale, {config['width']} channels; {place}."
     )
     return "\n".join([*lines, "", regime])

@@ -45,7 +45,7 @@ def add_parser(parts: Any) -> None:
     _add_source(make)
     make.add_argument("--height", type=whole(1, LARGEST_SAMPLE), metavar="N", help="default: the learned image's")
     make.add_argument("--width", type=whole(1, LARGEST_SAMPLE), metavar="N", help="default: the learned image's")
-    make.add_argument("--count", type=whole(1, 100_000), default=8, metavar="N", help="images (default: %(default)s)")
+    make.add_argument("--count", type=whole(1, 1000), default=8, metavar="N", help="images (default: %(default)s)")
     make.add_argument(
         "--start-scale", type=whole(0, MOST_SCALES), default=0, metavar="N", help="keep the layout above this scale"
     )

@@ -112,7 +112,7 @@ ONE_SHOT_LAYERS = [
     {"networks", "pyramid", "losses", "config"},
     {"model", "checkpoint"},
     {"measures", "saved_model", "sheet", "features", "trainer"},
-    {"result", "sifid"},
+    {"result", "sifid", "estimate"},
     {"loop"},
     {"run"},
 ]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from sase_attn.spatially_adaptive import SpatiallyAdaptiveSkip
 from sase_attn.spatially_adaptive.synthesis.one_shot import OneShotConfig, load_one_shot, train_one_shot
+from sase_attn.spatially_adaptive.synthesis.one_shot.estimate import estimated_seconds
 from sase_attn.spatially_adaptive.synthesis.one_shot.loop import OneShotLoop
 from sase_attn.spatially_adaptive.synthesis.one_shot.losses import gradient_penalty
 from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
@@ -141,6 +142,15 @@ def test_every_step_of_the_generator_has_a_fake_of_its_own():
     assert all(parameter.requires_grad for parameter in trainer.discriminator.parameters())
 
 
+def test_the_estimate_changes_nothing():
+    model = OneShotModel(open_image(picture(20, 15)), scale_sizes(15, 20, 12, 2), 4)
+    before, draw = {key: value.clone() for key, value in model.state_dict().items()}, torch.get_rng_state()
+    once, twice = (estimated_seconds(TINY.override(iterations=count), model) for count in (1, 1000))
+    assert 0 < once < twice
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), draw)
+
+
 def test_learning_rate_falls_after_four_fifths():
     config = TINY.override(iterations=10)
     assert [learning_rate(config, i) for i in (0, 7)] == [5e-4, 5e-4]
@@ -182,7 +192,8 @@ def test_run_writes_what_it_says(trained):
     assert names == files
     assert result.sizes == ((12, 16), (15, 20)) and result.config["scales"] == 2
     assert lines[0] == "2 scales of 3 iterations: 16x12 → 20x15"
-    assert lines[1].startswith("scale 1/2  16x12  rebuilt to ") and len(lines) == 3
+    assert lines[1].startswith("time: about ") and lines[1].endswith("seconds, as the second of two iterations took")
+    assert lines[2].startswith("scale 1/2  16x12  rebuilt to ") and len(lines) == 4
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [row["kind"] for row in rows] == (["step"] * 3 + ["scale"]) * 2
     model = load_one_shot(folder)
@@ -216,7 +227,9 @@ def test_resumed_run_has_the_same_numbers(trained, tmp_path, monkeypatch, at, ev
     whole, resumed = load_one_shot(folder).state_dict(), load_one_shot(tmp_path / "run").state_dict()
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
     assert again.measures == result.measures
-    at_once = train_one_shot(image, tmp_path / "run", config, resume=True, echo=lambda line: pytest.fail(line))
+    at_once = train_one_shot(
+        image, tmp_path / "run", config.override(scales=None), resume=True, echo=lambda line: pytest.fail(line)
+    )
     assert at_once.measures == result.measures
 
 

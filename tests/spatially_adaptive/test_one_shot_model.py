@@ -184,6 +184,7 @@ def test_sifid_names_its_layer(model):
     assert found.extractor == "efficientnet_lite0" and found.layer == "third block, 24 features at stride 4"
     values = [distance(features(image), features(model.image)) for image in model.sample(count=3)]
     assert (found.mean, found.lowest, found.highest) == pytest.approx((np.mean(values), min(values), max(values)))
+    assert found.floor == pytest.approx(distance(features(model.image.flip(2)), features(model.image)))
     assert "by efficientnet_lite0, third block" in str(found)
 
 

@@ -13,8 +13,13 @@ def load_progress(folder: Path) -> Checkpoint[OneShotConfig, Progress]:
     return load_checkpoint(folder, OneShotConfig, Progress, SETTINGS_NAME)
 
 
-def check_resumable(config: OneShotConfig, saved: OneShotConfig) -> None:
-    """Raise ValueError, naming what differs, if a training cannot go on with this configuration."""
+def resumable(config: OneShotConfig, saved: OneShotConfig) -> OneShotConfig:
+    """The configuration with which a training goes on: with the saved number of scales, where it leaves them open.
+
+    Raises:
+        ValueError: it differs otherwise; the message names in what.
+    """
     if config.scales is None:
         config = config.override(scales=saved.scales)
     check_same(config, saved, MAY_CHANGE)
+    return config

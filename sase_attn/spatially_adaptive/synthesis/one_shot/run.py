@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sase_attn.spatially_adaptive.synthesis.one_shot.checkpoint import check_resumable, load_progress
+from sase_attn.spatially_adaptive.synthesis.estimate import duration
+from sase_attn.spatially_adaptive.synthesis.one_shot.checkpoint import load_progress, resumable
 from sase_attn.spatially_adaptive.synthesis.one_shot.config import OneShotConfig
+from sase_attn.spatially_adaptive.synthesis.one_shot.estimate import estimated_seconds
 from sase_attn.spatially_adaptive.synthesis.one_shot.loop import OneShotLoop
 from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
 from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import open_image, scale_sizes
@@ -59,7 +61,7 @@ def train_one_shot(
             saved = load_progress(folder) if resume else None
             config = config or (OneShotConfig() if saved is None else saved.settings)
             if saved is not None:
-                check_resumable(config, saved.settings)
+                config = resumable(config, saved.settings)
             pixels = _pixels(image, config, saved)
             height, width = pixels.shape[1:]
             config = config.for_image(height, width)
@@ -72,6 +74,8 @@ def train_one_shot(
             model = OneShotModel(pixels, sizes, config.width, config.seed)
             if saved is None:
                 echo(f"{config.epochs} scales of {config.iterations:,} iterations: {model.extra_repr()}")
+                model.to(group.device)
+                echo(f"time: about {duration(estimated_seconds(config, model))}, as the second of two iterations took")
             loop = OneShotLoop(config, folder, group, model, identity, echo)
             loop.run(saved)
             return loop.finish()

@@ -18,7 +18,10 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
 
 @dataclass(frozen=True)
 class SIFID:
-    """Mean over samples, the standard deviation, the smallest and the largest value, and what they are measured by."""
+    """Mean over samples, the standard deviation, the smallest and the largest value, and what they are measured by.
+
+    `floor` is what the learned image's own mirror image gets, which has the right patches in other places.
+    """
 
     extractor: str
     layer: str
@@ -27,11 +30,12 @@ class SIFID:
     deviation: float
     lowest: float
     highest: float
+    floor: float
 
     def __str__(self) -> str:
         return (
             f"SIFID {self.mean:.4f} ± {self.deviation:.4f} ({self.lowest:.4f} to {self.highest:.4f}) of {self.samples} "
-            f"samples, by {self.extractor}, {self.layer}"
+            f"samples, by {self.extractor}, {self.layer}; the image's own mirror image gets {self.floor:.4f}"
         )
 
 
@@ -63,4 +67,5 @@ def sifid(model: OneShotModel, features: PatchFeatures, samples: int = 16, seed:
         deviation=float(values.std(correction=0)),
         lowest=float(values.min()),
         highest=float(values.max()),
+        floor=distance(features(model.image.cpu().flip(2)), real),
     )
