@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from PIL import Image
 from rows import add_row
 
 from sase_attn.spatially_adaptive.synthesis.one_shot import (
@@ -25,7 +26,6 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.features import load_featur
 from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import as_values
 from sase_attn.spatially_adaptive.synthesis.one_shot.sheet import model_sheet, sheet_of
 from sase_attn.spatially_adaptive.synthesis.one_shot.sifid import sifid
-from sase_attn.spatially_adaptive.synthesis.sheets import save_png
 
 STUDY = "one_shot"
 SAMPLES = 16
@@ -72,7 +72,9 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="the sheets of all photos below each other, as PNG")
+    parser.add_argument(
+        "--sheet", type=Path, metavar="FILE", help="the sheets of all photos below each other, twice as large"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     config = OneShotConfig(
@@ -80,7 +82,9 @@ def main() -> None:
     )
     models = [study(photo, config, args.runs) for photo in args.photos]
     if args.sheet is not None:
-        save_png(sheet_of([[model_sheet(model)] for model in models]), args.sheet)
+        sheet = sheet_of([[model_sheet(model)] for model in models])
+        picture = Image.fromarray(sheet.permute(1, 2, 0).numpy())
+        picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.NEAREST).save(args.sheet, quality=75)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from rows import Row
 def one_shots(rows: list[Row], place: str) -> str:
     """Reconstruction, spread of samples beside the photo's own deviation, and SIFID, whose layer is named below."""
     lines = [
-        "| photo | pixels | scales | rebuilt to | samples spread | photo's deviation | wide sample's | SIFID | its floor |",
+        "| photo | pixels | scales | rebuilt to | samples spread | photo's deviation | wide one's | SIFID | floor |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
@@ -26,9 +26,8 @@ def one_shots(rows: list[Row], place: str) -> str:
     first = rows[0]
     config, sifid = first["config"], first["sifid"]
     regime = (
-        f"RMSE and deviations for values from -1 to 1, over {first['samples']} samples; the wide sample is 1.8 "
-        f"times as wide; SIFID by {sifid['extractor']}, {sifid['layer']}, mean and deviation over as many samples, and its "
-        f"floor the photo's mirror image; "
-        f"one seed; {config['iterations']} iterations a scale, {config['width']} channels; {place}."
+        f"RMSE and deviations for values from -1 to 1, over {first['samples']} samples; the wide one is 1.8 times as "
+        f"wide; SIFID by {sifid['extractor']}, {sifid['layer']}, its floor that of the photo's mirror image; one seed; "
+        f"{config['iterations']} iterations a scale, {config['width']} channels; {place}."
     )
     return "\n".join([*lines, "", regime])

@@ -1,5 +1,6 @@
 """What a one-shot model makes: samples of any size, edited and harmonised pictures; SIFID; and its command."""
 
+import copy
 import json
 
 import numpy as np
@@ -13,7 +14,7 @@ from sase_attn.commands import main
 from sase_attn.errors import UnknownNameError
 from sase_attn.spatially_adaptive.synthesis.one_shot import OneShotModel, load_one_shot, measure
 from sase_attn.spatially_adaptive.synthesis.one_shot.features import load_features
-from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import scale_sizes
+from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import as_pixels, resized, scale_sizes
 from sase_attn.spatially_adaptive.synthesis.one_shot.saved_model import NAME, save_one_shot
 from sase_attn.spatially_adaptive.synthesis.one_shot.sheet import GAP, model_sheet, sheet_of
 from sase_attn.spatially_adaptive.synthesis.one_shot.sifid import distance, sifid
@@ -67,6 +68,11 @@ def test_above_scale_0_the_image_keeps_its_layout(model):
     """Nothing but the noise of the later scales varies, so samples differ less."""
     spreads = [model.sample(seed=0, count=4, start_scale=scale).float().std(0).mean() for scale in (0, 1, 2)]
     assert spreads[0] > spreads[1] > spreads[2] > 0
+    still = copy.deepcopy(model)
+    still.amplitudes.zero_()
+    coarse = resized(still.real(2), still.sizes[1])
+    expected = as_pixels(still.generators[2](resized(coarse, still.sizes[2])))
+    assert torch.equal(still.sample(start_scale=2), expected)
 
 
 def test_rebuilding_has_no_chance(model):
