@@ -18,6 +18,7 @@ from one_shot_table import one_shots
 from rows import Row, read_rows
 from spatial_table import spatial
 from speed_table import speed
+from synthesis_table import syntheses
 
 from sase_attn.describe import attentions_table, operations_table
 from sase_attn.search.supernet.architecture import mean_entropy
@@ -51,6 +52,7 @@ def table(study: str, rows: list[Row]) -> str:
         "gain_960": _gains,
         "one_shot": _one_shots,
         "spatial": _spatials,
+        "synthesis": _syntheses,
     }
     return makers.get(study, _trainings)(rows)
 
@@ -124,6 +126,11 @@ def _one_shots(rows: list[Row]) -> str:
 def _spatials(rows: list[Row]) -> str:
     """A line a network, of those beside spatially-adaptive SE."""
     return spatial(rows, _place(rows))
+
+
+def _syntheses(rows: list[Row]) -> str:
+    """A line a training of images from few."""
+    return syntheses(rows, _place(rows))
 
 
 def _compared(rows: list[Row]) -> str:

@@ -8,6 +8,7 @@ import pytest
 import synthesis_driver as driver
 import torch
 import warm
+from checkout import BENCHMARKS
 
 from sase_attn.commands.main import main
 from sase_attn.spatially_adaptive.synthesis import load_generator, train_synthesis
@@ -144,6 +145,25 @@ def test_sample_and_evaluate(run, capsys, tmp_path):
     assert main([*evaluate, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["made"] == 12 and found["fid_floor"] is not None and found["extractor"] == "own"
+
+
+def test_row_of_the_benchmark_and_its_table(run, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import synthesis
+    import synthesis_table
+
+    monkeypatch.setattr(synthesis, "COUNT", 12)
+    folder, _ = run
+    row = json.loads(json.dumps(synthesis.row_of(folder, 2, tmp_path / "sheets")))
+    sheets = [line for line in rows(folder) if line["kind"] == "sheet"]
+    assert row["early_raw"] == sheets[0]["raw_scores"] and row["scores"] == sheets[1]["scores"]
+    assert row["kids"] == {"2": sheets[0]["scores"]["kid"], "4": sheets[1]["scores"]["kid"]} and row["finite"]
+    assert {path.name for path in (tmp_path / "sheets").iterdir()} == {"whole.png", "whole-neighbours.png"}
+    table = synthesis_table.syntheses([row], "a machine").splitlines()
+    assert {line.count("|") for line in table[:3]} == {13} and table[2].startswith("| spatial | 0 |")
+    assert "against the 8 training images, by own" in table[4] and table[4].endswith("a machine.")
+    with pytest.raises(ValueError, match="wanted scores at the steps 3 and 4, got those at 2, 4"):
+        synthesis.row_of(folder, 3, None)
 
 
 def test_train_command_prints_what_comes_next(images, tmp_path, capsys):
