@@ -35,7 +35,7 @@ class Pace:
         return {
             "images_per_second": round(rate, 1),
             "eta_seconds": round(eta, 1),
-            "peak_memory_mb": round(_peak_memory(self._device) / 2**20, 1),
+            "peak_memory_mb": round(peak_memory(self._device) / 2**20, 1),
         }
 
 
@@ -55,7 +55,8 @@ def pace_text(row: Mapping[str, Any]) -> str:
     return f"{row['images_per_second']:.0f} images/s  {row['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
 
 
-def _peak_memory(device: torch.device) -> int:
+def peak_memory(device: torch.device) -> int:
+    """The most bytes that this process has had so far: on a GPU of tensors, else of everything; 0 if not known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -20,22 +20,21 @@ COPIES = (5, 4)  # of each weight: itself, its gradient, Adam's two averages; an
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of weights with all that goes with them, of what a step holds at its height, and of the images."""
+    """Bytes of weights with all that goes with them, and of what a step holds at its height."""
 
     weights: int
     step: int
-    images: int
 
-    def __str__(self) -> str:
-        total = self.weights + self.step + self.images
+    def sentence(self, taken: int) -> str:
+        """For people: all of it, where so much has been taken before."""
         return (
-            f"memory: about {_size(total)} ({_size(self.weights)} of networks and optimizers, {_size(self.step)} of a "
-            f"step, {_size(self.images)} of images), and what torch itself takes"
+            f"memory: about {_size(taken + self.weights + self.step)}: {_size(taken)} by now, "
+            f"{_size(self.weights)} for networks and optimizers, {_size(self.step)} for a step"
         )
 
 
-def memory(config: SynthesisConfig, images: int) -> Memory:
-    """The memory of a training on so many images, counted on networks without numbers.
+def memory(config: SynthesisConfig) -> Memory:
+    """The memory of a training, counted on networks without numbers.
 
     A step is at its height when the generator's loss has passed both networks.
     """
@@ -54,7 +53,7 @@ def memory(config: SynthesisConfig, images: int) -> Memory:
         discriminator.look(real, torch.zeros_like(made[1]), 0)
     networks = zip((generator, discriminator), COPIES, strict=True)
     weights = sum(times * count_parameters(network) * BYTES for network, times in networks)
-    return Memory(weights, max(judged, kept.bytes), images * 3 * config.size**2)
+    return Memory(weights, max(judged, kept.bytes))
 
 
 def seconds_a_step(config: SynthesisConfig, images: TrainingImages, device: torch.device) -> float:

@@ -13,6 +13,7 @@ from sase_attn.spatially_adaptive.synthesis.loop import SynthesisLoop
 from sase_attn.spatially_adaptive.synthesis.result import SynthesisResult, read_result
 from sase_attn.training.checkpoint import check_same_data
 from sase_attn.training.distributed import ranks
+from sase_attn.training.pace import peak_memory
 from sase_attn.training.run_folder import run_folder
 
 
@@ -68,7 +69,7 @@ def train_synthesis(
             if config.score_images:
                 judge = Judge(images, config.extractor, config.extractor_weights, group.device)
             if saved is None:
-                echo(str(memory(config, len(images.pixels))))
+                echo(memory(config).sentence(peak_memory(group.device)))
                 seconds = seconds_a_step(config, images, group.device)
                 echo(
                     f"time: about {duration(seconds * config.steps)} for {config.steps:,} steps of {seconds:.2f} s, "

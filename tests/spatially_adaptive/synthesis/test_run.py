@@ -47,7 +47,10 @@ def flat(state, name=""):
 
 def test_estimate_comes_first(run):
     _, lines = run
-    assert re.match(r"memory: about \d+ MiB", lines[0])
+    assert re.match(
+        r"memory: about [\d.]+ [GM]iB: [\d.]+ [GM]iB by now, \d+ MiB for networks and optimizers, \d+ MiB for a step",
+        lines[0],
+    )
     assert re.match(r"time: about \d+ seconds for 4 steps of [\d.]+ s", lines[1])
     assert [line.split()[1] for line in lines[2:]] == ["2/4", "4/4"]
 

@@ -88,18 +88,17 @@ def test_neighbours_stand_below_what_was_made():
 def test_memory_is_what_waits_for_the_backward_pass():
     """Counted without numbers as it is with them."""
     config = SynthesisConfig(size=64, width=1, latent=8, batch_size=2)
-    found = memory(config, 10)
+    found = memory(config)
     trainer = Trainer(config, torch.device("cpu"))
     generator, discriminator = trainer.generator, trainer.discriminator
     parameters = [sum(value.numel() for value in network.parameters()) for network in (generator, discriminator)]
     assert found.weights == 4 * (5 * parameters[0] + 4 * parameters[1])
-    assert found.images == 10 * 3 * 64 * 64
     kept = Kept()
     with kept:
         discriminator.look(torch.rand(2, 3, 64, 64), torch.rand(2, 3, 32, 32), 0)
     assert found.step == pytest.approx(kept.bytes, rel=0.4)
-    assert memory(config.override(batch_size=4), 10).step == pytest.approx(2 * found.step, rel=0.1)
-    assert "about" in str(found) and "MiB" in str(found)
+    assert memory(config.override(batch_size=4)).step == pytest.approx(2 * found.step, rel=0.1)
+    assert found.sentence(2**30).startswith("memory: about 1.0 GiB: 1.0 GiB by now, 0 MiB for networks")
 
 
 def test_durations():
