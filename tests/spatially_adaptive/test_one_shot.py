@@ -177,8 +177,11 @@ def test_the_image_is_learned():
         trainer = ScaleTrainer(config, model, scale, coarser)
         for iteration in range(config.iterations):
             trainer.step(iteration)
+        in_training = trainer.generator(trainer.before)
+        trainer.settle()
         coarser = trainer.discriminator
-    model.eval()
+        torch.testing.assert_close(trainer.generator(trainer.before), in_training, atol=0.02, rtol=0)
+        assert all(m.momentum == 0.1 for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
     with torch.no_grad():
         wrong = (model.reconstruct() - model.real(1)).square().mean().sqrt()
     deviation = model.real(1).flatten(2).var(2).mean().sqrt()

@@ -97,8 +97,8 @@ class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
         """The scale is done: the next starts from its weights."""
         assert self.trainer is not None
         scale = self.progress.epoch
+        self.trainer.settle()
         self._coarser, self.trainer = self.trainer.discriminator, None
-        self.model.eval()
         with torch.no_grad():
             rebuilt = self.model.reconstruct(scale + 1)
             wrong = (rebuilt - self.model.real(scale)).square().mean().sqrt().item()

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 
@@ -113,6 +113,21 @@ class ScaleTrainer:
         )
         coarse = resized(coarse, model.sizes[self.scale])
         return coarse + model.amplitudes[self.scale] * torch.randn_like(coarse)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """End the scale: its norms keep the statistics of the rebuilt image, so that it is rebuilt as in training.
+
+        A running average, as SinGAN has it, is half of the fakes', and rebuilds the image worse.
+        """
+        norms = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 1.0
+        self.generator(self.before)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        self.generator.eval()
 
     def state_dict(self) -> dict[str, Any]:
         """Of the discriminator and both optimizers; the generator is the model's."""
