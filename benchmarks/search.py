@@ -18,9 +18,11 @@ import torch
 from rows import add_row
 
 from sase_attn import genotypes
+from sase_attn.comparison.folders import folder_names
 from sase_attn.genotype import Genotype
 from sase_attn.search.agreement import agreement
 from sase_attn.search.checkpoint import load_search
+from sase_attn.search.compare import RETRAINED
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.op_scales import energy_fractions
 from sase_attn.search.report.log_rows import read_log
@@ -58,16 +60,17 @@ def main() -> None:
     chosen["the paper's"] = genotypes["sase"]
     chosen |= {f"random {seed}": results[0].space.random(seed) for seed in range(RANDOM)}
     comparison = results[0].compare(chosen, seeds=range(args.seeds), recipe=recipe, jobs=args.jobs)
-    for row in comparison.rows:
+    folders = folder_names(network.label for network in comparison.networks)
+    for network in comparison.networks:
         for seed in comparison.seeds:
-            folder = Path(results[0].output) / "retrained" / f"{row.label}-seed{seed}"
+            folder = Path(results[0].output) / RETRAINED / f"{folders[network.label]}-seed{seed}"
             trained = json.loads((folder / "result.json").read_text(encoding="utf-8"))
             trained["recipe"]["data"] = Path(trained["recipe"]["data"]).name
-            values = {"genotype": row.genotype, "supernet_top1": row.supernet_top1}
-            add_row("search_retrained", {"label": row.label, "seed": seed, **trained, **values})
+            attention = network.fields["model_kwargs"].get("attn")
+            values = {"genotype": attention, "supernet_top1": network.subnetwork_top1}
+            add_row("search_retrained", {"label": network.label, "seed": seed, **trained, **values})
     print(comparison.table())
-    print("\n".join(comparison.verdict))
-    print(f"Kendall's τ {comparison.tau} (p = {comparison.tau_p}); {write_report(results[0].output)}")
+    print(f"report: {write_report(results[0].output)}")
 
 
 def search_row(result: SearchResult) -> dict[str, object]:

@@ -3,8 +3,9 @@
     python examples/search_your_own.py FOLDER [--epochs 20] [--output runs/own]
 
 FOLDER holds train/<class>/* and val/<class>/*. Half of the training images train the weights, half choose the
-operations; the genotype found is then retrained beside two random ones and the network without attention, on all of
-them. Stopped by Ctrl-C, the same command goes on. Needs `pip install "sase-attn[search]"`.
+operations; the genotype found is then retrained beside two random ones, the network without attention and a constant
+factor in its place, on all of them. Stopped by Ctrl-C, the same command goes on. Needs
+`pip install "sase-attn[search]"`.
 """
 
 import argparse
@@ -89,7 +90,7 @@ def main():
     comparison = result.compare(
         chosen, seeds=[0, 1], epochs=args.train_epochs, build=build, scorer=result.scorer(model)
     )
-    print(comparison.table(), *comparison.verdict, sep="\n")
+    print(comparison.table())
     print(f"report: {write_report(args.output)}")
 
 

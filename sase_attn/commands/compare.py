@@ -11,6 +11,7 @@ from sase_attn.attentions.starting_gain import PUBLISHED, UNIT
 from sase_attn.commands.arguments import add_command, key_value, whole
 from sase_attn.commands.flags import add_flags, given_flags, summary
 from sase_attn.comparison import attended, compare
+from sase_attn.comparison.networks import own_attention
 from sase_attn.comparison.run import PER_NETWORK
 from sase_attn.training.recipes import RECIPES, Recipe
 
@@ -46,22 +47,20 @@ def run(args: argparse.Namespace) -> None:
     if find_spec("scipy") is None:  # known before hours of training
         raise ImportError('a comparison needs scipy: pip install "sase-attn[search]"')
     recipe = Recipe.get(args.recipe).override(**given_flags(args, Recipe))
-    warm = recipe.init_from is not None  # attention then starts so that it preserves the output
-    if warm and args.gain == PUBLISHED:
-        raise ValueError(
-            "--gain published: attention preserves the output of a network that starts from weights; drop it"
-        )
     networks = attended(
         args.base,
         args.attentions,
         after=args.after,
         base_args=dict(args.base_args),
-        gain=PUBLISHED if warm else args.gain,
-        constants=args.constants and not warm,
+        gain=args.gain,
+        constants=args.constants,
+        from_weights=recipe.init_from is not None,
     )
     output = args.output or Path("runs") / f"compare-{args.base}"
     echo = partial(print, flush=True)
     echo(summary(recipe, f"recipe {args.recipe}"))
+    if line := own_attention(args.base, dict(args.base_args)):
+        echo(line)
     result = compare(networks, recipe, output, seeds=range(args.seeds), jobs=args.jobs, device=args.device, echo=echo)
     echo(result.table())
     echo(f"files: {output} (comparison.json, and a folder for each training)")

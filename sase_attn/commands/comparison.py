@@ -1,14 +1,12 @@
-"""The comparison at the end of a search: what is compared, and what is printed of it."""
+"""The comparison at the end of a search: what is compared."""
 
 import argparse
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sase_attn.commands.arguments import whole
 from sase_attn.files import write_json
 from sase_attn.records import read_record
-from sase_attn.search.comparison import Comparison
 from sase_attn.settings import MANY
 
 NAME = "compare.json"
@@ -31,8 +29,8 @@ class CompareOptions:
         write_json(folder / NAME, asdict(self))
 
 
-_QUICK = CompareOptions(quick=True, random=1, seeds=3, epochs=4)
-_FULL = CompareOptions(quick=False, random=3, seeds=3, epochs=10)
+_QUICK = CompareOptions(quick=True, random=1, seeds=2, epochs=4)  # eight trainings: the first look takes minutes
+_FULL = CompareOptions(quick=False, random=2, seeds=5, epochs=10)
 
 
 def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
@@ -55,14 +53,3 @@ def compare_options(args: argparse.Namespace, folder: Path, *, quick: bool) -> C
         if value is not None:
             options = replace(options, **{key: value})
     return options
-
-
-def echo_comparison(comparison: Comparison, echo: Callable[[str], object]) -> None:
-    """Its table, the rank correlation and the verdict, line by line."""
-    echo(comparison.table())
-    if comparison.tau is not None:
-        echo(
-            f"Kendall's τ between sub-network and retrained accuracy: {comparison.tau:.2f} (p = {comparison.tau_p:.2f})"
-        )
-    for line in comparison.verdict:
-        echo(line)

@@ -10,9 +10,10 @@ from typing import Any
 
 from sase_attn import quoting
 from sase_attn.commands.arguments import add_command, whole
-from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, compare_options, echo_comparison
+from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, compare_options
 from sase_attn.commands.flags import summary
 from sase_attn.commands.search_flags import add_config_flags, config_from_flags
+from sase_attn.comparison.networks import own_attention
 from sase_attn.lock import one_process
 from sase_attn.search.agreement import agreement
 from sase_attn.search.checkpoint import load_search
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> None:
             args.error("--jobs: expected 1 with several processes of one search")
         echo = group.on_main(partial(print, flush=True))
         echo(summary(config, f"configuration of {output}" if args.resume else f"search {name}"))
+        if line := own_attention(config.model, config.model_kwargs):
+            echo(line)
         result = search(config=config, output=output, resume=resume, device=args.device, echo=echo)
         echo(f"genotype: {result.genotype}")
         for line in result.doubts():
@@ -88,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
             except KeyboardInterrupt:
                 echo(f"search and comparison go on with\nsase-attn search --resume {output}")
                 raise
-            echo_comparison(comparison, echo)
+            echo(comparison.table())
             if options.quick:
                 echo(quick_note(config))
             if group.is_main:
@@ -136,5 +139,5 @@ def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path
                 device=args.device,
                 echo=echo,
             )
-            echo_comparison(comparison, echo)
+            echo(comparison.table())
             echo(f"report: {write_report(first.output)}")

@@ -21,6 +21,7 @@ class Network:
         parameters: how many it has.
         top1, loss: on the test images, after the last epoch; top-1 in percent.
         seconds: of each training.
+        subnetwork_top1: accuracy in percent as a sub-network of a search, without retraining, if it was one.
     """
 
     label: str
@@ -29,6 +30,12 @@ class Network:
     top1: list[float]
     loss: list[float]
     seconds: list[float]
+    subnetwork_top1: float | None = None
+
+    @property
+    def accuracy(self) -> str:
+        """Mean ± sample standard deviation of top-1 over the seeds, in words."""
+        return f"{mean(self.top1):.2f}" + (f" ± {stdev(self.top1):.2f}" if len(self.top1) > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,8 @@ class Comparison:
         seeds: each network was trained once with each.
         recipe: the fields that all networks have in common.
         test_images: how many images accuracy was measured on.
+        tau, tau_p: Kendall's τ between the accuracy as a sub-network and after retraining, over the networks that have
+            both, and its p-value; None for fewer than three, or where all are equal.
         machine, versions, commit: where the trainings ran, and with what.
     """
 
@@ -51,6 +60,8 @@ class Comparison:
     seeds: list[int]
     recipe: dict[str, Any]
     test_images: int
+    tau: float | None = None
+    tau_p: float | None = None
     machine: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
@@ -59,19 +70,22 @@ class Comparison:
         """A line of text a network, and what the columns are; without verdicts below five seeds."""
         found = {difference.label: difference for difference in self.differences}
         width = max(len(network.label) for network in self.networks)
-        lines = [f"{'':{width}}  top-1, %        minus {self.reference}, points"]
+        shared = any(network.subnetwork_top1 is not None for network in self.networks)
+        lines = [f"{'':{width}}  top-1, %        {'as sub-network, %  ' * shared}minus {self.reference}, points"]
         for network in self.networks:
-            spread = f" ± {stdev(network.top1):.2f}" if len(network.top1) > 1 else ""
+            subnet = "" if network.subnetwork_top1 is None else f"{network.subnetwork_top1:.2f}"
             lines.append(
-                f"{network.label:{width}}  {f'{mean(network.top1):.2f}{spread}':14}  "
-                f"{_words(found.get(network.label))}".rstrip()
+                f"{network.label:{width}}  {network.accuracy:14}  {f'{subnet:>17}  ' * shared}"
+                f"{difference_words(found.get(network.label))}".rstrip()
             )
         return "\n".join([*lines, *self.notes()])
 
     def notes(self) -> list[str]:
         """What the numbers of the table are, and what so many seeds can show, a line each."""
-        count = len(self.seeds)
-        lines = [f"mean ± standard deviation of {count} seeds, {self.test_images:,} test images"]
+        count, rank = len(self.seeds), []
+        if self.tau is not None:
+            rank = [f"Kendall's τ between sub-network and retrained accuracy: {self.tau:.2f} (p = {self.tau_p:.2f})"]
+        lines = [*rank, f"mean ± standard deviation of {count} seeds, {self.test_images:,} test images"]
         if count < FEWEST:
             return [*lines, f"no ranking: fewer than {FEWEST} seeds tell networks apart by luck only"]
         visible = [difference.visible for difference in self.differences if difference.visible is not None]
@@ -89,7 +103,8 @@ class Comparison:
         return read_record(Path(folder) / NAME, cls)
 
 
-def _words(difference: Difference | None) -> str:
+def difference_words(difference: Difference | None) -> str:
+    """A difference to the reference with its interval and verdict, where there are any."""
     if difference is None:
         return ""
     if difference.low is None or difference.high is None:

@@ -2,15 +2,21 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+from sase_attn.comparison.built import Build, train_built
+from sase_attn.comparison.folders import folder_names
+from sase_attn.comparison.kendall import kendall
 from sase_attn.comparison.networks import PLAIN
 from sase_attn.comparison.paired import paired_differences
 from sase_attn.comparison.result import NAME, Comparison, Network
 from sase_attn.files import remove_temporaries, write_json
 from sase_attn.lock import one_process
+from sase_attn.training.distributed import ranks
 from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult, check_comparable
@@ -27,6 +33,8 @@ def compare(
     *,
     seeds: Sequence[int],
     reference: str = PLAIN,
+    subnetwork_top1: Mapping[str, float] | None = None,
+    build: Build | None = None,
     jobs: int = 1,
     device: str | None = None,
     echo: Callable[[str], object] = print,
@@ -40,15 +48,19 @@ def compare(
     Args:
         networks: recipe fields of each, by label, such as `attended` makes.
         recipe: of each training, but for network and seed.
-        output: a folder; it gets `comparison.json`, and a run's folder for each training.
+        output: a folder; it gets `comparison.json`, and a run's folder for each training, named by its label where that
+            is safe on every system.
         seeds: one for each training of a network. Fewer than five give means, and no verdict.
         reference: the label of the network that the others are compared with.
+        subnetwork_top1: accuracies in percent as sub-networks of a search, by label; their ranks are compared.
+        build: makes a network by its label, with initial weights of torch's generator, where recipes cannot; it is
+            trained with its seed's recipe.
         jobs: trainings at a time, each in a process of its own.
         device, echo: as `train` takes them.
 
     Raises:
         ValueError: the reference is missing, a seed is given twice, or none; a field is wrong; a training that had
-            finished is of other data. Else as `train_all`.
+            finished is of other data; more than one job with `build`. Else as `train_all`.
         UnknownNameError: a field that recipes do not have. InUseError: another process works on the folder.
         ImportError: scipy is not installed.
     """
@@ -56,12 +68,14 @@ def compare(
         raise ValueError(f"reference: wanted one of {', '.join(networks) or 'the networks'}, got {reference!r}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds: wanted one or more, each once, got {', '.join(map(str, seeds)) or 'none'}")
-    output = Path(output)
-    start_as = _start(networks[reference])
+    if build is not None and jobs != 1:
+        raise ValueError(f"jobs: wanted 1 with networks that `build` makes here, got {jobs}")
+    output, names = Path(output), folder_names(networks)
+    start_as = {} if build is not None else _start(networks[reference])
     runs = {
         (label, seed): (
             recipe.override(seed=seed, **fields, **({} if label == reference else {"start_as": start_as})),
-            output / f"{label}-seed{seed}",
+            output / f"{names[label]}-seed{seed}",
         )
         for seed in seeds
         for label, fields in networks.items()
@@ -70,17 +84,36 @@ def compare(
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"{output} is a file: wanted a folder; name another")
     first_seed = [runs[label, seeds[0]][0] for label in networks]
-    with one_process(output):
-        check_start(first_seed, device)
-        remove_temporaries(output)
-        trained = train_all(list(runs.values()), jobs=jobs, device=device, echo=echo)
+    with ranks(device) as group, ExitStack() as stack:
+        with group.together():
+            if group.is_main:
+                stack.enter_context(one_process(output))
+                remove_temporaries(output)
+        if build is None:
+            check_start(first_seed, device)
+            trained = train_all(list(runs.values()), jobs=jobs, device=device, echo=echo)
+        else:
+            trained = train_built(runs, build, reference, device=device, echo=echo)
         for (label, seed), result in zip(runs, trained, strict=True):
             results[label, seed] = result
             check_comparable(next(iter(results.values())), result)
-            echo(f"{label}, seed {seed}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
-        comparison = _comparison(networks, recipe, results, reference, seeds)
-        write_json(output / NAME, asdict(comparison))
+            group.on_main(echo)(f"{label}, seed {seed}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
+        comparison = _comparison(networks, recipe, results, reference, seeds, subnetwork_top1 or {})
+        if group.is_main:
+            _write(comparison, output, echo)
     return comparison
+
+
+def _write(comparison: Comparison, output: Path, echo: Callable[[str], object]) -> None:
+    """Write what is not there yet; if that fails, the table is said all the same."""
+    with suppress(OSError, ValueError):
+        if Comparison.load(output) == comparison:
+            return
+    try:
+        write_json(output / NAME, asdict(comparison))
+    except OSError:
+        echo(comparison.table())
+        raise
 
 
 def _comparison(
@@ -89,7 +122,9 @@ def _comparison(
     results: Mapping[tuple[str, int], TrainResult],
     reference: str,
     seeds: Sequence[int],
+    subnetwork_top1: Mapping[str, float],
 ) -> Comparison:
+    tau, p = _rank_correlation(results, subnetwork_top1, seeds)
     rows = {label: [results[label, seed] for seed in seeds] for label in networks}
     one = next(iter(results.values()))
     return Comparison(
@@ -101,6 +136,7 @@ def _comparison(
                 top1=[result.top1 for result in rows[label]],
                 loss=[result.loss for result in rows[label]],
                 seconds=[result.seconds for result in rows[label]],
+                subnetwork_top1=subnetwork_top1.get(label),
             )
             for label, fields in networks.items()
         ],
@@ -111,10 +147,22 @@ def _comparison(
         seeds=list(seeds),
         recipe={name: value for name, value in json.loads(recipe.to_json()).items() if name not in PER_NETWORK},
         test_images=one.count,
+        tau=tau,
+        tau_p=p,
         machine=one.machine,
         versions=one.versions,
         commit=one.commit,
     )
+
+
+def _rank_correlation(
+    results: Mapping[tuple[str, int], TrainResult], subnetwork_top1: Mapping[str, float], seeds: Sequence[int]
+) -> tuple[float | None, float | None]:
+    """Of the accuracies as sub-networks and after retraining; None for fewer than three networks."""
+    if len(subnetwork_top1) < 3:
+        return None, None
+    retrained = [mean(results[label, seed].top1 for seed in seeds) for label in subnetwork_top1]
+    return kendall(list(subnetwork_top1.values()), retrained)
 
 
 def _start(fields: Mapping[str, Any]) -> dict[str, Any]:

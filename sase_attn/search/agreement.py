@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import mean
 
+from sase_attn.comparison.kendall import kendall
 from sase_attn.genotype import EDGES
-from sase_attn.search.kendall import kendall
 from sase_attn.search.result import SearchResult
 
 
@@ -50,6 +50,6 @@ def agreement(results: Sequence[SearchResult]) -> Agreement:
         count = len(results[0].columns[edge])
         chance[edge] = 1 / count
         ranks = [tau for a, b in pairs if (tau := kendall(a.alpha[row][:count], b.alpha[row][:count])[0]) is not None]
-        taus[edge] = mean(ranks) if count > 1 and len(ranks) == len(pairs) else None
+        taus[edge] = mean(ranks) if len(ranks) == len(pairs) else None
     names = {str(result.config["seed"]): result.genotype for result in results}
     return Agreement(names, same, taus, chance)

@@ -1,7 +1,6 @@
-"""Retrain genotypes beside each other by one recipe, each with several seeds."""
+"""Retrain what a search found beside others: the networks, and the recipe, of a paired comparison."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,27 +8,26 @@ from typing import Any
 import torch
 from torch import nn
 
-from sase_attn.files import remove_temporaries, write_json
+from sase_attn.attentions import create_attention, set_gain
+from sase_attn.attentions.starting_gain import UNIT
+from sase_attn.block import SASEBlock
+from sase_attn.comparison import Comparison, attended
+from sase_attn.comparison import compare as compare_networks
+from sase_attn.comparison.networks import OWN_GAIN, PLAIN
 from sase_attn.genotype import Genotype, genotypes
-from sase_attn.search.comparison import NAME, Compared, Comparison
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
-from sase_attn.search.verdict import rank_correlation, verdict
-from sase_attn.training import checkpoint
 from sase_attn.training.data import DataConfig
 from sase_attn.training.distributed import ranks
-from sase_attn.training.jobs import train_all
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.result import TrainResult, check_comparable
-from sase_attn.training.run import train
 from sase_attn.training.run_folder import run_folder
 
 Build = Callable[[Genotype | None], nn.Module]
 """Makes a network with a genotype, or with None the one without attention."""
 
 RETRAINED = "retrained"
-_PER_NETWORK = ("model", "model_kwargs", "seed")  # fields of the recipe in which networks differ
+"""The folder in that of a search which holds its comparison."""
 
 
 def compared_genotypes(
@@ -46,21 +44,10 @@ def compared_genotypes(
     return chosen | {f"random-{seed}": space.random(seed) for seed in range(random)}
 
 
-def network_fields(config: SearchConfig, chosen: Mapping[str, Genotype], plain: bool) -> dict[str, dict[str, Any]]:
-    """Recipe fields that make each network, by label.
-
-    Args:
-        config: of the search, which names the network and the layers that blocks follow.
-        chosen: genotypes, by label, that take the place of the mixtures.
-        plain: whether the network without attention is made too, as "plain".
-    """
-    made: dict[str, dict[str, Any]] = {}
-    if plain:
-        made["plain"] = {"model": config.model, "model_kwargs": dict(config.model_kwargs)}
-    for label, genotype in chosen.items():
-        arguments = {"base": config.model, "after": list(config.after), "attn": str(genotype)}
-        made[label] = {"model": "attached", "model_kwargs": {**config.model_kwargs, **arguments}}
-    return made
+def genotype_fields(config: SearchConfig, genotype: Genotype) -> dict[str, Any]:
+    """Recipe fields that make the network of a search with a genotype in the place of the mixtures."""
+    arguments = {"base": config.model, "after": list(config.after), "attn": str(genotype)}
+    return {"model": "attached", "model_kwargs": {**config.model_kwargs, **arguments}}
 
 
 def default_recipe(config: SearchConfig, epochs: int) -> Recipe:
@@ -82,97 +69,92 @@ def compare(
     recipe: Recipe,
     *,
     seeds: Sequence[int],
-    plain: bool = True,
+    gain: str = UNIT,
     scorer: Scorer | None = None,
     build: Build | None = None,
     jobs: int = 1,
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> Comparison:
-    """Retrain genotypes with each seed, and write the comparison; finished trainings stay, others resume.
+    """Retrain genotypes with paired seeds, beside the plain network and a constant; see `sase_attn.comparison.compare`.
 
     Args:
-        folder: of the search; it gets `comparison.json` and `retrained/`.
-        config: of the search.
-        chosen: the genotypes, by label.
+        folder: of the search; its folder `retrained/` gets `comparison.json` and the trainings.
+        config: of the search, which names the network and the layers that blocks follow.
+        chosen: the genotypes, by label; the first gives the constant its gain.
         recipe: of each training, but for network and seed.
         seeds: each network is trained once with each.
-        plain: also the network without attention.
+        gain: what blocks start with, "unit" or "published".
         scorer: gives accuracies as sub-networks.
         build: makes the networks; by default the configuration's.
         jobs: trainings at a time, each in a process of its own.
         device, echo: as `train` takes them.
 
     Raises:
-        ValueError: no genotype, no seed, more than one job with `build`, or a training that had finished is of other
-            data. Otherwise as `train_all`.
+        ValueError: no genotype, no seed, no such gain, more than one job with `build`, or a training that had finished
+            is of other data. Otherwise as `train_all`.
         InUseError: another process works on the folder.
         ImportError: scipy is not installed.
     """
-    if build is not None and jobs != 1:
-        raise ValueError(f"jobs: wanted 1 with networks that `build` makes here, got {jobs}")
     if not seeds or not chosen:
         raise ValueError(f"wanted one genotype or more and one seed or more, got {len(chosen)} and {len(seeds)}")
-    with ranks(device) as group, run_folder(folder, group, "search", resume=True):
-        if group.is_main:
-            remove_temporaries(folder / RETRAINED)
-        made, recipe = network_fields(config, chosen, plain), with_imports(recipe, config)
-        if build is not None:
-            made = dict.fromkeys(made, {})
-        runs = {
-            (label, seed): (recipe.override(seed=seed, **made[label]), folder / RETRAINED / f"{label}-seed{seed}")
-            for seed in seeds
-            for label in made
-        }
-        if build is None:
-            trained = train_all(list(runs.values()), jobs=jobs, device=device, echo=echo)
-        else:
-            trained = _train_here(runs, chosen, build, device, echo)
-        results: dict[tuple[str, int], TrainResult] = {}
-        for (label, seed), result in zip(runs, trained, strict=True):
-            results[label, seed] = result
-            check_comparable(next(iter(results.values())), result)
-            echo(f"{label}, seed {seed}: top-1 {result.top1:.2f} % after {result.seconds:.0f} s")
-        rows = [_row(label, chosen.get(label), [results[label, seed] for seed in seeds], scorer) for label in made]
-        rows.sort(key=lambda row: -row.mean)
-        tau, p = rank_correlation(rows)
-        one = next(iter(results.values()))
-        comparison = Comparison(
-            rows=rows,
-            seeds=list(seeds),
-            recipe={name: value for name, value in json.loads(recipe.to_json()).items() if name not in _PER_NETWORK},
-            test_images=one.count,
-            tau=tau,
-            tau_p=p,
-            verdict=verdict(rows, one.count),
-            machine=one.machine,
-            versions=one.versions,
-            commit=one.commit,
-        )
-        write_json(folder / NAME, asdict(comparison))
-        return comparison
-
-
-def _row(label: str, genotype: Genotype | None, results: Sequence[TrainResult], scorer: Scorer | None) -> Compared:
-    return Compared(
-        label=label,
-        genotype=None if genotype is None else str(genotype),
-        top1=[result.top1 for result in results],
-        loss=[result.loss for result in results],
-        seconds=[result.seconds for result in results],
-        supernet_top1=None if scorer is None or genotype is None else scorer.score(genotype).top1,
+    networks = attended(
+        config.model,
+        {label: str(genotype) for label, genotype in chosen.items()},
+        after=list(config.after),
+        base_args=config.model_kwargs,
+        gain=gain,
+        constants=[next(iter(chosen))],
+        from_weights=recipe.init_from is not None,
     )
+    with ranks(device) as group, run_folder(folder, group, "search", resume=True):
+        scores = {} if scorer is None else {label: scorer.score(genotype).top1 for label, genotype in chosen.items()}
+        return compare_networks(
+            networks if build is None else _described(networks),
+            with_imports(recipe, config),
+            folder / RETRAINED,
+            seeds=seeds,
+            subnetwork_top1={label: scores[_genotype(label)] for label in networks if _genotype(label) in scores},
+            build=None if build is None else lambda label: _built(networks[label], chosen, label, build),
+            jobs=jobs,
+            device=device,
+            echo=echo,
+        )
 
 
-def _train_here(
-    runs: Mapping[tuple[str, int], tuple[Recipe, Path]],
-    chosen: Mapping[str, Genotype],
-    build: Build,
-    device: str | None,
-    echo: Callable[[str], object],
-) -> Iterator[TrainResult]:
-    for (label, seed), (recipe, folder) in runs.items():
-        torch.manual_seed(seed)
-        model = build(chosen.get(label))
-        resume = (folder / checkpoint.NAME).exists()
-        yield train(recipe, folder, resume=resume, model=model, device=device, echo=echo)
+def load_comparison(folder: str | Path) -> Comparison | None:
+    """The comparison that a search's folder holds, if any. Raises ValueError, naming the file, if it is damaged."""
+    try:
+        return Comparison.load(Path(folder) / RETRAINED)
+    except FileNotFoundError:
+        return None
+
+
+def _genotype(label: str) -> str:
+    """The label of a network's genotype."""
+    return label.removesuffix(OWN_GAIN)
+
+
+def _described(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is known of networks that a function makes: their attention, not the network that it is in."""
+    shown = ("attn", "attn_args", "gain")
+    return {
+        label: {"model_kwargs": {key: value for key, value in fields["model_kwargs"].items() if key in shown}}
+        for label, fields in networks.items()
+    }
+
+
+def _built(fields: Mapping[str, Any], chosen: Mapping[str, Genotype], label: str, build: Build) -> nn.Module:
+    """The network of a label as `build` makes it, at its gain; a constant takes the place of the first's blocks."""
+    if label == PLAIN:
+        return build(None)
+    arguments = fields["model_kwargs"]
+    model = build(chosen.get(_genotype(label), next(iter(chosen.values()))))
+    for name, block in [item for item in model.named_modules() if isinstance(item[1], SASEBlock)]:
+        if _genotype(label) not in chosen:
+            weight = next(block.parameters(), torch.empty(0))
+            place = {"device": weight.device, "dtype": weight.dtype}
+            model.set_submodule(name, create_attention("constant", block.channels, **arguments["attn_args"], **place))
+        elif "gain" in arguments:
+            set_gain(block, arguments["gain"])
+    return model

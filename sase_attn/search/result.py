@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from sase_attn.attentions.starting_gain import UNIT
+from sase_attn.comparison import Comparison
 from sase_attn.files import write_json
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.records import read_record
 from sase_attn.search.checkpoint import load_search
 from sase_attn.search.compare import Build, compare, compared_genotypes, default_recipe
-from sase_attn.search.comparison import Comparison
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.halves import SearchData, open_halves, sample_batches
 from sase_attn.search.network import architecture_of, create_supernet
 from sase_attn.search.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import mean_entropy
-from sase_attn.search.verdict import lead
 from sase_attn.training.checkpoint import check_same_data, fitting_network
 from sase_attn.training.data import DataIdentity
 from sase_attn.training.distributed import Ranks
@@ -97,7 +97,7 @@ class SearchResult:
         for edge, ops, weights, margin in zip(EDGES, self.columns.values(), self.weights, self.margin, strict=True):
             if len(ops) > 1 and margin < 0.02:
                 first, second = sorted(range(len(ops)), key=lambda k: -weights[k])[:2]
-                lines.append(f"{edge}: {lead(ops[first], ops[second], margin, 'in weight', 4)}")
+                lines.append(f"{edge}: {_lead(ops[first], ops[second], margin)}")
         if self.stable_since >= self.epochs and self.epochs > 1:
             lines.append("the genotype still changed in the last epoch")
         if self.argmax != self.genotype:
@@ -140,37 +140,38 @@ class SearchResult:
         self,
         genotypes: Mapping[str, Genotype] | None = None,
         *,
-        random: int = 3,
+        random: int = 2,
         published: bool = True,
-        seeds: Sequence[int] = (0, 1, 2),
+        seeds: Sequence[int] = (0, 1, 2, 3, 4),
         recipe: Recipe | None = None,
         epochs: int = 10,
-        plain: bool = True,
+        gain: str = UNIT,
         scorer: Scorer | None = None,
         build: Build | None = None,
         jobs: int = 1,
         device: str | None = None,
         echo: Callable[[str], object] = print,
     ) -> Comparison:
-        """Retrain genotypes by one recipe from scratch, and say whether one is ahead beyond the spread of the seeds.
+        """Retrain genotypes by one recipe with paired seeds, and say what their differences to the plain network tell.
 
-        Writes `comparison.json` and `retrained/` to the folder. Stop it at any time: called again it goes on.
+        Beside them the plain network is trained, and one with a constant of the first genotype's published gain. The
+        folder gets `retrained/` with `comparison.json`. Stop it at any time: called again it goes on.
 
         Args:
             genotypes: by label; by default "found", the published ones that the space holds, and random ones.
             random: how many random genotypes, drawn by seeds 0, 1, ….
             published: whether to take published ones.
-            seeds: each network is trained once with each.
+            seeds: each network is trained once with each; below five there is no verdict.
             recipe: how, but for network and seed; by default the `embedded` recipe on the search's data.
             epochs: of the default recipe.
-            plain: also the network without attention.
+            gain: what blocks start with, "unit" or "published"; see `sase_attn.attentions.set_gain`.
             scorer: gives the accuracies as sub-networks; by default from the checkpoint.
             build: makes the network with a genotype, or with None the one without attention, where `search` was given a
                 model of its own; the scorer is then none by default.
             jobs: trainings at a time, each in a process of its own.
 
         Raises:
-            ValueError: no genotype or no seed, or see `train`. ImportError: scipy is not installed.
+            ValueError: no genotype, no seed or no such gain, or see `train`. ImportError: scipy is not installed.
         """
         config = self.settings
         chosen = dict(genotypes or compared_genotypes(self.found, self.space, random=random, published=published))
@@ -180,7 +181,7 @@ class SearchResult:
             chosen,
             recipe or default_recipe(config, epochs),
             seeds=seeds,
-            plain=plain,
+            gain=gain,
             scorer=scorer or (self.scorer() if build is None else None),
             build=build,
             jobs=jobs,
@@ -201,6 +202,13 @@ class SearchResult:
         if not path.is_file():
             raise FileNotFoundError(f"no finished search in {folder}: {path} does not exist")
         return replace(read_record(path, cls), output=str(folder))
+
+
+def _lead(first: str, second: str, margin: float) -> str:
+    """By how much the first is ahead of the second, in words; level where the margin would be printed as zero."""
+    if round(margin, 4) == 0:
+        return f"{first} and {second} are level to 0.0001 in weight"
+    return f"{first} is ahead of {second} by {margin:.4f} in weight"
 
 
 def stable_since(genotypes: list[str]) -> int:

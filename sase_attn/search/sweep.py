@@ -17,7 +17,7 @@ from sase_attn.errors import in_words, unknown_name
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.lock import Lock
 from sase_attn.records import record_from
-from sase_attn.search.compare import network_fields, with_imports
+from sase_attn.search.compare import genotype_fields, with_imports
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.training import checkpoint
@@ -116,8 +116,7 @@ def sweep(
 
 
 def _of_trial(config: SearchConfig, recipe: Recipe, genotype: Genotype) -> Recipe:
-    made = network_fields(config, {"trial": genotype}, plain=False)["trial"]
-    return with_imports(recipe, config).override(**made)
+    return with_imports(recipe, config).override(**genotype_fields(config, genotype))
 
 
 def _tell_failed(study: Any, number: int, words: str) -> None:

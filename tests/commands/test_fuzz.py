@@ -67,7 +67,7 @@ def readers(folder):
         search / "compare.json": of_search,
         search / "log.jsonl": of_search,
         search / "genotype.json": [["show", search / "genotype.json"], *of_search],
-        search / "comparison.json": of_search,
+        search / "retrained" / "comparison.json": of_search,
         search / "retrained" / "found-seed0" / "result.json": of_search,
         search / "retrained" / "found-seed0" / "checkpoint.pt": of_search,
         folder / "space.json": [["search", "--space", folder / "space.json", "--show"]],

@@ -1,6 +1,7 @@
 """Comparisons: one start for all networks, paired trainings, and what is written and printed."""
 
 import json
+from statistics import mean
 
 import pytest
 import search_driver
@@ -9,6 +10,8 @@ import torch
 
 from sase_attn.commands.main import main
 from sase_attn.comparison import Comparison, attended, compare
+from sase_attn.comparison.kendall import kendall
+from sase_attn.comparison.networks import own_attention
 from sase_attn.errors import UnknownNameError
 from sase_attn.training import Recipe, create_network
 from sase_attn.training.initial_weights import start_alike
@@ -177,7 +180,46 @@ def test_from_weights_attention_preserves_the_output_and_there_are_no_constants(
     command += ["--data", str(data), "--epochs", "1", "--batch-size", "6", "--init-from", str(tmp_path / "plain.pt")]
     command += ["--warmup-epochs", "0"]
     assert main([*command, "--gain", "published"]) == 1
-    assert "--gain published: attention preserves the output of a network that starts" in capsys.readouterr().err
+    assert "gain: attention preserves the output of a network that starts from weights" in capsys.readouterr().err
     assert main([*command, "--device", "cpu"]) == 0
     networks = Comparison.load(tmp_path / "runs").networks
     assert [network.label for network in networks] == ["plain", "mca_e"]
+
+
+def test_a_base_that_has_attention_is_said(capsys, data, tmp_path):
+    assert own_attention("resnet18", {"layers": [1, 1, 1, 1]}) is None and own_attention("no_such_model") is None
+    said = "seresnet18 has attention of its own, 4 SEModule: so have the plain network and all others"
+    assert own_attention("seresnet18", {"layers": [1, 1, 1, 1]}) == said
+    command = ["compare", "eca", "--base", "seresnet18", "--base-args", "layers=[1,1,1,1]", "--after", "nothing"]
+    main([*command, "--data", str(data), "--output", str(tmp_path / "runs"), "--device", "cpu"])
+    assert said in capsys.readouterr().out
+
+
+def test_sub_network_accuracies_are_ranked_beside_retrained_ones(compared, recipe):
+    folder, networks, _ = compared
+    retrained = {network.label: mean(network.top1) for network in Comparison.load(folder).networks}
+    shared = {label: 50.0 + place for place, label in enumerate(sorted(networks, key=retrained.__getitem__))}
+    found = compare(
+        networks, recipe, folder, seeds=range(5), subnetwork_top1=shared, device="cpu", echo=lambda line: None
+    )
+    expected = kendall(list(shared.values()), [retrained[label] for label in shared])
+    assert (found.tau, found.tau_p) == expected
+    assert {network.label: network.subnetwork_top1 for network in found.networks} == shared
+    assert Comparison.load(folder) == found and "as sub-network, %" in found.table()
+    again = compare(networks, recipe, folder, seeds=range(5), device="cpu", echo=lambda line: None)
+    assert again.tau is None and "sub-network" not in again.table()
+
+
+def test_a_table_is_said_though_it_cannot_be_written(compared, recipe, monkeypatch):
+    folder, networks, _ = compared
+    lines = []
+
+    def refuse(path, values):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("sase_attn.comparison.run.write_json", refuse)
+    done = compare(networks, recipe, folder, seeds=range(5), device="cpu", echo=lines.append)
+    assert Comparison.load(folder) == done  # nothing new to write
+    with pytest.raises(PermissionError):
+        compare(networks, recipe, folder, seeds=range(4), device="cpu", echo=lines.append)
+    assert "minus plain, points" in lines[-1] and "no ranking" in lines[-1]

@@ -100,8 +100,9 @@ def test_searching_with_a_network_and_an_operation_of_your_own(images, tmp_path)
     result = json.loads((output / "result.json").read_text())
     assert result["columns"]["spatial_squeeze_gated"][-1] == "median"
     assert "l2norm" not in result["columns"]["channel_squeeze"]
-    compared = json.loads((output / "comparison.json").read_text())
-    assert {row["label"] for row in compared["rows"]} == {"found", "random", "random too", "plain"}
+    compared = json.loads((output / "retrained" / "comparison.json").read_text())
+    labels = [network["label"] for network in compared["networks"]]
+    assert labels[0] == "plain" and labels[-3:] == ["found", "random", "random too"]
     assert (output / "report.html").stat().st_size > 50_000
     again = run("search_your_own.py", *arguments)
     assert again.returncode == 0 and result["genotype"] in again.stdout, again.stderr

@@ -67,13 +67,13 @@ INSERT_LAYERS = [
 TILING_LAYERS = [{"tiles", "dataflow"}, {"block", "report"}, {"convert"}, {"measure"}]
 FUSION_LAYERS = [{"folding", "tails"}, {"training"}, {"fuse"}]
 SEARCH_LAYERS = [
-    {"supernet", "restore", "kendall", "virtual_step"},
+    {"supernet", "restore", "virtual_step"},
     {"space", "hvp"},
     {"bilevel"},
     {"config"},
     {"checkpoint", "network", "halves", "optimizers", "penalty", "curvature", "op_scales", "diagnose"},
-    {"loop", "scorer", "comparison"},
-    {"choose", "verdict"},
+    {"loop", "scorer"},
+    {"choose"},
     {"compare"},
     {"result"},
     {"run", "agreement", "report", "sweep"},
@@ -158,7 +158,7 @@ INNER_LAYERS = {
     "models": MODELS_LAYERS,
     "share": [{"errors"}, {"publishable"}, {"card", "verify"}, {"folder"}, {"push"}],
     "commands": COMMANDS_LAYERS,
-    "comparison": [{"paired", "networks"}, {"result"}, {"run"}],
+    "comparison": [{"paired", "networks", "kendall", "folders", "built"}, {"result"}, {"run"}],
     "search": SEARCH_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,

@@ -1,8 +1,7 @@
-"""Comparisons: what is retrained, what is said of it, and the report."""
+"""Comparisons after a search: what is retrained, what is said of it, and the report."""
 
 import html.parser
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,65 +10,20 @@ import search_driver as driver
 import timm
 import torch
 
-from sase_attn import genotypes
+from sase_attn import attach, genotypes
+from sase_attn.attentions import starting_gain
+from sase_attn.attentions.constant import Constant
 from sase_attn.block import SASEBlock
+from sase_attn.comparison.built import train_built
 from sase_attn.genotype import EDGES
 from sase_attn.search import SearchConfig, SearchResult, SearchSpace, search
 from sase_attn.search.agreement import agreement
-from sase_attn.search.compare import compared_genotypes, network_fields
-from sase_attn.search.comparison import Compared, Comparison
+from sase_attn.search.compare import RETRAINED, compare, compared_genotypes, genotype_fields, load_comparison
 from sase_attn.search.report.page import write_report
-from sase_attn.search.verdict import rank_correlation, verdict
 from sase_attn.training import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RELEASE = SearchSpace.get("release")
-
-
-def row(label, *top1, shared=None):
-    return Compared(label, None if label == "plain" else "g", list(top1), [0.1] * len(top1), [1.0] * len(top1), shared)
-
-
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        (
-            [row("found", 91.0, 92.0), row("plain", 89.0, 90.0)],
-            r"^found is ahead of plain by 2.00 points; the seeds .* 0.71",
-        ),
-        ([row("found", 90.0, 92.0), row("plain", 89.0, 91.0)], "^no confident winner: found is ahead of plain by 1.00"),
-        (
-            [row("a", 90.0, 91.0), row("b", 90.5, 90.5)],
-            "^no confident winner: a and b are level to 0.01 points, and the",
-        ),
-        ([row("a", 90.0, 90.0), row("b", 89.999, 90.0)], "^no confident winner: a and b are level to 0.01 points, and"),
-        ([row("a", 91.0), row("b", 80.0)], "^no confident winner: .* with one seed each"),
-        ([row("a", 91.0, 91.5)], "nothing to compare it with"),
-    ],
-)
-def test_verdict(rows, said):
-    assert re.search(said, verdict(rows, 1000)[0])
-
-
-def test_verdict_measures_the_found_one_against_plain_and_random():
-    rows = [
-        row("random-0", 93.0, 93.0),
-        row("found", 91.0, 92.0),
-        row("plain", 89.0, 90.0),
-        row("random-1", 88.0, 88.0),
-    ]
-    lines = verdict(rows, 400)
-    assert "found against plain: +2.00 points" in lines
-    assert "found against the mean of the random ones: +1.00 points" in lines
-    assert lines[-1] == "400 test images: the standard error of one accuracy is 1.28 points"
-
-
-def test_verdict_of_networks_that_are_level():
-    lines = verdict([row("plain", 90.001), row("found", 90.0), row("random-0", 90.0)], 400)
-    assert lines[1:3] == [
-        "found against plain: level to 0.01 points",
-        "found against the mean of the random ones: level to 0.01 points",
-    ]
 
 
 def test_doubts_say_level_where_the_margin_would_be_zero(finished):
@@ -81,30 +35,18 @@ def test_doubts_say_level_where_the_margin_would_be_zero(finished):
     assert "channel_excite: fc is ahead of conv1d_k3 by 0.0050 in weight" in lines
 
 
-def test_rank_correlation_by_hand():
-    rows = [row("a", 4.0, shared=40.0), row("b", 3.0, shared=20.0), row("c", 2.0, shared=30.0), row("plain", 9.0)]
-    tau, p = rank_correlation(rows)
-    assert tau == pytest.approx(1 / 3) and 0 < p <= 1  # two pairs agree, one does not
-    assert rank_correlation(rows[:2]) == (None, None)
-    assert rank_correlation([row(str(i), float(i), shared=50.0) for i in range(4)]) == (None, None)
-
-
 def test_compared_genotypes_and_their_networks():
     config = SearchConfig(model_kwargs={"layers": [1, 1, 1]})
     chosen = compared_genotypes(RELEASE.random(9), RELEASE, random=2)
     assert list(chosen) == ["found", "sase", "random-0", "random-1"]
     assert chosen["sase"] == genotypes["sase"] and chosen["random-1"] == RELEASE.random(1)
     assert "sase_paper" in compared_genotypes(SearchSpace.get("paper").random(0), SearchSpace.get("paper"), random=0)
-    made = network_fields(config, chosen, plain=True)
-    recipes = {label: Recipe().override(**fields) for label, fields in made.items()}
-    counts = {}
-    for label, recipe in recipes.items():
+    for genotype in chosen.values():
+        recipe = Recipe().override(**genotype_fields(config, genotype))
         model = timm.create_model(recipe.model, num_classes=3, **recipe.model_kwargs)
         blocks = [module for module in model.modules() if isinstance(module, SASEBlock)]
-        counts[label] = len(blocks)
-        assert all(block.genotype == chosen[label] for block in blocks)
+        assert len(blocks) == 3 and all(block.genotype == genotype for block in blocks)
         assert model(torch.randn(2, 3, 16, 16)).shape == (2, 3)
-    assert counts == {"plain": 0} | dict.fromkeys(chosen, 3)
 
 
 @pytest.fixture(scope="module")
@@ -115,29 +57,46 @@ def finished(tmp_path_factory):
     return search(config=config, output=folder, device="cpu", echo=lambda line: None)
 
 
+def gain_of(genotype):
+    return starting_gain(SASEBlock(16, genotype))
+
+
+def constant_label(genotype):
+    return f"constant {gain_of(genotype):g}"
+
+
 @pytest.fixture(scope="module")
 def comparison(finished):
     lines = []
     found = finished.compare(random=1, seeds=[0, 1], epochs=1, device="cpu", echo=lines.append)
-    assert sum(", seed " in line for line in lines) == 8
+    assert sum(", seed " in line for line in lines) == 2 * len(found.networks)
     return found
 
 
-def test_networks_are_retrained_with_every_seed(finished, comparison):
-    assert {row.label for row in comparison.rows} == {"found", "sase", "random-0", "plain"}
-    assert all(len(row.top1) == 2 and row.std is not None for row in comparison.rows)
-    assert [row.mean for row in comparison.rows] == sorted((row.mean for row in comparison.rows), reverse=True)
-    assert comparison.test_images == 24 and comparison.recipe["epochs"] == 1 and comparison.seeds == [0, 1]
-    folder = Path(finished.output) / "retrained"
-    for row_ in comparison.rows:
-        for seed, top1 in zip((0, 1), row_.top1, strict=True):
-            result = json.loads((folder / f"{row_.label}-seed{seed}" / "result.json").read_text())
+def test_networks_are_retrained_with_paired_seeds_at_unit_gain_beside_plain_and_a_constant(finished, comparison):
+    networks = {network.label: network for network in comparison.networks}
+    constant = [] if gain_of(finished.genotype) == 1 else [constant_label(finished.genotype)]
+    assert list(networks) == ["plain", *constant, "found", "sase", "random-0"]
+    assert comparison.reference == "plain" and comparison.test_images == 24 and comparison.seeds == [0, 1]
+    assert comparison.recipe["epochs"] == 1
+    folder = Path(finished.output) / RETRAINED
+    for label, network in networks.items():
+        for seed, top1 in zip((0, 1), network.top1, strict=True):
+            result = json.loads((folder / f"{label}-seed{seed}" / "result.json").read_text())
             assert result["top1"] == top1 and result["recipe"]["seed"] == seed
-        assert (row_.supernet_top1 is None) == (row_.label == "plain")
-    found = next(row for row in comparison.rows if row.label == "found")
-    assert found.supernet_top1 == finished.genotype_top1 and found.genotype == finished.genotype
-    assert Comparison.load(finished.output) == comparison
-    assert comparison.table().count("\n") == 4
+            start = result["recipe"]["start_as"]
+            assert start == ({} if label == "plain" else {"model": "resnet20_cifar", **finished.config["model_kwargs"]})
+        genotype = label in ("found", "sase", "random-0")
+        assert (network.subnetwork_top1 is not None) == genotype
+        assert network.fields["model_kwargs"].get("gain") == ("unit" if genotype else None)
+    assert networks["found"].subnetwork_top1 == finished.genotype_top1
+    assert networks["found"].fields["model_kwargs"]["attn"] == finished.genotype
+    assert load_comparison(finished.output) == comparison and load_comparison(folder.parent.parent) is None
+    assert [d.verdict for d in comparison.differences] == ["not judged: 2 of at least 5 seeds"] * (len(networks) - 1)
+    text = comparison.table()
+    assert "as sub-network, %" in text and "no ranking: fewer than 5 seeds" in text
+    assert f"{networks['found'].subnetwork_top1:.2f}" in text
+    assert ("Kendall's τ between sub-network and retrained accuracy" in text) == (comparison.tau is not None)
 
 
 def test_a_second_comparison_trains_nothing_again(finished, comparison):
@@ -147,6 +106,33 @@ def test_a_second_comparison_trains_nothing_again(finished, comparison):
     assert logs == {path: path.stat().st_mtime_ns for path in Path(finished.output).rglob("log.jsonl")}
     with pytest.raises(ValueError, match="one seed or more, got 3 and 0"):
         finished.compare(random=1, seeds=[])
+
+
+def test_networks_of_your_own_have_a_common_start_and_unit_gain(finished, tmp_path, monkeypatch):
+    def build(genotype):
+        model = timm.create_model("resnet20_cifar", num_classes=3, layers=[1, 1, 1], zero_init_last=False)
+        if genotype is not None:
+            attach(model, after="layer*.*.bn2", attn=genotype)
+        return model
+
+    given = {}
+    arguments = (tmp_path, finished.settings, {"found": genotypes["sase"]}, Recipe())
+    with pytest.raises(ValueError, match="jobs: wanted 1 with networks that `build` makes here, got 2"):
+        compare(*arguments, seeds=[3], build=build, jobs=2)
+    monkeypatch.setattr(
+        "sase_attn.search.compare.compare_networks", lambda *made, **more: given.update(more, made=made)
+    )
+    compare(*arguments, seeds=[3], build=build)
+    monkeypatch.setattr("sase_attn.comparison.built.train", lambda recipe, folder, *, model, **more: model)
+    runs = {(label, 3): (Recipe(), tmp_path / label) for label in given["made"][0]}
+    assert [label for label, _ in runs] == ["plain", "constant 1.25", "found"]
+    plain, constant, found = train_built(runs, given["build"], "plain", device="cpu", echo=print)
+    for model in (constant, found):
+        tensors = {name.replace(".host.", "."): value for name, value in model.state_dict().items()}
+        assert all(torch.equal(tensors[name], value) for name, value in plain.state_dict().items())
+    assert {m.scale for m in found.modules() if isinstance(m, SASEBlock)} == {0.8}
+    assert {m.value for m in constant.modules() if isinstance(m, Constant)} == {1.25}
+    assert not any(isinstance(m, SASEBlock) for m in constant.modules())
 
 
 class Page(html.parser.HTMLParser):
@@ -179,10 +165,11 @@ def test_the_report_is_one_file_and_holds_everything(finished, comparison):
     assert not page.open and all(link.startswith("#") for link in page.links)
     said = " ".join(page.text)
     assert "a note <b>" in said and finished.genotype in said and "</b>" not in text
-    for line in [*comparison.verdict, *finished.doubts()]:
+    for line in [*comparison.notes(), *finished.doubts()]:
         assert line in said
-    for row_ in comparison.rows:
-        assert f"{row_.mean:.2f}" in said and row_.label in said
+    for network in comparison.networks:
+        assert network.accuracy in said and network.label in said
+    assert "minus plain, points" in said
     for edge in EDGES:
         assert edge in said
     assert finished.versions["torch"] in said and text.count("<svg") == 5

@@ -6,10 +6,10 @@ from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sase_attn.comparison import Comparison
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.plot import draw_genotype
 from sase_attn.plot.figure import figure_path, write_figure
-from sase_attn.search.comparison import Comparison
 from sase_attn.search.report.log_rows import Rows
 
 if TYPE_CHECKING:
@@ -96,20 +96,23 @@ def training(rows: Rows, epochs: Rows) -> str:
 
 
 def comparison(found: Comparison) -> str:
-    """Retrained accuracies: a dot a seed, a line at the mean."""
+    """Differences of retrained accuracies to the reference: a dot a seed, a line at the mean, a bar, its interval."""
+    differences = found.differences[::-1]
 
     def draw(panels: "Sequence[Axes]") -> None:
         (axes,) = panels
-        rows = found.rows[::-1]
-        for place, row in enumerate(rows):
-            colour = "#a84f0c" if row.label.startswith("found") else "#1f5f9e"
-            axes.plot(row.top1, [place] * len(row.top1), "o", color=colour, alpha=0.6)
-            axes.plot([row.mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
-        axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel("top-1 on test images, % (a dot a seed, a line at their mean)")
+        axes.axvline(0, color="#999999", linewidth=0.8, linestyle=":")
+        for place, difference in enumerate(differences):
+            colour = "#a84f0c" if difference.label.startswith("found") else "#1f5f9e"
+            axes.plot(difference.values, [place] * len(difference.values), "o", color=colour, alpha=0.6)
+            axes.plot([difference.mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
+            if difference.low is not None and difference.high is not None:
+                axes.plot([difference.low, difference.high], [place] * 2, color=colour, linewidth=5, alpha=0.25)
+        axes.set_yticks(range(len(differences)), [difference.label for difference in differences])
+        axes.set_ylim(-0.6, len(differences) - 0.4)
+        axes.set_xlabel(f"top-1 on test images minus {found.reference} of the same seed, points (a dot a seed)")
 
-    return _figure(draw, (8, 0.8 + 0.38 * len(found.rows)), 1, 1)
+    return _figure(draw, (8, 0.8 + 0.38 * len(differences)), 1, 1)
 
 
 def _figure(draw: "Callable[[Sequence[Axes]], None]", size: tuple[float, float], rows: int, columns: int) -> str:

@@ -5,9 +5,10 @@ from html import escape
 from pathlib import Path
 
 from sase_attn import quoting
+from sase_attn.comparison import Comparison
 from sase_attn.errors import in_words
 from sase_attn.files import write_atomically
-from sase_attn.search.comparison import Comparison
+from sase_attn.search.compare import load_comparison
 from sase_attn.search.report import charts, tables
 from sase_attn.search.report.log_rows import Rows, read_log
 from sase_attn.search.result import SearchResult
@@ -39,7 +40,7 @@ def write_report(folder: str | Path, note: str = "") -> Path:
         ValueError: its files are damaged, or another version's.
     """
     folder = Path(folder)
-    result, comparison = SearchResult.load(folder), Comparison.load(folder)
+    result, comparison = SearchResult.load(folder), load_comparison(folder)
     path, rows = folder / NAME, read_log(folder)
     try:
         html = page(result, comparison, rows, note)
@@ -62,7 +63,7 @@ def page(result: SearchResult, comparison: Comparison | None, rows: Rows, note: 
     epochs = [row for row in rows if row["kind"] == "epoch"]
     steps = [row for row in rows if row["kind"] == "step"]
     config = result.config
-    said = [*(comparison.verdict if comparison else ["nothing was retrained: no verdict"]), *result.doubts()]
+    said = [*(comparison.notes() if comparison else ["nothing was retrained: no verdict"]), *result.doubts()]
     parts = [
         f"<h1>Search on {escape(Path(config['data']).name)} in {escape(config['model'])}</h1>",
         f'<div class="verdict">{"".join(f"<p>{escape(line)}</p>" for line in [note, *said] if line)}</div>',

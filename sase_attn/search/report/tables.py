@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from sase_attn.search.comparison import Compared, Comparison
+from sase_attn.comparison import Comparison, Network
+from sase_attn.comparison.result import difference_words
 from sase_attn.search.op_scales import energy_fractions
 from sase_attn.search.report.log_rows import Rows
 from sase_attn.search.result import SearchResult
@@ -15,23 +16,25 @@ from sase_attn.search.supernet.architecture import mean_entropy
 
 def comparison(found: Comparison) -> str:
     """A row a retrained network, and under them how they were trained."""
+    differences = {difference.label: difference for difference in found.differences}
 
-    def row(entry: Compared) -> list[str]:
-        spread = "" if entry.std is None else f" ± {entry.std:.2f}"
-        subnet = "" if entry.supernet_top1 is None else f"{entry.supernet_top1:.2f}"
-        cells = f"{entry.mean:.2f}{spread}", ", ".join(f"{value:.2f}" for value in entry.top1), subnet
-        return [entry.label, *cells, f"{sum(entry.seconds):.0f}", _names(entry.genotype)]
+    def row(network: Network) -> list[str]:
+        subnet = "" if network.subnetwork_top1 is None else f"{network.subnetwork_top1:.2f}"
+        seeds = ", ".join(f"{value:.2f}" for value in network.top1)
+        against = difference_words(differences.get(network.label))
+        seconds, attention = f"{sum(network.seconds):.0f}", network.fields.get("model_kwargs", {}).get("attn")
+        return [network.label, network.accuracy, against, seeds, subnet, seconds, _names(attention)]
 
-    head = ["network", "top-1, %", "seed by seed", "as sub-network, %", "seconds", "genotype"]
-    tau = "too few networks" if found.tau is None else f"{found.tau:.2f} (p = {found.tau_p:.2f})"
+    head = ["network", "top-1, %", f"minus {found.reference}, points", "seed by seed"]
+    head += ["as sub-network, %", "seconds", "attention"]
     recipe = found.recipe
-    count = sum(row.supernet_top1 is not None for row in found.rows)
+    count = sum(network.subnetwork_top1 is not None for network in found.networks)
+    tau = "" if found.tau is not None else f" Kendall's τ with {count} sub-networks: not defined."
     return (
-        f'<div class="wide">{_table(head, map(row, found.rows))}</div>'
+        f'<div class="wide">{_table(head, map(row, found.networks))}</div>'
         f'<p class="note">{recipe["epochs"]} epochs, learning rate {recipe["lr"]}, batch {recipe["batch_size"]}; the '
-        f"last epoch's accuracy on {found.test_images:,} test images; mean ± sample standard deviation over seeds "
-        f"{', '.join(map(str, found.seeds))}. Kendall's τ between accuracy as a sub-network and after retraining, over "
-        f"{count} networks: {tau}.</p>"
+        f"last epoch's accuracy on {found.test_images:,} test images; seeds {', '.join(map(str, found.seeds))}, each "
+        f"with the same initial weights, order of images and augmentation for every network.{tau}</p>"
     )
 
 
@@ -76,11 +79,13 @@ def scores(result: SearchResult) -> str:
     )
 
 
-def _names(genotype: str | None) -> str:
-    """The operations of a genotype in the order of the edges."""
-    if genotype is None:
+def _names(attention: str | None) -> str:
+    """The operations of a genotype in the order of the edges, or another attention's name."""
+    if attention is None:
         return "no attention"
-    return " ".join(part.partition(":")[2] for part in genotype.split(",")[:-1])
+    if ":" not in attention:
+        return attention
+    return " ".join(part.partition(":")[2] for part in attention.split(",")[:-1])
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

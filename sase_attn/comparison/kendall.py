@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
-    """τ-b and its p-value; None for both where it is not defined, as for values that are all equal.
+    """τ-b and its p-value; None for both where it is not defined: for fewer than two values, or all equal ones.
 
     Raises:
         ImportError: scipy is not installed.
@@ -13,6 +13,8 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> tuple[float, flo
         from scipy.stats import kendalltau
     except ImportError:
         raise ImportError('rank correlations need scipy: pip install "sase-attn[search]"') from None
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return None, None
     found = kendalltau(first, second)
     tau = float(found.statistic)
     return (None, None) if tau != tau else (tau, float(found.pvalue))
