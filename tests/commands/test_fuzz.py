@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import search_driver as driver
-from damage import WORDS, damage
+from damage import WORDS, check, damage
 
 from sase_attn.commands import main as command
 from sase_attn.commands.main import main
@@ -72,17 +72,6 @@ def readers(folder):
         search / "retrained" / "found-seed0" / "checkpoint.pt": of_search,
         folder / "space.json": [["search", "--space", folder / "space.json", "--show"]],
     }
-
-
-def check(argv, capsys, about):
-    try:
-        code = main([str(word) for word in argv])
-    except BaseException as error:
-        raise AssertionError(f"{about}: {argv} raised {error!r}") from error
-    err = capsys.readouterr().err
-    errors = [line for line in err.splitlines() if line.startswith("sase-attn: error:")]
-    assert code in (0, 1, 2) and "Traceback" not in err, (about, argv, code, err)
-    assert len(errors) == (code != 0), (about, argv, code, err)
 
 
 @pytest.fixture(autouse=True)

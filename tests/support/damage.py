@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from sase_attn.commands.main import main
+
 WRONG: list[Any] = [
     None, True, -1, 0, 1e308, -1e308, 10**30, 10**400, float("nan"), float("inf"), "", "x", "é\u0000", [], [[]], {},
     {"a": 1}, [None], ["x"] * 3, "sase", 0.5,
@@ -94,3 +96,15 @@ def damage(path: Path, rng: random.Random) -> None:
             torch.save(changed(torch.load(path, weights_only=True), rng), buffer)
             said = buffer.getvalue()
     path.write_bytes(damaged_bytes(content, rng) if said is None else said)
+
+
+def check(argv: list[Any], capsys: Any, about: str) -> None:
+    """A command ends, and says what is wrong in one line if something is."""
+    try:
+        code = main([str(word) for word in argv])
+    except BaseException as error:
+        raise AssertionError(f"{about}: {argv} raised {error!r}") from error
+    err = capsys.readouterr().err
+    errors = [line for line in err.splitlines() if line.startswith("sase-attn: error:")]
+    assert code in (0, 1, 2) and "Traceback" not in err, (about, argv, code, err)
+    assert len(errors) == (code != 0), (about, argv, code, err)
