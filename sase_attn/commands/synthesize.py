@@ -5,12 +5,17 @@ import json
 import re
 from dataclasses import asdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from sase_attn.commands import synthesize_one_shot
 from sase_attn.commands.arguments import add_command, whole
 from sase_attn.commands.flags import add_flags, given_flags, summary
+from sase_attn.commands.progress import progress
 from sase_attn.settings import LARGEST_SEED, MANY
 from sase_attn.spatially_adaptive.synthesis.checkpoint import load_synthesis
 from sase_attn.spatially_adaptive.synthesis.config import SynthesisConfig
@@ -22,6 +27,7 @@ from sase_attn.training.distributed import ranks
 
 _DEVICE = "cpu, cuda or cuda:N (default: CUDA where there is a device)"
 _WEIGHTS = ("best", "last")
+_SHEET = 64  # images on a sheet, of as many as there are
 _EXTRACTOR = ("extractor", "extractor_weights")
 
 
@@ -97,14 +103,17 @@ def sample(args: argparse.Namespace) -> None:
     with ranks(args.device) as group:
         generator = load_generator(args.source, args.weights).to(group.device)
         folder = args.output or _beside(args.source) / f"made-{args.weights}-seed{args.seed}"
-        made = generator.sample(args.count, args.seed, args.batch_size)
-        for place, image in enumerate(made):
+        shown: list[Tensor] = []
+        images = chain.from_iterable(generator.batches(args.count, args.seed, args.batch_size))
+        for place, image in enumerate(progress(images, args.count, "images")):
             save_png(image, folder / f"{place:05d}.png")
-        save_png(grid(made), folder / "sheet.png")
+            if place < _SHEET:
+                shown.append(image)
+        save_png(grid(torch.stack(shown)), folder / "sheet.png")
         if args.interpolate is not None:
             rows = min(args.count, 8)
             save_png(interpolation(generator, rows, args.interpolate, args.seed), folder / "interpolation.png")
-    print(f"{args.count} images, and sheet.png of them, in {folder}")
+    print(f"{args.count} images, and sheet.png of the first {len(shown)}, in {folder}")
 
 
 def evaluate(args: argparse.Namespace) -> None:

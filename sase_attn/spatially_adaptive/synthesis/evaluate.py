@@ -62,12 +62,12 @@ def evaluate_generator(
     with ranks(device) as group:
         training = _training_images(Path(source), images, generator.size)
         judge = Judge(training, extractor, extractor_weights, group.device)
-        made = generator.to(group.device).sample(count, seed, batch_size)
-        shown = made[:SHEET]
+        generator = generator.to(group.device)
+        shown = generator.sample(min(count, SHEET), seed, batch_size)
         return Evaluation(
             path,
             read_record_of(path).step,
-            judge.score(made, fid=True),
+            judge.score(generator.batches(count, seed, batch_size), fid=True),
             neighbours(shown, training.pixels, judge.nearest(shown)),
         )
 

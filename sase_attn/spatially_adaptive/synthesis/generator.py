@@ -13,12 +13,15 @@ and 32x32 maps, with a dilation of 4 from the last one and, at 1024 pixels, nois
   training mode.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from sase_attn.spatially_adaptive.skip import SkipLayerExcitation, SpatiallyAdaptiveSkip
 from sase_attn.spatially_adaptive.spectral_norm import add_spectral_norm
 from sase_attn.spatially_adaptive.synthesis.layers import doubled, initialise, plain_weights
+from sase_attn.training.data.order import hash_seed
 
 SIZES = (64, 128, 256, 512, 1024)
 SKIPS = ("sle", "spatial")
@@ -101,16 +104,20 @@ class Generator(nn.Module):
         assert small is not None
         return torch.tanh(self.to_image(x)), small
 
-    @torch.no_grad()
     def sample(self, count: int, seed: int = 0, batch_size: int = 16) -> Tensor:
-        """So many images as uint8 (count, 3, size, size) on the CPU; equal for equal seeds on one machine.
+        """So many images as uint8 (count, 3, size, size) on the CPU; equal for equal arguments on one machine.
 
         Raises:
             ValueError: a count or batch size below 1.
         """
+        return torch.cat(list(self.batches(count, seed, batch_size)))
+
+    def batches(self, count: int, seed: int = 0, batch_size: int = 16) -> Iterator[Tensor]:
+        """The images of `sample`, a batch at a time: any number of them in little memory. Raises as it does."""
         if count < 1 or batch_size < 1:
             raise ValueError(f"wanted a count and a batch size of at least 1, got {count} and {batch_size}")
-        return self.render(self.latents(count, seed), seed, batch_size)
+        for first, latents in enumerate(self.latents(count, seed).split(batch_size)):
+            yield self.render(latents, hash_seed(seed, first))
 
     def latents(self, count: int, seed: int = 0) -> Tensor:
         """The latent vectors of `sample`; the first ones do not depend on the count."""
@@ -118,17 +125,16 @@ class Generator(nn.Module):
         return torch.stack([torch.randn(self.latent, generator=generator) for _ in range(count)])
 
     @torch.no_grad()
-    def render(self, latents: Tensor, seed: int = 0, batch_size: int = 16) -> Tensor:
+    def render(self, latents: Tensor, seed: int = 0) -> Tensor:
         """Images as uint8 on the CPU, in eval mode; the noise in the maps follows from the seed."""
         was_training, device = self.training, next(self.parameters()).device
         self.eval()
         try:
             with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
                 torch.manual_seed(seed)
-                found = [as_bytes(self(part.to(device))).cpu() for part in latents.split(batch_size)]
+                return as_bytes(self(latents.to(device))).cpu()
         finally:
             self.train(was_training)
-        return torch.cat(found)
 
     def plain(self) -> "Generator":
         """A copy in eval mode on the CPU whose weights have the spectral norm in them."""

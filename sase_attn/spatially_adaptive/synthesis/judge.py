@@ -1,5 +1,7 @@
 """`Judge`: scores against the images that are learned from, whose features are computed once."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -30,9 +32,11 @@ class Judge:
         self._images = self._features(images.pixels)
         self._mirrored = self._features(images.pixels.flip(3))
 
-    def score(self, made: Tensor, *, fid: bool = False) -> Scores:
-        """Scores of uint8 images. Raises ValueError for fewer than 4."""
-        return score(self._features(made), self._images, self._mirrored, self.name, fid=fid)
+    def score(self, made: Iterable[Tensor], *, fid: bool = False) -> Scores:
+        """Scores of batches of uint8 images. Raises ValueError for fewer than 4 images."""
+        return score(
+            torch.cat([self._features(batch) for batch in made]), self._images, self._mirrored, self.name, fid=fid
+        )
 
     def nearest(self, made: Tensor) -> Tensor:
         """For each uint8 image the place of the nearest training image, mirrored or not."""

@@ -110,7 +110,7 @@ class SynthesisLoop(ResumableLoop[SynthesisConfig, SynthesisProgress, Tensor]):
         """Of as many images as are wanted, from latent vectors that no sheet shows."""
         if self.judge is None:
             return None
-        return self.judge.score(generator.sample(self.settings.score_images, SCORED))
+        return self.judge.score(generator.batches(self.settings.score_images, SCORED))
 
     def _keep(self, step: int) -> None:
         """Write the weights of this step, and remove snapshots that are one too many."""

@@ -73,6 +73,8 @@ def test_samples_are_a_function_of_the_seed():
     assert torch.equal(first, generator.sample(3, seed=4)) and not torch.equal(first, generator.sample(3, seed=5))
     assert torch.equal(generator.latents(2, 4), generator.latents(3, 4)[:2])
     assert torch.equal(state, torch.random.get_rng_state()) and generator.training
+    batches = list(generator.batches(5, 4, batch_size=3))
+    assert [len(batch) for batch in batches] == [3, 2] and torch.equal(batches[0], generator.sample(3, 4, 3))
     with pytest.raises(ValueError, match="got 0"):
         generator.sample(0)
 
