@@ -59,8 +59,7 @@ def starting_factor_table() -> str:
         [
             *lines,
             "",
-            "Spearman's correlation between starting factor and mean accuracy. The factor is the projection of an "
-            "attention's output on its input, for normal values before training, to the nearest quarter. PSA has none, "
-            "because it takes the place of a convolution.",
+            "Spearman's correlation between starting gain and mean accuracy; the gains are those of `starting_gain`. "
+            "PSA, which takes the place of a convolution, and AutoLA, which adds paths to its input, have none.",
         ]
     )

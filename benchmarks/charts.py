@@ -9,14 +9,15 @@ committed pictures with new ones.
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from gain_table import UNIT, accuracies, starting_gains
 from rows import Row, read_rows
 
 from sase_attn import create_attention, genotypes
+from sase_attn.attentions import starting_gain
 from sase_attn.comparison.networks import PLAIN
 from sase_attn.comparison.paired import paired_differences
 from sase_attn.plot import draw_genotype
@@ -107,24 +108,18 @@ def _results(rows: list[Row]) -> "Figure":
     axes.set_xlabel("top-1, %: one dot a seed, behind them the range of the network without attention", fontsize=9)
     axes.set_title("mean ± deviation", fontsize=9, loc="right", x=1.13, color=INK)
     _plain(axes)
-    _key(figure, [(ORANGE, "starting factor below 1"), (GREY, "1"), (BLUE, "above 1")])
+    _key(figure, [(ORANGE, "starting gain below 1"), (GREY, "1, or none"), (BLUE, "above 1")])
     return figure
 
 
 def starting_factors(rows: list[Row]) -> dict[str, float]:
-    """What each label's attention multiplies a map of normal values by before any training, to the nearest quarter.
-
-    It is the projection of the output on the input. An attention that takes the place of a convolution has none.
-    """
+    """What each label's attention multiplies a map by before any training; one that has no such gain is left out."""
     factors = {"plain": 1.0}
     for label, options in {row["label"]: row["recipe"]["model_kwargs"] for row in rows}.items():
-        if label in ("plain", "psa"):
-            continue
-        torch.manual_seed(0)
-        attention = create_attention("sase" if label.startswith("SASE") else label, channels=64, **options)
-        x = torch.randn(8, 64, 16, 16)
-        with torch.no_grad():
-            factors[label] = round(4 * float((x * attention(x)).sum() / x.square().sum())) / 4
+        if label != "plain":
+            attention = create_attention("sase" if label.startswith("SASE") else label, channels=64, **options)
+            with suppress(ValueError):
+                factors[label] = starting_gain(attention)
     return factors
 
 

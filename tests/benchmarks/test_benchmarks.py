@@ -14,7 +14,8 @@ from checkout import BENCHMARKS
 from PIL import Image
 
 sys.path.insert(0, str(BENCHMARKS))
-import compare  # noqa: E402
+import charts  # noqa: E402
+import costs  # noqa: E402
 import finetune  # noqa: E402
 import gradient_table  # noqa: E402
 import rows  # noqa: E402
@@ -115,11 +116,19 @@ def test_published_rows_are_complete():
 
 def test_every_case_of_the_studies_can_be_made():
     cases = [*studies.embedded(), *studies.cifar10_jpeg("cifar"), *finetune.recipes("folder", "weights", 64, 3)]
-    compared = [*compare.embedded(), *compare.cifar("cifar")]
-    assert len(compare.embedded()) == 23 and len(compare.cifar("cifar")) == 12
     assert len({case.label for case in cases}) == len(cases)
-    for case in [*cases, *compared]:
+    for case in cases:
         timm.create_model(case.recipe.model, num_classes=10, device="meta", **case.recipe.model_kwargs)
+    for network in costs.networks().values():
+        timm.create_model(network["model"], num_classes=10, device="meta", **network.get("model_kwargs", {}))
+
+
+def test_starting_factors_are_the_gains_of_the_library():
+    labels = {"plain": {}, "se": {}, "cbam": {}, "mca_e": {}, "SASE": {}, "SASE random": {"genotype": "sase_paper"}}
+    made = [{"label": label, "recipe": {"model_kwargs": options}} for label, options in labels.items()]
+    without = [{"label": label, "recipe": {"model_kwargs": {}}} for label in ("psa", "autola")]
+    expected = {"plain": 1.0, "se": 0.5, "cbam": 0.25, "mca_e": 0.45, "SASE": 1.25, "SASE random": 0.5}
+    assert charts.starting_factors([*made, *without]) == expected
 
 
 def test_lite0_weights_are_matched_by_place_and_checked(tmp_path, monkeypatch):
@@ -213,12 +222,12 @@ def test_table_of_the_comparison_joins_accuracy_and_cost(results):
     costs = [("plain", 100.0, 40.0, 500.0), ("srm", 150.0, 50.0, 600.0), ("bam", 120.0, 44.0, 550.0)]
     for label, step, inference, memory in costs:
         size = {"parameters": 1234, "macs": 5_600_000, "step_ms": step, "inference_ms": inference}
-        compare.add_row(
+        rows.add_row(
             "compare_cost", {"label": label, "seed": 0, **size, "memory_mb": memory, "all_step_ms": [1], **place}
         )
     run = {"count": 1000, "loss": 0.25, "recipe": {"epochs": 3, "data": "embedded"}, **place}
     for label, seed, top1 in [("plain", 0, 80.0), ("srm", 0, 82.0), ("srm", 1, 84.0)]:
-        compare.add_row("compare_embedded", {"label": label, "seed": seed, "top1": top1, **run})
+        rows.add_row("compare_embedded", {"label": label, "seed": seed, "top1": top1, **run})
     lines = tables.table("compare_cost", rows.read_rows("compare_cost")).splitlines()
     assert lines[2] == "| srm | 1,234 | 5.60 | 83.00 ± 1.41 | 2 |  |  | 1.50 | 1.25 | 1.20 |"
     assert lines[3] == "| plain | 1,234 | 5.60 | 80.00 | 1 |  |  | 1.00 | 1.00 | 1.00 |"
@@ -227,13 +236,13 @@ def test_table_of_the_comparison_joins_accuracy_and_cost(results):
 
 
 def test_costs_are_measured():
-    code = "import compare, json; print(json.dumps(compare.cost('SASE random', 'cpu', steps=1)))"
+    code = "import costs, json; print(json.dumps(costs.cost('SASE random', 'cpu', steps=1)))"
     # In a process of its own: the peak of its memory is what is measured.
     result = warm.run("-c", code, cwd=BENCHMARKS)
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["step_ms"] > found["inference_ms"] > 0 and found["memory_mb"] > 0
-    assert compare.size("plain")["parameters"] == 272_474 and 40e6 < compare.size("plain")["macs"] < 42e6
+    assert costs.size("plain")["parameters"] == 272_474 and 40e6 < costs.size("plain")["macs"] < 42e6
 
 
 def test_a_subset_links_the_first_images_of_each_class(images, tmp_path):
@@ -262,7 +271,7 @@ def test_the_gpu_script_runs_where_there_is_none(images, tmp_path):
 
 def test_commands():
     for script in (
-        "compare.py",
+        "costs.py",
         "train.py",
         "finetune.py",
         "tables.py",

@@ -1,13 +1,9 @@
-"""Every attention in ResNet-20 by one recipe: accuracy, then the cost of a step, of inference, and of memory.
+"""What every attention costs in ResNet-20: a training step, inference, and memory.
 
-    python benchmarks/compare.py embedded [--jobs 2] [--only TEXT]       every attention, 2 seeds
-    python benchmarks/compare.py cifar --data FOLDER [--seeds 3]         the networks of the paper's table
-    python benchmarks/compare.py cost [--rounds 3] [--device cuda]       times and memory, all networks in turn
+    python benchmarks/costs.py [--rounds 3] [--only TEXT] [--device cuda]
 
-Stop it at any time: started again, it resumes what was interrupted and leaves what has its row. The recipes are
-`embedded`, and `cifar` for 10 epochs with clipping and warm-up; `FOLDER` is an image folder. Rows go to
-`results/compare_embedded.jsonl`, `compare_cifar.jsonl` and `compare_cost.jsonl`, and `tables.py` makes one table of
-them. On a GPU: `cifar --data cifar10 --epochs 100 --seeds 3`.
+Rows go to `results/compare_cost.jsonl`, and `tables.py` makes one table of them and of older trainings of the same
+networks. `benchmarks/attentions.py` trains attentions with paired seeds.
 """
 
 import argparse
@@ -25,20 +21,17 @@ import timm
 import torch
 from memory import peak_mb
 from rows import add_row
-from studies import NETWORKS, Case
+from studies import NETWORKS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from train import add_arguments, run_study
 
 from sase_attn.genotype import Genotype
 from sase_attn.models.placement import PLACEMENTS
 from sase_attn.modules import count_parameters
 from sase_attn.training.provenance import commit, machine
-from sase_attn.training.recipes import Recipe
 
 # The paper's random genotype is not published; this draw has its size, 25.59M and 44.62M in ResNet-50 and -101.
 RANDOM = Genotype.random(seed=0)
-PAPER = ("plain", "se", "cbam", "srm", "gsop", "eca", "autola", "gct_gaussian", "mca_e", "ean", "SASE", "SASE random")
 
 
 def networks() -> dict[str, dict[str, Any]]:
@@ -46,17 +39,6 @@ def networks() -> dict[str, dict[str, Any]]:
     plain = {label: {"model": name} for label, name in NETWORKS.items()}
     random = {"SASE random": {"model": NETWORKS["SASE"], "model_kwargs": {"genotype": str(RANDOM)}}}
     return plain | random | {attention: {"model": f"{attention}_resnet20"} for attention in PLACEMENTS}
-
-
-def embedded(seeds: int = 2) -> list[Case]:
-    """Every network by the `embedded` recipe."""
-    return [Case(label, Recipe.get("embedded").override(**network), seeds) for label, network in networks().items()]
-
-
-def cifar(data: str, epochs: int = 10, seeds: int = 1) -> list[Case]:
-    """The networks of the paper's table on CIFAR-10 as an image folder, or another data set of its size."""
-    recipe = Recipe.get("cifar").override(data=data, size=32, epochs=epochs, clip_grad=5.0, warmup_epochs=1)
-    return [Case(label, recipe.override(**networks()[label]), seeds) for label in PAPER]
 
 
 def cost(label: str, device: str, steps: int) -> dict[str, float]:
@@ -98,7 +80,7 @@ def measure(args: argparse.Namespace) -> None:
     found: dict[str, list[dict[str, float]]] = {label: [] for label in labels}
     for _ in range(args.rounds):
         for label in labels:
-            command = [sys.executable, str(Path(__file__)), "cost", "--case", label, "--device", args.device]
+            command = [sys.executable, str(Path(__file__)), "--case", label, "--device", args.device]
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
             found[label].append(json.loads(done.stdout.splitlines()[-1]))
             print(label, found[label][-1], flush=True)
@@ -129,27 +111,17 @@ def _peak(device: str) -> float:
 
 
 def main() -> None:
-    """Train a study, or measure costs."""
+    """Measure, or one network where it is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("study", choices=["embedded", "cifar", "cost"])
-    parser.add_argument("--data", metavar="FOLDER", help="of cifar")
-    parser.add_argument("--epochs", type=int, default=10, help="of cifar")
-    parser.add_argument("--seeds", type=int, help="default: 2 of embedded, 1 of cifar")
-    parser.add_argument("--rounds", type=int, default=3, help="of cost")
-    parser.add_argument("--device", default="cpu", help="of cost")
+    parser.add_argument("--only", metavar="TEXT", default="", help="networks whose label has this text")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--case", choices=list(networks()), help=argparse.SUPPRESS)
-    add_arguments(parser)
     args = parser.parse_args()
     if args.case:
         print(json.dumps(cost(args.case, args.device, steps=5)))
-    elif args.study == "cost":
-        measure(args)
-    elif args.study == "embedded":
-        run_study("compare_embedded", embedded(args.seeds or 2), args)
-    elif not args.data:
-        parser.error("cifar needs --data FOLDER")
     else:
-        run_study("compare_cifar", cifar(args.data, args.epochs, args.seeds or 1), args)
+        measure(args)
 
 
 if __name__ == "__main__":
