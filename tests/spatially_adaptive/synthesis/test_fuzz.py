@@ -11,7 +11,7 @@ from sase_attn.settings import settings_fields
 from sase_attn.spatially_adaptive.synthesis import SynthesisConfig, train_synthesis
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
-FILES, FLAGS = 8, 40
+FILES, FLAGS = 4, 20
 MANY = 400
 
 

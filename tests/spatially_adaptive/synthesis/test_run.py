@@ -89,18 +89,13 @@ def test_killed_run_goes_on_to_the_same_numbers(run, images, tmp_path):
     assert (folder / "best.safetensors").read_bytes() == (run[0] / "best.safetensors").read_bytes()
 
 
-def test_snapshots_are_few(images, tmp_path):
-    config = driver.tiny(images, steps=3, sample_every=1, keep_snapshots=2, score_images=0)
-    result = train_synthesis(config, tmp_path / "few", device="cpu", echo=lambda line: None)
-    assert sorted(path.name for path in (tmp_path / "few" / "snapshots").iterdir()) == [
-        "step-000002.safetensors",
-        "step-000003.safetensors",
-    ]
-    assert result.scores is None and not (tmp_path / "few" / "best.safetensors").exists()
-    more = train_synthesis(
-        config.override(steps=4), tmp_path / "few", resume=True, device="cpu", echo=lambda line: None
-    )
-    assert more.steps == 4 and (tmp_path / "few" / "samples" / "step-000004.png").is_file()
+def test_snapshots_are_few_and_a_finished_run_goes_on_to_more_steps(images, tmp_path):
+    config, folder = driver.tiny(images, steps=2, sample_every=1, keep_snapshots=1, score_images=0), tmp_path / "few"
+    result = train_synthesis(config, folder, device="cpu", echo=lambda line: None)
+    assert [path.name for path in (folder / "snapshots").iterdir()] == ["step-000002.safetensors"]
+    assert result.scores is None and not (folder / "best.safetensors").exists()
+    more = train_synthesis(config.override(steps=3), folder, resume=True, device="cpu", echo=lambda line: None)
+    assert more.steps == 3 and (folder / "samples" / "step-000003.png").is_file()
 
 
 def test_another_configuration_is_refused(run, images, tmp_path):
