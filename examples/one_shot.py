@@ -51,6 +51,8 @@ def main() -> None:
         result = train_one_shot(args.image or shipped_photo(), args.output, config, resume=resume)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     print(result.measures)
 
     model = load_one_shot(args.output)
