@@ -1,8 +1,9 @@
 """Lines below the charts, and the table of starting factors, made from the rows of `benchmarks/results/`."""
 
 import statistics
-from collections import Counter
 
+from attentions import SIZE
+from attentions_table import judged_differences
 from charts import LAYOUT, MODE, PANELS, starting_factors
 from gain_table import spearman
 from rows import read_rows
@@ -35,11 +36,12 @@ def _speed() -> str:
 
 
 def _results() -> str:
-    rows = read_rows("compare_embedded")
-    seeds = Counter(row["label"] for row in rows)
+    rows = read_rows("attentions")
+    epochs = rows[0]["recipe"]["epochs"]
     parts = [
-        f"ResNet-20, {rows[0]['recipe']['epochs']} epochs on 6,000 images of Fashion-MNIST",
-        f"{rows[0]['count']:,} test images, {' or '.join(map(str, sorted(set(seeds.values()))))} seeds",
+        f"`resnet20_cifar` with one block a stage, {epochs} epochs on the embedded images at {SIZE}×{SIZE}",
+        f"{rows[0]['count']:,} test images, {len(judged_differences(rows)[0].values)} paired seeds",
+        "95 % intervals of the mean, Holm's correction of the verdicts",
         *sorted({row["machine"] for row in rows}),
         f"torch {', '.join(sorted({row['versions']['torch'] for row in rows}))}",
     ]

@@ -7,19 +7,19 @@ committed pictures with new ones.
 """
 
 import argparse
-import statistics
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attentions_table import judged_differences
 from gain_table import UNIT, accuracies, starting_gains
 from rows import Row, read_rows
 
 from sase_attn import create_attention, genotypes
 from sase_attn.attentions import starting_gain
 from sase_attn.comparison.networks import PLAIN
-from sase_attn.comparison.paired import paired_differences
+from sase_attn.comparison.paired import MARGIN, paired_differences
 from sase_attn.plot import draw_genotype
 from sase_attn.plot.figure import figure_path, write_figure
 
@@ -79,36 +79,32 @@ def _speed(rows: list[Row]) -> "Figure":
 
 
 def draw_results(path: Path) -> None:
-    """Every seed of every attention in ResNet-20, and the spread of the plain network behind them."""
-    rows = read_rows("compare_embedded")
+    """Every compared network minus the plain one at unit gain: mean, interval, and each seed."""
+    rows = read_rows("attentions")
     _write(lambda: _results(rows), path)
 
 
 def _results(rows: list[Row]) -> "Figure":
     from matplotlib.figure import Figure
 
-    seeds: dict[str, list[float]] = {}
-    for row in rows:
-        seeds.setdefault(row["label"], []).append(row["top1"])
-    ranked = sorted(seeds, key=lambda label: -statistics.mean(seeds[label]))
-    starts = starting_factors(rows)
-    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    differences = sorted(judged_differences(rows), key=lambda difference: -difference.mean)
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots()
-    axes.axvspan(min(seeds["plain"]), max(seeds["plain"]), color="#e4e4e4", lw=0)
-    for place, label in enumerate(ranked):
-        mean, colour = statistics.mean(seeds[label]), _colour(starts.get(label))
-        axes.plot(seeds[label], [place] * len(seeds[label]), "-", color=colour, lw=1.2)
-        axes.plot(seeds[label], [place] * len(seeds[label]), "o", color=colour, ms=6)
-        spread = f" ± {statistics.stdev(seeds[label]):.1f}" if len(seeds[label]) > 1 else ", one seed"
-        axes.text(1.01, place, f"{mean:.1f}{spread}", transform=axes.get_yaxis_transform(), va="center", fontsize=9)
-    axes.set_yticks(range(len(ranked)), ["no attention" if label == "plain" else label for label in ranked])
-    for label in ("plain", "SASE"):
-        axes.get_yticklabels()[ranked.index(label)].set_fontweight("bold")
-    axes.set_ylim(len(ranked) - 0.4, -0.6)
-    axes.set_xlabel("top-1, %: one dot a seed, behind them the range of the network without attention", fontsize=9)
-    axes.set_title("mean ± deviation", fontsize=9, loc="right", x=1.13, color=INK)
+    axes.axvline(0, color=INK, lw=0.8, zorder=0)
+    axes.axvspan(-MARGIN, MARGIN, color="#efefef", lw=0, zorder=-1)
+    for place, difference in enumerate(differences):
+        colour = GREY if difference.label.startswith("constant") else BLUE
+        if difference.low is not None and difference.high is not None:
+            axes.plot([difference.low, difference.high], [place, place], "-", color=colour, lw=2)
+        axes.plot(difference.values, [place] * len(difference.values), "o", color=colour, ms=4, alpha=0.45)
+        axes.plot([difference.mean], [place], "D", color=colour, ms=6)
+        text = f"{difference.mean:+.2f}, {difference.verdict}"
+        axes.text(1.01, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+    axes.set_yticks(range(len(differences)), [difference.label for difference in differences])
+    axes.set_ylim(len(differences) - 0.4, -0.6)
+    axes.set_xlabel("top-1 minus that of the network without attention, points", fontsize=9)
     _plain(axes)
-    _key(figure, [(ORANGE, "starting gain below 1"), (GREY, "1, or none"), (BLUE, "above 1")])
+    _key(figure, [(BLUE, "attention at unit gain"), (GREY, "a constant factor, no attention")])
     return figure
 
 
@@ -163,10 +159,6 @@ def _gain(rows: list[Row]) -> "Figure":
     panels[1].set_xlim(-0.5, len(attentions) - 0.5)
     _key(figure, [(GREY, "a constant factor, no attention"), (ORANGE, "as published"), (BLUE, "at unit gain")])
     return figure
-
-
-def _colour(factor: float | None) -> str:
-    return GREY if factor is None or factor == 1 else ORANGE if factor < 1 else BLUE
 
 
 def _plain(axes: "Axes") -> None:

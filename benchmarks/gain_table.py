@@ -27,7 +27,7 @@ def gains(rows: list[Row], place: str) -> str:
     starts = starting_gains(rows)
     for label, values in top1.items():
         mean = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
-        lines.append(f"| {label} | {starts[label]:g} | {mean} | {_interval(found.get(label))} |")
+        lines.append(f"| {label} | {starts[label]:g} | {mean} | {interval(found.get(label))} |")
     return "\n".join([*lines, "", _notes(rows, top1, list(found.values()), place)])
 
 
@@ -66,7 +66,8 @@ def _place_of(label: str) -> tuple[int, str]:
     return next((number for number, is_it in enumerate(kinds) if is_it), len(kinds)), label
 
 
-def _interval(difference: Difference | None) -> str:
+def interval(difference: Difference | None) -> str:
+    """The cells of a difference: mean, interval and verdict; empty for the plain network itself."""
     if difference is None:
         return " | "
     interval = "" if difference.low is None else f" [{difference.low:+.2f}, {difference.high:+.2f}]"
@@ -80,8 +81,15 @@ def _notes(rows: list[Row], top1: dict[str, list[float]], found: list[Difference
     return (
         f"{len(next(iter(top1.values())))} paired seeds, mean ± standard deviation, 95 % interval, Holm's correction; "
         f"{could}Spearman's correlation of published starting gain and accuracy over the attentions: {before:.2f} at "
-        f"published gain, {after:.2f} at unit gain. {rows[0]['steps']} steps of 64 images of 16×16 (JPEG-recompressed "
-        f"CIFAR-10, 7,680 training images, no augmentation), {rows[0]['count']:,} test images; {place}."
+        f"published gain, {after:.2f} at unit gain; {setting(rows)}; {place}."
+    )
+
+
+def setting(rows: list[Row]) -> str:
+    """What was trained, in words."""
+    return (
+        f"{rows[0]['steps']} steps of 64 images of 16×16 (JPEG-recompressed CIFAR-10, 7,680 training images, no "
+        f"augmentation), {rows[0]['count']:,} test images"
     )
 
 

@@ -11,7 +11,9 @@ import re
 import statistics
 from pathlib import Path
 
+from attentions_table import judged, others
 from captions import caption, starting_factor_table
+from gain_checks_table import checks
 from gain_table import gains
 from gradient_table import gradients
 from one_shot_table import one_shots
@@ -25,6 +27,8 @@ from sase_attn.search.supernet.architecture import mean_entropy
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROWS = {"attentions_others": "attentions", "earlier_accuracies": "compare_embedded"}
+"""The file of a table's rows where its name is another."""
 MARKED = re.compile(r"(<!-- (results|regime|operations|attentions) ?(\w*) -->\n).*?(<!-- /\2 -->)", flags=re.DOTALL)
 
 
@@ -36,7 +40,7 @@ def made(kind: str, name: str) -> str:
         return attentions_table()
     if kind == "regime":
         return caption(name)
-    return starting_factor_table() if name == "starting_factor" else table(name, read_rows(name))
+    return starting_factor_table() if name == "starting_factor" else table(name, read_rows(ROWS.get(name, name)))
 
 
 def table(study: str, rows: list[Row]) -> str:
@@ -45,7 +49,11 @@ def table(study: str, rows: list[Row]) -> str:
         "search": _searches,
         "search_step": _steps,
         "search_gradient": _gradients,
-        "compare_cost": _compared,
+        "compare_cost": _costs,
+        "earlier_accuracies": _earlier_accuracies,
+        "attentions": lambda rows: judged(rows, _place(rows)),
+        "attentions_others": lambda rows: others(rows, _place(rows)),
+        "gain_checks": lambda rows: checks(rows, _place(rows)),
         "tiling": _tilings,
         "speed": speed,
         "gain_240": _gains,
@@ -133,35 +141,32 @@ def _syntheses(rows: list[Row]) -> str:
     return syntheses(rows, _place(rows))
 
 
-def _compared(rows: list[Row]) -> str:
-    """A line a network: size, accuracies of both trainings, and costs as ratios to the plain network's."""
-    studies = [read_rows("compare_embedded"), read_rows("compare_cifar")]
-    lines = [
-        "| attention | parameters | MACs, M | embedded, % | seeds | CIFAR-10, % | seeds | step | inference | memory |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+def _costs(rows: list[Row]) -> str:
+    """A line a network: size, and costs as ratios to the plain network's, the fastest training first."""
+    lines = ["| attention | parameters | MACs, M | step | inference | memory |", "| --- |" + " ---: |" * 5]
     plain = next(row for row in rows if row["label"] == "plain")
-    ranked = sorted(rows, key=lambda row: -_top1(studies[0], row["label"]))
-    for row in ranked:
+    for row in sorted(rows, key=lambda row: float(row["step_ms"])):
         cells = [f"{row['parameters']:,}", f"{row['macs'] / 1e6:.2f}"]
-        for study in studies:
-            runs = [run["top1"] for run in study if run["label"] == row["label"]]
-            cells += [_mean(runs) if runs else "", str(len(runs)) if runs else ""]
         cells += [f"{row[key] / plain[key]:.2f}" for key in ("step_ms", "inference_ms", "memory_mb")]
         lines.append(f"| {row['label']} | {' | '.join(cells)} |")
     costs = (
         f"Costs relative to plain ({plain['step_ms']:.0f} ms a step, {plain['inference_ms']:.0f} ms inference, "
         f"{plain['memory_mb']:.0f} MB) at batch 128, medians of {len(plain['all_step_ms'])} rounds; {_place(rows)}."
     )
-    regimes = [
-        f"{name}: {_regime(study)}" for name, study in zip(("Embedded", "CIFAR-10"), studies, strict=True) if study
-    ]
-    return "\n".join([*lines, "", "\n\n".join([*regimes, costs])])
+    return "\n".join([*lines, "", costs])
 
 
-def _top1(rows: list[Row], label: str) -> float:
-    """Mean accuracy of a label, 0 where it has no row."""
-    return statistics.mean([row["top1"] for row in rows if row["label"] == label] or [0.0])
+def _earlier_accuracies(rows: list[Row]) -> str:
+    """A line a network: accuracies of unpaired trainings at published gain, by name."""
+    studies = {"Embedded": rows, "CIFAR-10": read_rows("compare_cifar")}
+    lines = [f"| attention |{''.join(f' {name}, % | seeds |' for name in studies)}", "| --- |" + " ---: |" * 4]
+    for label in dict.fromkeys(row["label"] for row in rows):
+        cells = []
+        for study in studies.values():
+            runs = [run["top1"] for run in study if run["label"] == label]
+            cells += [_mean(runs) if runs else "", str(len(runs)) if runs else ""]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", "\n\n".join(f"{name}: {_regime(study)}" for name, study in studies.items())])
 
 
 def _tilings(rows: list[Row]) -> str:

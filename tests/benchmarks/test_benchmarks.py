@@ -12,11 +12,13 @@ import torch
 import warm
 from checkout import BENCHMARKS
 from PIL import Image
+from torch import nn
 
 sys.path.insert(0, str(BENCHMARKS))
 import charts  # noqa: E402
 import costs  # noqa: E402
 import finetune  # noqa: E402
+import gain_checks  # noqa: E402
 import gradient_table  # noqa: E402
 import rows  # noqa: E402
 import search_gradient  # noqa: E402
@@ -26,7 +28,7 @@ import subset  # noqa: E402
 import tables  # noqa: E402
 import train  # noqa: E402
 
-from sase_attn import Genotype, genotypes  # noqa: E402
+from sase_attn import Genotype, create_attention, genotypes  # noqa: E402
 from sase_attn.genotype import EDGES  # noqa: E402
 from sase_attn.search import SearchConfig  # noqa: E402
 from sase_attn.search.bilevel import Bilevel  # noqa: E402
@@ -217,7 +219,7 @@ def test_tables_of_searches_and_steps():
     assert "1,234 s; M; torch 2; commit 1234567." in text
 
 
-def test_table_of_the_comparison_joins_accuracy_and_cost(results):
+def test_tables_of_costs_and_of_earlier_accuracies(results):
     place = {"machine": "M", "versions": {"torch": "2", "timm": "1"}, "commit": "1234567890"}
     costs = [("plain", 100.0, 40.0, 500.0), ("srm", 150.0, 50.0, 600.0), ("bam", 120.0, 44.0, 550.0)]
     for label, step, inference, memory in costs:
@@ -228,11 +230,78 @@ def test_table_of_the_comparison_joins_accuracy_and_cost(results):
     run = {"count": 1000, "loss": 0.25, "recipe": {"epochs": 3, "data": "embedded"}, **place}
     for label, seed, top1 in [("plain", 0, 80.0), ("srm", 0, 82.0), ("srm", 1, 84.0)]:
         rows.add_row("compare_embedded", {"label": label, "seed": seed, "top1": top1, **run})
+    rows.add_row("compare_cifar", {"label": "srm", "seed": 0, "top1": 60.0, **run})
     lines = tables.table("compare_cost", rows.read_rows("compare_cost")).splitlines()
-    assert lines[2] == "| srm | 1,234 | 5.60 | 83.00 ± 1.41 | 2 |  |  | 1.50 | 1.25 | 1.20 |"
-    assert lines[3] == "| plain | 1,234 | 5.60 | 80.00 | 1 |  |  | 1.00 | 1.00 | 1.00 |"
-    assert lines[4].startswith("| bam | 1,234 | 5.60 |  |  |")
-    assert "Embedded: 3 epochs of `embedded`" in lines[6] and "plain (100 ms a step" in lines[8]
+    assert lines[2:4] == [
+        "| plain | 1,234 | 5.60 | 1.00 | 1.00 | 1.00 |",
+        "| bam | 1,234 | 5.60 | 1.20 | 1.10 | 1.10 |",
+    ]
+    assert "plain (100 ms a step" in lines[6]
+    lines = tables.made("results", "earlier_accuracies").splitlines()
+    assert lines[2:4] == ["| plain | 80.00 | 1 |  |  |", "| srm | 83.00 ± 1.41 | 2 | 60.00 | 1 |"]
+    assert "Embedded: 3 epochs of `embedded`" in lines[5]
+
+
+def test_tables_of_attentions_judge_those_that_have_the_seeds(results):
+    place = {"machine": "M", "versions": {"torch": "2"}, "commit": "1234567890", "count": 10000, "parameters": 1234}
+    plain = [80.0, 81.0, 82.0, 83.0, 84.0, 85.0]
+    ahead = {"plain": [0.0] * 6, "SE": [2.0, 2.1, 1.9, 2.0, 2.2, 1.8], "constant 0.5": [-0.1, 0.1, 0, 0, 0, 0]}
+    ahead |= {"srm": [0.5, 0.5, 0.5], "autola": [1.0, 1.0, 1.0], "glam": [9.0]}
+    for label, differences in ahead.items():
+        for seed, difference in enumerate(differences):
+            run = {"label": label, "seed": seed, "top1": plain[seed] + difference, "recipe": {"epochs": 10}, **place}
+            rows.add_row("attentions", run)
+    lines = tables.made("results", "attentions").splitlines()
+    assert lines[2:5] == [
+        "| plain | 82.50 ± 1.87 |  |  |",
+        "| constant 0.5 | 82.50 ± 1.88 | +0.00 [-0.07, +0.07] | equal within 0.5 |",
+        "| SE | 84.50 ± 1.86 | +2.00 [+1.85, +2.15] | better |",
+    ]
+    assert "6 paired seeds" in lines[6] and "half a point would need 2 to " in lines[6]
+    lines = tables.made("results", "attentions_others").splitlines()
+    assert lines[2:5] == [
+        "| plain |  | 1,234 | 81.00 ± 1.00 |",
+        "| autola | its own | 1,234 | 82.00 ± 1.00 |",
+        "| srm | 0.5 | 1,234 | 81.50 ± 1.00 |",
+    ]  # one seed of glam is no row
+
+
+def test_tables_of_gain_checks_pair_each_learning_rate_with_its_own_plain_network(results):
+    place = {"machine": "M", "versions": {"torch": "2"}, "commit": "1234567890", "count": 10000, "steps": 240}
+    noise = [0.0, 0.1, -0.1, 0.05, -0.05]
+
+    def add(study: str, label: str, mean: float, sign: int = 1) -> None:
+        for seed, value in enumerate(noise):
+            rows.add_row(study, {"label": label, "seed": seed, "top1": mean + sign * value, **place})
+
+    for label, mean in [("plain", 40), ("SE", 36), ("CBAM", 34), ("SASE", 41)]:
+        add("gain_240", label, mean, -1)
+        add("gain_240", f"{label}, unit gain", 40.0, -1)
+    for label, _, lr, way in gain_checks.cases():
+        add("gain_checks", label, 50.0 if lr > 0.1 and label.startswith("plain") else 41.0, 1 if way else -1)
+    lines = tables.made("results", "gain_checks").splitlines()
+    assert lines[2].startswith("| SE | -4.00 [-4.00, -4.00], worse | +0.00 [+0.00, +0.00], equal within 0.5 | +1.00 [")
+    assert lines[2].count("better") == 2  # centred, and with a learned gain
+    assert lines[8].startswith("| 0.1 | 40.00 | -4.00")
+    assert lines[9].startswith("| 0.2 | 50.00 | -9.00") and lines[9].count("worse") == 4
+    assert "5 paired seeds" in lines[11]
+
+
+@pytest.mark.parametrize("name", ["se", "cbam", "sase"])
+def test_other_ways_to_an_equal_start_start_equal(name):
+    torch.manual_seed(0)
+    x, upstream = torch.randn(2, 8, 16, 8, 8)
+    attention = create_attention(name, 16)
+    parameters = list(attention.parameters())
+    published = torch.autograd.grad((attention(x) * upstream).sum(), parameters, allow_unused=True)
+    for kind in gain_checks.WAYS.values():
+        wrapped = nn.Sequential(attention)
+        assert gain_checks.wrap(wrapped, kind, type(attention)) == 1
+        result = wrapped(x)
+        assert abs((result * x).sum() / x.square().sum() - 1) < 0.05
+        if kind is gain_checks.Centred:  # the gate learns as fast as published
+            gradients = torch.autograd.grad((result * upstream).sum(), parameters, allow_unused=True)
+            torch.testing.assert_close(gradients, published)
 
 
 def test_costs_are_measured():
