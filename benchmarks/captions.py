@@ -1,12 +1,15 @@
 """Lines below the charts, and the table of starting factors, made from the rows of `benchmarks/results/`."""
 
 import statistics
+from contextlib import suppress
 
 from attentions import SIZE
 from attentions_table import judged_differences
-from charts import LAYOUT, MODE, PANELS, starting_factors
+from charts import LAYOUT, MODE, PANELS
 from gain_table import spearman
-from rows import read_rows
+from rows import Row, read_rows
+
+from sase_attn.attentions import create_attention, starting_gain
 
 TRAININGS = {"embedded images": "compare_embedded", "CIFAR-10": "compare_cifar"}
 
@@ -65,3 +68,14 @@ def starting_factor_table() -> str:
             "PSA, which takes the place of a convolution, and AutoLA, which adds paths to its input, have none.",
         ]
     )
+
+
+def starting_factors(rows: list[Row]) -> dict[str, float]:
+    """What each label's attention multiplies a map by before any training; one that has no such gain is left out."""
+    factors = {"plain": 1.0}
+    for label, options in {row["label"]: row["recipe"]["model_kwargs"] for row in rows}.items():
+        if label != "plain":
+            attention = create_attention("sase" if label.startswith("SASE") else label, channels=64, **options)
+            with suppress(ValueError):
+                factors[label] = starting_gain(attention)
+    return factors

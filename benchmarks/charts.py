@@ -8,7 +8,6 @@ committed pictures with new ones.
 
 import argparse
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,7 @@ from attentions_table import judged_differences
 from gain_table import UNIT, accuracies, starting_gains
 from rows import Row, read_rows
 
-from sase_attn import create_attention, genotypes
-from sase_attn.attentions import starting_gain
+from sase_attn import genotypes
 from sase_attn.comparison.networks import PLAIN
 from sase_attn.comparison.paired import MARGIN, paired_differences
 from sase_attn.plot import draw_genotype
@@ -106,17 +104,6 @@ def _results(rows: list[Row]) -> "Figure":
     _plain(axes)
     _key(figure, [(BLUE, "attention at unit gain"), (GREY, "a constant factor, no attention")])
     return figure
-
-
-def starting_factors(rows: list[Row]) -> dict[str, float]:
-    """What each label's attention multiplies a map by before any training; one that has no such gain is left out."""
-    factors = {"plain": 1.0}
-    for label, options in {row["label"]: row["recipe"]["model_kwargs"] for row in rows}.items():
-        if label != "plain":
-            attention = create_attention("sase" if label.startswith("SASE") else label, channels=64, **options)
-            with suppress(ValueError):
-                factors[label] = starting_gain(attention)
-    return factors
 
 
 def draw_gain(path: Path) -> None:

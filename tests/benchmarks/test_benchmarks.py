@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 sys.path.insert(0, str(BENCHMARKS))
-import charts  # noqa: E402
+import captions  # noqa: E402
 import costs  # noqa: E402
 import finetune  # noqa: E402
 import gain_checks  # noqa: E402
@@ -130,7 +130,7 @@ def test_starting_factors_are_the_gains_of_the_library():
     made = [{"label": label, "recipe": {"model_kwargs": options}} for label, options in labels.items()]
     without = [{"label": label, "recipe": {"model_kwargs": {}}} for label in ("psa", "autola")]
     expected = {"plain": 1.0, "se": 0.5, "cbam": 0.25, "mca_e": 0.45, "SASE": 1.25, "SASE random": 0.5}
-    assert charts.starting_factors([*made, *without]) == expected
+    assert captions.starting_factors([*made, *without]) == expected
 
 
 def test_lite0_weights_are_matched_by_place_and_checked(tmp_path, monkeypatch):
@@ -341,6 +341,9 @@ def test_the_gpu_script_runs_where_there_is_none(images, tmp_path):
 def test_commands():
     for script in (
         "costs.py",
+        "attentions.py",
+        "gain.py",
+        "gain_checks.py",
         "train.py",
         "finetune.py",
         "tables.py",
