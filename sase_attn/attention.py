@@ -2,9 +2,10 @@
 
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sase_attn.ops import functional
+from sase_attn.scaled import Scaled
 
 
 def scale_words(scale: float) -> str:
@@ -12,7 +13,7 @@ def scale_words(scale: float) -> str:
     return "" if scale == 1 else f", scale={scale:g}"
 
 
-class Attention(nn.Module):
+class Attention(Scaled):
     """A map (B, C, H, W) of any floating type in, the attended map of the same shape and type out.
 
     Subclasses take `channels` first, then their own options, then `act_layer` (hosts such as timm's EfficientNet pass

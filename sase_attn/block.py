@@ -17,6 +17,7 @@ from sase_attn.kernels import reader
 from sase_attn.ops import Excite, create_op, functional
 from sase_attn.ops.arguments import known, positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
+from sase_attn.scaled import Scaled
 
 GATE_INITS = {
     "constant": "the last layers of both output excitations at zero: the block starts as a constant gain",
@@ -25,7 +26,7 @@ GATE_INITS = {
 """What the gates of a `SASEBlock` start from."""
 
 
-class SASEBlock(nn.Module):
+class SASEBlock(Scaled):
     """Gates a map by the sum of a channel mask and a spatial mask: y = x·(A_c + A_s)/2 (+ x if `residual`).
 
     Takes (B, C, H, W) of any floating type and any H, W ≥ 1; returns the same shape, type and memory format. Put it

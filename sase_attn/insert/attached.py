@@ -3,9 +3,10 @@
 from torch import Tensor, nn
 
 from sase_attn.attention import scale_words
+from sase_attn.scaled import Scaled
 
 
-class Attached(nn.Module):
+class Attached(Scaled):
     """A layer of a network, `host`, followed by an attention, `attn`, and a factor where that has no `scale`."""
 
     def __init__(self, host: nn.Module, attn: nn.Module, scale: float = 1.0) -> None:

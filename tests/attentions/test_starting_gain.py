@@ -213,3 +213,28 @@ def test_a_class_of_your_own_without_channels_can_be_shown():
             return x
 
     assert repr(Own()) == "Own()"
+
+
+@pytest.mark.parametrize("gains", [("unit", "published"), ("published", "unit")])
+def test_a_state_dict_of_another_gain_is_refused_also_from_a_file(tmp_path, gains):
+    saved, other = (timm.create_model("sase_resnet20", gain=gain) for gain in gains)
+    torch.save(saved.state_dict(), tmp_path / "weights.pt")
+    weights = torch.load(tmp_path / "weights.pt", weights_only=True)
+    wanted, got = ("1.25", "1") if gains[0] == "unit" else ("1", "1.25")
+    with pytest.raises(RuntimeError, match=f"got weights of {wanted}; make the network with gain={wanted}"):
+        other.load_state_dict(weights)
+    with pytest.raises(RuntimeError, match=f"wanted weights of starting gain {got} divided out"):
+        other.load_state_dict(weights, strict=False)
+    timm.create_model("sase_resnet20", gain=gains[0]).load_state_dict(weights)
+    other.load_state_dict(dict(weights))  # tensors only: nothing says their gain
+
+
+def test_a_state_dict_of_an_attached_module_without_a_scale_remembers_its_gain():
+    def network(gain):
+        layers = nn.Sequential(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8))
+        attach(layers, after="1", attn=lambda channels, **_: nn.Conv2d(channels, channels, 1), gain=gain)
+        return layers
+
+    with pytest.raises(RuntimeError, match=r"gain=0\.5"):
+        network(1.0).load_state_dict(network(0.5).state_dict())
+    network(0.5).load_state_dict(network(0.5).state_dict())

@@ -22,7 +22,7 @@ LAYERS = [
     {"errors", "lock", "quoting"},
     {"files", "imports"},
     {"records"},
-    {"settings", "modules"},
+    {"settings", "modules", "scaled"},
     {"statistics"},
     {"kernels"},
     {"ops"},
