@@ -37,7 +37,8 @@ class Scaled(nn.Module):
         )
         saved = local_metadata.get(_KEY, self.scale)
         if abs(saved - self.scale) > 1e-9 * abs(saved):
+            name = prefix[:-1] or type(self).__name__
             error_msgs.append(
-                f"{prefix[:-1] or type(self).__name__}: wanted weights of starting gain {1 / self.scale:.6g} divided out, "
-                f"got weights of {1 / saved:.6g}; make the network with gain={1 / saved:.6g}"
+                f"{name}: wanted weights of starting gain {1 / self.scale:.6g} divided out, got weights of "
+                f"{1 / saved:.6g}; make the network with gain={1 / saved:.6g}"
             )
