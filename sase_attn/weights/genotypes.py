@@ -126,10 +126,12 @@ def fixed_factor(attn: nn.Module) -> float:
 
 
 def fields_of(text: str) -> dict[str, str]:
+    """The parts of what is written of one attention, by their names."""
     return dict(part.partition(":")[::2] for part in text.split(","))
 
 
 def parsed(record: str, source: str) -> str | dict[str, str]:
+    """What a record says: one text for all attentions, or a text by name. Raises ValueError if it is damaged."""
     if not record.startswith("{"):
         return record
     try:

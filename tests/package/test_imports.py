@@ -99,7 +99,7 @@ DATA_LAYERS = [
     {"open"},
 ]
 SYNTHESIS_LAYERS = [
-    {"layers", "augment", "losses", "reconstruction", "extractors"},
+    {"layers", "augment", "losses", "reconstruction", "extractors", "file_record"},
     {"generator"},
     {"discriminator", "average", "config", "saved_generator", "sheets", "scores"},
     {"images", "trainer", "checkpoint", "result"},

@@ -5,11 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from sase_attn.errors import unknown_name
-from sase_attn.files import parse_json
-from sase_attn.records import record_from
+from sase_attn.spatially_adaptive.synthesis.file_record import file_record
 from sase_attn.spatially_adaptive.synthesis.generator import SIZES, SKIPS, Generator
 from sase_attn.weights import check_state_dict, read_checkpoint, write_safetensors
 
@@ -85,14 +82,5 @@ def generator_file(source: str | Path, weights: str = "best") -> Path:
 
 def read_record_of(path: Path) -> GeneratorRecord:
     """What a file says of its generator. Raises ValueError for a file of something else, or a damaged one."""
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from None
-    if text is None:
-        raise ValueError(f"{path} is not of a generator: wanted a file that `sase-attn synthesize train` has written")
-    try:
-        return record_from(GeneratorRecord, parse_json(text))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    otherwise = "is not of a generator: wanted a file that `sase-attn synthesize train` has written"
+    return file_record(path, _KEY, GeneratorRecord, otherwise)

@@ -5,10 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from sase_attn.files import parse_json
-from sase_attn.records import record_from
+from sase_attn.spatially_adaptive.synthesis.file_record import file_record
 from sase_attn.spatially_adaptive.synthesis.one_shot.config import LARGEST_SIDE, MOST_SCALES
 from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
 from sase_attn.weights import check_state_dict, read_checkpoint, write_safetensors
@@ -55,22 +53,9 @@ def load_one_shot(source: str | Path) -> OneShotModel:
             raise FileNotFoundError(f"{source} holds no {NAME}: wanted the folder of a finished one-shot training")
     elif not path.exists():
         raise FileNotFoundError(f"no such folder of a run or file of a one-shot model: {path}")
-    model = _record(path).network()
+    otherwise = f"holds no model of one image: wanted {NAME} of a one-shot training"
+    model = file_record(path, _KEY, _Record, otherwise).network()
     state = read_checkpoint(path)
     check_state_dict(state, model, source=str(path))
     model.load_state_dict(state)
     return model.eval().requires_grad_(False)
-
-
-def _record(path: Path) -> _Record:
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(_KEY)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from None
-    if text is None:
-        raise ValueError(f"{path} holds no model of one image: wanted {NAME} of a one-shot training")
-    try:
-        return record_from(_Record, parse_json(text))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,34 @@
+"""What a safetensors file of this room says of the network whose weights it holds."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors import SafetensorError, safe_open
+
+from sase_attn.files import parse_json
+from sase_attn.records import record_from
+
+Record = TypeVar("Record")
+
+
+def file_record(path: Path, key: str, kind: type[Record], otherwise: str) -> Record:
+    """The record in the header of a safetensors file.
+
+    Args:
+        path: of the file. key: of its header. kind: the class of the record.
+        otherwise: what is said of a file without that key, after its path.
+
+    Raises:
+        ValueError: the file is damaged, or of something else.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(key)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from None
+    if text is None:
+        raise ValueError(f"{path} {otherwise}")
+    try:
+        return record_from(kind, parse_json(text))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
