@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -52,3 +53,8 @@ def versions() -> dict[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+
+
+def provenance(device: torch.device) -> dict[str, Any]:
+    """What a result says of where it comes from: machine, device, versions and commit."""
+    return {"machine": machine(), "device": device_name(device), "versions": versions(), "commit": commit()}

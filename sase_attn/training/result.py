@@ -11,7 +11,7 @@ from sase_attn.files import write_json
 from sase_attn.records import read_record
 from sase_attn.training.data import DataIdentity
 from sase_attn.training.evaluate import Metrics
-from sase_attn.training.provenance import commit, device_name, machine, versions
+from sase_attn.training.provenance import provenance
 from sase_attn.training.recipes import Recipe
 
 NAME = "result.json"
@@ -86,10 +86,7 @@ def write_result(folder: Path, recipe: Recipe, metrics: Metrics, *, device: torc
         recipe=asdict(recipe),
         **asdict(metrics),
         **values,
-        machine=machine(),
-        device=device_name(device),
-        versions=versions(),
-        commit=commit(),
+        **provenance(device),
     )
     write_json(folder / NAME, asdict(result))
     return result

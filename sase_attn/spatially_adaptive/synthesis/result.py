@@ -11,7 +11,7 @@ from sase_attn.quoting import python
 from sase_attn.records import read_record
 from sase_attn.spatially_adaptive.synthesis.scores import Scores
 from sase_attn.training.data.identity import DataIdentity
-from sase_attn.training.provenance import commit, device_name, machine, versions
+from sase_attn.training.provenance import provenance
 
 NAME = "result.json"
 
@@ -55,10 +55,7 @@ def write_result(folder: Path, device: torch.device, **values: Any) -> Synthesis
     result = SynthesisResult(
         output=str(folder),
         **values,
-        machine=machine(),
-        device=device_name(device),
-        versions=versions(),
-        commit=commit(),
+        **provenance(device),
     )
     write_json(folder / NAME, asdict(result))
     return result
