@@ -21,14 +21,14 @@ from sase_attn import genotypes
 from sase_attn.comparison.folders import folder_names
 from sase_attn.genotype import Genotype
 from sase_attn.search.agreement import agreement
-from sase_attn.search.checkpoint import load_search
 from sase_attn.search.compare import RETRAINED
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.op_scales import energy_fractions
 from sase_attn.search.report.log_rows import read_log
 from sase_attn.search.report.page import write_report
 from sase_attn.search.result import SearchResult
 from sase_attn.search.seeds import search_seeds
+from sase_attn.search.shared_weights.checkpoint import load_search
+from sase_attn.search.shared_weights.op_scales import energy_fractions
 from sase_attn.training.recipes import Recipe
 
 RANDOM = 3

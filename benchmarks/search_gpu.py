@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from sase_attn.files import write_json
-from sase_attn.search.bilevel import Batch, Bilevel
-from sase_attn.search.checkpoint import load_search
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.halves import open_halves
-from sase_attn.search.loop import Searcher
-from sase_attn.search.network import architecture_of, create_supernet, prepare
-from sase_attn.search.optimizers import create_optimizers
+from sase_attn.search.shared_weights.bilevel import Batch, Bilevel
+from sase_attn.search.shared_weights.checkpoint import load_search
+from sase_attn.search.shared_weights.halves import open_halves
+from sase_attn.search.shared_weights.loop import Searcher
+from sase_attn.search.shared_weights.network import architecture_of, create_supernet, prepare
+from sase_attn.search.shared_weights.optimizers import create_optimizers
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.block import SearchBlock
 from sase_attn.training.distributed import ranks

@@ -21,12 +21,12 @@ import torch
 from rows import add_row, read_rows
 from torch import Tensor
 
-from sase_attn.search.bilevel import Batch, Bilevel
 from sase_attn.search.config import SEARCHES, SearchConfig
-from sase_attn.search.halves import open_halves
-from sase_attn.search.hvp import exact, finite_difference
-from sase_attn.search.network import architecture_of, create_supernet, prepare
-from sase_attn.search.optimizers import create_optimizers
+from sase_attn.search.shared_weights.bilevel import Batch, Bilevel
+from sase_attn.search.shared_weights.halves import open_halves
+from sase_attn.search.shared_weights.hvp import exact, finite_difference
+from sase_attn.search.shared_weights.network import architecture_of, create_supernet, prepare
+from sase_attn.search.shared_weights.optimizers import create_optimizers
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.provenance import commit, machine, versions
 

@@ -26,10 +26,10 @@ from memory import peak_mb
 from rows import add_row
 from torch import Tensor, nn
 
-from sase_attn.search.bilevel import Batch, Bilevel
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.network import architecture_of, create_supernet, prepare
-from sase_attn.search.optimizers import create_optimizers
+from sase_attn.search.shared_weights.bilevel import Batch, Bilevel
+from sase_attn.search.shared_weights.network import architecture_of, create_supernet, prepare
+from sase_attn.search.shared_weights.optimizers import create_optimizers
 from sase_attn.training.provenance import commit, machine
 
 CASES: dict[str, dict[str, Any]] = {

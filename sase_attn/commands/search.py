@@ -16,12 +16,12 @@ from sase_attn.commands.search_flags import add_config_flags, config_from_flags
 from sase_attn.comparison.networks import own_attention
 from sase_attn.lock import one_process
 from sase_attn.search.agreement import agreement
-from sase_attn.search.checkpoint import load_search
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.report.page import write_report
 from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
 from sase_attn.search.seeds import search_seeds
+from sase_attn.search.shared_weights.checkpoint import load_search
 from sase_attn.training.distributed import ranks
 from sase_attn.training.run_folder import run_folder
 

@@ -16,7 +16,7 @@ from sase_attn.comparison import compare as compare_networks
 from sase_attn.comparison.networks import OWN_GAIN, PLAIN
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.scorer import Scorer
+from sase_attn.search.shared_weights.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.training.data import DataConfig
 from sase_attn.training.distributed import ranks

@@ -18,7 +18,6 @@ from typing import Any, ClassVar
 from sase_attn.genotype import SPACES
 from sase_attn.imports import import_modules
 from sase_attn.records import read_record
-from sase_attn.search.hvp import HVP
 from sase_attn.search.space import SearchSpace
 from sase_attn.settings import (
     ABOVE_0,
@@ -36,6 +35,7 @@ from sase_attn.settings import (
     setting,
 )
 
+HVP = ("fd", "exact")
 SELECTIONS = ("argmax", "perturbation", "score")
 VAL_ORDERS = ("epoch", "fresh")
 POSITION_WEIGHTS = ("7x7", "map")

@@ -14,12 +14,12 @@ from sase_attn.comparison import Comparison
 from sase_attn.files import write_json
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.records import read_record
-from sase_attn.search.checkpoint import load_search
 from sase_attn.search.compare import Build, compare, compared_genotypes, default_recipe
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.halves import SearchData, open_halves, sample_batches
-from sase_attn.search.network import architecture_of, create_supernet
-from sase_attn.search.scorer import Scorer
+from sase_attn.search.shared_weights.checkpoint import load_search
+from sase_attn.search.shared_weights.halves import SearchData, open_halves, sample_batches
+from sase_attn.search.shared_weights.network import architecture_of, create_supernet
+from sase_attn.search.shared_weights.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import mean_entropy
 from sase_attn.training.checkpoint import check_same_data, fitting_network

@@ -7,15 +7,15 @@ from pathlib import Path
 from torch import nn
 
 from sase_attn.genotype import Genotype
-from sase_attn.search.checkpoint import MAY_CHANGE, load_search
-from sase_attn.search.choose import choose
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.curvature import WINDOW
-from sase_attn.search.halves import SearchData, open_halves
-from sase_attn.search.loop import Searcher
-from sase_attn.search.network import create_supernet
 from sase_attn.search.result import NAME, SearchResult, stable_since
-from sase_attn.search.scorer import Scorer
+from sase_attn.search.shared_weights.checkpoint import MAY_CHANGE, load_search
+from sase_attn.search.shared_weights.choose import choose
+from sase_attn.search.shared_weights.curvature import WINDOW
+from sase_attn.search.shared_weights.halves import SearchData, open_halves
+from sase_attn.search.shared_weights.loop import Searcher
+from sase_attn.search.shared_weights.network import create_supernet
+from sase_attn.search.shared_weights.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.training.checkpoint import check_same, check_same_data
 from sase_attn.training.distributed import Ranks, ranks

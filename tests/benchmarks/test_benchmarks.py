@@ -31,8 +31,8 @@ import train  # noqa: E402
 from sase_attn import Genotype, create_attention, genotypes  # noqa: E402
 from sase_attn.genotype import EDGES  # noqa: E402
 from sase_attn.search import SearchConfig  # noqa: E402
-from sase_attn.search.bilevel import Bilevel  # noqa: E402
-from sase_attn.search.network import architecture_of, create_supernet, prepare  # noqa: E402
+from sase_attn.search.shared_weights.bilevel import Bilevel  # noqa: E402
+from sase_attn.search.shared_weights.network import architecture_of, create_supernet, prepare  # noqa: E402
 from sase_attn.training import Recipe  # noqa: E402
 
 

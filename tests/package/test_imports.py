@@ -67,19 +67,24 @@ INSERT_LAYERS = [
 TILING_LAYERS = [{"tiles", "dataflow"}, {"block", "report"}, {"convert"}, {"measure"}]
 FUSION_LAYERS = [{"folding", "tails"}, {"training"}, {"fuse"}]
 SEARCH_LAYERS = [
-    {"supernet", "restore", "virtual_step"},
-    {"space", "hvp"},
-    {"bilevel"},
-    {"config"},
-    {"checkpoint", "network", "halves", "optimizers", "penalty", "curvature", "op_scales", "diagnose"},
-    {"loop", "scorer"},
-    {"choose"},
+    {"supernet"},
+    {"space", "trained"},
+    {"config", "balanced"},
+    {"shared_weights"},
     {"compare"},
     {"result"},
     {"run", "agreement", "report", "sweep"},
     {"seeds"},
 ]
 SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}]
+SHARED_WEIGHTS_LAYERS = [
+    {"restore", "virtual_step", "optimizers", "penalty"},
+    {"hvp"},
+    {"bilevel"},
+    {"checkpoint", "network", "halves", "curvature", "op_scales", "diagnose"},
+    {"loop", "scorer"},
+    {"choose"},
+]
 TRAINING_LAYERS = [
     {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "data"},
     {"checkpoint", "optimizer", "evaluate", "run_folder", "data_config"},
@@ -161,6 +166,7 @@ INNER_LAYERS = {
     "comparison": [{"paired", "networks", "kendall", "folders", "built"}, {"result"}, {"run"}],
     "search": SEARCH_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
+    "search.shared_weights": SHARED_WEIGHTS_LAYERS,
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,
     "spatially_adaptive.synthesis.one_shot": ONE_SHOT_LAYERS,
     "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from sase_attn.errors import UnknownNameError
-from sase_attn.search.bilevel import Bilevel, DivergedError
+from sase_attn.search.shared_weights.bilevel import Bilevel, DivergedError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DOUBLE = torch.float64

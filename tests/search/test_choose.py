@@ -13,9 +13,9 @@ from sase_attn import attach
 from sase_attn.genotype import EDGES
 from sase_attn.lock import InUseError, one_writer
 from sase_attn.search import Scorer, SearchConfig, SearchSpace
-from sase_attn.search.choose import choose, choose_by_perturbation
-from sase_attn.search.network import architecture_of
-from sase_attn.search.scorer import Scored, read_scores, recalibrated
+from sase_attn.search.shared_weights.choose import choose, choose_by_perturbation
+from sase_attn.search.shared_weights.network import architecture_of
+from sase_attn.search.shared_weights.scorer import Scored, read_scores, recalibrated
 from sase_attn.training import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -8,8 +8,8 @@ from torch import nn
 
 from sase_attn import attach
 from sase_attn.search import SearchConfig, SearchSpace
-from sase_attn.search.bilevel import Bilevel
-from sase_attn.search.network import architecture_of, prepare
+from sase_attn.search.shared_weights.bilevel import Bilevel
+from sase_attn.search.shared_weights.network import architecture_of, prepare
 
 SPACE = SearchSpace({edge: names[:1] + names[3:5] for edge, names in SearchSpace.get("release").ops.items()})
 

@@ -10,9 +10,9 @@ from torch.func import functional_call
 
 from sase_attn import kernels
 from sase_attn.search import SEARCHES
-from sase_attn.search.bilevel import Bilevel
-from sase_attn.search.network import architecture_of, create_supernet, prepare
-from sase_attn.search.optimizers import create_optimizers
+from sase_attn.search.shared_weights.bilevel import Bilevel
+from sase_attn.search.shared_weights.network import architecture_of, create_supernet, prepare
+from sase_attn.search.shared_weights.optimizers import create_optimizers
 from sase_attn.search.supernet.block import reference_mode
 
 pytestmark = pytest.mark.usefixtures("one_thread")

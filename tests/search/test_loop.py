@@ -7,10 +7,10 @@ import pytest
 import search_driver as driver
 import torch
 
-from sase_attn.search.halves import open_halves
-from sase_attn.search.loop import Searcher
-from sase_attn.search.network import create_supernet
-from sase_attn.search.penalty import beta_penalty, entropy_penalty
+from sase_attn.search.shared_weights.halves import open_halves
+from sase_attn.search.shared_weights.loop import Searcher
+from sase_attn.search.shared_weights.network import create_supernet
+from sase_attn.search.shared_weights.penalty import beta_penalty, entropy_penalty
 from sase_attn.training.distributed import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")

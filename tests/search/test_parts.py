@@ -14,13 +14,13 @@ from sase_attn.errors import UnknownNameError
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS, Op
 from sase_attn.search import SEARCHES, Architecture, SearchBlock, SearchConfig, SearchSpace
-from sase_attn.search.curvature import has_grown, largest_eigenvalue
-from sase_attn.search.diagnose import diagnose
-from sase_attn.search.halves import divide, open_halves
-from sase_attn.search.network import _map_sizes, architecture_of, create_supernet, prepare
-from sase_attn.search.op_scales import energy_fractions, op_scales
-from sase_attn.search.penalty import beta_penalty, entropy_penalty
 from sase_attn.search.result import stable_since
+from sase_attn.search.shared_weights.curvature import has_grown, largest_eigenvalue
+from sase_attn.search.shared_weights.diagnose import diagnose
+from sase_attn.search.shared_weights.halves import divide, open_halves
+from sase_attn.search.shared_weights.network import _map_sizes, architecture_of, create_supernet, prepare
+from sase_attn.search.shared_weights.op_scales import energy_fractions, op_scales
+from sase_attn.search.shared_weights.penalty import beta_penalty, entropy_penalty
 from sase_attn.training.distributed import Ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")

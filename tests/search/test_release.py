@@ -6,9 +6,9 @@ from inputs import draw
 from release_search import ALPHA, ReleaseSearch
 
 from sase_attn.search import SEARCHES
-from sase_attn.search.bilevel import Bilevel
-from sase_attn.search.network import architecture_of, create_supernet, prepare
-from sase_attn.search.optimizers import create_optimizers
+from sase_attn.search.shared_weights.bilevel import Bilevel
+from sase_attn.search.shared_weights.network import architecture_of, create_supernet, prepare
+from sase_attn.search.shared_weights.optimizers import create_optimizers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 RELEASE = SEARCHES["release"]

@@ -17,8 +17,8 @@ from sase_attn import Genotype, SASEBlock, genotypes
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS
 from sase_attn.search import Scorer, SearchResult, search
-from sase_attn.search.bilevel import DivergedError
-from sase_attn.search.checkpoint import load_search
+from sase_attn.search.shared_weights.bilevel import DivergedError
+from sase_attn.search.shared_weights.checkpoint import load_search
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 # Keys that differ between two searches of the same numbers.
@@ -262,7 +262,7 @@ def test_other_selections_run(data, tmp_path, select):
 
 def test_an_early_stop_takes_the_genotype_from_before(data, tmp_path, monkeypatch):
     values = iter([1.0] * 5 + [2.0] * 5)
-    monkeypatch.setattr("sase_attn.search.loop.largest_eigenvalue", lambda *args, **kwargs: next(values))
+    monkeypatch.setattr("sase_attn.search.shared_weights.loop.largest_eigenvalue", lambda *args, **kwargs: next(values))
     config = driver.tiny(
         data, epochs=12, curvature=1, stop_ratio=0.75, order=1, images=32, batch_size=8, without=["gsop"], alpha_lr=0.5
     )

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import nn
 
 from sase_attn import attach
-from sase_attn.search import SearchConfig, bilevel, search
+from sase_attn.search import SearchConfig, search
+from sase_attn.search.shared_weights import bilevel
 
 
 def image_folder(folder: Path, train: int = 24, test: int = 8) -> Path:

@@ -13,7 +13,8 @@ import torch
 import training_driver
 from torch import Tensor, nn
 
-from sase_attn.search import bilevel, search
+from sase_attn.search import search
+from sase_attn.search.shared_weights import bilevel
 from sase_attn.training import train
 from sase_attn.training.step import Trainer
 

@@ -8,9 +8,9 @@ import torch
 
 from sase_attn.comparison import Comparison, Network
 from sase_attn.comparison.result import difference_words
-from sase_attn.search.op_scales import energy_fractions
 from sase_attn.search.report.log_rows import Rows
 from sase_attn.search.result import SearchResult
+from sase_attn.search.shared_weights.op_scales import energy_fractions
 from sase_attn.search.supernet.architecture import mean_entropy
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sase_attn.search.restore import restored
+from sase_attn.search.shared_weights.restore import restored
 from sase_attn.search.supernet.block import blocks_of, reference_mode
 
 

@@ -12,7 +12,7 @@ import torch
 
 from sase_attn.genotype import Genotype
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.scorer import Scored, Scorer
+from sase_attn.search.shared_weights.scorer import Scored, Scorer
 
 
 def choose(

@@ -16,11 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.kernels import backend
-from sase_attn.search.restore import restored
+from sase_attn.search.shared_weights.restore import restored
 from sase_attn.search.supernet.block import reference_mode
 from sase_attn.statistics import twice_differentiable
-
-HVP = ("fd", "exact")
 
 
 def finite_difference(

@@ -11,7 +11,7 @@ from statistics import mean
 import torch
 from torch import Tensor, nn
 
-from sase_attn.search.restore import restored
+from sase_attn.search.shared_weights.restore import restored
 
 WINDOW = 5
 """Epochs over which eigenvalues are averaged before they are compared; the search then goes back by as many."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sase_attn.search.bilevel import Batch
 from sase_attn.search.config import ALPHA_ORDER, SPLIT, WEIGHT_ORDER, SearchConfig
+from sase_attn.search.shared_weights.bilevel import Batch
 from sase_attn.training.data import DataConfig, DataInfo, Loader, SubsetLoader, open_data
 from sase_attn.training.data.order import hash_seed, seeded_generator
 from sase_attn.training.distributed import Ranks

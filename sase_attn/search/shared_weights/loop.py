@@ -10,16 +10,16 @@ import torch
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
-from sase_attn.search.bilevel import Batch, Bilevel, DivergedError
-from sase_attn.search.checkpoint import SearchProgress
 from sase_attn.search.config import SearchConfig
-from sase_attn.search.curvature import has_grown, largest_eigenvalue
-from sase_attn.search.diagnose import diagnose
-from sase_attn.search.halves import SearchData, sample_batches
-from sase_attn.search.network import architecture_of, prepare
-from sase_attn.search.op_scales import op_scales
-from sase_attn.search.optimizers import create_optimizers
-from sase_attn.search.penalty import penalty
+from sase_attn.search.shared_weights.bilevel import Batch, Bilevel, DivergedError
+from sase_attn.search.shared_weights.checkpoint import SearchProgress
+from sase_attn.search.shared_weights.curvature import has_grown, largest_eigenvalue
+from sase_attn.search.shared_weights.diagnose import diagnose
+from sase_attn.search.shared_weights.halves import SearchData, sample_batches
+from sase_attn.search.shared_weights.network import architecture_of, prepare
+from sase_attn.search.shared_weights.op_scales import op_scales
+from sase_attn.search.shared_weights.optimizers import create_optimizers
+from sase_attn.search.shared_weights.penalty import penalty
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture, mean_entropy
 from sase_attn.training.checkpoint import fitting_network

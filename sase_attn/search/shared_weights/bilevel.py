@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from sase_attn.errors import unknown_name
 from sase_attn.modules import matching
-from sase_attn.search.hvp import HVP, exact, finite_difference
-from sase_attn.search.restore import restored
-from sase_attn.search.virtual_step import check_sgd, sgd_settings, virtual_step
+from sase_attn.search.config import HVP
+from sase_attn.search.shared_weights.hvp import exact, finite_difference
+from sase_attn.search.shared_weights.restore import restored
+from sase_attn.search.shared_weights.virtual_step import check_sgd, sgd_settings, virtual_step
 
 Batch = tuple[Tensor, Tensor]
 """Images (B, C, H, W) and their classes (B,)."""

@@ -14,8 +14,8 @@ from sase_attn.files import naming, read_json_lines, write_atomically
 from sase_attn.genotype import Genotype
 from sase_attn.lock import one_writer
 from sase_attn.records import record_from
-from sase_attn.search.bilevel import Batch
-from sase_attn.search.restore import restored
+from sase_attn.search.shared_weights.bilevel import Batch
+from sase_attn.search.shared_weights.restore import restored
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
 from sase_attn.training.evaluate import Metrics, evaluate
