@@ -37,6 +37,7 @@ from sase_attn.settings import (
 
 HVP = ("fd", "exact")
 SELECTIONS = ("argmax", "perturbation", "score")
+SHARED_WEIGHTS = ("darts", "single-path")
 VAL_ORDERS = ("epoch", "fresh")
 POSITION_WEIGHTS = ("7x7", "map")
 CONV_INITS = ("timm", "torch")
@@ -58,6 +59,7 @@ class SearchConfig(Settings):
         ImportError, FileNotFoundError: see `import_modules`.
     """
 
+    method: str = setting("darts", f"how to search: {', '.join(SHARED_WEIGHTS)}")
     model: str = setting("resnet20_cifar", "the network to search in, without attention: a model of timm's registry")
     model_kwargs: dict[str, Any] = setting({}, "arguments of the model, as key=value")
     after: tuple[str, ...] = setting(
@@ -151,6 +153,7 @@ class SearchConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         import_modules(self.imports)  # before the names of the space are looked up
+        self.check_name("method", "search method", SHARED_WEIGHTS)
         self.check_name("hvp", "hvp", HVP)
         self.check_name("select", "selection", SELECTIONS)
         self.check_name("val_order", "val_order", VAL_ORDERS)
