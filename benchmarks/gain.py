@@ -55,11 +55,6 @@ ATTENTIONS = {
 
 def networks() -> dict[str, dict[str, Any]]:
     """`model` and `model_kwargs` of each network, by label."""
-
-    def attached(attn: str, **more: Any) -> dict[str, Any]:
-        host = {"base": HOST["model"], "after": AFTER, "attn": attn}
-        return {"model": "attached", "model_kwargs": {**LAYERS, **host, **more}}
-
     made = {PLAIN: {"model": HOST["model"], "model_kwargs": LAYERS}}
     made |= {label: attached("constant", attn_args={"value": value}) for label, value in CONSTANTS.items()}
     made["learned scalar"] = attached("constant", attn_args={"learned": True})
@@ -67,6 +62,17 @@ def networks() -> dict[str, dict[str, Any]]:
         made[label] = attached(attn)
         made[f"{label}, unit gain"] = attached(attn, gain="unit")
     return made
+
+
+def attached(attn: str, **more: Any) -> dict[str, Any]:
+    """`model` and `model_kwargs` of the network with an attention, or a genotype, behind the last norm of each block.
+
+    Args:
+        attn: its name.
+        more: further arguments of the model.
+    """
+    host = {"base": HOST["model"], "after": AFTER, "attn": attn}
+    return {"model": "attached", "model_kwargs": {**LAYERS, **host, **more}}
 
 
 def load(folder: Path) -> Arrays:
