@@ -21,10 +21,10 @@ def one_graph() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def maps(*shapes: tuple[int, int, int, int]) -> list[Tensor]:
-    """In float64, of a batch size, height and width that torch may not take as constants: it would raise."""
+def maps(*shapes: tuple[int, int, int, int], dims: tuple[int, ...] = (0, 2, 3)) -> list[Tensor]:
+    """In float64, of a batch size, height and width (`dims`) that torch may not take as constants: it would raise."""
     inputs = [draw(*shape, dtype=torch.float64) for shape in shapes]
     for x in inputs:
-        for dim in (0, 2, 3):
+        for dim in dims:
             torch._dynamo.mark_dynamic(x, dim)
     return inputs
