@@ -6,6 +6,8 @@ from sase_attn.search.result import SearchResult as SearchResult
 from sase_attn.search.run import search as search
 from sase_attn.search.shared_weights.halves import SearchData as SearchData
 from sase_attn.search.shared_weights.scorer import Scorer as Scorer
+from sase_attn.search.signal import Signal as Signal
+from sase_attn.search.signal import SignalPlan as SignalPlan
 from sase_attn.search.space import SearchSpace as SearchSpace
 from sase_attn.search.supernet.architecture import Architecture as Architecture
 from sase_attn.search.supernet.block import SearchBlock as SearchBlock

@@ -70,11 +70,18 @@ SEARCH_LAYERS = [
     {"supernet"},
     {"space", "trained"},
     {"config", "balanced"},
-    {"shared_weights"},
+    {"shared_weights", "signal"},
     {"compare"},
     {"result"},
     {"run", "agreement", "report", "sweep"},
     {"seeds"},
+]
+SIGNAL_LAYERS = [
+    {"distributions"},
+    {"variation", "effects"},
+    {"answers", "gains"},
+    {"plan", "advice", "words"},
+    {"result"},
 ]
 SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}]
 SHARED_WEIGHTS_LAYERS = [
@@ -165,6 +172,7 @@ INNER_LAYERS = {
     "commands": COMMANDS_LAYERS,
     "comparison": [{"paired", "networks", "kendall", "folders", "built"}, {"result"}, {"run"}],
     "search": SEARCH_LAYERS,
+    "search.signal": SIGNAL_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
     "search.shared_weights": SHARED_WEIGHTS_LAYERS,
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,

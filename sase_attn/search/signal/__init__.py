@@ -1,0 +1,5 @@
+"""Is there anything to find? Balanced genotypes with common seeds tell: `signal(trained, plan) -> Signal`."""
+
+from sase_attn.search.signal.plan import SignalPlan as SignalPlan
+from sase_attn.search.signal.result import Signal as Signal
+from sase_attn.search.signal.result import signal as signal

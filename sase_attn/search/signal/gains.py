@@ -1,0 +1,94 @@
+"""What a search can gain over a random genotype, if the values of genotypes and the noise of trainings are normal.
+
+A normal distribution has no end, and operations have: for the best of a large space these are values that a real space
+may not reach.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from math import exp, expm1
+
+import torch
+
+from sase_attn.search.signal.distributions import stats
+from sase_attn.search.signal.variation import Variation
+from sase_attn.training.data.order import seeded_generator
+
+TRAININGS = (10, 20, 42, 84, 168)
+WORLDS = 1000
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Expected true value of what is chosen after so many trainings, less that of a random genotype.
+
+    Attributes:
+        trainings: how many.
+        best_of: of the best of so many genotypes, trained once each.
+        race: of a race of so many trainings, see `race`.
+        low, high: of the race, at the limits of the deviation between genotypes.
+    """
+
+    trainings: int
+    best_of: float
+    race: float
+    low: float
+    high: float
+
+
+def gains(found: Variation) -> list[Gain]:
+    """At each number of `TRAININGS`. Raises ImportError without scipy."""
+    residual = found.residual_std
+    return [
+        Gain(
+            trainings=count,
+            best_of=best_of(found.genotype_std, residual, count),
+            race=race(found.genotype_std, residual, count),
+            low=race(found.genotype_std_low, residual, count),
+            high=race(found.genotype_std_high, residual, count),
+        )
+        for count in TRAININGS
+    ]
+
+
+@cache
+def expected_maximum(count: int) -> float:
+    """The mean of the largest of so many standard normal numbers. Raises ImportError without scipy."""
+    log_cdf = stats().norm.logcdf
+    from scipy.integrate import quad
+
+    above = quad(lambda x: -expm1(count * log_cdf(x)), 0, 40, limit=200, points=[2, 5, 8])[0]
+    below = quad(lambda x: exp(count * log_cdf(x)), -40, 0, limit=200, points=[-8, -5, -2])[0]
+    return float(above - below)
+
+
+def best_of(genotype_std: float, residual_std: float, count: int) -> float:
+    """The expected true value of the one of so many random genotypes whose single training was the best."""
+    total = (genotype_std**2 + residual_std**2) ** 0.5
+    return genotype_std**2 / total * expected_maximum(count) if total else 0.0
+
+
+def race(genotype_std: float, residual_std: float, trainings: int) -> float:
+    """The same for a race, by simulation with fixed random numbers.
+
+    Half of the trainings are of one random genotype each. The best fifth of these, one at least, share the other half
+    with fresh seeds, and the best mean is chosen.
+    """
+    if not genotype_std:
+        return 0.0
+    first = max(1, trainings // 2)
+    kept = max(1, first // 5)
+    again = (trainings - first) // kept
+    normal = _normal(first)
+    truth, once = genotype_std * normal[0], residual_std * normal[1]
+    fresh = residual_std / max(1, again) ** 0.5 * normal[2]
+    scores, places = (truth + once).topk(kept, dim=1)
+    means = (scores + again * (truth + fresh).gather(1, places)) / (1 + again)
+    chosen = places.gather(1, means.argmax(1, keepdim=True))
+    return float(truth.gather(1, chosen).mean() - truth.mean())
+
+
+@cache
+def _normal(count: int) -> torch.Tensor:
+    """Standard normal numbers for genotypes, their first trainings, and their later ones."""
+    return torch.randn(3, WORLDS, count, generator=seeded_generator(0), dtype=torch.float64)
