@@ -66,7 +66,8 @@ class Lock:
         if sys.platform == "win32":  # which removes no open file
             os.close(file)
         with suppress(OSError):
-            self._path.unlink()
+            if sys.platform == "win32" or self._names(file):
+                self._path.unlink()
         if sys.platform != "win32":
             os.close(file)
 
@@ -84,9 +85,23 @@ class Lock:
         except (OSError, ValueError):
             return "another process"
 
-    def _open(self) -> int:
+    @property
+    def is_left(self) -> bool:
+        """Whether the file is there, and nobody holds the lock: its holder died."""
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            file = self._open(os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            return _take(file, False)
+        except OSError:  # no locks here
+            return False
+        finally:
+            os.close(file)
+
+    def _open(self, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+        try:
+            return os.open(self._path, flags, 0o666)
         except PermissionError as error:
             try:
                 return os.open(self._path, os.O_RDONLY)  # another user's

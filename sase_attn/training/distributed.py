@@ -8,10 +8,13 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 class OtherRankError(RuntimeError):
@@ -62,6 +65,14 @@ class Ranks:
         with torch.no_grad():
             for tensor, value in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
                 tensor.copy_(value.view_as(tensor))
+
+    def share(self, value: T) -> T:
+        """The value that the main process has, on every rank; what the others bring is dropped."""
+        if self.world_size == 1:
+            return value
+        shared = [value]
+        dist.broadcast_object_list(shared, device=self.device)
+        return shared[0]
 
     @contextmanager
     def together(self) -> Iterator[None]:

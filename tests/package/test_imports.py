@@ -72,7 +72,7 @@ SEARCH_LAYERS = [
     {"config", "balanced"},
     {"shared_weights", "signal"},
     {"compare"},
-    {"result"},
+    {"result", "trainings"},
     {"run", "agreement", "report", "sweep"},
     {"seeds"},
 ]
@@ -91,6 +91,14 @@ SHARED_WEIGHTS_LAYERS = [
     {"checkpoint", "network", "halves", "curvature", "op_scales", "diagnose"},
     {"loop", "scorer"},
     {"choose"},
+]
+TRAININGS_LAYERS = [
+    {"journal_lock", "folders", "recipe"},
+    {"storage"},
+    {"ledger"},
+    {"worker"},
+    {"desk"},
+    {"run"},
 ]
 TRAINING_LAYERS = [
     {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "data"},
@@ -175,6 +183,7 @@ INNER_LAYERS = {
     "search.signal": SIGNAL_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
     "search.shared_weights": SHARED_WEIGHTS_LAYERS,
+    "search.trainings": TRAININGS_LAYERS,
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,
     "spatially_adaptive.synthesis.one_shot": ONE_SHOT_LAYERS,
     "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],

@@ -1,0 +1,107 @@
+"""`run_trainings`: work on what a plan wants until it wants no more, beside other workers.
+
+Start it as often as you like: each process is a worker. On one machine, or on machines that share the folder, the
+default storage is a journal file there. Machines that share no folder need a database. A worker that is killed loses
+nothing: another one takes its training over, from the last checkpoint where it sees the folder.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from sase_attn.search.config import SearchConfig
+from sase_attn.search.trained import Plan, Trained, Training
+from sase_attn.search.trainings.desk import Claim, Desk
+from sase_attn.search.trainings.ledger import Ledger
+from sase_attn.search.trainings.recipe import training_recipe
+from sase_attn.search.trainings.storage import Storage
+from sase_attn.search.trainings.worker import Worker
+from sase_attn.training import checkpoint
+from sase_attn.training.distributed import ranks
+from sase_attn.training.recipes import Recipe
+from sase_attn.training.result import TrainResult
+from sase_attn.training.run import check_start, train
+
+LEASE = 60.0
+
+
+def run_trainings(
+    plan: Plan,
+    config: SearchConfig,
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    storage: str | None = None,
+    lease: float = LEASE,
+    device: str | None = None,
+    echo: Callable[[str], object] = print,
+) -> list[Trained]:
+    """Train what a plan wants until it wants no more; return all that has ended, over all workers.
+
+    Each training is that of a comparison: the block at unit gain, from the start of the plain network. It is a run's
+    folder in `trainings/`. One that diverges or fails is a row too, see `Trained`. Started by `torchrun`, the processes
+    are one worker, and share each training.
+
+    Args:
+        plan: what is wanted. It is asked again after each training.
+        config: its model, `after`, space and imports count.
+        recipe: of each training, but for network and seed.
+        folder: of the search; its name is that of the study in the storage.
+        storage: the URL of a database, as `postgresql://user@host/database`; by default `journal.log` in the folder.
+        lease: seconds after which others take over what a worker trains that shows no life.
+        device: of the trainings, as `train` takes it.
+        echo: gets a line for each training that this worker has ended.
+
+    Returns:
+        All rows of the study, in the order in which their trainings were first claimed.
+
+    Raises:
+        ImportError: optuna, or the driver of the database, is not installed.
+        ValueError: no such storage; the folder's search is damaged, has another space or other data, or trained by
+            another recipe.
+        OSError: of the disk, the data, or the storage (`StorageError`): go on by the same call.
+        Exception: what every training would fail with, found before the first one: see `open_data` and
+            `create_network`; or what three trainings in a row have failed with in the same words.
+    """
+    folder, space = Path(folder), config.search_space()
+    one = training_recipe(config, recipe, Training(space.random(0), 0))
+    data = check_start([one], device)
+    with ranks(device) as group, ExitStack() as stack:
+        desk: Desk | None = None
+        with group.together():
+            if group.is_main:
+                folder.mkdir(parents=True, exist_ok=True)
+                ledger = Ledger(folder, Storage(folder, storage), space)
+                ledger.check_same(data, one)
+                desk = Desk(plan, ledger, stack.enter_context(Worker(ledger, folder, lease)), folder, echo)
+        while True:
+            turn: list[Trained] | Claim | None = None
+            with group.together():
+                turn = None if desk is None else desk.next()
+            turn = group.share(turn)
+            if isinstance(turn, list):
+                return turn
+            if turn is not None:
+                with group.together(), ExitStack() as held:
+                    if desk is not None:
+                        held.enter_context(desk.at(turn))
+                    resume = group.share((turn.folder / checkpoint.NAME).exists())
+                    made = training_recipe(config, recipe, turn.training)
+                    # Ranks that ended early would leave the others waiting.
+                    check = None if desk is None or group.world_size > 1 else partial(desk.check_lease, turn)
+                    ended = _train(made, turn.folder, resume, device, check)
+                    if desk is not None:
+                        desk.record(turn, ended)
+
+
+def _train(
+    recipe: Recipe, folder: Path, resume: bool, device: str | None, check: Callable[[], object] | None
+) -> TrainResult | Exception:
+    """The result of a training, or why it has none. Raises OSError, which is not the training's fault."""
+    try:
+        return train(recipe, folder, resume=resume, device=device, echo=lambda line: check() if check else None)
+    except OSError:
+        raise
+    except Exception as error:
+        return error

@@ -1,0 +1,133 @@
+"""Where the trainings of a search are written down: Optuna's storage, a journal file in the folder or a database."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+from sase_attn.errors import in_words
+from sase_attn.search.trainings.journal_lock import JournalLock
+
+JOURNAL = "journal.log"
+PATIENCE = 60.0
+TRIES = 4
+"""To make the tables of a database: of workers that start together all do it at once, and all but one fail."""
+
+
+class StorageError(ConnectionError):
+    """The storage does not answer. What was trained is kept, and goes on when the command is started again."""
+
+
+class Storage:
+    """Optuna's storage at a URL, or the journal of a folder.
+
+    Args:
+        folder: of the search; it exists.
+        url: as `postgresql://user@host/database` or `sqlite:///file.db`; by default `journal.log` in the folder.
+        patience: seconds for which a server that has answered once may be away.
+
+    Raises:
+        ImportError: optuna, or the driver of the database, is not installed.
+        ValueError: no such kind of storage, or the journal is damaged. StorageError: the server does not answer.
+    """
+
+    def __init__(self, folder: Path, url: str | None = None, *, patience: float = PATIENCE) -> None:
+        if find_spec("optuna") is None:
+            raise ImportError('trainings by several workers need optuna: pip install "sase-attn[sweep]"')
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.name = str(folder / JOURNAL) if url is None else _shown(url)
+        self._is_journal, self._patience = url is None, patience
+        if url is not None:
+            self._optuna = self._database(url)
+            return
+        from optuna.storages.journal import JournalFileBackend
+
+        with self._in_words():
+            backend = JournalFileBackend(self.name, lock_obj=cast(Any, JournalLock(folder)))
+            self._optuna = optuna.storages.JournalStorage(backend)
+
+    def use(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """What a method of Optuna's `BaseStorage` gives.
+
+        Raises:
+            ValueError: the journal is damaged. StorageError: the server does not answer.
+            optuna's errors of the method itself.
+        """
+        start = time.monotonic()
+        while True:
+            try:
+                with self._in_words():
+                    return getattr(self._optuna, method)(*arguments, **options)
+            except StorageError:
+                if time.monotonic() - start > self._patience:
+                    raise
+                time.sleep(1)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
+
+        try:
+            yield
+        except (OSError, MemoryError, DuplicatedStudyError, UpdateFinishedTrialError):
+            raise
+        except Exception as error:
+            if self._is_journal:  # optuna has many for damaged ones
+                raise ValueError(f"{self.name} is no whole journal of a search: {in_words(error)}") from None
+            if isinstance(error, StorageInternalError) or type(error).__module__.startswith("sqlalchemy"):
+                raise StorageError(f"the storage {self.name} does not answer: {_reason(error)}") from error
+            raise
+
+    def _database(self, url: str) -> Any:
+        import optuna
+        from sqlalchemy.exc import NoSuchModuleError
+
+        if url.startswith("postgresql:") and (find_spec("psycopg2") or not find_spec("psycopg")):
+            url = url.replace("postgresql:", "postgresql+psycopg2:", 1)  # which driver is meant differs by version
+        for left in reversed(range(TRIES)):
+            try:
+                with self._in_words():
+                    return optuna.storages.get_storage(url)
+            except StorageError as error:
+                if isinstance(error.__cause__, NoSuchModuleError):
+                    raise _no_url(self.name) from None
+                if not left or not _is_made_by_another(error.__cause__):
+                    raise
+            except ImportError as error:
+                driver = getattr(error.__cause__, "name", None) or "a driver"
+                hint = '"sase-attn[postgresql]"' if driver == "psycopg2" else driver
+                raise ImportError(f"the storage {self.name} needs {driver}: pip install {hint}") from None
+        raise AssertionError
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except (ArgumentError, ValueError):
+        raise _no_url(url) from None
+
+
+def _no_url(got: str) -> ValueError:
+    return ValueError(f"storage: wanted a URL as postgresql://user@host/database or sqlite:///file.db, got {got!r}")
+
+
+def _is_made_by_another(error: BaseException | None) -> bool:
+    """Whether a table, or a row that may be there once, has just been made by another worker."""
+    from sqlalchemy.exc import IntegrityError
+
+    return isinstance(error, IntegrityError) or "already exists" in str(error)
+
+
+def _reason(error: BaseException) -> str:
+    """What the driver said, without SQL."""
+    while error.__cause__ is not None and getattr(error, "orig", None) is None:
+        error = error.__cause__
+    return in_words(getattr(error, "orig", None) or error)

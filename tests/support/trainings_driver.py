@@ -1,0 +1,119 @@
+"""A worker of a search in a process of its own, to be killed or stopped: options come as JSON.
+
+By default its trainings compute nothing: `Counting` takes the place of `train`.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import search_driver
+import torch
+
+from sase_attn.search.compare import default_recipe
+from sase_attn.search.trained import Training
+from sase_attn.search.trainings import run
+from sase_attn.training.data import DataIdentity
+from sase_attn.training.result import TrainResult
+
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+@dataclass
+class Pairs:
+    """A plan of so many trainings: two genotypes with seeds 0, 1, …"""
+
+    config: object
+    count: int
+
+    def wanted(self, done):
+        space, ended = self.config.search_space(), {row.training for row in done}
+        pairs = [Training(space.random(i % 2), i // 2) for i in range(self.count)]
+        return [training for training in pairs if training not in ended]
+
+
+@dataclass
+class Counting:
+    """Takes the place of `train`: each epoch adds to a sum in the checkpoint, and resuming goes on with it.
+
+    The signal is sent to this process after so many epochs, over all trainings.
+    """
+
+    seconds: float = 0.0
+    signal: str = ""
+    after: int = -1
+    epochs: int = 0
+
+    def __call__(self, recipe, output, *, resume, echo, **options):
+        if os.environ.get("RANK", "0") != "0":
+            return result(0.0, 1.0)
+        file = Path(output) / "checkpoint.pt"
+        start = f"{recipe.model_kwargs['attn']} {recipe.seed}"
+        state = json.loads(file.read_text()) if resume else {"epoch": 0, "sum": sum(map(ord, start))}
+        Path(output).mkdir(parents=True, exist_ok=True)
+        with (Path(output) / "log.jsonl").open("a") as log:
+            while state["epoch"] < recipe.epochs:
+                time.sleep(self.seconds)
+                state = {"epoch": state["epoch"] + 1, "sum": state["sum"] * 7 % 1009}
+                file.write_text(json.dumps(state))
+                print(f"epoch by {os.getpid()}", file=log, flush=True)
+                self.epochs += 1
+                if self.epochs == self.after:
+                    os.kill(os.getpid(), SIGNALS[self.signal])
+                echo("epoch")
+        return result(state["sum"] / 1009, 1.0)
+
+
+def result(top1, loss):
+    """A result of a training, of which only these two numbers are read."""
+    made = object.__new__(TrainResult)
+    made.__dict__.update(SimpleNamespace(top1=top1, loss=loss).__dict__)
+    return made
+
+
+def rows(done):
+    return [[str(row.training.genotype), row.training.seed, row.top1, row.loss] for row in done]
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    options = json.loads(sys.argv[1])
+    config = search_driver.tiny(options["data"], model_kwargs={"layers": [1, 1, 1]}, without=["gsop"])
+    recipe = default_recipe(config, 3).override(batch_size=36)
+    if options.get("real"):
+        real, counting = run.train, Counting(signal=options.get("signal", ""), after=options.get("after", -1))
+
+        def train(recipe, output, *, echo, **more):
+            def watched(line):
+                counting.epochs += "top-1" in line
+                if counting.epochs == counting.after:
+                    os.kill(os.getpid(), SIGNALS[counting.signal])
+                echo(line)
+
+            return real(recipe, output, echo=watched, **more)
+
+        run.train = train
+    else:
+        run.check_start = lambda recipes, device: DataIdentity()
+        run.train = Counting(options.get("seconds", 0.0), options.get("signal", ""), options.get("after", -1))
+    plan = Pairs(config, options["count"])
+    done = run.run_trainings(
+        plan,
+        config,
+        recipe,
+        options["folder"],
+        storage=options.get("storage"),
+        lease=options.get("lease", 60.0),
+        device="cpu",
+        echo=lambda line: print(line, flush=True),
+    )
+    print(json.dumps(rows(done)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
