@@ -93,12 +93,14 @@ class _Watched:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Within the context errors of the system that name no file, as of a full disk, or a temporary one, name this."""
+    """Within the context errors of the system name this path if they name no file, as those of a full disk, or a
+    temporary one or what is in it."""
     try:
         yield
     except OSError as error:
         named = error.filename
-        if error.errno is not None and (named is None or is_temporary(Path(os.fsdecode(named)), path.name)):
+        places = [] if named is None else [Path(os.fsdecode(named)), *Path(os.fsdecode(named)).parents]
+        if error.errno is not None and (not places or any(is_temporary(place, path.name) for place in places)):
             raise OSError(error.errno, error.strerror, str(path)) from None
         raise
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 from timm.models import save_for_hf
 from timm.models._hub import generate_readme
 from torch import nn
@@ -52,23 +53,26 @@ def save(
         FileExistsError: the target is a file or a non-empty folder, or another process writes it (`InUseError`).
         ValueError: `repo_id` is not of the form "org/name".
         HubError: timm cannot rebuild the model from what was saved.
+        OSError: of the disk, naming the folder.
     """
     with new_folder(folder) as target:
         source = f"local-dir:{target.name}" if repo_id is None else f"hf-hub:{checked_repo_id(repo_id)}"
         network = publishable(model)
         card = card_of(network, source, license, description, metrics)
         partial = temporary_beside(target)
-        with naming(target):
-            partial.mkdir(parents=True)
         try:
-            write_model(network, partial)
-            title = target.name if repo_id is None else repo_id.partition("/")[2]
-            (partial / "README.md").write_text(generate_readme(card, quoting.markdown(title)), encoding="utf-8")
-            for name, text in (texts or {}).items():
-                (partial / name).write_text(text, encoding="utf-8")
-            if target.exists():
-                target.rmdir()  # fails, rightly, where somebody has filled it meanwhile
-            partial.rename(target)
+            with naming(target):
+                partial.mkdir(parents=True)
+                write_model(network, partial)
+                title = target.name if repo_id is None else repo_id.partition("/")[2]
+                (partial / "README.md").write_text(generate_readme(card, quoting.markdown(title)), encoding="utf-8")
+                for name, text in (texts or {}).items():
+                    (partial / name).write_text(text, encoding="utf-8")
+                if target.exists():
+                    target.rmdir()  # fails, rightly, where somebody has filled it meanwhile
+                partial.rename(target)
+        except SafetensorError as error:  # of the disk
+            raise OSError(f"{target}: {error}") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return Path(folder)
