@@ -19,6 +19,7 @@ from sase_attn.commands import (
     push,
     search,
     show,
+    signal,
     sweep,
     synthesize,
     tile,
@@ -28,7 +29,20 @@ from sase_attn.commands.failures import report, warnings_in_one_line
 from sase_attn.errors import unknown_name
 from sase_attn.imports import import_modules
 
-COMMANDS = (list_contents, show, import_weights, push, train, evaluate, compare, search, sweep, tile, synthesize)
+COMMANDS = (
+    list_contents,
+    show,
+    import_weights,
+    push,
+    train,
+    evaluate,
+    compare,
+    signal,
+    search,
+    sweep,
+    tile,
+    synthesize,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,7 +41,10 @@ def made(tmp_path_factory):
     compare = ["--compare-seeds", "1", "--compare-epochs", "1", "--compare-random", "1", "--select-images", "8"]
     search = ["--images", "16", "--order", "1", "--without", "gsop", "--output", str(folder / "search")]
     assert main(["search", *shared, *search, *compare]) == 0
-    (folder / "space.json").write_text(SearchSpace.get("release").to_json())
+    release = SearchSpace.get("release")
+    (folder / "space.json").write_text(release.to_json())
+    two = {edge: names[:1] for edge, names in release.ops.items()} | {"channel_gate": ("affine", "fc")}
+    (folder / "two.json").write_text(SearchSpace(two).to_json())
     return folder
 
 
@@ -112,6 +115,10 @@ def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
         "evaluate": ["evaluate", made / "run", *data],
         "search": ["search", *data, *quick, "--no-compare", "--images", "16", "--order", "1", "--output", "run"],
         "compare": ["compare", "eca", *data, *quick[:4], "--warmup-epochs", "0", "--seeds", "1", "--output", "run"],
+        "signal": [
+            "signal", *data, "--space", made / "two.json", "--without", "--seeds", "2", "--budget", "4",
+            "--train-epochs", "1", "--output", "asked",
+        ],
         "sweep": ["sweep", *data, "--trials", "1", "--train-epochs", "1", "--output", "swept"],
     }  # fmt: skip
     found = list(flags())

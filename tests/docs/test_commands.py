@@ -34,6 +34,7 @@ def test_every_command_has_its_line():
         "train",
         "evaluate",
         "compare",
+        "signal",
         "search",
         "sweep",
         "tile",

@@ -148,6 +148,7 @@ COMMANDS_LAYERS = [
         "train",
         "evaluate",
         "compare",
+        "signal",
         "search",
         "sweep",
         "tile",

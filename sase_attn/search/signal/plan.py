@@ -31,7 +31,7 @@ class SignalPlan:
 
     Args:
         space: of the genotypes, two at least.
-        trainings: the budget.
+        budget: trainings at most.
         threshold: intraclass correlation from which a search is worth its cost.
         seeds: of the trainings of each genotype.
         measure: that is judged, "top1" or "loss". The other one is shown.
@@ -44,7 +44,7 @@ class SignalPlan:
     """
 
     space: SearchSpace
-    trainings: int = 84
+    budget: int = 84
     threshold: float = 0.2
     seeds: tuple[int, ...] = (0, 1, 2, 3)
     measure: str = "top1"
@@ -59,9 +59,9 @@ class SignalPlan:
             raise ValueError(f"seeds: wanted 2 or more, each once, got {', '.join(map(str, self.seeds)) or 'none'}")
         if self.space.size < 2:
             raise ValueError("space: wanted 2 genotypes or more, got 1")
-        if self.trainings < self.step * len(self.seeds):
+        if self.budget < self.step * len(self.seeds):
             first = f"{self.step * len(self.seeds)} or more ({self.step} genotypes with {len(self.seeds)} seeds)"
-            raise ValueError(f"trainings: wanted {first}, got {self.trainings}")
+            raise ValueError(f"budget: wanted {first}, got {self.budget}")
 
     @property
     def step(self) -> int:
@@ -72,7 +72,7 @@ class SignalPlan:
     @property
     def looks(self) -> int:
         """How many the budget, and the space, allow."""
-        return min(self.trainings // (self.step * len(self.seeds)), -(-self.space.size // self.step))
+        return min(self.budget // (self.step * len(self.seeds)), -(-self.space.size // self.step))
 
     @property
     def error(self) -> float:

@@ -33,7 +33,7 @@ def failed(training):
 
 
 def test_looks_grow_by_seven_genotypes_with_the_same_seeds():
-    plan, done = SignalPlan(RELEASE, trainings=90, threshold=0.3), []
+    plan, done = SignalPlan(RELEASE, budget=90, threshold=0.3), []
     assert (plan.step, plan.looks) == (7, 3)
     genotypes = plan.genotypes
     assert len(set(genotypes)) == 21
@@ -50,7 +50,7 @@ def test_looks_grow_by_seven_genotypes_with_the_same_seeds():
 
 
 def test_an_answer_ends_it_and_what_came_later_does_not_count():
-    plan = SignalPlan(RELEASE, trainings=84)
+    plan = SignalPlan(RELEASE, budget=84)
     quality = {genotype: 5.0 * index for index, genotype in enumerate(plan.genotypes)}
     rows = [
         end(training, 10 + quality[training.genotype] + random.Random(str(training)).random())
@@ -63,7 +63,7 @@ def test_an_answer_ends_it_and_what_came_later_does_not_count():
 
 
 def test_a_failed_training_is_not_wanted_again_and_its_genotype_is_left_out():
-    plan = SignalPlan(RELEASE, trainings=28)
+    plan = SignalPlan(RELEASE, budget=28)
     trainings = plan.wanted([])
     done = [failed(trainings[3]) if index == 3 else end(training) for index, training in enumerate(trainings)]
     assert plan.wanted(done) == []
@@ -77,7 +77,7 @@ def test_a_failed_training_is_not_wanted_again_and_its_genotype_is_left_out():
 
 
 def test_all_equal_ends_it():
-    plan = SignalPlan(RELEASE, trainings=84)
+    plan = SignalPlan(RELEASE, budget=84)
     done = [end(training, 10.0 + training.seed) for training in plan.wanted([])]
     assert plan.wanted(done) == []
     found = signal(done, plan)
@@ -86,10 +86,10 @@ def test_all_equal_ends_it():
 
 def test_small_spaces_are_asked_whole():
     two = small("channel_gate")
-    plan = SignalPlan(two, trainings=100)
+    plan = SignalPlan(two, budget=100)
     assert (plan.step, plan.looks) == (2, 1) and set(plan.genotypes) == set(two)
     many = small(*EDGES)
-    plan = SignalPlan(many, trainings=10_000)
+    plan = SignalPlan(many, budget=10_000)
     assert (plan.step, plan.looks, many.size) == (8, 8, 64) and set(plan.genotypes) == set(many)
     done = [end(training, 50.0 + training.seed + hash(training.genotype) % 7) for training in plan.wanted([])]
     assert isinstance(signal(done, plan).left_out, list)
@@ -100,7 +100,7 @@ def test_small_spaces_are_asked_whole():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"trainings": 27}, "trainings: wanted 28 or more .7 genotypes with 4 seeds., got 27"),
+        ({"budget": 27}, "budget: wanted 28 or more .7 genotypes with 4 seeds., got 27"),
         ({"threshold": 0}, "threshold: wanted a number between 0 and 1, got 0"),
         ({"threshold": float("nan")}, "threshold: wanted a number between 0 and 1, got nan"),
         ({"seeds": (0,)}, "seeds: wanted 2 or more, each once, got 0"),

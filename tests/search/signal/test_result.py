@@ -14,7 +14,7 @@ RELEASE = SearchSpace.get("release")
 
 def ask(std, *, noise=0.6, budget=84, seed=0, operation=0.0, **settings):
     """The signal of a world: genotypes differ by `std`, and by what the channel excitation `fc` takes away."""
-    plan, draw = SignalPlan(RELEASE, trainings=budget, **settings), random.Random(seed)
+    plan, draw = SignalPlan(RELEASE, budget=budget, **settings), random.Random(seed)
     true = {
         genotype: 60 + draw.gauss(0, std) - operation * (genotype.channel_excite == "fc") for genotype in plan.genotypes
     }

@@ -1,0 +1,74 @@
+"""`sase-attn signal`: is there anything to find by a search of this network, on these images, at this length?"""
+
+import argparse
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sase_attn.commands.arguments import add_command, whole
+from sase_attn.commands.search_flags import add_config_flags, config_from_flags
+from sase_attn.comparison.networks import own_attention
+from sase_attn.search.compare import default_recipe
+from sase_attn.search.config import SearchConfig
+from sase_attn.search.signal import SignalPlan
+from sase_attn.search.signal import signal as read_signal
+from sase_attn.search.signal.plan import MEASURES
+from sase_attn.search.trainings.run import run_trainings
+from sase_attn.settings import MANY
+from sase_attn.training.distributed import ranks
+
+_FIELDS = ["model", "model_kwargs", "after", "space", "without", "data", "size", "augment", "workers"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add `signal` to the subparsers of `sase-attn`."""
+    sub = add_command(
+        commands, "signal", run, "Train balanced genotypes with common seeds, until it is known whether they differ."
+    )
+    sub.epilog = (
+        "Started again with the same arguments, it goes on where it was; several times, it has several workers."
+    )
+    sub.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the trainings; workers share it")
+    sub.add_argument("--budget", type=whole(1, MANY), default=84, metavar="N", help="trainings (default: %(default)s)")
+    sub.add_argument(
+        "--threshold", type=float, default=0.2, metavar="X", help="the ICC that is judged (default: %(default)s)"
+    )
+    sub.add_argument(
+        "--seeds", type=whole(2, 1000), default=4, metavar="N", help="of each genotype (default: %(default)s)"
+    )
+    sub.add_argument("--measure", choices=MEASURES, default="top1", help="that is judged (default: %(default)s)")
+    sub.add_argument(
+        "--train-epochs", type=whole(1, MANY), default=4, metavar="N", help="of each training (default: %(default)s)"
+    )
+    sub.add_argument("--storage", metavar="URL", help="of a database, for machines that share no folder")
+    sub.add_argument("--device", help="cpu, cuda or cuda:N (default: CUDA where there is a device)")
+    add_config_flags(sub, _FIELDS)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train what the question needs, print the answer, and write it to the folder."""
+    if find_spec("scipy") is None:  # known before hours of training
+        raise ImportError('asking for a signal needs scipy: pip install "sase-attn[search]"')
+    config = config_from_flags(args, SearchConfig.get(args.recipe or "quick"))
+    recipe = default_recipe(config, args.train_epochs)
+    plan = SignalPlan(
+        config.search_space(),
+        budget=args.budget,
+        threshold=args.threshold,
+        seeds=tuple(range(args.seeds)),
+        measure=args.measure,
+    )
+    with ranks(args.device) as group:
+        echo = group.on_main(partial(print, flush=True))
+        if line := own_attention(config.model, config.model_kwargs):
+            echo(line)
+        first = f"{plan.step} genotypes × {args.seeds} seeds"
+        echo(f"{first} of {args.train_epochs} epochs, then more of them up to {plan.looks} times as many")
+        done = run_trainings(plan, config, recipe, args.output, storage=args.storage, device=args.device, echo=echo)
+        found = read_signal(done, plan, epochs=args.train_epochs)
+        if group.is_main:
+            found.save(args.output)
+        for line in found.lines():
+            echo(line)
+        echo(f"files: {args.output} (signal.json, and a folder for each training)")
