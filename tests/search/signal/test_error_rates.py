@@ -3,8 +3,11 @@
 A plan that is asked training by training agrees with a second implementation, which then judges thousands of worlds.
 """
 
+import re
+
 import numpy
 import pytest
+from checkout import ROOT
 from signal_worlds import draw, judge
 
 from sase_attn.search import SearchSpace
@@ -81,3 +84,18 @@ def test_the_size_that_decides_does(icc):
     _, answers, _ = judge(draw(icc, WORLDS, size.genotypes, size.seeds), 0.2, step=7, looks=size.genotypes // 7)
     assert 0.78 < (answers == (1 if icc else -1)).mean() < 0.95
     assert size_that_decides(0.2, 0.2, step=7, seeds=4) is None
+
+
+def test_the_table_of_the_page():
+    """What a budget can answer, as docs/search.md says."""
+    page = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (\d+), (\d) seeds \| (.*) \|$", page, flags=re.MULTILINE)
+    assert len(lines) == 3
+    for budget, seeds, cells in lines:
+        count, looks = int(seeds), int(budget) // int(seeds) // 7
+        for icc, cell in zip((0, 0.1, 0.2, 0.3, 0.5, 0.7), cells.split(" | "), strict=True):
+            nothing, found, trainings = map(int, re.findall(r"\d+", cell))
+            ends, answers, _ = judge(draw(icc, 1000, 7 * looks, count), 0.2, step=7, looks=looks)
+            assert 100 * (answers == -1).mean() == pytest.approx(nothing, abs=5)
+            assert 100 * (answers == 1).mean() == pytest.approx(found, abs=5)
+            assert 7 * count * ends.mean() == pytest.approx(trainings, abs=4)
