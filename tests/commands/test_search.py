@@ -231,7 +231,7 @@ def test_a_sweep_of_which_nothing_comes_ends(swept, tmp_path, monkeypatch):
         (["--after", "nowhere.*"], "nowhere"),
     ],
 )
-@pytest.mark.parametrize("command", ["train", "search", "sweep"])
+@pytest.mark.parametrize("command", ["train", "search", "signal", "sweep"])
 def test_a_start_that_fails_leaves_no_folder(command, change, message, data, tmp_path, capsys):
     if command == "train" and change[0] == "--after":
         change, message = ["--freeze", "nowhere.*"], "nowhere"

@@ -46,7 +46,7 @@ class Advice:
                 "longer trainings may differ more, which these cannot foresee: at "
                 f"{self.longer} times the length{length} {size} would show an ICC of {self.decides_icc:.2f}",
             ]
-        lines = [f"an ICC of {self.decides_icc:.2f}, as estimated, would be decided by {size}"] * (said != SIGNAL)
+        lines = [f"if the ICC is {self.decides_icc:.2f}, as estimated, it takes {size} to decide"] * (said != SIGNAL)
         if self.method == "none":
             return [*lines, f"no search is worth it: it can be expected to gain less than {WORTH:g} points"]
         more = f"; twice as many would add less than {WORTH:g} points" if self.trainings < TRAININGS[-1] else " or more"

@@ -69,6 +69,26 @@ def test_trainings_that_are_not_normal(icc, residual):
     assert ((limits[:, 0] <= icc) & (icc <= limits[:, 1])).mean() >= 0.88
 
 
+@pytest.mark.parametrize("icc", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("share", [0.7, 1])
+def test_balanced_genotypes_of_an_additive_world(icc, share):
+    """Operations add up to this share, and the genotypes are those of blocks, which are not drawn independently."""
+    generator, plan = numpy.random.default_rng(0), SignalPlan(RELEASE, budget=28 * 60)
+    columns = numpy.array([RELEASE.columns(genotype) for genotype in plan.genotypes])
+    effects = generator.standard_normal((WORLDS, 6, 7))
+    effects -= effects.mean(2, keepdims=True)
+    effects /= (effects**2).mean(2).sum(1)[:, None, None] ** 0.5
+    blocks = 7 * generator.integers(0, 58, WORLDS)[:, None] + numpy.arange(21)
+    additive = effects[numpy.arange(WORLDS)[:, None, None], numpy.arange(6), columns[blocks]].sum(2)
+    rest = generator.standard_normal((WORLDS, 21))
+    genotypes = (icc / (1 - icc)) ** 0.5 * (share**0.5 * additive + (1 - share) ** 0.5 * rest)
+    values = genotypes[:, :, None] + generator.standard_normal((WORLDS, 21, 4))
+    _, answers, limits = judge(values, 0.2, step=7, looks=3)
+    assert (answers == 1).mean() <= (0.05 + MARGIN if icc <= 0.2 else 1)
+    assert (answers == -1).mean() <= (0.05 + MARGIN if icc >= 0.2 else 1)
+    assert ((limits[:, 0] <= icc) & (icc <= limits[:, 1])).mean() >= 0.9 - 1.5 * MARGIN
+
+
 def test_looking_often_without_correction_would_err():
     """The check itself: six looks at 5 % each make more false answers than promised."""
     values = draw(0.2, WORLDS, 42, 4)

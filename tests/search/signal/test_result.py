@@ -54,7 +54,7 @@ def test_not_decided():
     found = ask(0.35, seed=3)
     assert not found.decided and found.look == found.looks == 3
     assert found.advice.decides_icc == found.top1.variation.icc
-    assert any("as estimated, would be decided by" in line for line in found.lines())
+    assert any("as estimated, it takes" in line for line in found.lines())
     if found.advice.decides is not None:
         assert found.advice.decides.trainings > 84
 
