@@ -41,6 +41,8 @@ SHARED_WEIGHTS = ("darts", "single-path")
 VAL_ORDERS = ("epoch", "fresh")
 POSITION_WEIGHTS = ("7x7", "map")
 CONV_INITS = ("timm", "torch")
+GATE_INITS = ("drawn", "centred")
+LAST_NORM_INITS = ("one", "network")
 SPLITS = ("drawn", "first")
 # Which draw a generator is for: with the seed, the key of its random numbers.
 SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER = range(4)
@@ -77,6 +79,15 @@ class SearchConfig(Settings):
     conv_init: str = setting(
         "timm",
         'first weights of convolutions: "timm" (N(0, 2/fan-out); the two weights of mixers 0.5), or "torch"\'s own',
+    )
+    gate_init: str = setting(
+        "drawn",
+        'gates of the output: "drawn", as published, or "centred": all start as one constant, and blocks at unit gain',
+    )
+    last_norm_init: str = setting(
+        "one",
+        'norms before a block that the network starts at zero: at "one", as published, or as in the "network", and so '
+        "in retraining; alpha then has nothing to learn from at first, see warmup_epochs",
     )
 
     data: str = setting("embedded", "a data set's name or an image folder; its training images are searched on")
@@ -159,6 +170,8 @@ class SearchConfig(Settings):
         self.check_name("val_order", "val_order", VAL_ORDERS)
         self.check_name("position_weights", "position_weights", POSITION_WEIGHTS)
         self.check_name("conv_init", "conv_init", CONV_INITS)
+        self.check_name("gate_init", "gate_init", GATE_INITS)
+        self.check_name("last_norm_init", "last_norm_init", LAST_NORM_INITS)
         self.check_name("split", "split", SPLITS)
         if self.warmup_epochs >= self.epochs:
             raise self.wrong("warmup_epochs", f"fewer than {self.epochs} epochs", self.warmup_epochs)

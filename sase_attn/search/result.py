@@ -18,7 +18,7 @@ from sase_attn.search.compare import Build, compare, compared_genotypes, default
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.shared_weights.checkpoint import load_search
 from sase_attn.search.shared_weights.halves import SearchData, open_halves, sample_batches
-from sase_attn.search.shared_weights.network import architecture_of, create_supernet
+from sase_attn.search.shared_weights.network import architecture_of, create_supernet, start_gates
 from sase_attn.search.shared_weights.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import mean_entropy
@@ -130,6 +130,7 @@ class SearchResult:
         saved = load_search(Path(self.output))
         check_same_data(info.identity, saved)
         model = model or create_supernet(config, num_classes=len(info.classes), in_chans=info.channels, size=info.size)
+        start_gates(model, config)
         with fitting_network():
             model.load_state_dict(saved.state["model"])
         sample = [sample_batches(loader, config.select_images) for loader in (data.weights, data.alpha)]

@@ -83,7 +83,7 @@ SIGNAL_LAYERS = [
     {"plan", "advice", "words"},
     {"result"},
 ]
-SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}]
+SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}, {"centred"}]
 SHARED_WEIGHTS_LAYERS = [
     {"restore", "virtual_step", "optimizers", "penalty"},
     {"hvp"},

@@ -30,8 +30,8 @@ def create_supernet(
 ) -> nn.Module:
     """The network of a configuration with super-network blocks after the layers that it names.
 
-    Layers before a block whose weight starts at zero, as timm's ResNets have them, start at one instead: over a map of
-    zeros all operations look alike to alpha.
+    Layers before a block whose weight starts at zero, as timm's ResNets have them, start at one instead, unless
+    `last_norm_init` says otherwise: over a map of zeros all operations look alike to alpha.
 
     Args:
         config: names the model, the layers and the space, and says what weights start from.
@@ -57,7 +57,7 @@ def create_supernet(
     for host in hosts:
         attach(model, after=host, attn=block, attn_args={"size": sizes[host]})
         weight = getattr(model.get_submodule(f"{host}.host"), "weight", None)
-        if weight is not None and not weight.any():
+        if config.last_norm_init == "one" and weight is not None and not weight.any():
             nn.init.ones_(weight)
     if config.conv_init == "torch":
         _draw_as_torch(model)
@@ -105,11 +105,19 @@ def architecture_of(model: nn.Module, space: SearchSpace) -> Architecture:
 
 
 def prepare(model: nn.Module, architecture: Architecture, config: SearchConfig) -> None:
-    """Draw alpha by the seed, choose the implementation of the blocks, and the memory format."""
+    """Draw alpha by the seed, start the gates, choose the implementation of the blocks, and the memory format."""
     architecture.draw(seeded_generator(config.seed, ALPHA_DRAW), config.alpha_std)
+    start_gates(model, config)
     for _, block in blocks_of(model):
         block.reference = config.reference
         if config.compile:
             block.compile()
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
+
+
+def start_gates(model: nn.Module, config: SearchConfig) -> None:
+    """Centre the gates of all blocks where the configuration says so; before weights are loaded or trained."""
+    if config.gate_init == "centred":
+        for _, block in blocks_of(model):
+            block.centre_gates()

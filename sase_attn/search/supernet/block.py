@@ -1,13 +1,14 @@
 """`SearchBlock`: the super-network of a SASE block, every edge a weighted sum of its operations (arXiv 2411.08333).
 
 `reference_forward` is the definition: it evaluates every operation by itself. `squeezes.py` and `excitations.py` do the
-operations' common work once, with the same results; agreement is tested in float64. Deviation from the release, whose
+operations' common work once, with the same results; agreement is tested in float64. Deviations from the release, whose
 semantics both have otherwise: weights of two mixed statistics start at (0.5, 0.5), unless a search draws them as torch
-draws a convolution.
+draws a convolution; and a search may centre the gates, see `SearchBlock.centre_gates`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 
 from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES, Genotype
-from sase_attn.kernels import dispatch
+from sase_attn.kernels import dispatch, reader
 from sase_attn.ops import create_op, functional
 from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d, Mixer
 from sase_attn.search.supernet.architecture import Architecture, columns_of
+from sase_attn.search.supernet.centred import COMMON, starting_gate
 from sase_attn.search.supernet.excitations import excite
 from sase_attn.search.supernet.squeezes import Edge, MixedSqueezes
 
@@ -35,14 +37,30 @@ class Space(Protocol):
 
 
 class MixedOp(nn.ModuleList):
-    """The operations of an edge in the order of alpha's columns; called with their weights (K,), it gives the sum."""
+    """The operations of an edge in the order of alpha's columns; called with their weights (K,), it gives the sum.
+
+    `shifts` (K,), if there are any, are added to what the operations give.
+    """
+
+    shifts: Tensor | None
+
+    def __init__(self, ops: Sequence[nn.Module]) -> None:
+        super().__init__(ops)
+        self.register_buffer("shifts", None, persistent=False)
 
     def forward(self, x: Tensor, weights: Tensor, chosen: int | None = None) -> Tensor:
         if chosen is not None:
-            only: Tensor = self[chosen](x)
-            return only
-        terms = [weight * op(x) for op, weight in zip(self, weights, strict=False)]
+            return self.shifted(self[chosen](x), chosen)
+        terms = [weight * self.shifted(op(x), column) for column, (op, weight) in enumerate(zip(self, weights))]
         return torch.stack(terms).sum(0)
+
+    def shifted(self, y: Tensor, column: int) -> Tensor:
+        """The output of an operation with its shift."""
+        return y if self.shifts is None else y + self.shifts[column].to(y.dtype)
+
+    def shifted_sum(self, y: Tensor, weights: Tensor) -> Tensor:
+        """Σ weight·output with Σ weight·shift."""
+        return y if self.shifts is None else y + (weights[: len(self)] * self.shifts).sum().to(y.dtype)
 
 
 class SearchBlock(nn.Module):
@@ -80,6 +98,7 @@ class SearchBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.reference = reference
+        self.scale = 1.0
         place: dict[str, Any] = dict(device=device, dtype=dtype)
         self.channels, self.residual = positive("channels", channels), bool(space.residual)
         self._op_args: dict[str, Any] = dict(rd_ratio=rd_ratio, size=size)
@@ -100,8 +119,13 @@ class SearchBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
         compiled = torch.compiler.is_compiling() or dispatch.under_transform()
-        if self.reference or self.shared_architecture.chosen is not None or compiled:
+        if self.reference or compiled:
             return self.reference_forward(x)
+        chosen = self.shared_architecture.chosen
+        if chosen is not None:
+            ops = {edge: mixed[column] for (edge, mixed), column in zip(self.edges.items(), chosen, strict=True)}
+            squeezes = ops["channel_squeeze"], ops["spatial_squeeze_gated"], ops["spatial_squeeze_input"]
+            return self.reference_forward(reader.read_together(x, *squeezes))
         weights = dict(zip(EDGES, self.shared_architecture.weights(), strict=True))
 
         def edge(name: str) -> Edge:
@@ -113,10 +137,18 @@ class SearchBlock(nn.Module):
         mask, gate = excite([edge("channel_excite"), edge("channel_gate")], squeezes.channel())
         place = torch.relu(self.norm(self.mix(*squeezes.spatial(gate))))
         (spatial,) = excite([edge("spatial_excite")], place)
-        return squeezes.gated(0.5 * mask + float(self.residual), 0.5 * spatial)
+        mask, spatial = (
+            self.edges[name].shifted_sum(value, weights[name])
+            for name, value in (("channel_excite", mask), ("spatial_excite", spatial))
+        )
+        half = 0.5 * self.scale
+        return squeezes.gated(half * mask + float(self.residual) * self.scale, half * spatial)
 
     def reference_forward(self, x: Tensor) -> Tensor:
-        """x·(A_c + A_s)/2 + x of the mixtures (without + x where the space has no residual), operation by operation."""
+        """x·(A_c + A_s)/2 + x of the mixtures (without + x where the space has no residual), operation by operation.
+
+        Centred gates are a factor of the whole. A map may be given as what `reader.read_together` makes of it.
+        """
         alpha, chosen = self.shared_architecture.weights(), self.shared_architecture.chosen
 
         def edge(name: str, value: Tensor) -> Tensor:
@@ -128,17 +160,37 @@ class SearchBlock(nn.Module):
         gated = x * edge("channel_gate", squeezed)
         fused = self.mix(edge("spatial_squeeze_gated", gated), edge("spatial_squeeze_input", x))
         spatial = edge("spatial_excite", torch.relu(self.norm(fused)))
-        gate = (0.5 * edge("channel_excite", squeezed) + float(self.residual)) + 0.5 * spatial
-        return (x * gate).to(x.dtype)
+        half = 0.5 * self.scale
+        channel = half * edge("channel_excite", squeezed) + float(self.residual) * self.scale
+        return reader.gated(x, channel, half * spatial)
 
     @property
     def edges(self) -> dict[str, MixedOp]:
         """The mixtures, by edge."""
         return {name: self.get_submodule(name) for name in EDGES}  # type: ignore[misc]
 
+    def centre_gates(self) -> None:
+        """Start the excitations of the output as one constant, the same for all, and the block as the identity.
+
+        Their last layers become zero, as in a `SASEBlock`; see `starting_gate` for operations that know no constant.
+        The inner mask stays as it was drawn: the norm behind it takes a common factor away. Call it before weights are
+        loaded or trained.
+
+        Raises:
+            ValueError: the mean of an operation without a constant is no number.
+        """
+        shapes = {"channel_excite": (1, self.channels, 1, 1), "spatial_excite": (1, 1, 14, 14)}
+        for edge, shape in shapes.items():
+            mixed, names = self.edges[edge], self.shared_architecture.columns[edge]
+            builds = [partial(create_op, EDGES[edge], name, self.channels, **self._op_args) for name in names]
+            gates = [starting_gate(op, build, shape) for op, build in zip(mixed, builds, strict=True)]
+            weight = self.mix.weight
+            mixed.shifts = COMMON - torch.tensor(gates, device=weight.device, dtype=weight.dtype)
+        self.scale = 1 / (self.residual + COMMON)
+
     def derive(self, genotype: Genotype) -> SASEBlock:
         """The block of a genotype with the weights of its operations here; it computes what this does when it alone
-        is chosen.
+        is chosen. With centred gates its `residual` and `scale` are not those of a new one.
 
         Raises:
             ValueError: the genotype is not in the space.
@@ -150,7 +202,10 @@ class SearchBlock(nn.Module):
         for edge, column in zip(EDGES, columns, strict=True):
             chosen = self.get_submodule(f"{edge}.{column}")
             state |= {f"{edge}.{key}": value for key, value in chosen.state_dict().items()}
+            shifts = self.edges[edge].shifts
+            block.residual += 0.0 if shifts is None else 0.5 * shifts[column].item()
         block.load_state_dict(state)
+        block.scale = self.scale
         return block.train(self.training)
 
 
