@@ -7,7 +7,8 @@ images for the weights, and a validation batch drawn afresh at every step. With 
 published genotype came from, whose last stage takes no virtual step: that is a fault of the script, and `unmoved`
 reproduces it. `quick` is ours: a small network, small images and a large alpha learning rate, for a first look in
 minutes; its verdict is worth no more. It leaves out the channel squeeze `l2norm`, which is a constant and yet fills
-most of the mixture; the others keep it.
+most of the mixture. Its gates are centred and its norms start as in retraining: as published, alpha prefers operations
+by the factor that their gates start from. `mended` does the same at the length of `paper`; the others are as published.
 """
 
 import os
@@ -41,11 +42,11 @@ SHARED_WEIGHTS = ("darts", "single-path")
 VAL_ORDERS = ("epoch", "fresh")
 POSITION_WEIGHTS = ("7x7", "map")
 CONV_INITS = ("timm", "torch")
-GATE_INITS = ("drawn", "centred")
+GATE_INITS = ("drawn", "centred", "constant")
 LAST_NORM_INITS = ("one", "network")
 SPLITS = ("drawn", "first")
 # Which draw a generator is for: with the seed, the key of its random numbers.
-SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER = range(4)
+SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER, PATH_DRAW = range(5)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ class SearchConfig(Settings):
         ImportError, FileNotFoundError: see `import_modules`.
     """
 
-    method: str = setting("darts", f"how to search: {', '.join(SHARED_WEIGHTS)}")
+    method: str = setting(
+        "darts",
+        'how to search: "darts", alpha by its gradient, or "single-path", weights that random genotypes share and are '
+        "scored by; what trains alpha has then no effect",
+    )
     model: str = setting("resnet20_cifar", "the network to search in, without attention: a model of timm's registry")
     model_kwargs: dict[str, Any] = setting({}, "arguments of the model, as key=value")
     after: tuple[str, ...] = setting(
@@ -82,7 +87,8 @@ class SearchConfig(Settings):
     )
     gate_init: str = setting(
         "drawn",
-        'gates of the output: "drawn", as published, or "centred": all start as one constant, and blocks at unit gain',
+        'gates of the output: "drawn", as published; "centred": drawn, and shifted to one gain; or "constant", as in '
+        "retraining; blocks then start with gain 1",
     )
     last_norm_init: str = setting(
         "one",
@@ -132,7 +138,9 @@ class SearchConfig(Settings):
     select: str = setting("argmax", f"how the genotype is chosen: {', '.join(SELECTIONS)}")
     select_images: int = setting(2000, "images on which sub-networks are compared, of those that train alpha")
     tune_epochs: int = setting(1, "of the weights after each edge that a selection by perturbation decides")
-    candidates: int = setting(100, "random genotypes that a selection by score compares with that of alpha")
+    candidates: int = setting(
+        100, "random genotypes that a selection by score compares with that of alpha; single-path always chooses so"
+    )
 
     reference: bool = setting(False, "evaluate operations one by one: the definition, slower")
     compile: bool = setting(False, "compile the blocks")
@@ -179,6 +187,10 @@ class SearchConfig(Settings):
             raise self.wrong("curvature", "power iterations, 10 for example, with stop_ratio", self.curvature)
         if self.compile and self.hvp == "exact" and self.order == 2:
             raise self.wrong("compile", 'no compiled blocks with hvp "exact", but with "fd"', self.compile)
+        if self.method == "single-path" and self.compile:
+            raise self.wrong("compile", "no compiled blocks with single-path, whose steps differ", self.compile)
+        if self.method == "single-path" and not self.candidates:
+            raise self.wrong("candidates", "one genotype or more to choose from with single-path", self.candidates)
         self.search_space()
 
     @classmethod
@@ -192,6 +204,7 @@ class SearchConfig(Settings):
         return space.without(*self.without)
 
 
+_MENDED: dict[str, Any] = {"gate_init": "centred", "last_norm_init": "network"}
 SEARCHES: Mapping[str, SearchConfig] = {
     "quick": SearchConfig(
         model_kwargs={"layers": [1, 1, 1]},
@@ -204,7 +217,10 @@ SEARCHES: Mapping[str, SearchConfig] = {
         min_lr=1e-2,
         alpha_lr=0.02,
         select_images=1000,
+        **_MENDED,
+        warmup_epochs=1,
     ),
+    "mended": SearchConfig(data="cifar10", without=("channel_squeeze:l2norm",), **_MENDED, warmup_epochs=5),
     "paper": SearchConfig(data="cifar10", space="paper", position_weights="map", conv_init="torch", hvp="fd"),
     "release": SearchConfig(
         data="cifar10",

@@ -33,7 +33,9 @@ NAME = "result.json"
 
 @dataclass(frozen=True)
 class SearchResult:
-    """A finished search. Accuracies are in percent, on images that trained alpha but not the weights.
+    """A finished search. Accuracies are in percent, on images that did not train the weights.
+
+    By "single-path" there is no alpha: what follows from it is empty or None.
 
     Attributes:
         output: the folder of the search.
@@ -42,18 +44,18 @@ class SearchResult:
         argmax: the genotype of the largest alphas, which may differ.
         select: how it was chosen.
         columns: the operations of each edge, in the order of alpha's columns.
+        genotype_top1: of the genotype's sub-network, its norms fitted anew.
+        epochs: how many were done.
+        stopped_epoch: where the early stop ended the search, else None.
+        seconds: of the search over all sessions, without retraining.
+        processes: how many shared it.
+        device: what it ran on.
         alpha: (6, K), a row an edge.
         weights: (6, K), softmax(alpha) of each edge.
         entropy: of each edge's weights over its largest value: 1 is undecided, 0 where the edge has one operation.
         margin: of each edge, between the weights of its first two operations.
         supernet_top1: of the mixture.
-        genotype_top1: of the genotype's sub-network, its norms fitted anew.
         stable_since: the first epoch from which on the argmax did not change any more.
-        stopped_epoch: where the early stop ended the search, else None.
-        epochs: how many were done.
-        seconds: of the search over all sessions, without retraining.
-        processes: how many shared it.
-        device: what it ran on.
         data: which data it was made with.
         scores: genotypes whose sub-networks were scored, with accuracy and loss, the lowest loss first.
         machine, versions, commit: where it ran, and with what.
@@ -65,18 +67,18 @@ class SearchResult:
     argmax: str
     select: str
     columns: dict[str, list[str]]
-    alpha: list[list[float]]
-    weights: list[list[float]]
-    entropy: list[float]
-    margin: list[float]
-    supernet_top1: float
     genotype_top1: float
-    stable_since: int
     epochs: int
     stopped_epoch: int | None
     seconds: float
     processes: int
     device: str
+    alpha: list[list[float]] = field(default_factory=list)
+    weights: list[list[float]] = field(default_factory=list)
+    entropy: list[float] = field(default_factory=list)
+    margin: list[float] = field(default_factory=list)
+    supernet_top1: float | None = None
+    stable_since: int | None = None
     data: DataIdentity = DataIdentity()
     scores: list[tuple[str, float, float]] = field(default_factory=list)
     machine: str = field(default_factory=machine)
@@ -90,6 +92,8 @@ class SearchResult:
 
     def doubts(self) -> list[str]:
         """What speaks against trusting the choice before anything is retrained, one line each."""
+        if not self.alpha:
+            return []
         lines = []
         entropy = mean_entropy(self.entropy, self.columns)
         if entropy > 0.9:
@@ -98,7 +102,7 @@ class SearchResult:
             if len(ops) > 1 and margin < 0.02:
                 first, second = sorted(range(len(ops)), key=lambda k: -weights[k])[:2]
                 lines.append(f"{edge}: {_lead(ops[first], ops[second], margin)}")
-        if self.stable_since >= self.epochs and self.epochs > 1:
+        if self.stable_since == self.epochs > 1:
             lines.append("the genotype still changed in the last epoch")
         if self.argmax != self.genotype:
             lines.append(f"the largest alphas give another genotype: {self.argmax}")

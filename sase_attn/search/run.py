@@ -16,6 +16,7 @@ from sase_attn.search.shared_weights.halves import SearchData, open_halves
 from sase_attn.search.shared_weights.loop import Searcher
 from sase_attn.search.shared_weights.network import create_supernet
 from sase_attn.search.shared_weights.scorer import Scorer
+from sase_attn.search.shared_weights.single_path import SinglePathSearcher
 from sase_attn.search.space import SearchSpace
 from sase_attn.training.checkpoint import check_same, check_same_data
 from sase_attn.training.distributed import Ranks, ranks
@@ -79,7 +80,8 @@ def search(
             model = create_supernet(
                 config, num_classes=len(info.classes), in_chans=info.channels, size=info.size, echo=echo
             )
-        searcher = Searcher(config, model, data, folder, group, echo, space)
+        kind = SinglePathSearcher if config.method == "single-path" else Searcher
+        searcher = kind(config, model, data, folder, group, echo, space)
         searcher.run(saved)
         return _finish(searcher, group)
 
@@ -102,26 +104,26 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         fit=searcher.sample(searcher.data.weights),
         val=searcher.sample(searcher.data.alpha),
     )
-    argmax = Genotype.parse(progress.genotypes[-1 - WINDOW] if progress.stopped else progress.genotypes[-1])
-    weights, entropy, margin = (
-        value.tolist() for value in (architecture.weights(), architecture.entropy(), architecture.margin())
-    )
-    supernet = scorer.mixture()
+    argmax, of_alpha = None, {}
+    if config.method == "darts":
+        argmax = Genotype.parse(progress.genotypes[-1 - WINDOW] if progress.stopped else progress.genotypes[-1])
+        of_alpha = {
+            "alpha": architecture.alpha.tolist(),
+            "weights": architecture.weights().tolist(),
+            "entropy": architecture.entropy().tolist(),
+            "margin": architecture.margin().tolist(),
+            "supernet_top1": scorer.mixture().top1,
+            "stable_since": stable_since(progress.genotypes),
+        }
     chosen, scored = choose(config, scorer, argmax, searcher.folder, tune=searcher.tune, echo=searcher.echo)
     return SearchResult(
         output=str(searcher.folder),
         config=json.loads(config.to_json()),
         genotype=str(chosen),
-        argmax=str(argmax),
-        select=config.select,
+        argmax=str(argmax or chosen),
+        select="score" if argmax is None else config.select,
         columns={edge: list(names) for edge, names in space.ops.items()},
-        alpha=architecture.alpha.tolist(),
-        weights=weights,
-        entropy=entropy,
-        margin=margin,
-        supernet_top1=supernet.top1,
         genotype_top1=scorer.score(chosen).top1,
-        stable_since=stable_since(progress.genotypes),
         epochs=progress.epoch,
         stopped_epoch=progress.epoch if progress.stopped else None,
         seconds=round(progress.seconds, 2),
@@ -129,4 +131,5 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         device=device_name(group.device),
         data=searcher.data.info.identity,
         scores=[(str(s.genotype), s.top1, s.loss) for s in scored],
+        **of_alpha,
     )

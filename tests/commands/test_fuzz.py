@@ -106,6 +106,7 @@ def flags():
 def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ["--data", made / "data", "--device", "cpu"]
+    few = ["--no-compare", "--images", "16"]
     quick = ["--epochs", "1", "--batch-size", "8", "--model-kwargs", "layers=[1,1,1]"]  # noqa: E501
     base = {
         "list": ["list"], "show": ["show", "sase"], "tile": ["tile", made / "run"],
@@ -113,7 +114,7 @@ def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
         "push": ["push", made / "run" / "best.safetensors", "--model", "sase_resnet20", "--save-to", "published"],
         "train": ["train", *data, *quick, "--warmup-epochs", "0", "--output", "run"],
         "evaluate": ["evaluate", made / "run", *data],
-        "search": ["search", *data, *quick, "--no-compare", "--images", "16", "--order", "1", "--output", "run"],
+        "search": ["search", *data, *quick, *few, "--order", "1", "--warmup-epochs", "0", "--output", "run"],
         "compare": ["compare", "eca", *data, *quick[:4], "--warmup-epochs", "0", "--seeds", "1", "--output", "run"],
         "signal": [
             "signal", *data, "--space", made / "two.json", "--without", "--seeds", "2", "--budget", "4",

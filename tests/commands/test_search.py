@@ -23,6 +23,7 @@ from sase_attn.search.sweep import _open_study, sweep
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = ["--model-kwargs", "layers=[1,1,1]", "--images", "32", "--batch-size", "8", "--epochs", "1", "--order", "1"]
+TINY += ["--warmup-epochs", "0"]
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ SHARED_WEIGHTS_LAYERS = [
     {"bilevel"},
     {"checkpoint", "network", "halves", "curvature", "op_scales", "diagnose"},
     {"loop", "scorer"},
-    {"choose"},
+    {"choose", "single_path"},
 ]
 TRAININGS_LAYERS = [
     {"journal_lock", "folders", "recipe"},

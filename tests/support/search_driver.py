@@ -14,7 +14,7 @@ from torch import nn
 
 from sase_attn import attach
 from sase_attn.search import SearchConfig, search
-from sase_attn.search.shared_weights import bilevel
+from sase_attn.search.shared_weights import loop
 
 
 def image_folder(folder: Path, train: int = 24, test: int = 8) -> Path:
@@ -79,17 +79,17 @@ def main() -> None:
     options = json.loads(sys.argv[1])
     config = tiny(options["data"], **options.get("config", {}))
     kill_at, seconds, count = options.get("kill_at", -1), options.get("seconds", 0.0), 0
-    step = bilevel.Bilevel.step
+    step = loop.Searcher.step
 
-    def watched(self, *batches):
+    def watched(self, batch):
         nonlocal count
         count += 1
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(seconds)
-        return step(self, *batches)
+        return step(self, batch)
 
-    bilevel.Bilevel.step = watched
+    loop.Searcher.step = watched
     model = None
     if options.get("no_batch_norm"):
         torch.manual_seed(0)

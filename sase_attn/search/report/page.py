@@ -70,32 +70,48 @@ def page(result: SearchResult, comparison: Comparison | None, rows: Rows, note: 
         "<h2>What was found</h2>",
         f'<div class="wide">{charts.block(result.found)}</div>',
         f"<pre>{escape(_usage(result))}</pre>",
-        f"<p>Accuracy on images that trained alpha but not the weights: the mixture {result.supernet_top1:.2f} %, the "
-        f"genotype as its sub-network {result.genotype_top1:.2f} % (norms fitted anew, not retrained). Chosen by "
-        f"{escape(result.select)}; the largest alphas are the same since epoch {result.stable_since} of "
-        f"{result.epochs}.</p>",
+        f"<p>{escape(_choice(result))}</p>",
     ]
     if comparison:
         parts += ["<h2>Retrained side by side</h2>", charts.comparison(comparison), tables.comparison(comparison)]
-    parts += [
-        "<h2>Weights of the operations</h2>",
-        f'<div class="wide">{charts.weights([r for r in rows if "alpha" in r], result.columns, result.found)}</div>',
-        '<p class="note">softmax(alpha) on each edge; thick: chosen; dotted: uniform.</p>',
-        "<h2>How decided</h2>",
-        charts.decisions(epochs),
-        "<h2>Training</h2>",
-        charts.training(steps, epochs),
-        "<h2>What fills the mixture</h2>",
-        tables.scales(epochs, result.columns),
-        "<h2>Epoch by epoch</h2>",
-        f'<div class="wide">{tables.epoch_by_epoch(epochs, result.columns)}</div>',
-    ]
+    if result.alpha:
+        shown = [row for row in rows if "alpha" in row]
+        parts += [
+            "<h2>Weights of the operations</h2>",
+            f'<div class="wide">{charts.weights(shown, result.columns, result.found)}</div>',
+            '<p class="note">softmax(alpha) on each edge; thick: chosen; dotted: uniform.</p>',
+            "<h2>How decided</h2>",
+            charts.decisions(epochs),
+        ]
+    parts += ["<h2>Training</h2>", charts.training(steps, epochs)]
+    if result.alpha:
+        parts += [
+            "<h2>What fills the mixture</h2>",
+            tables.scales(epochs, result.columns),
+            "<h2>Epoch by epoch</h2>",
+            f'<div class="wide">{tables.epoch_by_epoch(epochs, result.columns)}</div>',
+        ]
     if result.scores:
         parts += ["<h2>Scored by the shared weights</h2>", f'<div class="wide">{tables.scores(result)}</div>']
     parts += ["<h2>Where it comes from</h2>", _origin(result)]
     title = f"sase-attn search: {escape(Path(config['data']).name)}"
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _choice(result: SearchResult) -> str:
+    """How accurate the genotype is by the shared weights, and how it was chosen."""
+    accuracy = f"{result.genotype_top1:.2f} % (norms fitted anew, not retrained)"
+    if not result.alpha:
+        return (
+            "Accuracy on images that did not train the weights: the genotype as the sub-network of weights that random "
+            f"genotypes shared {accuracy}. Chosen by loss, of {len(result.scores)} genotypes."
+        )
+    return (
+        f"Accuracy on images that trained alpha but not the weights: the mixture {result.supernet_top1:.2f} %, the "
+        f"genotype as its sub-network {accuracy}. Chosen by {result.select}; the largest alphas are the same since "
+        f"epoch {result.stable_since} of {result.epochs}."
+    )
 
 
 def _usage(result: SearchResult) -> str:

@@ -1,10 +1,13 @@
 """Which genotype a trained super-network stands for: the largest alphas, what hurts most to lose, or what scores best.
 
+Where genotypes were drawn to train it, there is no alpha: random ones, or all of a small space, are scored.
+
 Perturbation is the selection of DARTS-PT (Wang et al., arXiv 2108.04392): edge by edge, in an order drawn by the seed,
 the operation is kept whose removal lowers the super-network's validation accuracy most (ties: validation loss), and the
 weights are tuned before the next edge. Deviation: the weights of the operations that are left sum to 1 again.
 """
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +16,13 @@ import torch
 from sase_attn.genotype import Genotype
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.shared_weights.scorer import Scored, Scorer
+from sase_attn.search.space import SearchSpace
 
 
 def choose(
     config: SearchConfig,
     scorer: Scorer,
-    argmax: Genotype,
+    argmax: Genotype | None,
     folder: Path,
     *,
     tune: Callable[[], object],
@@ -29,10 +33,15 @@ def choose(
     Args:
         config: `select` says how; by score, alpha's genotype stands against `candidates` random ones.
         scorer: of the trained super-network.
-        argmax: the genotype of the largest alphas.
+        argmax: the genotype of the largest alphas, if there are any.
         folder: gets `scores.jsonl` from a selection by score, which goes on where it was stopped.
         tune, echo: of a selection by perturbation: see `choose_by_perturbation`.
     """
+    if argmax is None:
+        candidates = distinct_genotypes(scorer.space, config.candidates)
+        echo(f"scoring {len(candidates)} genotypes by the shared weights")
+        scored = scorer.score_all(candidates, folder / "scores.jsonl")
+        return scored[0].genotype, scored
     if config.select == "perturbation":
         columns = choose_by_perturbation(scorer, seed=config.seed, tune=tune, echo=echo)
         return scorer.space.genotype(columns), []
@@ -41,6 +50,18 @@ def choose(
         scored = scorer.score_all(dict.fromkeys([argmax, *drawn]), folder / "scores.jsonl")
         return scored[0].genotype, scored
     return argmax, []
+
+
+def distinct_genotypes(space: SearchSpace, count: int) -> list[Genotype]:
+    """So many genotypes, drawn at random, each once; all of a space that has no more."""
+    if count >= space.size:
+        return list(space)
+    found: dict[Genotype, None] = {}
+    for seed in itertools.count():
+        if len(found) == count:
+            break
+        found[space.random(seed)] = None
+    return list(found)
 
 
 def choose_by_perturbation(

@@ -29,8 +29,8 @@ from sase_attn.training.pace import pace_text
 from sase_attn.training.resumable import ResumableLoop, StepReport
 
 
-class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]]):
-    """One search. `run` trains; the super-network is then in `model`.
+class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
+    """One search by alpha's gradient. `run` trains; the super-network is then in `model`.
 
     Args:
         config: how. `model`: a network with super-network blocks. `data`: see `SearchData`.
@@ -41,6 +41,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
     """
 
     SETTINGS_NAME = "config"
+    RATES = "lr, alpha_lr or clip_grad"  # what to lower where a search diverges
 
     def __init__(
         self,
@@ -102,28 +103,28 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
         """The command that goes on after an interruption."""
         return f"sase-attn search --resume {self.folder}"
 
-    def batches(self) -> Iterator[tuple[Batch, Batch]]:
+    def batches(self) -> Iterator[tuple[Batch, ...]]:
         """Pairs of a batch for the weights and one for alpha; sets the learning rate of the epoch."""
-        self.scheduler.step(self.progress.epoch)
-        return zip(
-            self.data.weights.epoch(self.progress.epoch, start=self.progress.step), self.alpha_batches(), strict=False
-        )
+        return zip(self.weight_batches(), self.alpha_batches(), strict=False)
 
-    def step(self, batch: tuple[Batch, Batch]) -> StepReport:
-        """A step of the weights in the warm-up, afterwards of alpha and the weights. Raises DivergedError."""
+    def update(self, train: Batch, *val: Batch) -> dict[str, Any]:
+        """Train the weights in the warm-up, afterwards alpha and the weights; what to log. Raises DivergedError."""
+        if self.progress.epoch < self.settings.warmup_epochs:
+            loss, norm = self.bilevel.weight_step(train)
+            return {"train_loss": loss, "weight_grad_norm": norm, "alpha": self.architecture.alpha.tolist()}
+        return asdict(self.bilevel.step(train, *val)) | {"alpha": self.architecture.alpha.tolist()}
+
+    def step(self, batch: tuple[Batch, ...]) -> StepReport:
+        """An `update` by the batches of a step. Raises DivergedError, which says where and what to do."""
         progress, ranks = self.progress, self.ranks
-        train, val = (self.place(images) for images in batch)
+        train, *val = (self.place(images) for images in batch)
         ranks.seed_step(self.settings.seed, self.global_step)
         start = time.perf_counter()
         try:
-            if progress.epoch < self.settings.warmup_epochs:
-                loss, norm = self.bilevel.weight_step(train)
-                values: dict[str, Any] = {"train_loss": loss, "weight_grad_norm": norm}
-            else:
-                values = asdict(self.bilevel.step(train, val))
+            values = self.update(train, *val)
         except DivergedError as error:
             raise DivergedError(
-                f"{error}; epoch {progress.epoch + 1}, step {progress.step + 1}; try a lower lr, alpha_lr or clip_grad"
+                f"{error}; epoch {progress.epoch + 1}, step {progress.step + 1}; try a lower {self.RATES}"
                 f"; the checkpoint in {self.folder} is from before"
             ) from None
         train_loss, val_loss, stops = ranks.sum(
@@ -133,9 +134,13 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, Batch]])
         progress.train_loss += values["train_loss"]
         progress.val_loss += values["val_loss"]
         progress.count += 1
-        alpha, seconds = self.architecture.alpha.tolist(), round(time.perf_counter() - start, 4)
-        values |= {"alpha": alpha, "step_seconds": seconds}
+        values["step_seconds"] = round(time.perf_counter() - start, 4)
         return StepReport(len(train[1]) * ranks.world_size, bool(stops), values)
+
+    def weight_batches(self) -> Iterator[Batch]:
+        """The rest of this epoch's batches for the weights; sets the learning rate of the epoch."""
+        self.scheduler.step(self.progress.epoch)
+        return iter(self.data.weights.epoch(self.progress.epoch, start=self.progress.step))
 
     def alpha_batches(self) -> Iterator[Batch]:
         """Batches for alpha from the current step on: epoch after epoch, or each the first of an epoch of its own."""

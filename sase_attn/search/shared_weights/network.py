@@ -15,6 +15,7 @@ from sase_attn.search.config import ALPHA_DRAW, SearchConfig
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import Architecture
 from sase_attn.search.supernet.block import blocks_of
+from sase_attn.search.supernet.centred import centre_gates
 from sase_attn.training.data.order import seeded_generator
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
@@ -118,6 +119,6 @@ def prepare(model: nn.Module, architecture: Architecture, config: SearchConfig) 
 
 def start_gates(model: nn.Module, config: SearchConfig) -> None:
     """Centre the gates of all blocks where the configuration says so; before weights are loaded or trained."""
-    if config.gate_init == "centred":
+    if config.gate_init != "drawn":
         for _, block in blocks_of(model):
-            block.centre_gates()
+            centre_gates(block, constant=config.gate_init == "constant")

@@ -6,25 +6,26 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.search.shared_weights.restore import restored
-from sase_attn.search.supernet.block import blocks_of, reference_mode
+from sase_attn.search.supernet.block import MixedOp, blocks_of, reference_mode
 
 
 def op_scales(model: nn.Module, images: Tensor) -> dict[str, list[float]]:
-    """For each edge, the root mean square of each operation's output, over all blocks and images.
+    """For each edge, the root mean square of each operation's output with its shift, over all blocks and images.
 
     The network's mode decides which statistics norms take; running statistics stay as they are.
     """
     squares: dict[tuple[str, int], list[float]] = {}
 
-    def watch(edge: str, column: int) -> Callable[..., None]:
+    def watch(edge: str, mixed: MixedOp, column: int) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-            squares.setdefault((edge, column), []).append(float(output.double().square().mean()))
+            value = mixed.shifted(output, column).double()
+            squares.setdefault((edge, column), []).append(float(value.square().mean()))
 
         return hook
 
     blocks = [block for _, block in blocks_of(model)]
     handles = [
-        op.register_forward_hook(watch(edge, column))
+        op.register_forward_hook(watch(edge, mixed, column))
         for block in blocks
         for edge, mixed in block.edges.items()
         for column, op in enumerate(mixed)

@@ -3,12 +3,11 @@
 `reference_forward` is the definition: it evaluates every operation by itself. `squeezes.py` and `excitations.py` do the
 operations' common work once, with the same results; agreement is tested in float64. Deviations from the release, whose
 semantics both have otherwise: weights of two mixed statistics start at (0.5, 0.5), unless a search draws them as torch
-draws a convolution; and a search may centre the gates, see `SearchBlock.centre_gates`.
+draws a convolution; and a search may centre the gates, see `centred.py`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +20,6 @@ from sase_attn.ops import create_op, functional
 from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d, Mixer
 from sase_attn.search.supernet.architecture import Architecture, columns_of
-from sase_attn.search.supernet.centred import COMMON, starting_gate
 from sase_attn.search.supernet.excitations import excite
 from sase_attn.search.supernet.squeezes import Edge, MixedSqueezes
 
@@ -39,19 +37,19 @@ class Space(Protocol):
 class MixedOp(nn.ModuleList):
     """The operations of an edge in the order of alpha's columns; called with their weights (K,), it gives the sum.
 
-    `shifts` (K,), if there are any, are added to what the operations give.
+    `shifts` (K,) are added to what the operations give, where gates are centred. The state dict has them then.
     """
 
     shifts: Tensor | None
 
     def __init__(self, ops: Sequence[nn.Module]) -> None:
         super().__init__(ops)
-        self.register_buffer("shifts", None, persistent=False)
+        self.register_buffer("shifts", None)
 
     def forward(self, x: Tensor, weights: Tensor, chosen: int | None = None) -> Tensor:
         if chosen is not None:
             return self.shifted(self[chosen](x), chosen)
-        terms = [weight * self.shifted(op(x), column) for column, (op, weight) in enumerate(zip(self, weights))]
+        terms = [weights[column] * self.shifted(op(x), column) for column, op in enumerate(self)]
         return torch.stack(terms).sum(0)
 
     def shifted(self, y: Tensor, column: int) -> Tensor:
@@ -169,28 +167,9 @@ class SearchBlock(nn.Module):
         """The mixtures, by edge."""
         return {name: self.get_submodule(name) for name in EDGES}  # type: ignore[misc]
 
-    def centre_gates(self) -> None:
-        """Start the excitations of the output as one constant, the same for all, and the block as the identity.
-
-        Their last layers become zero, as in a `SASEBlock`; see `starting_gate` for operations that know no constant.
-        The inner mask stays as it was drawn: the norm behind it takes a common factor away. Call it before weights are
-        loaded or trained.
-
-        Raises:
-            ValueError: the mean of an operation without a constant is no number.
-        """
-        shapes = {"channel_excite": (1, self.channels, 1, 1), "spatial_excite": (1, 1, 14, 14)}
-        for edge, shape in shapes.items():
-            mixed, names = self.edges[edge], self.shared_architecture.columns[edge]
-            builds = [partial(create_op, EDGES[edge], name, self.channels, **self._op_args) for name in names]
-            gates = [starting_gate(op, build, shape) for op, build in zip(mixed, builds, strict=True)]
-            weight = self.mix.weight
-            mixed.shifts = COMMON - torch.tensor(gates, device=weight.device, dtype=weight.dtype)
-        self.scale = 1 / (self.residual + COMMON)
-
     def derive(self, genotype: Genotype) -> SASEBlock:
         """The block of a genotype with the weights of its operations here; it computes what this does when it alone
-        is chosen. With centred gates its `residual` and `scale` are not those of a new one.
+        is chosen. Where gates are centred, its `residual` and `scale` are not those of a new one.
 
         Raises:
             ValueError: the genotype is not in the space.

@@ -1,43 +1,79 @@
-"""Centred gates: excitations that start as one constant, so that alpha cannot rank them by what they start from.
+"""Centred gates: every excitation of the output starts with the same gain, so that alpha cannot rank them by it.
 
-A gate is a factor of the map before it has learned anything. An operation without a sigmoid starts at 0, the others at
-a half, and alpha prefers whichever factor trains faster at the moment. Centred, an operation's last layer starts at
-zero, as in a `SASEBlock`, and what its constant lacks to a half is added to it for good.
+Before it has learned anything, a gate is a factor of the map: about 0 for an operation without a sigmoid, about a half
+for the others, more or less by the draw of its weights. That factor makes a network train faster or slower, and alpha
+prefers the faster. Centred, each operation gets a constant added that brings its gain to a half, and the block is
+divided by the gain that it then starts with. The inner mask is left alone: the norm behind it divides a factor out.
+
+Drawn weights are centred on standardised maps and mixed squeezes. A sub-network's gain is near 1 then. It is 1 on every
+map where gates start as constants, as those of a `SASEBlock` do; but alpha learns little from such at first.
 """
 
-from collections.abc import Callable
+import copy
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from sase_attn.ops import Excite
+from sase_attn.search.supernet.block import SearchBlock
 
 COMMON = 0.5
-"""What centred gates start from: a sigmoid of zero."""
-DRAWS = 8
+"""The gain of a centred gate at its start: that of a sigmoid of zero."""
+OUTPUT = ("channel_excite", "spatial_excite")
+"""The edges that gate the output of a block."""
 
 
-def starting_gate(op: nn.Module, build: Callable[[], nn.Module], shape: tuple[int, ...]) -> float:
-    """Start an excitation as a constant, and return that; of one that knows no constant, its mean at the start.
+def centre_gates(block: SearchBlock, *, constant: bool = False) -> None:
+    """Shift the output's excitations so that all start with the gain `COMMON`, and scale the block to start at gain 1.
 
-    That mean is over draws of its weights and standardised inputs. It depends on the operation and not on the weights
-    that this one has, so that a search which is resumed finds it again.
+    Call it before weights are loaded or trained: the shifts stay what they were at the start.
 
     Args:
-        op: the operation, whose last layer becomes zero.
-        build: makes it anew.
-        shape: of an input: (1, C, 1, 1) or (1, 1, H, W).
+        block: of a super-network.
+        constant: zero the last layers of these excitations first, where they define `zero_gate()`.
 
     Raises:
-        ValueError: the mean is no number.
+        ValueError: the gain of an operation is no number.
     """
-    if isinstance(op, Excite) and type(op).zero_gate is not Excite.zero_gate:
-        return op.zero_gate()
-    total = 0.0
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for seed in range(DRAWS):
-            torch.manual_seed(seed)
-            total += build()(torch.randn(16, *shape[1:])).double().mean().item()
-    if not abs(total) < float("inf"):
-        raise ValueError(f"wanted an excitation with a mean to centre it by, got {total} from {type(op).__name__}")
-    return total / DRAWS
+    for op in (op for edge in OUTPUT for op in block.edges[edge] if constant):
+        if isinstance(op, Excite) and type(op).zero_gate is not Excite.zero_gate:
+            op.zero_gate()
+    gains = starting_gains(block)
+    weight = block.mix.weight
+    for edge, values in gains.items():
+        shifts = COMMON - torch.tensor(values, device=weight.device, dtype=weight.dtype)
+        if not bool(shifts.isfinite().all()):
+            names = block.shared_architecture.columns[edge]
+            found = ", ".join(f"{name} {value:.3g}" for name, value in zip(names, values, strict=True))
+            raise ValueError(f"wanted a starting gain of each operation of {edge} to centre it by, got {found}")
+        block.edges[edge].shifts = shifts
+    block.scale = 1 / (block.residual + COMMON)
+
+
+@torch.no_grad()
+def starting_gains(block: SearchBlock, images: int = 16, size: int = 14) -> dict[str, list[float]]:
+    """For each edge of the output, the gain of each operation on standardised maps, with its weights of the moment.
+
+    It is the projection of gate·x on x, as in `sase_attn.attentions.measure_gain`. A gate that is large where the map
+    is large has more gain than its mean. Squeezes are mixed in equal parts; the block is left as it was.
+
+    Args:
+        block: of a super-network.
+        images, size: number of maps, and their height and width.
+    """
+    twin = copy.deepcopy(block).train()
+    twin.shared_architecture.alpha.zero_()
+    weight = twin.mix.weight
+    x = torch.randn(images, block.channels, size, size, generator=torch.Generator().manual_seed(0)).to(weight)
+    energy = x.double().square()
+    gains: dict[str, list[float]] = {edge: [] for edge in OUTPUT}
+
+    def record(edge: str, gate: Tensor) -> None:
+        gains[edge].append(((energy * gate).sum() / energy.sum()).item())
+
+    for edge in OUTPUT:
+        twin.edges[edge].shifts = None
+        for op in twin.edges[edge]:
+            op.register_forward_hook(lambda module, inputs, gate, edge=edge: record(edge, gate))
+    twin.reference_forward(x)
+    return gains
