@@ -122,8 +122,8 @@ class SearchBlock(nn.Module):
         chosen = self.shared_architecture.chosen
         if chosen is not None:
             ops = {edge: mixed[column] for (edge, mixed), column in zip(self.edges.items(), chosen, strict=True)}
-            squeezes = ops["channel_squeeze"], ops["spatial_squeeze_gated"], ops["spatial_squeeze_input"]
-            return self.reference_forward(reader.read_together(x, *squeezes))
+            of_map, of_gated, of_input = (ops[edge] for edge in _SQUEEZES)
+            return self.reference_forward(reader.read_together(x, of_map, of_gated, of_input))
         weights = dict(zip(EDGES, self.shared_architecture.weights(), strict=True))
 
         def edge(name: str) -> Edge:
@@ -206,4 +206,5 @@ def reference_mode(model: nn.Module) -> Iterator[None]:
             block.reference = reference
 
 
+_SQUEEZES = ("channel_squeeze", "spatial_squeeze_gated", "spatial_squeeze_input")
 _ROWS = {edge: row for row, edge in enumerate(EDGES)}
