@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -104,7 +105,8 @@ def _result(searcher: Searcher, group: Ranks) -> SearchResult:
         fit=searcher.sample(searcher.data.weights),
         val=searcher.sample(searcher.data.alpha),
     )
-    argmax, of_alpha = None, {}
+    argmax: Genotype | None = None
+    of_alpha: dict[str, Any] = {}
     if config.method == "darts":
         argmax = Genotype.parse(progress.genotypes[-1 - WINDOW] if progress.stopped else progress.genotypes[-1])
         of_alpha = {
