@@ -65,7 +65,7 @@ def config_of(method: str, seed: int, data: str) -> SearchConfig:
     common = SearchConfig(
         model=HOST["model"],
         model_kwargs=LAYERS,
-        after=AFTER,
+        after=tuple(AFTER),
         data=data,
         size=SIZE,
         augment="none",
