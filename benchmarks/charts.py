@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from attentions_table import judged_differences
 from gain_table import UNIT, accuracies, starting_gains
 from rows import Row, read_rows
+from space.lengths import all_rows, variations
 
 from sase_attn import genotypes
 from sase_attn.comparison.networks import PLAIN
@@ -148,6 +149,36 @@ def _gain(rows: list[Row]) -> "Figure":
     return figure
 
 
+def draw_lengths(path: Path) -> None:
+    """The intraclass correlation against the length of a training, with its interval: by accuracy and by loss."""
+    _write(lambda: _lengths(all_rows()), path)
+
+
+def _lengths(rows: list[Row]) -> "Figure":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    axes = figure.subplots()
+    steps = variations(rows)
+    for measure, colour, side in (("top1", BLUE, -1), ("loss", ORANGE, 1)):
+        for place, found in enumerate(variations(rows, measure).values()):
+            x = place + 0.06 * side
+            axes.plot([x, x], [found.low, found.high], "-", color=colour, lw=2)
+            axes.plot([x], [found.icc], "o", color=colour, ms=7)
+            text, at = f"{found.icc:.2f} [{found.low:.2f}, {found.high:.2f}]", "right" if side < 0 else "left"
+            axes.annotate(text, (x, found.icc), (9 * side, -3), textcoords="offset points", fontsize=9, ha=at)
+    counts = [f"{step:,} steps\n{found.genotypes} × {found.seeds}" for step, found in steps.items()]
+    axes.set_xticks(range(len(steps)), counts)
+    axes.set_yticks([tenth / 10 for tenth in range(11)])
+    axes.set_xlim(-0.6, len(steps) - 0.4)
+    axes.set_ylim(-0.03, 1)
+    axes.set_ylabel("intraclass correlation of genotypes", fontsize=9)
+    axes.set_xlabel("length of a training; genotypes × seeds", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    _key(figure, [(BLUE, "top-1"), (ORANGE, "loss")])
+    return figure
+
+
 def _plain(axes: "Axes") -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
@@ -171,6 +202,8 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "results.svg": draw_results,
     "starting-gain.svg": draw_gain,
 }
+if all_rows():
+    PICTURES["lengths.svg"] = draw_lengths
 
 
 def main() -> None:

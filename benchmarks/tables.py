@@ -9,6 +9,7 @@ lines below charts, `<!-- regime CHART -->`, and for the tables `<!-- operations
 import argparse
 import re
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 from attentions_table import judged, others
@@ -18,6 +19,8 @@ from gain_table import gains
 from gradient_table import gradients
 from one_shot_table import one_shots
 from rows import Row, read_rows
+from search_methods_table import searchers
+from space.lengths import all_rows, lengths
 from spatial_table import spatial
 from speed_table import speed
 from synthesis_table import syntheses
@@ -40,12 +43,14 @@ def made(kind: str, name: str) -> str:
         return attentions_table()
     if kind == "regime":
         return caption(name)
-    return starting_factor_table() if name == "starting_factor" else table(name, read_rows(ROWS.get(name, name)))
+    if name == "starting_factor":
+        return starting_factor_table()
+    return table(name, all_rows() if name == "space" else read_rows(ROWS.get(name, name)))
 
 
 def table(study: str, rows: list[Row]) -> str:
     """The table of a study."""
-    makers = {
+    makers: dict[str, Callable[[list[Row]], str]] = {
         "search": _searches,
         "search_step": _steps,
         "search_gradient": _gradients,
@@ -61,6 +66,8 @@ def table(study: str, rows: list[Row]) -> str:
         "one_shot": _one_shots,
         "spatial": _spatials,
         "synthesis": _syntheses,
+        "search_methods": lambda rows: searchers(rows, _place(rows)),
+        "space": lambda rows: lengths(rows, _place(rows)),
     }
     return makers.get(study, _trainings)(rows)
 

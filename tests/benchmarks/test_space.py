@@ -10,11 +10,16 @@ import warm
 from checkout import BENCHMARKS
 
 sys.path.insert(0, str(BENCHMARKS))
+import charts  # noqa: E402
 import rows  # noqa: E402
+import tables  # noqa: E402
 from space import cases as table_cases  # noqa: E402
-from space import train_table  # noqa: E402
+from space import lengths, make_table, train_table  # noqa: E402
 
 from sase_attn.genotype import Genotype  # noqa: E402
+from sase_attn.search.replay import SpaceTable, world_at  # noqa: E402
+from sase_attn.search.replay.table import PATH, tables_json  # noqa: E402
+from sase_attn.search.trained import Training  # noqa: E402
 from sase_attn.training import Recipe  # noqa: E402
 
 
@@ -86,3 +91,46 @@ def test_controls_of_the_same_recipe_are_not_trained_again(results, trained):
 def test_the_command():
     done = warm.run(BENCHMARKS / "space" / "train_table.py", "--help")
     assert done.returncode == 0 and "benchmarks/space/train_table.py" in done.stdout
+
+
+def made_up_rows(steps, icc, count):
+    """Rows of a length from a world whose truth is known."""
+    world = world_at(table_cases.SPACE, icc, key=steps)
+    place = {"steps": steps, "count": 10000, "machine": "M", "versions": {"torch": "2"}, "commit": "1234567890"}
+    made = [{"label": "plain", "seed": 0, "block": None, "top1": 50.0, "loss": 1.5, **place}]
+    for genotype in sum(table_cases.blocks(steps), [])[:count]:
+        for seed in range(table_cases.SEEDS):
+            row = world.train(Training(genotype, seed))
+            made.append({"label": str(genotype), "seed": seed, "block": 0, "top1": row.top1, "loss": row.loss, **place})
+    rows.put_rows(table_cases.study(steps), made, lambda row: True)
+
+
+def test_the_correlation_of_each_length_is_shown(results, tmp_path):
+    made_up_rows(240, 0.0, 14)
+    made_up_rows(960, 0.6, 14)
+    found = lengths.variations(lengths.all_rows())
+    assert list(found) == [240, 960] and found[240].low == 0 and found[960].low > 0.2
+    lines = tables.made("results", "space").splitlines()
+    assert lines[2].startswith("| 240 | 14 × 5 | ") and lines[3].startswith("| 960 | 14 × 5 | ")
+    assert f"| {found[960].icc:.2f} [{found[960].low:.2f}, {found[960].high:.2f}] |" in lines[3]
+    charts.draw_lengths(tmp_path / "lengths.svg")
+    text = (tmp_path / "lengths.svg").read_text(encoding="utf-8")
+    assert f"{found[240].icc:.2f} [" in text and f"{found[960].icc:.2f} [" in text
+
+
+def test_the_table_of_the_package_is_made_of_whole_genotypes(results, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_table, "PATH", tmp_path / "table.json")
+    assert make_table.tables() == []
+    made_up_rows(960, 0.3, 7)
+    last = rows.read_rows("space_960")[-1]["label"]
+    rows.put_rows("space_960", [], lambda row: (row["label"], row["seed"]) == (last, 4))
+    monkeypatch.setattr(sys, "argv", ["make_table.py"])
+    make_table.main()
+    table = SpaceTable.load(960, tmp_path / "table.json")
+    assert len(table.genotypes) == 30 and last not in {row.network for row in table.genotypes}
+    assert [row.network for row in table.controls] == ["plain"]
+
+
+def test_the_table_of_the_package_is_that_of_the_rows():
+    made = make_table.tables()
+    assert (PATH.read_text(encoding="utf-8") if PATH.exists() else None) == (tables_json(made) if made else None)

@@ -69,9 +69,9 @@ FUSION_LAYERS = [{"folding", "tails"}, {"training"}, {"fuse"}]
 SEARCH_LAYERS = [
     {"supernet"},
     {"space", "trained"},
-    {"config", "balanced"},
-    {"shared_weights", "signal"},
-    {"compare"},
+    {"config", "balanced", "additive_model"},
+    {"shared_weights", "signal", "methods"},
+    {"compare", "replay"},
     {"result", "trainings"},
     {"run", "agreement", "report", "sweep"},
     {"seeds"},
@@ -83,6 +83,8 @@ SIGNAL_LAYERS = [
     {"plan", "advice", "words"},
     {"result"},
 ]
+METHODS_LAYERS = [{"method"}, {"race", "additive", "tpe", "random"}]
+REPLAY_LAYERS = [{"world"}, {"replay", "table"}]
 SUPERNET_LAYERS = [{"architecture", "excitations", "standardised_sums"}, {"squeezes"}, {"block"}, {"centred"}]
 SHARED_WEIGHTS_LAYERS = [
     {"restore", "virtual_step", "optimizers", "penalty"},
@@ -182,6 +184,8 @@ INNER_LAYERS = {
     "comparison": [{"paired", "networks", "kendall", "folders", "built"}, {"result"}, {"run"}],
     "search": SEARCH_LAYERS,
     "search.signal": SIGNAL_LAYERS,
+    "search.methods": METHODS_LAYERS,
+    "search.replay": REPLAY_LAYERS,
     "search.supernet": SUPERNET_LAYERS,
     "search.shared_weights": SHARED_WEIGHTS_LAYERS,
     "search.trainings": TRAININGS_LAYERS,

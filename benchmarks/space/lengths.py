@@ -1,0 +1,66 @@
+"""The table of `results/space_STEPS.jsonl`: do genotypes differ more in longer trainings?"""
+
+from rows import Row, read_rows
+
+from sase_attn.search.signal.variation import Variation, variation
+from space.cases import GENOTYPES, SEEDS, study
+
+
+def variations(rows: list[Row], measure: str = "top1") -> dict[int, Variation]:
+    """What genotypes and trainings vary by, for each length of which two genotypes were trained with all seeds.
+
+    Args:
+        rows: of all lengths; those of controls do not count.
+        measure: "top1" or "loss".
+    """
+    found = {}
+    for steps in sorted({row["steps"] for row in rows}):
+        values: dict[str, dict[int, float]] = {}
+        for row in rows:
+            if row["steps"] == steps and row["block"] is not None:
+                values.setdefault(row["label"], {})[row["seed"]] = row[measure]
+        whole = [[by_seed[seed] for seed in sorted(by_seed)] for by_seed in values.values() if len(by_seed) == SEEDS]
+        if len(whole) > 1:
+            found[steps] = variation(whole, error=0.025)
+    return found
+
+
+def all_rows() -> list[Row]:
+    """Of all lengths."""
+    return [row for steps in GENOTYPES for row in read_rows(study(steps))]
+
+
+def lengths(rows: list[Row], place: str) -> str:
+    """A line a length: intraclass correlation with its interval, by accuracy and by loss, and the deviations.
+
+    Args:
+        rows: of all lengths.
+        place: where they come from, in words.
+    """
+    lines = [
+        "| steps | genotypes × seeds | ICC of top-1 [95 %] | between genotypes, points | residual, points | ICC of the "
+        "loss [95 %] |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    losses = variations(rows, "loss")
+    for steps, found in variations(rows).items():
+        cells = [
+            f"{steps:,}",
+            f"{found.genotypes} × {found.seeds}",
+            _icc(found),
+            f"{found.genotype_std:.2f} [{found.genotype_std_low:.2f}, {found.genotype_std_high:.2f}]",
+            f"{found.residual_std:.2f}",
+            _icc(losses[steps]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    setting = (
+        "steps of 64 images of 16×16 (JPEG-recompressed CIFAR-10, 7,680 training images, no augmentation), "
+        f"{rows[0]['count']:,} test images, unit gain"
+    )
+    return "\n".join(
+        [*lines, "", f"ICC: share of genotypes in the variance of a training, the seed taken out; {setting}; {place}."]
+    )
+
+
+def _icc(found: Variation) -> str:
+    return f"{found.icc:.2f} [{found.low:.2f}, {found.high:.2f}]"

@@ -1,0 +1,114 @@
+"""What all methods without a super-network share: a budget, seeds, and the rows of trainings that have ended."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count, islice
+
+from sase_attn.genotype import Genotype
+from sase_attn.search.additive_model import AdditiveModel
+from sase_attn.search.balanced import balanced_blocks
+from sase_attn.search.space import SearchSpace
+from sase_attn.search.trained import Trained, Training
+
+FRESH = 100
+"""Seeds of trainings that confirm are the method's seed plus this and more; a look for signal takes lower ones."""
+
+
+class Method(ABC):
+    """Finds a good genotype by trainings from scratch. It depends on nothing but its settings and the rows it is shown.
+
+    Args:
+        space: of the genotypes.
+        trainings: the budget. Every row counts in it, one of another stage or of a training that failed too.
+        seed: fixes the genotypes of the first trainings; these have it as their seed.
+
+    Raises:
+        ValueError: a budget below 1.
+    """
+
+    def __init__(self, space: SearchSpace, trainings: int, seed: int = 0) -> None:
+        if trainings < 1:
+            raise ValueError(f"trainings: wanted at least 1, got {trainings}")
+        self.space, self.trainings, self.seed = space, trainings, seed
+
+    def wanted(self, done: Sequence[Trained]) -> list[Training]:
+        """The trainings that may run now side by side, the most urgent first; none when the budget is used.
+
+        Args:
+            done: those that have ended, in any order.
+
+        Raises:
+            ValueError: a genotype is not in the space.
+        """
+        rows = sorted_rows(self.space, done)
+        ended = {row.training for row in rows}
+        missing = (training for training in self._stage(rows) if training not in ended)
+        return list(islice(missing, max(0, self.trainings - len(ended))))
+
+    def choose(self, done: Sequence[Trained]) -> Genotype:
+        """The genotype that the rows speak for most.
+
+        Raises:
+            ValueError: no training has ended well, or a genotype is not in the space.
+        """
+        rows = sorted_rows(self.space, done)
+        if all(row.failed for row in rows):
+            raise ValueError(f"wanted a training that did not fail, got {len(rows)} that did")
+        return self._ranked(rows)[0]
+
+    @abstractmethod
+    def _stage(self, rows: list[Trained]) -> Iterable[Training]:
+        """The trainings of the present stage, done or not. It may go on without end: the budget ends it.
+
+        What is wanted stays wanted until the stage is through, whichever of its trainings have ended.
+        """
+
+    def _ranked(self, rows: list[Trained]) -> list[Genotype]:
+        """The genotypes that were trained, the best first; those that failed once come last."""
+        model = self._model(rows)
+        failed = {row.training.genotype for row in rows if row.failed}
+        genotypes = dict.fromkeys(row.training.genotype for row in rows)
+        return sorted(genotypes, key=lambda genotype: (genotype in failed, -model.mean(genotype)))
+
+    def _model(self, rows: list[Trained]) -> AdditiveModel:
+        """What the rows say of genotypes, each for itself."""
+        return AdditiveModel(self.space, rows, shares=(0.0,))
+
+    def _fresh_seed(self, number: int) -> int:
+        return self.seed + FRESH + number
+
+    def _before(self, rows: list[Trained], number: int) -> list[Trained]:
+        """The rows but those of the fresh seed of a number, and of later ones."""
+        return [row for row in rows if row.training.seed < self._fresh_seed(number)]
+
+    def _balanced(self) -> Iterator[Genotype]:
+        """Balanced genotypes, each once."""
+        blocks = balanced_blocks(self.space, seed=self.seed)
+        seen: dict[Genotype, None] = {}
+        while len(seen) < self.space.size:
+            for genotype in next(blocks):
+                if genotype not in seen:
+                    seen[genotype] = None
+                    yield genotype
+
+    def _opening(self, rows: list[Trained], size: int) -> list[Training]:
+        """So many genotypes with the method's own seed: those that were trained with it before, and balanced ones."""
+        balanced = list(islice(self._balanced(), size))
+        before = {row.training.genotype for row in rows if row.training.seed == self.seed}.difference(balanced)
+        return [Training(genotype, self.seed) for genotype in balanced[: max(0, size - len(before))]]
+
+    def _of_other_stages(self, rows: list[Trained]) -> list[Training]:
+        """What was trained with seeds that are none of the method's, as by a look for signal."""
+        return [row.training for row in self._before(rows, 0) if row.training.seed != self.seed]
+
+    def _with_fresh_seeds(self, genotypes: Sequence[Genotype], first: int = 0) -> Iterator[Training]:
+        """All genotypes with one fresh seed after the other, without end."""
+        for number in count(first) if genotypes else ():
+            for genotype in genotypes:
+                yield Training(genotype, self._fresh_seed(number))
+
+
+def sorted_rows(space: SearchSpace, done: Iterable[Trained]) -> list[Trained]:
+    """Each training once, in an order that is the same however they come."""
+    ordered = sorted(done, key=lambda row: (space.columns(row.training.genotype), row.training.seed))
+    return list({row.training: row for row in ordered}.values())

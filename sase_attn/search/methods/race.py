@@ -1,0 +1,42 @@
+"""`Race`: balanced genotypes once with a common seed, the best ones again with fresh seeds, and so on."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from sase_attn.search.methods.method import Method
+from sase_attn.search.trained import Trained, Training
+
+
+class Race(Method):
+    """Rungs of equal cost: each has a fraction of the genotypes of the one before, with as many times more seeds.
+
+    A budget below 8 has one rung, which is the best of so many; a larger one has two, one from 60 on three.
+    """
+
+    KEPT = 3
+    """One genotype in so many reaches the next rung."""
+    LEVELS = ((60, 3), (8, 2), (0, 1))
+
+    def rungs(self, budget: int) -> list[int]:
+        """How many genotypes each rung has."""
+        levels = next(levels for least, levels in self.LEVELS if budget >= least)
+        first = min(self.space.size, -(-budget // levels))
+        return [max(2, round(first / self.KEPT**level)) if level else max(1, first) for level in range(levels)]
+
+    def _stage(self, rows: list[Trained]) -> Iterator[Training]:
+        first, *later = self.rungs(max(1, self.trainings - len(self._of_other_stages(rows))))
+        opening = self._opening(rows, first)
+        ended = {row.training for row in rows}
+        if not ended.issuperset(opening):
+            yield from opening
+            return
+        seeds, sizes = 0, later or [2]
+        for size in sizes[:-1]:
+            best = self._ranked(self._before(rows, seeds))[:size]
+            again = max(1, round(first / size))
+            rung = list(islice(self._with_fresh_seeds(best, seeds), again * len(best)))
+            if not ended.issuperset(rung):
+                yield from rung
+                return
+            seeds += again
+        yield from self._with_fresh_seeds(self._ranked(self._before(rows, seeds))[: sizes[-1]], seeds)

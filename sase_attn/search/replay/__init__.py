@@ -1,0 +1,7 @@
+"""Try a searcher in seconds, on worlds whose truth is known: `replay("race", world, trainings=42).gain`."""
+
+from sase_attn.search.replay.replay import Replayed as Replayed
+from sase_attn.search.replay.replay import replay as replay
+from sase_attn.search.replay.table import SpaceTable as SpaceTable
+from sase_attn.search.replay.world import World as World
+from sase_attn.search.replay.world import world_at as world_at

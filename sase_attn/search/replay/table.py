@@ -1,0 +1,117 @@
+"""`SpaceTable`: trainings of balanced genotypes with paired seeds, that searchers are tried on."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from sase_attn.files import read_json
+from sase_attn.genotype import Genotype
+from sase_attn.records import record_from
+from sase_attn.search.additive_model import AdditiveModel
+from sase_attn.search.replay.world import World
+from sase_attn.search.space import SearchSpace
+from sase_attn.search.trained import Trained, Training
+from sase_attn.training.data.order import seeded_generator
+
+PATH = Path(__file__).with_name("space_table.json")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training of the table.
+
+    Attributes:
+        network: a genotype as a string, or the name of a control such as "plain".
+        seed: of the initial weights and the order of images; trainings of one seed are paired.
+        top1: in percent.
+        loss: on the same images.
+    """
+
+    network: str
+    seed: int
+    top1: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class SpaceTable:
+    """Trainings of one length. The setting is that of `benchmarks/gain.py`: a small network on small images.
+
+    Attributes:
+        steps: of each training.
+        genotypes: trainings of genotypes of the space "release", at unit gain.
+        controls: trainings of the network without attention, of constants and of published attentions.
+    """
+
+    steps: int
+    genotypes: tuple[Row, ...]
+    controls: tuple[Row, ...]
+
+    @classmethod
+    def load(cls, steps: int = 960, path: str | Path = PATH) -> Self:
+        """The table that comes with the package.
+
+        Args:
+            steps: the length of the trainings.
+            path: of the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it has no trainings of this length, or it is damaged; the message names the file.
+        """
+
+        def parsed(values: object) -> dict[str, Self]:
+            if not isinstance(values, dict):
+                raise ValueError(f"wanted a JSON object, got {type(values).__name__}")
+            return {name: record_from(cls, table) for name, table in values.items()}
+
+        tables: dict[str, Self] = read_json(path, parsed)
+        if str(steps) not in tables:
+            raise ValueError(f"{path}: wanted trainings of {' or '.join(tables)} steps, got {steps}")
+        return tables[str(steps)]
+
+    @property
+    def space(self) -> SearchSpace:
+        """Of the genotypes."""
+        return SearchSpace.get("release")
+
+    @cached_property
+    def trained(self) -> list[Trained]:
+        """The trainings of genotypes, as methods read them."""
+        return [Trained(Training(Genotype.parse(row.network), row.seed), row.top1, row.loss) for row in self.genotypes]
+
+    @cached_property
+    def model(self) -> AdditiveModel:
+        """What the table says of all genotypes."""
+        return AdditiveModel(self.space, self.trained)
+
+    def world(self, key: int) -> World:
+        """A truth that the table leaves possible: variances, effects and own parts drawn given its rows.
+
+        Trainings of the world are new ones. So no search is scored by the rows that have fitted the world.
+
+        Args:
+            key: of the world; the same gives the same.
+
+        Raises:
+            ValueError: the table has no two genotypes with a common seed.
+        """
+        drawn = self.model.draw(seeded_generator(key))
+        return World(self.space, drawn.effects, drawn.own_std, drawn.residual_std, own=drawn.own, key=key)
+
+
+def tables_json(tables: Sequence[SpaceTable]) -> str:
+    """What `SpaceTable.load` reads: a row a line."""
+
+    def listed(rows: Sequence[Row]) -> str:
+        return "[\n" + ",\n".join(json.dumps(vars(row)) for row in rows) + "\n]"
+
+    parts = [
+        f'"{table.steps}": {{"steps": {table.steps}, "controls": {listed(table.controls)}, '
+        f'"genotypes": {listed(table.genotypes)}}}'
+        for table in tables
+    ]
+    return "{" + ",\n".join(parts) + "}\n"
