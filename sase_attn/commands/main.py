@@ -20,7 +20,6 @@ from sase_attn.commands import (
     search,
     show,
     signal,
-    sweep,
     synthesize,
     tile,
     train,
@@ -39,7 +38,6 @@ COMMANDS = (
     compare,
     signal,
     search,
-    sweep,
     tile,
     synthesize,
 )

@@ -2,7 +2,9 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,15 +16,17 @@ from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, 
 from sase_attn.commands.flags import summary
 from sase_attn.commands.search_flags import add_config_flags, config_from_flags
 from sase_attn.comparison.networks import own_attention
-from sase_attn.lock import one_process
+from sase_attn.lock import InUseError, one_process
 from sase_attn.search.agreement import agreement
-from sase_attn.search.config import SearchConfig
+from sase_attn.search.by_trainings import saved_config
+from sase_attn.search.config import BY_TRAININGS, SearchConfig
 from sase_attn.search.report.page import write_report
 from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
 from sase_attn.search.seeds import search_seeds
 from sase_attn.search.shared_weights.checkpoint import load_search
-from sase_attn.training.distributed import ranks
+from sase_attn.search.verdict import settled
+from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.run_folder import run_folder
 
 
@@ -32,11 +36,13 @@ def add_parser(commands: Any) -> None:
         commands, "search", run, "Search a genotype, retrain it beside others, and report; stop and resume it."
     )
     sub.epilog = (
-        "torchrun --nproc-per-node 2 -m sase_attn search … searches on two devices, with the same global batch."
+        "torchrun --nproc-per-node 2 -m sase_attn search … searches on two devices, with the same global batch. "
+        "With a method that trains genotypes, the same line started again is one more worker."
     )
     add_config_flags(sub)
     sub.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/search-<recipe>-seed<seed>")
     sub.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the search in this folder")
+    sub.add_argument("--storage", metavar="URL", help="of a database for trainings, as postgresql://user@host/database")
     sub.add_argument("--device", help="cpu, cuda or cuda:N (default: CUDA where there is a device)")
     sub.add_argument("--seeds", type=whole(1, 1000), default=1, metavar="N", help="searches, with seeds from --seed on")
     sub.add_argument("--jobs", type=whole(1, 1000), default=1, metavar="N", help="searches or trainings at a time")
@@ -49,67 +55,116 @@ def run(args: argparse.Namespace) -> None:
     if args.resume is not None and (args.recipe or args.output or args.seeds != 1):
         args.error("--resume goes on with what the folder holds: leave out --recipe, --output and --seeds")
     name = args.recipe or "quick"
-    start = SearchConfig.get(name) if args.resume is None else load_search(args.resume).settings
-    config = config_from_flags(args, start)
+    config = config_from_flags(args, _start(args, name))
     if args.show:
         print(config.to_json())
         return
-    missing = [package for package in ("scipy", "matplotlib") if args.compare and find_spec(package) is None]
-    if missing:
+    by_trainings = config.method in BY_TRAININGS
+    if args.storage and not by_trainings:
+        args.error(f"--storage: wanted a method that trains genotypes ({', '.join(BY_TRAININGS)}), got {config.method}")
+    needed = [*(["optuna", "scipy"] * by_trainings), *(["scipy", "matplotlib"] * args.compare)]
+    if missing := [package for package in dict.fromkeys(needed) if find_spec(package) is None]:
         raise ImportError(f'a search with its report needs {" and ".join(missing)}: pip install "sase-attn[search]"')
     stem = Path(name).stem if name.endswith(".json") else name
-    output = args.resume or args.output or Path("runs") / re.sub(r"[^\w.-]+", "-", f"search-{stem}-seed{config.seed}")
+    words = stem if config.method == SearchConfig.method else f"{stem}-{config.method}"
+    output = args.resume or args.output or Path("runs") / re.sub(r"[^\w.-]+", "-", f"search-{words}-seed{config.seed}")
     options = compare_options(args, output, quick=stem == "quick")
+    if by_trainings and args.compare_epochs is None:
+        options = replace(options, epochs=config.train_epochs)
     if args.seeds > 1:
+        if by_trainings:
+            args.error(f"--seeds: wanted 1 with {config.method}, which trains with several itself, got {args.seeds}")
         _search_several(args, config, output, options)
         return
     resume = args.resume is not None
-    with ranks(args.device) as group, run_folder(output, group, "search", resume=resume):
+    with ranks(args.device) as group, ExitStack() as stack:
+        if not by_trainings:  # of which others may be workers
+            stack.enter_context(run_folder(output, group, "search", resume=resume))
         if group.world_size > 1 and args.jobs > 1:
             args.error("--jobs: expected 1 with several processes of one search")
         echo = group.on_main(partial(print, flush=True))
         echo(summary(config, f"configuration of {output}" if args.resume else f"search {name}"))
         if line := own_attention(config.model, config.model_kwargs):
             echo(line)
-        result = search(config=config, output=output, resume=resume, device=args.device, echo=echo)
-        echo(f"genotype: {result.genotype}")
-        for line in result.doubts():
-            echo(f"  doubt: {line}")
-        if args.compare:
-            if group.is_main:
-                options.save(output)
-            try:
-                comparison = result.compare(
-                    random=options.random,
-                    published=not options.quick,
-                    seeds=range(options.seeds),
-                    epochs=options.epochs,
-                    jobs=args.jobs,
-                    device=args.device,
-                    echo=echo,
-                )
-            except KeyboardInterrupt:
-                echo(f"search and comparison go on with\nsase-attn search --resume {output}")
-                raise
-            echo(comparison.table())
-            if options.quick:
-                echo(quick_note(config))
-            if group.is_main:
-                echo(f"report: {write_report(output, quick_note(config) if options.quick else '')}")
+        try:
+            result = search(
+                config=config,
+                output=output,
+                resume=resume,
+                storage=args.storage,
+                jobs=args.jobs,
+                device=args.device,
+                echo=echo,
+            )
+            echo(f"genotype: {result.genotype}")
+            for line in result.doubts():
+                echo(f"  doubt: {line}")
+            if args.compare:
+                _compare(args, config, result, options, group, echo)
+        except KeyboardInterrupt:
+            echo(f"search and comparison go on with\nsase-attn search --resume {output}")
+            raise
         echo("use it with")
         path = quoting.python((output / "genotype.json").resolve())
         echo(f"from sase_attn import Genotype; genotype = Genotype.load({path})")
 
 
+def _start(args: argparse.Namespace, name: str) -> SearchConfig:
+    """The configuration that flags change: of a recipe, or of the search that goes on."""
+    if args.resume is None:
+        return SearchConfig.get(name)
+    saved = saved_config(args.resume)
+    return saved if saved is not None and saved.method in BY_TRAININGS else load_search(args.resume).settings
+
+
+def _compare(
+    args: argparse.Namespace,
+    config: SearchConfig,
+    result: SearchResult,
+    options: CompareOptions,
+    group: Ranks,
+    echo: Callable[[str], object],
+) -> None:
+    """Retrain what was found beside others, say what that decides, and write the report; one worker does it."""
+    output, note = Path(result.output), quick_note(config) if options.quick else ""
+    try:
+        with run_folder(output, group, "search", resume=True):
+            if group.is_main:
+                options.save(output)
+            comparison = result.compare(
+                random=options.random,
+                published=not options.quick,
+                seeds=result.fresh_seeds(options.seeds),
+                epochs=options.epochs,
+                jobs=args.jobs,
+                device=args.device,
+                echo=echo,
+            )
+            echo(comparison.table())
+            result = settled(result, comparison)
+            echo(f"{'decided' if result.decided else 'not decided'}: {result.reason}")
+            if note:
+                echo(note)
+            if group.is_main:
+                result.save()
+                echo(f"report: {write_report(output, note)}")
+    except InUseError:
+        if config.method not in BY_TRAININGS:
+            raise
+        echo(f"another worker compares what was found, and writes the report in {output}")
+
+
 def quick_note(config: SearchConfig) -> str:
     """How far a search that started from the recipe `quick` can be trusted, with the values that it ran with."""
     changed = config.differences(SearchConfig.get("quick"))
+    work = f"{config.epochs} epoch{'s' * (config.epochs != 1)} and an alpha learning rate of {config.alpha_lr:g}"
+    if config.method in BY_TRAININGS:
+        work = f"{config.trainings} trainings of {config.train_epochs} epoch{'s' * (config.train_epochs != 1)}"
     size = "the data's own size" if config.size is None else f"{config.size}×{config.size} images"
     return (
         f"This is the quick recipe{f', with other {_listed(changed)}' if changed else ''}: {config.model}, {size}, "
-        f"{config.epochs} epoch{'s' * (config.epochs != 1)} and an alpha learning rate of {config.alpha_lr:g}, to show "
-        "the whole way in minutes. Trust it to run, not to rank: for a genotype to use, search with --recipe paper on "
-        "your own data, with several --seeds, and retrain for longer."
+        f"{work}, to show the whole way in minutes. Trust it to run, not to rank: for a genotype to use, search with "
+        "--recipe paper on your own data, with several --seeds, and retrain for longer."
     )
 
 

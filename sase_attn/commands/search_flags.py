@@ -1,4 +1,4 @@
-"""The flags that `sase-attn search` and `sase-attn sweep` share: a recipe, and the fields of its configuration."""
+"""The flags of a search: a recipe, and the fields of its configuration."""
 
 import argparse
 

@@ -40,7 +40,8 @@ def compared_genotypes(
             space.columns(genotype)
         except ValueError:
             continue
-        chosen[name] = genotype
+        if genotype != found:
+            chosen[name] = genotype
     return chosen | {f"random-{seed}": space.random(seed) for seed in range(random)}
 
 

@@ -39,6 +39,7 @@ from sase_attn.settings import (
 HVP = ("fd", "exact")
 SELECTIONS = ("argmax", "perturbation", "score")
 SHARED_WEIGHTS = ("darts", "single-path")
+BY_TRAININGS = ("race", "additive", "tpe", "random")
 VAL_ORDERS = ("epoch", "fresh")
 POSITION_WEIGHTS = ("7x7", "map")
 CONV_INITS = ("timm", "torch")
@@ -64,8 +65,9 @@ class SearchConfig(Settings):
 
     method: str = setting(
         "darts",
-        'how to search: "darts", alpha by its gradient, or "single-path", weights that random genotypes share and are '
-        "scored by; what trains alpha has then no effect",
+        'how to search: "darts", alpha by its gradient; "single-path", weights that random genotypes share and are scored '
+        "by, where what trains alpha has no effect; or by trainings from scratch, which alone count then: "
+        f"{', '.join(BY_TRAININGS)}",
     )
     model: str = setting("resnet20_cifar", "the network to search in, without attention: a model of timm's registry")
     model_kwargs: dict[str, Any] = setting({}, "arguments of the model, as key=value")
@@ -107,6 +109,11 @@ class SearchConfig(Settings):
     val_order: str = setting("epoch", 'batches for alpha: each image once an "epoch", or drawn "fresh" at every step')
     workers: int = setting(0, "processes that load images")
     on_broken: str = setting("refuse", 'broken images: "refuse" or "skip"')
+
+    trainings: int = setting(42, "budget of a search by trainings, those of the look for signal among them")
+    signal: int = setting(28, "of these at most for a look for signal before all else (0: none)")
+    signal_seeds: int = setting(4, "of each genotype in the look for signal")
+    train_epochs: int = setting(10, "passes of each training from scratch over all training images")
 
     epochs: int = setting(50, "passes over the images that train the weights")
     order: int = setting(2, "1, or 2: with the derivative through a step of the weights")
@@ -151,13 +158,16 @@ class SearchConfig(Settings):
 
     KIND: ClassVar[str] = "search"
     RANGES: ClassVar[Ranges] = (
-        (("epochs", "batch_size", "images", "size", "select_images"), *AT_LEAST_1),
+        (("epochs", "batch_size", "images", "size", "select_images", "trainings", "train_epochs"), *AT_LEAST_1),
+        (("signal",), *AT_LEAST_0),
+        (("signal_seeds",), lambda v: v >= 2, "at least 2"),
         (("workers", "warmup_epochs", "curvature", "tune_epochs", "candidates", "seed", "log_every"), *AT_LEAST_0),
         (("lr", "alpha_lr", "radius", "clip_grad", "stop_ratio", "max_loss"), *ABOVE_0),
         (("min_lr", "weight_decay", "alpha_weight_decay", "alpha_std", "beta", "entropy"), *NOT_NEGATIVE),
         (("momentum",), *FRACTION),
         (("epochs", "batch_size", "images", "warmup_epochs", "curvature", "log_every"), *at_most(MANY)),
-        (("select_images", "tune_epochs", "candidates"), *at_most(MANY)),
+        (("select_images", "tune_epochs", "candidates", "trainings", "signal", "train_epochs"), *at_most(MANY)),
+        (("signal_seeds",), *at_most(1000)),
         (("lr", "min_lr", "alpha_lr", "radius", "clip_grad", "stop_ratio", "max_loss"), *at_most(LARGEST_NUMBER)),
         (("weight_decay", "alpha_weight_decay", "alpha_std", "beta", "entropy"), *at_most(LARGEST_NUMBER)),
         (("seed",), *at_most(LARGEST_SEED)),
@@ -172,7 +182,7 @@ class SearchConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         import_modules(self.imports)  # before the names of the space are looked up
-        self.check_name("method", "search method", SHARED_WEIGHTS)
+        self.check_name("method", "search method", (*SHARED_WEIGHTS, *BY_TRAININGS))
         self.check_name("hvp", "hvp", HVP)
         self.check_name("select", "selection", SELECTIONS)
         self.check_name("val_order", "val_order", VAL_ORDERS)
@@ -219,6 +229,9 @@ SEARCHES: Mapping[str, SearchConfig] = {
         select_images=1000,
         **_MENDED,
         warmup_epochs=1,
+        signal=0,
+        trainings=20,
+        train_epochs=4,
     ),
     "mended": SearchConfig(data="cifar10", without=("channel_squeeze:l2norm",), **_MENDED, warmup_epochs=5),
     "paper": SearchConfig(data="cifar10", space="paper", position_weights="map", conv_init="torch", hvp="fd"),

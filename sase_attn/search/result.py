@@ -22,6 +22,7 @@ from sase_attn.search.shared_weights.network import architecture_of, create_supe
 from sase_attn.search.shared_weights.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import mean_entropy
+from sase_attn.search.trained import Trained
 from sase_attn.training.checkpoint import check_same_data, fitting_network
 from sase_attn.training.data import DataIdentity
 from sase_attn.training.distributed import Ranks
@@ -31,11 +32,32 @@ from sase_attn.training.recipes import Recipe
 NAME = "result.json"
 
 
+FRESH_SEED = 1000
+"""Of the first training that judges what trainings have chosen, or the next one that none of them had."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A training from scratch, as a file holds it: genotype, seed, top-1 in percent and loss; None if it failed."""
+
+    genotype: str
+    seed: int
+    top1: float | None
+    loss: float | None
+
+    @classmethod
+    def of(cls, row: Trained) -> "Row":
+        """What a training gave."""
+        values = (None, None) if row.failed else (row.top1, row.loss)
+        return cls(str(row.training.genotype), row.training.seed, *values)
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """A finished search. Accuracies are in percent, on images that did not train the weights.
 
-    By "single-path" there is no alpha: what follows from it is empty or None.
+    By "single-path" there is no alpha: what follows from it is empty or None. By methods that train genotypes from
+    scratch there are no shared weights either.
 
     Attributes:
         output: the folder of the search.
@@ -44,7 +66,7 @@ class SearchResult:
         argmax: the genotype of the largest alphas, which may differ.
         select: how it was chosen.
         columns: the operations of each edge, in the order of alpha's columns.
-        genotype_top1: of the genotype's sub-network, its norms fitted anew.
+        genotype_top1: of the genotype's sub-network, its norms fitted anew; None without shared weights.
         epochs: how many were done.
         stopped_epoch: where the early stop ended the search, else None.
         seconds: of the search over all sessions, without retraining.
@@ -58,6 +80,9 @@ class SearchResult:
         stable_since: the first epoch from which on the argmax did not change any more.
         data: which data it was made with.
         scores: genotypes whose sub-networks were scored, with accuracy and loss, the lowest loss first.
+        trained: the trainings from scratch that it was chosen by, those of a look for signal among them.
+        decided: whether the found block is known to be better than random ones, see `settled`.
+        reason: why, or why not.
         machine, versions, commit: where it ran, and with what.
     """
 
@@ -67,7 +92,7 @@ class SearchResult:
     argmax: str
     select: str
     columns: dict[str, list[str]]
-    genotype_top1: float
+    genotype_top1: float | None
     epochs: int
     stopped_epoch: int | None
     seconds: float
@@ -81,6 +106,9 @@ class SearchResult:
     stable_since: int | None = None
     data: DataIdentity = DataIdentity()
     scores: list[tuple[str, float, float]] = field(default_factory=list)
+    trained: list[Row] = field(default_factory=list)
+    decided: bool = False
+    reason: str = "nothing was compared"
     machine: str = field(default_factory=machine)
     versions: dict[str, str] = field(default_factory=versions)
     commit: str | None = field(default_factory=commit)
@@ -118,6 +146,11 @@ class SearchResult:
         """The space of the search."""
         return SearchSpace({edge: tuple(names) for edge, names in self.columns.items()}, self.found.residual)
 
+    def fresh_seeds(self, count: int) -> range:
+        """So many seeds for trainings that judge the found genotype: none that it was chosen by."""
+        first = max([FRESH_SEED, *(row.seed + 1 for row in self.trained)]) if self.trained else 0
+        return range(first, first + count)
+
     def scorer(self, model: nn.Module | None = None, data: SearchData | None = None) -> Scorer:
         """Scores genotypes by the trained super-network, which the folder's checkpoint holds.
 
@@ -147,9 +180,9 @@ class SearchResult:
         *,
         random: int = 2,
         published: bool = True,
-        seeds: Sequence[int] = (0, 1, 2, 3, 4),
+        seeds: Sequence[int] | None = None,
         recipe: Recipe | None = None,
-        epochs: int = 10,
+        epochs: int | None = None,
         gain: str = UNIT,
         scorer: Scorer | None = None,
         build: Build | None = None,
@@ -166,9 +199,9 @@ class SearchResult:
             genotypes: by label; by default "found", the published ones that the space holds, and random ones.
             random: how many random genotypes, drawn by seeds 0, 1, ….
             published: whether to take published ones.
-            seeds: each network is trained once with each; below five there is no verdict.
+            seeds: each network is trained once with each; below five there is no verdict. By default `fresh_seeds(5)`.
             recipe: how, but for network and seed; by default the `embedded` recipe on the search's data.
-            epochs: of the default recipe.
+            epochs: of the default recipe; by default those of the configuration's trainings.
             gain: what blocks start with, "unit" or "published"; see `sase_attn.attentions.set_gain`.
             scorer: gives the accuracies as sub-networks; by default from the checkpoint.
             build: makes the network with a genotype, or with None the one without attention, where `search` was given a
@@ -184,10 +217,10 @@ class SearchResult:
             Path(self.output),
             config,
             chosen,
-            recipe or default_recipe(config, epochs),
-            seeds=seeds,
+            recipe or default_recipe(config, epochs or config.train_epochs),
+            seeds=self.fresh_seeds(5) if seeds is None else seeds,
             gain=gain,
-            scorer=scorer or (self.scorer() if build is None else None),
+            scorer=scorer or (self.scorer() if build is None and not self.trained else None),
             build=build,
             jobs=jobs,
             device=device,

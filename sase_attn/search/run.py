@@ -8,7 +8,8 @@ from typing import Any
 from torch import nn
 
 from sase_attn.genotype import Genotype
-from sase_attn.search.config import SearchConfig
+from sase_attn.search.by_trainings import CONFIG, saved_config, search_by_trainings
+from sase_attn.search.config import BY_TRAININGS, SearchConfig
 from sase_attn.search.result import NAME, SearchResult, stable_since
 from sase_attn.search.shared_weights.checkpoint import MAY_CHANGE, load_search
 from sase_attn.search.shared_weights.choose import choose
@@ -33,6 +34,8 @@ def search(
     *,
     output: str | Path,
     resume: bool = False,
+    storage: str | None = None,
+    jobs: int = 1,
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> SearchResult:
@@ -40,6 +43,9 @@ def search(
 
     The folder gets `config.json`, `log.jsonl`, `checkpoint.pt` (replaced after every epoch, and on Ctrl-C), and at the
     end `genotype.json` and `result.json`. Started by `torchrun`, it is one process of many; their alphas stay equal.
+
+    A method without shared weights trains genotypes from scratch, see `search_by_trainings`. Each call is then a
+    worker, and goes on with what the folder holds.
 
     Args:
         model: a network with super-network blocks, by `attach(model, after=…, attn=space.block)` for example, with its
@@ -50,17 +56,26 @@ def search(
         output: a folder that does not exist yet, or is empty.
         resume: go on from the checkpoint in `output`; a search that has finished just gives its result, or chooses anew
             where the configuration selects differently.
+        storage: the URL of a database in which trainings are, see `run_trainings`.
+        jobs: workers to start here, if trainings are from scratch.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
         echo: gets a line for each thing that people may want to read; on rank 0 only.
 
     Raises:
         FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: nothing to resume.
         ValueError: a resumed search would differ from the saved one or get other data, or see `SearchConfig`,
-            `create_supernet`, `open_halves`, `architecture_of`.
+            `create_supernet`, `open_halves`, `architecture_of`; or a method without shared weights is given a model, a
+            space or data.
         DivergedError: a loss or a gradient is no number; it names the step and the operation.
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
     config, folder = config or SearchConfig(), Path(output)
+    if config.method in BY_TRAININGS:
+        if model is not None or space is not None or data is not None:
+            raise ValueError(f"{config.method} trains networks by recipes: wanted no model, space or data of your own")
+        if resume and saved_config(folder) is None:
+            raise FileNotFoundError(f"nothing to resume: {folder / CONFIG} does not exist")
+        return search_by_trainings(config, folder, storage=storage, jobs=jobs, device=device, echo=echo)
     with ranks(device) as group, run_folder(folder, group, "search", resume=resume):
         saved = None
         if resume:

@@ -120,7 +120,6 @@ def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
             "signal", *data, "--space", made / "two.json", "--without", "--seeds", "2", "--budget", "4",
             "--train-epochs", "1", "--output", "asked",
         ],
-        "sweep": ["sweep", *data, "--trials", "1", "--train-epochs", "1", "--output", "swept"],
     }  # fmt: skip
     found = list(flags())
     for seed in seeds:

@@ -93,7 +93,7 @@ def test_a_search_and_its_comparison_in_processes_of_their_own(files, tmp_path, 
 
 
 @pytest.mark.usefixtures("forked_runs")
-def test_several_seeds_and_a_sweep(files, tmp_path, capsys, monkeypatch):
+def test_several_seeds_and_a_search_by_trainings(files, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(files)
     flags = [
         "--import",
@@ -108,8 +108,9 @@ def test_several_seeds_and_a_sweep(files, tmp_path, capsys, monkeypatch):
     ]
     seeds = ["--seeds", "2", "--no-compare", "--output", str(tmp_path / "seeds")]
     assert main(["search", *flags, *TINY, *seeds, "--device", "cpu"]) == 0, capsys.readouterr()
-    swept = command("sweep", *flags, "--train-epochs", "1", "--trials", "1", "--output", tmp_path / "s", cwd=files)
-    assert swept.returncode == 0 and "own_mean" in swept.stdout, swept.stderr
+    few = ["--method", "random", "--train-epochs", "1", "--trainings", "1", "--no-compare"]
+    trained = command("search", *flags, *few, "--output", tmp_path / "s", cwd=files)
+    assert trained.returncode == 0 and "own_mean" in trained.stdout, trained.stderr
 
 
 def test_train_resume_and_evaluate(files, tmp_path):

@@ -36,7 +36,6 @@ def test_every_command_has_its_line():
         "compare",
         "signal",
         "search",
-        "sweep",
         "tile",
         "synthesize",
         "import",

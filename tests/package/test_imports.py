@@ -73,7 +73,9 @@ SEARCH_LAYERS = [
     {"shared_weights", "signal", "methods"},
     {"compare", "replay"},
     {"result", "trainings"},
-    {"run", "agreement", "report", "sweep"},
+    {"agreement", "report", "verdict", "helpers"},
+    {"by_trainings"},
+    {"run"},
     {"seeds"},
 ]
 SIGNAL_LAYERS = [
@@ -152,7 +154,6 @@ COMMANDS_LAYERS = [
         "compare",
         "signal",
         "search",
-        "sweep",
         "tile",
         "synthesize",
     },

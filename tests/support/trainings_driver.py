@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import search_driver
 import torch
 
+from sase_attn.search import by_trainings
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.trained import Training
 from sase_attn.search.trainings import run
@@ -101,16 +102,25 @@ def main() -> None:
     else:
         run.check_start = lambda recipes, device: DataIdentity()
         run.train = Counting(options.get("seconds", 0.0), options.get("signal", ""), options.get("after", -1))
+    shared = {
+        "storage": options.get("storage"),
+        "lease": options.get("lease", 60.0),
+        "device": "cpu",
+        "echo": lambda line: print(line, flush=True),
+    }
+    if "search" in options:
+        config = config.override(**options["search"])
+        by_trainings.check_start = run.check_start
+        found = by_trainings.search_by_trainings(config, options["folder"], recipe=recipe, **shared)
+        print(json.dumps({"genotype": found.genotype, "trained": [list(vars(row).values()) for row in found.trained]}))
+        return
     plan = Pairs(config, options["count"])
     done = run.run_trainings(
         plan,
         config,
         recipe,
         options["folder"],
-        storage=options.get("storage"),
-        lease=options.get("lease", 60.0),
-        device="cpu",
-        echo=lambda line: print(line, flush=True),
+        **shared,
     )
     print(json.dumps(rows(done)), flush=True)
 

@@ -1,4 +1,4 @@
-"""A run, a search and a sweep go on with their own data only: where they lie does not matter."""
+"""A run and a search go on with their own data only: where they lie does not matter."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from sase_attn.comparison import compare
 from sase_attn.search import SearchResult, search
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.seeds import search_seeds
-from sase_attn.search.sweep import sweep
+from sase_attn.search.trainings.run import run_trainings
 from sase_attn.training import Recipe, train
 from sase_attn.training.data.folder import scan
 
@@ -110,27 +110,15 @@ def test_a_search_is_not_resumed_with_other_data(images, tmp_path, change, messa
         result.scorer()
 
 
-def test_a_sweep_goes_on_with_its_own_data_only(images, tmp_path, monkeypatch):
+def test_a_search_by_trainings_goes_on_with_its_own_data_only(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("sase_attn.search.trainings.run.train", lambda *made, **more: None)
     config = search_driver.tiny(images, without=["gsop"])
-    recipe = default_recipe(config, 1)
-    sweep(config, recipe, tmp_path / "s", trials=0, device="cpu", echo=quiet)
+    plan, recipe = SimpleNamespace(wanted=lambda done: []), default_recipe(config, 1)
+    run_trainings(plan, config, recipe, tmp_path / "s", device="cpu", echo=quiet)
     add_an_image(images)
-    wanted = "sweep in .* has other data: 25 training images, saved with 24; name another folder"
+    wanted = "search in .* has other data: 25 training images, saved with 24; name another folder"
     with pytest.raises(ValueError, match=wanted):
-        sweep(config, recipe, tmp_path / "s", trials=1, device="cpu", echo=quiet)
-
-
-def test_a_sweep_goes_on_by_its_own_recipe_only(images, tmp_path):
-    config = search_driver.tiny(images, without=["gsop"])
-    recipe = default_recipe(config, 1)
-    sweep(config, recipe, tmp_path / "s", trials=0, device="cpu", echo=quiet)
-    longer = recipe.override(epochs=2)
-    with pytest.raises(ValueError, match=r"another recipe: epochs \(saved 1, now 2\); name another output folder"):
-        sweep(config, longer, tmp_path / "s", trials=1, device="cpu", echo=quiet)
-    elsewhere = config.override(after=["layer1.*.bn2"])
-    with pytest.raises(ValueError, match="another recipe: model_kwargs "):
-        sweep(elsewhere, recipe, tmp_path / "s", trials=1, device="cpu", echo=quiet)
-    assert sweep(config, recipe.override(workers=1), tmp_path / "s", trials=0, device="cpu", echo=quiet) == []
+        run_trainings(plan, config, recipe, tmp_path / "s", device="cpu", echo=quiet)
 
 
 def test_runs_of_different_data_are_not_compared(images, tmp_path):

@@ -41,9 +41,9 @@ def write_report(folder: str | Path, note: str = "") -> Path:
     """
     folder = Path(folder)
     result, comparison = SearchResult.load(folder), load_comparison(folder)
-    path, rows = folder / NAME, read_log(folder)
+    path, rows = folder / NAME, [] if result.trained else read_log(folder)
     try:
-        html = page(result, comparison, rows, note)
+        html = of_trainings(result, comparison, note) if result.trained else page(result, comparison, rows, note)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         words = in_words(error)
         raise ValueError(f"the files in {folder} do not fit together, or are another version's: {words}") from error
@@ -93,6 +93,38 @@ def page(result: SearchResult, comparison: Comparison | None, rows: Rows, note: 
         ]
     if result.scores:
         parts += ["<h2>Scored by the shared weights</h2>", f'<div class="wide">{tables.scores(result)}</div>']
+    return _whole(result, parts)
+
+
+def of_trainings(result: SearchResult, comparison: Comparison | None, note: str = "") -> str:
+    """The page of a search by trainings from scratch, as HTML. Arguments as of `page`."""
+    config = result.config
+    said = [
+        note,
+        f"{'decided' if result.decided else 'not decided'}: {result.reason}",
+        *(comparison.notes() if comparison else ["nothing was retrained: no verdict"]),
+    ]
+    parts = [
+        f"<h1>Search on {escape(Path(config['data']).name)} in {escape(config['model'])}</h1>",
+        f'<div class="verdict">{"".join(f"<p>{escape(line)}</p>" for line in said if line)}</div>',
+        "<h2>What was found</h2>",
+        f'<div class="wide">{charts.block(result.found)}</div>',
+        f"<pre>{escape(_usage(result))}</pre>",
+    ]
+    if comparison:
+        parts += ["<h2>Retrained side by side</h2>", charts.comparison(comparison), tables.comparison(comparison)]
+    parts += [
+        "<h2>Trainings</h2>",
+        f'<p class="note">{len(result.trained)} by the method {escape(config["method"])}, {result.epochs} epochs each; '
+        "the most trained first, then the best mean.</p>",
+        f'<div class="wide">{tables.trainings(result)}</div>',
+    ]
+    return _whole(result, parts)
+
+
+def _whole(result: SearchResult, parts: list[str]) -> str:
+    """The page of these parts, with where the result comes from at its end."""
+    config = result.config
     parts += ["<h2>Where it comes from</h2>", _origin(result)]
     title = f"sase-attn search: {escape(Path(config['data']).name)}"
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'

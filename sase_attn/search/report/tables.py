@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from statistics import mean
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from sase_attn.comparison import Comparison, Network
 from sase_attn.comparison.result import difference_words
 from sase_attn.search.report.log_rows import Rows
-from sase_attn.search.result import SearchResult
+from sase_attn.search.result import Row, SearchResult
 from sase_attn.search.shared_weights.op_scales import energy_fractions
 from sase_attn.search.supernet.architecture import mean_entropy
 
@@ -77,6 +78,21 @@ def scores(result: SearchResult) -> str:
         _table(["genotype", "top-1, %", "loss"], rows)
         + f'<p class="note">The 10 of the lowest loss of {len(result.scores)}.</p>'
     )
+
+
+def trainings(result: SearchResult) -> str:
+    """A row a genotype that was trained from scratch, with its trainings seed by seed."""
+    by_genotype: dict[str, list[Row]] = {}
+    for row in result.trained:
+        by_genotype.setdefault(row.genotype, []).append(row)
+    rows = []
+    for genotype, found in by_genotype.items():
+        top1 = [row.top1 for row in found if row.top1 is not None]
+        seeds = ", ".join(f"{row.seed}: {'failed' if row.top1 is None else f'{row.top1:.2f}'}" for row in found)
+        rows.append((len(found), mean(top1) if top1 else 0.0, [_names(genotype), seeds]))
+    rows.sort(key=lambda row: (-row[0], -row[1]))
+    shown = [[names, str(count), f"{value:.2f}", seeds] for count, value, (names, seeds) in rows]
+    return _table(["genotype", "trainings", "mean top-1, %", "seed by seed"], shown)
 
 
 def _names(attention: str | None) -> str:

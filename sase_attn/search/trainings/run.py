@@ -18,6 +18,7 @@ from sase_attn.search.trainings.recipe import training_recipe
 from sase_attn.search.trainings.storage import Storage
 from sase_attn.search.trainings.worker import Worker
 from sase_attn.training import checkpoint
+from sase_attn.training.data import DataIdentity
 from sase_attn.training.distributed import ranks
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.result import TrainResult
@@ -34,6 +35,7 @@ def run_trainings(
     *,
     storage: str | None = None,
     lease: float = LEASE,
+    data: DataIdentity | None = None,
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> list[Trained]:
@@ -50,6 +52,7 @@ def run_trainings(
         folder: of the search; its name is that of the study in the storage.
         storage: the URL of a database, as `postgresql://user@host/database`; by default `journal.log` in the folder.
         lease: seconds after which others take over what a worker trains that shows no life.
+        data: which data they are, if `check_start` has said so already.
         device: of the trainings, as `train` takes it.
         echo: gets a line for each training that this worker has ended.
 
@@ -66,7 +69,7 @@ def run_trainings(
     """
     folder, space = Path(folder), config.search_space()
     one = training_recipe(config, recipe, Training(space.random(0), 0))
-    data = check_start([one], device)
+    data = data or check_start([one], device)
     with ranks(device) as group, ExitStack() as stack:
         desk: Desk | None = None
         with group.together():

@@ -35,11 +35,11 @@ class Storage:
 
     def __init__(self, folder: Path, url: str | None = None, *, patience: float = PATIENCE) -> None:
         if find_spec("optuna") is None:
-            raise ImportError('trainings by several workers need optuna: pip install "sase-attn[sweep]"')
+            raise ImportError('a search by trainings needs optuna: pip install "sase-attn[search]"')
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.name = str(folder / JOURNAL) if url is None else _shown(url)
+        self.name = str(folder / JOURNAL) if url is None else shown(url)
         self._is_journal, self._patience = url is None, patience
         if url is not None:
             self._optuna = self._database(url)
@@ -104,7 +104,7 @@ class Storage:
         raise AssertionError
 
 
-def _shown(url: str) -> str:
+def shown(url: str) -> str:
     """A URL without its password."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError

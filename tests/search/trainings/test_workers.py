@@ -1,6 +1,7 @@
 """Several workers on one search: one is killed, one stands still, two want the same."""
 
 import json
+import os
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import search_driver
 import trainings_driver as driver
 import warm
+from checkout import ROOT
 
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.trained import Training
@@ -170,3 +172,13 @@ def test_a_journal_whose_lock_stands_still_goes_on(tmp_path):
     assert (tmp_path / "journal.lock").exists()  # it is the other's
     other.release()
     assert not (tmp_path / "journal.lock").exists()
+
+
+def test_a_worker_killed_while_it_writes_the_journal_does_not_stop_others(data, tmp_path):
+    options = json.dumps({"data": data, "folder": str(tmp_path / "s"), "count": 0})
+    start = f"import runpy, sys; sys.argv = ['', {options!r}]; runpy.run_path({driver.__file__!r}, run_name='__main__')"
+    support = warm.environment(PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(driver.__file__).parent)]))
+    killed = warm.run("-c", f"import os; os.fsync = lambda file: os.kill(os.getpid(), 9); {start}", env=support)
+    assert killed.returncode == -signal.SIGKILL and (tmp_path / "s" / "journal.log").exists()
+    assert ended(worker(data, tmp_path / "s", 0)) == ([], [])
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == ["journal.log", "workers"]

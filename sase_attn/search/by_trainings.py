@@ -1,0 +1,177 @@
+"""`search_by_trainings`: a search by trainings from scratch. First a look for signal, then a method.
+
+Each call is a worker: start as many as you like, on one folder or one database. All of them end with the same result.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from sase_attn.files import read_json, write_atomically, write_json
+from sase_attn.genotype import Genotype
+from sase_attn.search.compare import compared_genotypes, default_recipe
+from sase_attn.search.config import SearchConfig
+from sase_attn.search.helpers import helpers
+from sase_attn.search.methods import METHODS, Method
+from sase_attn.search.result import Row, SearchResult
+from sase_attn.search.signal import SignalPlan
+from sase_attn.search.signal import signal as read_signal
+from sase_attn.search.signal.answers import NOTHING
+from sase_attn.search.space import SearchSpace
+from sase_attn.search.trained import Plan, Trained, Training
+from sase_attn.search.trainings.recipe import training_recipe
+from sase_attn.search.trainings.run import LEASE, run_trainings
+from sase_attn.search.trainings.storage import shown
+from sase_attn.search.verdict import settled
+from sase_attn.training.checkpoint import check_same
+from sase_attn.training.distributed import Ranks, ranks
+from sase_attn.training.provenance import device_name
+from sase_attn.training.recipes import Recipe
+from sase_attn.training.run import check_start
+from sase_attn.training.run_folder import check_new_folder
+
+CONFIG, STORAGE = "config.json", "storage.json"
+MAY_CHANGE = ("data", "workers", "log_every", "imports", "trainings", "signal")
+"""Fields in which a search that goes on may differ: more trainings go on with those that are done."""
+
+
+def search_by_trainings(
+    config: SearchConfig,
+    output: str | Path,
+    *,
+    recipe: Recipe | None = None,
+    storage: str | None = None,
+    lease: float = LEASE,
+    jobs: int = 1,
+    device: str | None = None,
+    echo: Callable[[str], object] = print,
+) -> SearchResult:
+    """Search by one of `METHODS`, and write `genotype.json` and `result.json`; called again, it goes on.
+
+    If the look for signal answers "nothing to find", the method does not run, and the genotype is a published one.
+
+    Args:
+        config: its `method`, `trainings`, `signal`, `signal_seeds` and `train_epochs`, and what makes the networks.
+        output: the folder of the search: a new one, or that of the same search.
+        recipe: of each training; by default the recipe `embedded` on the data of the configuration.
+        storage, lease, device: see `run_trainings`.
+        jobs: workers to start here, this one among them.
+        echo: gets a line for each thing that people may want to read; on rank 0 only.
+
+    Raises:
+        FileExistsError: the folder holds something else. ValueError: it holds another search, or one in another
+            storage; all trainings failed; or as `run_trainings` and `SignalPlan`. Else as `run_trainings`.
+    """
+    folder, space, start = Path(output), config.search_space(), time.perf_counter()
+    recipe = recipe or default_recipe(config, config.train_epochs)
+    method: Method = METHODS[config.method](space, config.trainings, config.seed)
+    plan = _look(config, space) if config.signal else None
+    data = check_start([training_recipe(config, recipe, Training(space.random(config.seed), config.seed))], device)
+    with ranks(device) as group:
+        echo = group.on_main(echo)
+        with group.together():
+            if group.is_main:
+                _enter(folder, config, storage)
+        work = partial(
+            run_trainings,
+            config=config,
+            recipe=recipe,
+            folder=folder,
+            storage=storage,
+            lease=lease,
+            data=data,
+            device=device,
+            echo=echo,
+        )
+        with helpers(folder, jobs - 1, storage=storage, device=device, echo=echo):
+            found, done = _find(method, plan, work, recipe, folder, group, echo)
+        result = SearchResult(
+            output=str(folder),
+            config=json.loads(config.to_json()),
+            genotype=str(found),
+            argmax=str(found),
+            select=config.method,
+            columns={edge: list(names) for edge, names in space.ops.items()},
+            genotype_top1=None,
+            epochs=recipe.epochs,
+            stopped_epoch=None,
+            seconds=round(time.perf_counter() - start, 2),
+            processes=group.world_size,
+            device=device_name(group.device),
+            data=data,
+            trained=[Row.of(row) for row in done],
+        )
+        with group.together():
+            result = settled(result, None)
+            if group.is_main:
+                result.save()
+        return result
+
+
+def _look(config: SearchConfig, space: SearchSpace) -> SignalPlan:
+    """The look for signal. The method's first seed is among its own, so that its trainings are used again."""
+    seeds = tuple(range(config.seed, config.seed + config.signal_seeds))
+    try:
+        return SignalPlan(space, trainings=config.signal, seeds=seeds, seed=config.seed)
+    except ValueError as error:
+        raise ValueError(f"signal: {error}; 0 is a search without a look for signal") from None
+
+
+def _find(
+    method: Method,
+    plan: SignalPlan | None,
+    work: Callable[[Plan], list[Trained]],
+    recipe: Recipe,
+    folder: Path,
+    group: Ranks,
+    echo: Callable[[str], object],
+) -> tuple[Genotype, list[Trained]]:
+    """The genotype, and the trainings that it was chosen by."""
+    if plan is not None:
+        count = f"{plan.step} genotypes × {len(plan.seeds)} seeds"
+        echo(f"is there anything to find? {count}, then more, up to {plan.trainings} trainings")
+        done = work(plan)
+        looked = read_signal(done, plan, epochs=recipe.epochs)
+        with group.together():
+            if group.is_main:
+                looked.save(folder)
+        for line in looked.lines():
+            echo(f"  {line}")
+        if looked.answer == NOTHING:
+            return _published(method.space) or method.choose(done), done
+    name = type(method).__name__
+    echo(f"{name}: up to {method.trainings} trainings in all")
+    done = work(method)
+    return method.choose(done), done
+
+
+def _published(space: SearchSpace) -> Genotype | None:
+    """The first published genotype that a space holds."""
+    _, *found = compared_genotypes(space.random(0), space, random=0).values()
+    return found[0] if found else None
+
+
+def saved_config(folder: str | Path) -> SearchConfig | None:
+    """The configuration of the search in a folder, if there is one. Raises ValueError, naming the file, if damaged."""
+    path = Path(folder) / CONFIG
+    return read_json(path, SearchConfig.from_dict) if path.is_file() else None
+
+
+def _enter(folder: Path, config: SearchConfig, storage: str | None) -> None:
+    """Write the configuration to a new folder, or check that of a begun one. Raises ValueError, FileExistsError."""
+    now = None if storage is None else shown(storage)
+    saved = saved_config(folder)
+    if saved is None:
+        check_new_folder(folder, "search")
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / STORAGE, {"storage": now})
+    else:
+        check_same(config, saved, MAY_CHANGE)
+        before = read_json(folder / STORAGE, lambda values: values["storage"])
+        if before != now:
+            wanted = f"--storage {before}" if before else "no --storage"
+            raise ValueError(f"the search in {folder} was started with another storage: wanted {wanted}, got {now}")
+    if saved != config:
+        write_atomically(folder / CONFIG, config.to_json() + "\n")

@@ -1,0 +1,72 @@
+"""`settled`: whether a search has found anything, by the fair comparison or the look for signal."""
+
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+from sase_attn.comparison import Comparison
+from sase_attn.comparison.networks import OWN_GAIN
+from sase_attn.comparison.paired import FEWEST, paired_differences
+from sase_attn.search.result import SearchResult
+from sase_attn.search.signal import Signal
+from sase_attn.search.signal.answers import NOTHING, SIGNAL
+from sase_attn.search.signal.result import NAME
+
+FOUND, RANDOM = "found", "random-"
+"""Labels of a comparison: the found genotype, and what those of random ones begin with."""
+
+
+def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult:
+    """The result with `decided` and `reason`.
+
+    A search has decided if the block that it found is known to be better than random ones:
+    - by the comparison, if it has five seeds or more: the 95 % interval of the paired difference to the mean of the
+      random networks lies above zero. Its seeds are none that the block was chosen by;
+    - without such a comparison by the look for signal: it answered "signal", and a method chose among the genotypes.
+
+    Nothing is decided where the look for signal answered "nothing to find".
+
+    Args:
+        result: of the search. The look for signal is read from its folder.
+        comparison: of what it found with others, if there is one.
+
+    Raises:
+        ValueError: a file of the folder is damaged. ImportError: scipy is not installed.
+    """
+    decided, reason = _settled(load_signal(Path(result.output)), comparison)
+    return replace(result, decided=decided, reason=reason)
+
+
+def load_signal(folder: Path) -> Signal | None:
+    """The look for signal that a search's folder holds, if any. Raises ValueError, naming a damaged file."""
+    return Signal.load(folder) if (folder / NAME).is_file() else None
+
+
+def _settled(looked: Signal | None, comparison: Comparison | None) -> tuple[bool, str]:
+    if looked is not None and looked.answer == NOTHING:
+        icc = looked.judged.variation.high
+        return False, f"there is nothing to find in such trainings: at most {icc:.2f} of their variance is of genotypes"
+    judged = None if comparison is None else _against_random(comparison)
+    if judged is not None:
+        return judged
+    if looked is not None and looked.answer == SIGNAL:
+        icc = looked.judged.variation.low
+        return True, f"genotypes differ in such trainings: at least {icc:.2f} of their variance is of genotypes"
+    return False, f"the found block was not compared with random ones by {FEWEST} seeds or more"
+
+
+def _against_random(comparison: Comparison) -> tuple[bool, str] | None:
+    """Whether the found network is above the mean of the random ones; None where that is not judged."""
+    rows = {network.label.removesuffix(OWN_GAIN): network.top1 for network in comparison.networks}
+    random = [top1 for label, top1 in rows.items() if label.startswith(RANDOM)]
+    if FOUND not in rows or not random or len(comparison.seeds) < FEWEST:
+        return None
+    both = {FOUND: rows[FOUND], RANDOM: [mean(values) for values in zip(*random, strict=True)]}
+    [difference] = paired_differences(both, RANDOM, images=comparison.test_images)
+    assert difference.low is not None and difference.high is not None
+    size = f"{difference.mean:+.2f} points [{difference.low:+.2f}, {difference.high:+.2f}] of {len(random)} random"
+    if difference.low > 0:
+        return True, f"the found block is better than random ones: {size}"
+    if difference.high < 0:
+        return False, f"the found block is worse than random ones: {size}"
+    return False, f"the found block and random ones cannot be told apart: {size}"

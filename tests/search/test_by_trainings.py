@@ -1,0 +1,186 @@
+"""Searches by trainings from scratch: signal, method, verdict. Trainings compute nothing here."""
+
+import json
+import signal
+from dataclasses import fields
+
+import pytest
+import trainings_driver as driver
+import warm
+
+from sase_attn import Genotype, genotypes
+from sase_attn.commands.main import main
+from sase_attn.search import SearchConfig, SearchResult, by_trainings, search
+from sase_attn.search.config import BY_TRAININGS
+from sase_attn.search.methods import METHODS
+from sase_attn.search.result import FRESH_SEED
+from sase_attn.search.trainings import run
+from sase_attn.training.data import DataIdentity
+from sase_attn.training.result import TrainResult
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+TINY = ["--model-kwargs", "layers=[1,1,1]", "--size", "12", "--device", "cpu"]
+
+
+def of_genotype(genotype, seed):
+    """Genotypes differ: what has `fc` as its excitation is worse."""
+    return 60.0 - 9.0 * (genotype.channel_excite == "fc") + (hash_of(genotype) + 3 * seed) % 7 / 10
+
+
+def of_nothing(genotype, seed):
+    """Every genotype has the same mean over four seeds."""
+    return 60.0 + (-1) ** (hash_of(genotype) + seed)
+
+
+def hash_of(genotype):
+    return sum(map(ord, str(genotype)))
+
+
+@pytest.fixture
+def values(monkeypatch):
+    """What trainings give, as a function of genotype and seed; None is a network without attention."""
+    chosen = [of_genotype]
+
+    def ended(recipe, folder):
+        attention = recipe.model_kwargs.get("attn", "constant")
+        genotype = None if attention == "constant" else Genotype.parse(attention)
+        known = {"output": str(folder), "top1": chosen[0](genotype, recipe.seed) if genotype else 55.0, "loss": 1.0}
+        made = object.__new__(TrainResult)
+        defaults = {item.name: None for item in fields(TrainResult)}
+        numbers = {
+            "parameters": 1,
+            "seconds": 1.0,
+            "count": 1000,
+            "data": DataIdentity(),
+            "versions": {},
+            "machine": "",
+        }
+        made.__dict__.update(defaults | numbers | known)
+        return made
+
+    def train_all(runs, **options):
+        return [ended(*one) for one in runs]
+
+    monkeypatch.setattr(run, "train", lambda recipe, folder, **options: ended(recipe, folder))
+    for module in (run, by_trainings):
+        monkeypatch.setattr(module, "check_start", lambda recipes, device: DataIdentity())
+    monkeypatch.setattr("sase_attn.comparison.run.check_start", lambda recipes, device: None)
+    monkeypatch.setattr("sase_attn.comparison.run.train_all", train_all)
+    return chosen
+
+
+def command(folder, *arguments):
+    return main(["search", *TINY, "--output", str(folder), *arguments])
+
+
+def test_every_method_has_its_name():
+    assert set(METHODS) == set(BY_TRAININGS)
+
+
+@pytest.mark.parametrize("method", ["race", "tpe"])
+def test_a_search_from_the_command_line(values, tmp_path, capsys, method):
+    folder = tmp_path / "run"
+    assert command(folder, "--method", method, "--trainings", "16", "--compare-seeds", "5") == 0
+    out = capsys.readouterr().out
+    result = SearchResult.load(folder)
+    assert len(result.trained) == 16 and result.config["method"] == method and result.select == method
+    assert result.found.channel_excite != "fc" and Genotype.load(folder / "genotype.json") == result.found
+    comparison = json.loads((folder / "retrained" / "comparison.json").read_text())
+    assert not {row.seed for row in result.trained}.intersection(comparison["seeds"])
+    assert comparison["seeds"] == list(range(FRESH_SEED, FRESH_SEED + 5)) and comparison["recipe"]["epochs"] == 4
+    assert {network["label"] for network in comparison["networks"]} >= {"plain", "found", "random-0"}
+    page = (folder / "report.html").read_text()
+    assert "Trainings" in page and result.reason in page and result.reason in out and "seed by seed" in page
+    (folder / "report.html").unlink()
+    before = (folder / "result.json").read_text()
+    assert main(["search", "--resume", str(folder), "--device", "cpu"]) == 0
+    again = SearchResult.load(folder)
+    assert (folder / "report.html").exists() and again.trained == result.trained
+    assert json.loads(before).keys() == json.loads((folder / "result.json").read_text()).keys()
+
+
+def test_it_has_decided_if_found_is_above_random_by_fresh_seeds(values, tmp_path):
+    values[0] = lambda genotype, seed: of_genotype(genotype, 0) + seed % 2 / 10
+    folder = tmp_path / "run"
+    options = ["--method", "random", "--trainings", "14", "--compare-random", "9", "--compare-seeds"]
+    assert command(folder, *options, "4") == 0
+    few = SearchResult.load(folder)
+    assert not few.decided and few.reason == "the found block was not compared with random ones by 5 seeds or more"
+    assert command(folder, *options, "5") == 0
+    enough = SearchResult.load(folder)
+    assert enough.decided and enough.reason.startswith("the found block is better than random ones: +")
+    values[0] = lambda genotype, seed: 60.0 + (hash_of(genotype) + seed) % 3
+    assert command(tmp_path / "luck", *options, "5") == 0
+    assert not SearchResult.load(tmp_path / "luck").decided
+
+
+def test_where_there_is_nothing_to_find_the_published_block_stays(values, tmp_path, capsys):
+    values[0] = of_nothing
+    folder = tmp_path / "run"
+    assert command(folder, "--method", "race", "--signal", "28", "--trainings", "60", "--compare-seeds", "5") == 0
+    result, saved = SearchResult.load(folder), json.loads((folder / "result.json").read_text())
+    assert result.found == genotypes["sase"] == Genotype.load(folder / "genotype.json")
+    assert saved["decided"] is False and saved["reason"].startswith("there is nothing to find in such trainings")
+    assert len(result.trained) == 28 and json.loads((folder / "signal.json").read_text())["answer"] == "nothing to find"
+    assert "not decided: there is nothing to find" in capsys.readouterr().out
+
+
+def test_the_look_for_signal_is_the_first_rung(values, tmp_path):
+    config = SearchConfig.get("quick").override(method="race", signal=28, trainings=40)
+    result = search(config=config, output=tmp_path / "run", device="cpu", echo=lambda line: None)
+    opening = [row for row in result.trained if row.seed == config.seed]
+    assert len(result.trained) == 40 and len({row.genotype for row in opening}) == len(opening) < 28
+    assert result.decided == (json.loads((tmp_path / "run" / "signal.json").read_text())["answer"] == "signal")
+
+
+def test_a_folder_belongs_to_its_search(values, tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert command(folder, "--method", "random", "--trainings", "2", "--no-compare") == 0
+    capsys.readouterr()
+    for arguments, message in [
+        (["--method", "race"], "another search: method (saved 'random', now 'race')"),
+        (["--method", "random", "--storage", f"sqlite:///{tmp_path}/s.db"], "wanted no --storage, got sqlite:///"),
+        (["--method", "random", "--signal", "5"], "signal: trainings: wanted 28 or more"),
+        (["--storage", "sqlite:///s.db"], "--storage: wanted a method that trains genotypes"),
+        (["--method", "tpe", "--seeds", "2"], "--seeds: wanted 1 with tpe"),
+    ]:
+        assert command(folder, *arguments, "--no-compare") in (1, 2)
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+    assert command(folder, "--method", "random", "--trainings", "3", "--no-compare") == 0  # more, with those that are
+    assert len(SearchResult.load(folder).trained) == 3
+    with pytest.raises(ValueError, match="random trains networks by recipes: wanted no model"):
+        search(space=object(), config=SearchConfig(method="random"), output=folder)
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        search(config=SearchConfig(method="random"), output=tmp_path / "new", resume=True)
+
+
+def test_several_workers_are_started_at_once(values, tmp_path, monkeypatch, capsys):
+    started = []
+    monkeypatch.setattr("sase_attn.search.helpers.run_in_subprocess", lambda *made, **more: started.append(made))
+    folder = tmp_path / "run"
+    assert command(folder, "--method", "random", "--trainings", "2", "--no-compare", "--jobs", "3") == 0
+    arguments = ["search", "--resume", str(folder), "--no-compare", "--device", "cpu"]
+    assert [made[0] for made in started] == [arguments] * 2
+
+
+def worker(folder, **options):
+    return warm.Process([driver.__file__, json.dumps({"data": "embedded", "folder": str(folder)} | options)],
+                        warm.environment())  # fmt: skip
+
+
+@pytest.mark.parametrize("method", BY_TRAININGS)
+def test_kill_and_resume(tmp_path, method):
+    """A worker is killed in a training; the search that goes on ends with what an uninterrupted one has."""
+    wanted = {"method": method, "trainings": 15, "signal": 0}
+    killed = worker(tmp_path / "run", search=wanted, signal="kill", after=35)  # of 45 epochs
+    assert killed.wait(60) == -signal.SIGKILL
+    found = []
+    for name in ("run", "alone"):
+        process = worker(tmp_path / name, search=wanted)
+        out, err = process.communicate(60)
+        assert process.returncode == 0, err
+        *lines, last = out.splitlines()
+        found.append(json.loads(last))
+        assert any("goes on, as its worker died" in line for line in lines) == (name == "run")
+    assert found[0] == found[1] and len(found[0]["trained"]) == 15
