@@ -126,6 +126,16 @@ class Lock:
 _LOCKS: "WeakSet[Lock]" = WeakSet()
 
 
+@contextmanager
+def held(lock: Lock) -> Iterator[None]:
+    """Within the context the lock is held; it waits for it. Raises OSError as `Lock.acquire`."""
+    lock.acquire(wait=True)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 @dataclass
 class _Hold:
     """Which thread of this process has a folder, how often it has entered it, and its lock if it could have one."""

@@ -26,6 +26,7 @@ from sase_attn.search.run import search
 from sase_attn.search.seeds import search_seeds
 from sase_attn.search.shared_weights.checkpoint import load_search
 from sase_attn.search.verdict import settled
+from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.run_folder import run_folder
 
@@ -113,7 +114,7 @@ def _start(args: argparse.Namespace, name: str) -> SearchConfig:
     """The configuration that flags change: of a recipe, or of the search that goes on."""
     if args.resume is None:
         return SearchConfig.get(name)
-    saved = saved_config(args.resume)
+    saved = None if (args.resume / CHECKPOINT).exists() else saved_config(args.resume)
     return saved if saved is not None and saved.method in BY_TRAININGS else load_search(args.resume).settings
 
 

@@ -6,11 +6,14 @@ Each call is a worker: start as many as you like, on one folder or one database.
 import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 from sase_attn.files import read_json, write_atomically, write_json
 from sase_attn.genotype import Genotype
+from sase_attn.lock import Lock, held
+from sase_attn.records import read_record
 from sase_attn.search.compare import compared_genotypes, default_recipe
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.helpers import helpers
@@ -87,6 +90,7 @@ def search_by_trainings(
         )
         with helpers(folder, jobs - 1, storage=storage, device=device, echo=echo):
             found, done = _find(method, plan, work, recipe, folder, group, echo)
+        echo(f"{len(done)} trainings ended, {sum(row.failed for row in done)} of them without a number")
         result = SearchResult(
             output=str(folder),
             config=json.loads(config.to_json()),
@@ -104,17 +108,24 @@ def search_by_trainings(
             trained=[Row.of(row) for row in done],
         )
         with group.together():
-            result = settled(result, None)
             if group.is_main:
+                result = settled(result, None)
                 result.save()
-        return result
+        return group.share(result)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the trainings of a search are written down: the URL of a database without its password, or a file."""
+
+    storage: str | None
 
 
 def _look(config: SearchConfig, space: SearchSpace) -> SignalPlan:
     """The look for signal. The method's first seed is among its own, so that its trainings are used again."""
     seeds = tuple(range(config.seed, config.seed + config.signal_seeds))
     try:
-        return SignalPlan(space, trainings=config.signal, seeds=seeds, seed=config.seed)
+        return SignalPlan(space, budget=config.signal, seeds=seeds, seed=config.seed)
     except ValueError as error:
         raise ValueError(f"signal: {error}; 0 is a search without a look for signal") from None
 
@@ -131,7 +142,7 @@ def _find(
     """The genotype, and the trainings that it was chosen by."""
     if plan is not None:
         count = f"{plan.step} genotypes × {len(plan.seeds)} seeds"
-        echo(f"is there anything to find? {count}, then more, up to {plan.trainings} trainings")
+        echo(f"is there anything to find? {count}, then more, up to {plan.budget} trainings")
         done = work(plan)
         looked = read_signal(done, plan, epochs=recipe.epochs)
         with group.together():
@@ -141,8 +152,7 @@ def _find(
             echo(f"  {line}")
         if looked.answer == NOTHING:
             return _published(method.space) or method.choose(done), done
-    name = type(method).__name__
-    echo(f"{name}: up to {method.trainings} trainings in all")
+    echo(f"{type(method).__name__}, up to {method.trainings} trainings in all")
     done = work(method)
     return method.choose(done), done
 
@@ -156,22 +166,26 @@ def _published(space: SearchSpace) -> Genotype | None:
 def saved_config(folder: str | Path) -> SearchConfig | None:
     """The configuration of the search in a folder, if there is one. Raises ValueError, naming the file, if damaged."""
     path = Path(folder) / CONFIG
-    return read_json(path, SearchConfig.from_dict) if path.is_file() else None
+    return read_json(path, lambda values: SearchConfig.from_json(json.dumps(values))) if path.is_file() else None
 
 
 def _enter(folder: Path, config: SearchConfig, storage: str | None) -> None:
     """Write the configuration to a new folder, or check that of a begun one. Raises ValueError, FileExistsError."""
     now = None if storage is None else shown(storage)
+    if saved_config(folder) is None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with held(Lock(folder.parent / f".{folder.name}.start.lock")):  # workers may start together
+            if saved_config(folder) is None:
+                check_new_folder(folder, "search")
+                folder.mkdir(exist_ok=True)
+                write_json(folder / STORAGE, asdict(_Place(now)))
+                write_atomically(folder / CONFIG, config.to_json() + "\n")
     saved = saved_config(folder)
-    if saved is None:
-        check_new_folder(folder, "search")
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / STORAGE, {"storage": now})
-    else:
-        check_same(config, saved, MAY_CHANGE)
-        before = read_json(folder / STORAGE, lambda values: values["storage"])
-        if before != now:
-            wanted = f"--storage {before}" if before else "no --storage"
-            raise ValueError(f"the search in {folder} was started with another storage: wanted {wanted}, got {now}")
+    assert saved is not None
+    check_same(config, saved, MAY_CHANGE)
+    before = read_record(folder / STORAGE, _Place).storage
+    if before != now:
+        wanted = f"--storage {before}" if before else "no --storage"
+        raise ValueError(f"the search in {folder} was started with another storage: wanted {wanted}, got {now}")
     if saved != config:
         write_atomically(folder / CONFIG, config.to_json() + "\n")

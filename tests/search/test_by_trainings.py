@@ -3,6 +3,7 @@
 import json
 import signal
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 import trainings_driver as driver
@@ -140,7 +141,7 @@ def test_a_folder_belongs_to_its_search(values, tmp_path, capsys):
     for arguments, message in [
         (["--method", "race"], "another search: method (saved 'random', now 'race')"),
         (["--method", "random", "--storage", f"sqlite:///{tmp_path}/s.db"], "wanted no --storage, got sqlite:///"),
-        (["--method", "random", "--signal", "5"], "signal: trainings: wanted 28 or more"),
+        (["--method", "random", "--signal", "5"], "signal: budget: wanted 28 or more"),
         (["--storage", "sqlite:///s.db"], "--storage: wanted a method that trains genotypes"),
         (["--method", "tpe", "--seeds", "2"], "--seeds: wanted 1 with tpe"),
     ]:
@@ -157,11 +158,23 @@ def test_a_folder_belongs_to_its_search(values, tmp_path, capsys):
 
 def test_several_workers_are_started_at_once(values, tmp_path, monkeypatch, capsys):
     started = []
-    monkeypatch.setattr("sase_attn.search.helpers.run_in_subprocess", lambda *made, **more: started.append(made))
+
+    class Process:
+        returncode = 1
+
+        def __init__(self, words, **more):
+            assert (folder / "config.json").exists()
+            started.append(words[3:])
+
+        def wait(self):
+            return self.returncode
+
+    monkeypatch.setattr("sase_attn.search.helpers.subprocess", SimpleNamespace(Popen=Process, STDOUT=None))
     folder = tmp_path / "run"
     assert command(folder, "--method", "random", "--trainings", "2", "--no-compare", "--jobs", "3") == 0
     arguments = ["search", "--resume", str(folder), "--no-compare", "--device", "cpu"]
-    assert [made[0] for made in started] == [arguments] * 2
+    assert started == [arguments] * 2
+    assert f"a worker ended with code 1: see {folder / 'helper2.log'}" in capsys.readouterr().out
 
 
 def worker(folder, **options):
@@ -184,3 +197,13 @@ def test_kill_and_resume(tmp_path, method):
         found.append(json.loads(last))
         assert any("goes on, as its worker died" in line for line in lines) == (name == "run")
     assert found[0] == found[1] and len(found[0]["trained"]) == 15
+
+
+def test_two_workers_have_one_result(tmp_path):
+    wanted = {"method": "race", "trainings": 15, "signal": 0}
+    both = [worker(tmp_path / "run", search=wanted, seconds=0.02) for _ in range(2)]
+    ended = [process.communicate(60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended
+    first, second = (json.loads(out.splitlines()[-1]) for out, _ in ended)
+    assert first == second and len(first["trained"]) == 15
+    assert all("top-1" in out for out, _ in ended)
