@@ -65,8 +65,8 @@ class SearchConfig(Settings):
 
     method: str = setting(
         "darts",
-        'how to search: "darts", alpha by its gradient; "single-path", weights that random genotypes share and are scored '
-        "by, where what trains alpha has no effect; or by trainings from scratch, which alone count then: "
+        'how to search: "darts", alpha by its gradient; "single-path", weights that random genotypes share and are '
+        "scored by, where what trains alpha has no effect; or by trainings from scratch, which alone count then: "
         f"{', '.join(BY_TRAININGS)}",
     )
     model: str = setting("resnet20_cifar", "the network to search in, without attention: a model of timm's registry")

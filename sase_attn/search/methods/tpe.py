@@ -35,7 +35,7 @@ class TPE(Method):
     def __init__(self, space: SearchSpace, trainings: int, seed: int = 0) -> None:
         super().__init__(space, trainings, seed)
         if find_spec("optuna") is None:
-            raise ImportError('the method tpe needs optuna: pip install "sase-attn[sweep]"')
+            raise ImportError('the method tpe needs optuna: pip install "sase-attn[search]"')
         self._asked: dict[tuple[Trained, ...], Round] = {}
 
     def _stage(self, rows: list[Trained]) -> Iterator[Training]:

@@ -134,5 +134,5 @@ def test_what_is_refused(monkeypatch):
         METHODS["race"](RELEASE, 3).wanted([Trained(Training(Genotype.parse("sase_paper"), 0), 1.0, 1.0)])
     monkeypatch.setattr("sase_attn.search.methods.tpe.find_spec", lambda name: None)
     assert importlib.util.find_spec("optuna")
-    with pytest.raises(ImportError, match=r"pip install \"sase-attn\[sweep\]\""):
+    with pytest.raises(ImportError, match=r"pip install \"sase-attn\[search\]\""):
         METHODS["tpe"](RELEASE, 3)
