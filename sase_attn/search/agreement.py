@@ -17,7 +17,8 @@ class Agreement:
     Attributes:
         genotypes: what each seed found.
         same: for each edge, the fraction of all pairs of seeds that chose the same operation.
-        tau: for each edge, the mean over pairs of seeds of Kendall's τ between their rankings of its operations.
+        tau: for each edge, the mean over pairs of seeds of Kendall's τ between their rankings of its operations; None
+            where it is not defined, as without alpha.
         chance: what `same` would be on average if operations were drawn at random.
     """
 
@@ -49,7 +50,8 @@ def agreement(results: Sequence[SearchResult]) -> Agreement:
         same[edge] = mean(getattr(a.found, edge) == getattr(b.found, edge) for a, b in pairs)
         count = len(results[0].columns[edge])
         chance[edge] = 1 / count
-        ranks = [tau for a, b in pairs if (tau := kendall(a.alpha[row][:count], b.alpha[row][:count])[0]) is not None]
+        alphas = [(a.alpha[row][:count], b.alpha[row][:count]) for a, b in pairs if a.alpha and b.alpha]
+        ranks = [tau for first, second in alphas if (tau := kendall(first, second)[0]) is not None]
         taus[edge] = mean(ranks) if len(ranks) == len(pairs) else None
     names = {str(result.config["seed"]): result.genotype for result in results}
     return Agreement(names, same, taus, chance)

@@ -62,6 +62,8 @@ def test_recipes_are_the_paper_and_the_script():
         ({"select": "best"}, "unknown selection 'best'"),
         ({"split": "half"}, "unknown split 'half'"),
         ({"conv_init": "pytorch"}, "unknown conv_init 'pytorch'; did you mean torch"),
+        ({"gate_init": "centered"}, "unknown gate_init 'centered'; did you mean centred"),
+        ({"last_norm_init": "zero"}, "unknown last_norm_init 'zero'"),
         ({"position_weights": "maps"}, "unknown position_weights 'maps'; did you mean map"),
         ({"space": "relase"}, "unknown space 'relase'; did you mean release"),
         ({"without": ["gapp"]}, "unknown operation of the space 'gapp'; did you mean gap"),

@@ -12,6 +12,7 @@ from inputs import draw, randomise
 
 from sase_attn.genotype import EDGES
 from sase_attn.search import SearchBlock, SearchConfig, SearchResult, SearchSpace, search
+from sase_attn.search.agreement import agreement
 from sase_attn.search.report.page import write_report
 from sase_attn.search.shared_weights.checkpoint import load_search
 from sase_attn.search.shared_weights.choose import distinct_genotypes
@@ -24,7 +25,7 @@ from sase_attn.training.distributed import Ranks
 pytestmark = pytest.mark.usefixtures("one_thread")
 RELEASE = SearchSpace.get("release")
 CPU = Ranks(0, 1, torch.device("cpu"))
-OPTIONS = {"method": "single-path", "candidates": 3}
+OPTIONS = {"method": "single-path", "candidates": 3, "gate_init": "centred", "last_norm_init": "network"}
 TIMED = ("images_per_second", "eta_seconds", "peak_memory_mb", "seconds", "step_seconds")
 
 
@@ -149,6 +150,8 @@ def test_the_lowest_loss_is_chosen_and_nothing_is_said_of_alpha(uninterrupted):
     assert len(result.scores) == 3 and result.scores[0][0] == result.genotype == result.argmax
     assert result.genotype_top1 == result.scores[0][1] == result.scorer().score(result.found).top1
     assert result.select == "score" and result.alpha == [] and result.supernet_top1 is None and result.doubts() == []
+    agreed = agreement([result, result])
+    assert set(agreed.same.values()) == {1} and set(agreed.tau.values()) == {None} and "τ" not in agreed.lines()[-1]
     page = write_report(uninterrupted).read_text()
     assert "Chosen by loss, of 3 genotypes" in page and "softmax(alpha)" not in page
 
