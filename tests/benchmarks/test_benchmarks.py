@@ -356,6 +356,7 @@ def test_commands():
         "search_step.py",
         "search_gradient.py",
         "search_gpu.py",
+        "search_signal.py",
         "search_methods.py",
         "subset.py",
     ):
