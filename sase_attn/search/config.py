@@ -167,7 +167,7 @@ class SearchConfig(Settings):
         (("momentum",), *FRACTION),
         (("epochs", "batch_size", "images", "warmup_epochs", "curvature", "log_every"), *at_most(MANY)),
         (("select_images", "tune_epochs", "candidates", "trainings", "signal", "train_epochs"), *at_most(MANY)),
-        (("signal_seeds",), *at_most(1000)),
+        (("signal_seeds",), *at_most(100)),  # those of the methods come behind them
         (("lr", "min_lr", "alpha_lr", "radius", "clip_grad", "stop_ratio", "max_loss"), *at_most(LARGEST_NUMBER)),
         (("weight_decay", "alpha_weight_decay", "alpha_std", "beta", "entropy"), *at_most(LARGEST_NUMBER)),
         (("seed",), *at_most(LARGEST_SEED)),

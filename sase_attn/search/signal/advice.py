@@ -9,7 +9,7 @@ from sase_attn.search.signal.gains import TRAININGS, Gain
 WORTH = 0.1
 """Points of top-1 that twice as many trainings must add, to be worth it."""
 STRONG = 0.5
-"""Intraclass correlation from which one training tells genotypes apart, so that a model of past ones pays."""
+"""Intraclass correlation that longer trainings may have."""
 LONGER = 4
 """Times the length of training at which to ask again."""
 
@@ -19,7 +19,7 @@ class Advice:
     """What is worth doing.
 
     Attributes:
-        method: of `sase-attn search`: "race", "tpe", or "none".
+        method: of `sase-attn search`: "additive", which finds as much as any other, or "none".
         trainings: for it, after which twice as many would add less than `WORTH` points; 0 with "none".
         decides: the trainings that would answer four times in five, if the intraclass correlation is `decides_icc`;
             None where thousands are too few, and after "signal".
@@ -59,7 +59,7 @@ def advice(said: str, icc: float, ladder: Sequence[Gain], *, threshold: float, s
     trainings = 0 if said == NOTHING else worth(ladder)
     expected = max(STRONG, (1 + threshold) / 2) if said == NOTHING else icc
     return Advice(
-        method="none" if not trainings else "tpe" if icc >= STRONG else "race",
+        method="additive" if trainings else "none",
         trainings=trainings,
         decides=None if said == SIGNAL else size_that_decides(expected, threshold, step=step, seeds=seeds),
         decides_icc=expected,

@@ -28,12 +28,12 @@ def ask(std, *, noise=0.6, budget=84, seed=0, operation=0.0, **settings):
 
 def test_a_signal(tmp_path):
     found = ask(1.5)
-    assert found.decided and found.answer == "signal" and found.advice.method == "tpe"
+    assert found.decided and found.answer == "signal" and found.advice.method == "additive"
     assert found.advice.decides is None and found.advice.trainings >= 84
     assert found.loss.answer == "signal" and found.judged == found.top1
     text = "\n".join(found.lines())
     assert text.startswith("signal, by top-1 after 28 trainings: 7 genotypes × 4 seeds, look 1 of 3\n")
-    assert "search: --method tpe" in text and "top-1, points" in text
+    assert "search: --method additive" in text and "top-1, points" in text
     found.save(tmp_path)
     assert Signal.load(tmp_path) == found
 
@@ -81,4 +81,4 @@ def test_a_damaged_file_is_named(tmp_path):
     file.write_text(file.read_text().replace('"answer"', '"question"', 1))
     with pytest.raises(ValueError, match="signal.json.*answer"):
         Signal.load(tmp_path)
-    assert asdict(ask(1.5))["advice"]["method"] == "tpe"
+    assert asdict(ask(1.5))["advice"]["method"] == "additive"
