@@ -25,7 +25,7 @@ from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
 from sase_attn.search.seeds import search_seeds
 from sase_attn.search.shared_weights.checkpoint import load_search
-from sase_attn.search.verdict import settled
+from sase_attn.search.verdict import set_aside, settled
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.run_folder import run_folder
@@ -131,6 +131,7 @@ def _compare(
     try:
         with run_folder(output, group, "search", resume=True):
             if group.is_main:
+                set_aside(result)
                 options.save(output)
             comparison = result.compare(
                 random=options.random,

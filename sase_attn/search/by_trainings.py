@@ -14,7 +14,7 @@ from sase_attn.files import read_json, write_atomically, write_json
 from sase_attn.genotype import Genotype
 from sase_attn.lock import Lock, held
 from sase_attn.records import read_record
-from sase_attn.search.compare import compared_genotypes, default_recipe
+from sase_attn.search.compare import compared_genotypes, default_recipe, load_comparison
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.helpers import helpers
 from sase_attn.search.methods import METHODS, Method
@@ -109,7 +109,7 @@ def search_by_trainings(
         )
         with group.together():
             if group.is_main:
-                result = settled(result, None)
+                result = settled(result, load_comparison(folder))
                 result.save()
         return group.share(result)
 

@@ -1,16 +1,20 @@
 """`settled`: whether a search has found anything, by the fair comparison or the look for signal."""
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from statistics import mean
 
 from sase_attn.comparison import Comparison
 from sase_attn.comparison.networks import OWN_GAIN
 from sase_attn.comparison.paired import FEWEST, paired_differences
+from sase_attn.files import read_json
+from sase_attn.search.compare import RETRAINED, load_comparison
 from sase_attn.search.result import SearchResult
 from sase_attn.search.signal import Signal
 from sase_attn.search.signal.answers import NOTHING, SIGNAL
 from sase_attn.search.signal.result import NAME
+from sase_attn.training.recipes import Recipe
 
 FOUND, RANDOM = "found", "random-"
 """Labels of a comparison: the found genotype, and what those of random ones begin with."""
@@ -28,13 +32,36 @@ def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult
 
     Args:
         result: of the search. The look for signal is read from its folder.
-        comparison: of what it found with others, if there is one.
+        comparison: of what it found with others, if there is one. That of another genotype does not count.
 
     Raises:
         ValueError: a file of the folder is damaged. ImportError: scipy is not installed.
     """
+    if comparison is not None and result.genotype not in _attentions(comparison):
+        comparison = None
     decided, reason = _settled(load_signal(Path(result.output)), comparison)
     return replace(result, decided=decided, reason=reason)
+
+
+def set_aside(result: SearchResult) -> None:
+    """Rename the comparison in a search's folder if it is of another genotype than the one that is found now.
+
+    A search that went on with more trainings, or chose anew, may have found another one.
+
+    Raises:
+        ValueError: a file of the folder is damaged. OSError: it cannot be renamed.
+    """
+    retrained = Path(result.output) / RETRAINED
+    held = [read_json(path, Recipe.from_dict) for path in sorted(retrained.glob(f"{FOUND}-seed*/recipe.json"))]
+    others = [recipe.model_kwargs.get("attn") != result.genotype for recipe in held]
+    comparison = load_comparison(result.output)
+    if any(others) or (comparison is not None and result.genotype not in _attentions(comparison)):
+        names = (retrained.with_name(f"{RETRAINED}-before{number}") for number in count(1))
+        retrained.rename(next(path for path in names if not path.exists()))
+
+
+def _attentions(comparison: Comparison) -> set[str | None]:
+    return {network.fields.get("model_kwargs", {}).get("attn") for network in comparison.networks}
 
 
 def load_signal(folder: Path) -> Signal | None:

@@ -16,6 +16,7 @@ from sase_attn.search.config import BY_TRAININGS
 from sase_attn.search.methods import METHODS
 from sase_attn.search.result import FRESH_SEED
 from sase_attn.search.trainings import run
+from sase_attn.training import Recipe
 from sase_attn.training.data import DataIdentity
 from sase_attn.training.result import TrainResult
 
@@ -113,6 +114,25 @@ def test_it_has_decided_if_found_is_above_random_by_fresh_seeds(values, tmp_path
     values[0] = lambda genotype, seed: 60.0 + (hash_of(genotype) + seed) % 3
     assert command(tmp_path / "luck", *options, "5") == 0
     assert not SearchResult.load(tmp_path / "luck").decided
+
+
+def test_a_search_that_goes_on_may_find_another_block(values, tmp_path):
+    """The comparison of the first one is set aside, and decides nothing any more."""
+    folder = tmp_path / "run"
+    values[0] = lambda genotype, seed: 60.0 + hash_of(genotype) % 97 / 10 + seed % 2 / 10
+    options = ["--method", "random", "--compare-random", "9", "--compare-seeds", "5", "--trainings"]
+    assert command(folder, *options, "1") == 0
+    first = SearchResult.load(folder)
+    recipe = folder / "retrained" / "found-seed1000" / "recipe.json"
+    recipe.parent.mkdir()
+    recipe.write_text(Recipe(model_kwargs={"attn": first.genotype}).to_json())
+    assert command(folder, *options, "1", "--no-compare") == 0  # the verdict stays
+    assert SearchResult.load(folder).reason == first.reason and "random" in first.reason
+    assert command(folder, *options, "16", "--no-compare") == 0
+    more = SearchResult.load(folder)
+    assert more.found != first.found and "was not compared" in more.reason
+    assert command(folder, *options, "16") == 0
+    assert (folder / "retrained-before1" / "found-seed1000").exists() and SearchResult.load(folder).decided
 
 
 def test_where_there_is_nothing_to_find_the_published_block_stays(values, tmp_path, capsys):
