@@ -22,7 +22,7 @@ from sase_attn.search.shared_weights.network import architecture_of, create_supe
 from sase_attn.search.shared_weights.scorer import Scorer
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.supernet.architecture import mean_entropy
-from sase_attn.search.trained import Trained
+from sase_attn.search.trained import Trained, Training
 from sase_attn.training.checkpoint import check_same_data, fitting_network
 from sase_attn.training.data import DataIdentity
 from sase_attn.training.distributed import Ranks
@@ -50,6 +50,14 @@ class Row:
         """What a training gave."""
         values = (None, None) if row.failed else (row.top1, row.loss)
         return cls(str(row.training.genotype), row.training.seed, *values)
+
+    @property
+    def trained(self) -> Trained:
+        """What `of` was given."""
+        training = Training(Genotype.parse(self.genotype), self.seed)
+        if self.top1 is None or self.loss is None:
+            return Trained.failure(training)
+        return Trained(training, self.top1, self.loss)
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,8 @@ SEARCH_LAYERS = [
     {"shared_weights", "signal", "methods"},
     {"compare", "replay"},
     {"result", "trainings"},
-    {"agreement", "report", "verdict", "helpers"},
-    {"by_trainings"},
+    {"agreement", "verdict", "helpers"},
+    {"by_trainings", "report"},
     {"run"},
     {"seeds"},
 ]
@@ -192,7 +192,7 @@ INNER_LAYERS = {
     "search.trainings": TRAININGS_LAYERS,
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,
     "spatially_adaptive.synthesis.one_shot": ONE_SHOT_LAYERS,
-    "search.report": [{"log_rows"}, {"tables", "charts"}, {"page"}],
+    "search.report": [{"log_rows", "figure"}, {"tables", "charts"}, {"trainings"}, {"page"}],
 }
 ROOMS = {"": LAYERS, **INNER_LAYERS}
 

@@ -1,5 +1,6 @@
 """Searches by trainings from scratch: signal, method, verdict. Trainings compute nothing here."""
 
+import html
 import json
 import signal
 from dataclasses import fields
@@ -11,7 +12,7 @@ import warm
 
 from sase_attn import Genotype, genotypes
 from sase_attn.commands.main import main
-from sase_attn.search import SearchConfig, SearchResult, by_trainings, search
+from sase_attn.search import SearchConfig, SearchResult, Signal, by_trainings, search
 from sase_attn.search.config import BY_TRAININGS
 from sase_attn.search.methods import METHODS
 from sase_attn.search.result import FRESH_SEED
@@ -93,6 +94,7 @@ def test_a_search_from_the_command_line(values, tmp_path, capsys, method):
     assert {network["label"] for network in comparison["networks"]} >= {"plain", "found", "random-0"}
     page = (folder / "report.html").read_text()
     assert "Trainings" in page and result.reason in page and result.reason in out and "seed by seed" in page
+    assert "Is there anything to find?" not in page and page.count("<svg") == 3
     (folder / "report.html").unlink()
     before = (folder / "result.json").read_text()
     assert main(["search", "--resume", str(folder), "--device", "cpu"]) == 0
@@ -144,6 +146,11 @@ def test_where_there_is_nothing_to_find_the_published_block_stays(values, tmp_pa
     assert saved["decided"] is False and saved["reason"].startswith("there is nothing to find in such trainings")
     assert len(result.trained) == 28 and json.loads((folder / "signal.json").read_text())["answer"] == "nothing to find"
     assert "not decided: there is nothing to find" in capsys.readouterr().out
+    page, looked = (folder / "report.html").read_text(), Signal.load(folder)
+    assert [html.escape(line) for line in looked.lines() if html.escape(line) not in page] == []
+    headings = ("Is there anything to find?", "What each operation does", "The published block stays")
+    assert all(f">{heading}<" in page for heading in headings)
+    assert all(effect.operation in page for effect in looked.judged.effects) and "4 seeds" in page
 
 
 def test_the_look_for_signal_is_the_first_rung(values, tmp_path):

@@ -1,34 +1,22 @@
-"""The charts of a search's report, as SVG. matplotlib is imported when one is drawn, and never pyplot."""
+"""The charts of a search's report: the block, its comparison, and how a super-network was trained."""
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import exp
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sase_attn.comparison import Comparison
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.plot import draw_genotype
-from sase_attn.plot.figure import figure_path, write_figure
+from sase_attn.search.report.figure import FOUND, OTHER, figure, svg
 from sase_attn.search.report.log_rows import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-}
 
 
 def block(genotype: Genotype) -> str:
     """The graph of the block."""
-    return _svg(lambda path: draw_genotype(genotype, path))
+    return svg(lambda path: draw_genotype(genotype, path))
 
 
 def weights(rows: Rows, columns: dict[str, list[str]], chosen: Genotype) -> str:
@@ -47,7 +35,7 @@ def weights(rows: Rows, columns: dict[str, list[str]], chosen: Genotype) -> str:
         for axes in panels[3:]:
             axes.set_xlabel("epoch")
 
-    return _figure(draw, (13, 6), 2, 3)
+    return figure(draw, (13, 6), 2, 3)
 
 
 def decisions(epochs: Rows) -> str:
@@ -62,7 +50,7 @@ def decisions(epochs: Rows) -> str:
             axes.set_xlabel("epoch")
         panels[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
-    return _figure(draw, (13, 3.2), 1, 2)
+    return figure(draw, (13, 3.2), 1, 2)
 
 
 def training(rows: Rows, epochs: Rows) -> str:
@@ -91,7 +79,7 @@ def training(rows: Rows, epochs: Rows) -> str:
         if bilevel:
             norms.legend(fontsize=7)
 
-    return _figure(draw, (13, 3.2), 1, 3)
+    return figure(draw, (13, 3.2), 1, 3)
 
 
 def comparison(found: Comparison) -> str:
@@ -102,7 +90,7 @@ def comparison(found: Comparison) -> str:
         (axes,) = panels
         axes.axvline(0, color="#999999", linewidth=0.8, linestyle=":")
         for place, difference in enumerate(differences):
-            colour = "#a84f0c" if difference.label.startswith("found") else "#1f5f9e"
+            colour = FOUND if difference.label.startswith("found") else OTHER
             axes.plot(difference.values, [place] * len(difference.values), "o", color=colour, alpha=0.6)
             axes.plot([difference.mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
             if difference.low is not None and difference.high is not None:
@@ -111,31 +99,7 @@ def comparison(found: Comparison) -> str:
         axes.set_ylim(-0.6, len(differences) - 0.4)
         axes.set_xlabel(f"top-1 on test images minus {found.reference} of the same seed, points (a dot a seed)")
 
-    return _figure(draw, (8, 0.8 + 0.38 * len(differences)), 1, 1)
-
-
-def _figure(draw: "Callable[[Sequence[Axes]], None]", size: tuple[float, float], rows: int, columns: int) -> str:
-    """The SVG of a figure of rows × columns axes, which `draw` fills; its size is in inches."""
-
-    def make() -> "Figure":
-        from matplotlib import rcParams
-        from matplotlib.figure import Figure
-
-        rcParams.update(_STYLE)
-        figure = Figure(figsize=size, layout="constrained")
-        draw(list(figure.subplots(rows, columns, squeeze=False).flat))
-        return figure
-
-    return _svg(lambda path: write_figure(make, figure_path(path, extra="search")))
-
-
-def _svg(write: Callable[[Path], object]) -> str:
-    """The element that a function writes to an SVG file, without the XML header, as wide as its place allows."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "chart.svg"
-        write(path)
-        svg = path.read_text(encoding="utf-8")
-    return svg[svg.index("<svg") :].replace("<svg ", '<svg class="chart" ', 1)
+    return figure(draw, (8, 0.8 + 0.38 * len(differences)), 1, 1)
 
 
 def _softmax(values: Sequence[float]) -> list[float]:

@@ -9,9 +9,12 @@ from sase_attn.comparison import Comparison
 from sase_attn.errors import in_words
 from sase_attn.files import write_atomically
 from sase_attn.search.compare import load_comparison
-from sase_attn.search.report import charts, tables
+from sase_attn.search.report import charts, tables, trainings
 from sase_attn.search.report.log_rows import Rows, read_log
 from sase_attn.search.result import SearchResult
+from sase_attn.search.signal import Signal
+from sase_attn.search.signal.answers import NOTHING
+from sase_attn.search.verdict import load_signal
 
 NAME = "report.html"
 _STYLE = """
@@ -22,7 +25,7 @@ table { border-collapse: collapse; font-size: 13px }
 th, td { padding: 3px 10px; text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left } tr + tr { border-top: 1px solid #eee } th { font-weight: 600 }
 code, pre { font: 13px/1.45 ui-monospace, "DejaVu Sans Mono", monospace; background: #f6f6f6 }
-pre { padding: 10px; overflow-x: auto } .wide { overflow-x: auto }
+pre { padding: 10px; overflow-x: auto } .lines { white-space: pre-wrap } .wide { overflow-x: auto }
 .verdict { background: #fdf3e7; border-left: 4px solid #a84f0c; padding: 8px 14px } .verdict p { margin: 3px 0 }
 .chart { max-width: 100%; height: auto } .note { color: #555; font-size: 13px }
 """
@@ -40,10 +43,10 @@ def write_report(folder: str | Path, note: str = "") -> Path:
         ValueError: its files are damaged, or another version's.
     """
     folder = Path(folder)
-    result, comparison = SearchResult.load(folder), load_comparison(folder)
+    result, comparison, looked = SearchResult.load(folder), load_comparison(folder), load_signal(folder)
     path, rows = folder / NAME, [] if result.trained else read_log(folder)
     try:
-        html = of_trainings(result, comparison, note) if result.trained else page(result, comparison, rows, note)
+        html = page(result, comparison, rows, note, looked=looked)
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         words = in_words(error)
         raise ValueError(f"the files in {folder} do not fit together, or are another version's: {words}") from error
@@ -51,29 +54,48 @@ def write_report(folder: str | Path, note: str = "") -> Path:
     return path
 
 
-def page(result: SearchResult, comparison: Comparison | None, rows: Rows, note: str = "") -> str:
+def page(
+    result: SearchResult, comparison: Comparison | None, rows: Rows, note: str = "", *, looked: Signal | None = None
+) -> str:
     """The page as HTML.
 
     Args:
         result: of the search.
         comparison: of its retrained networks, if there is one.
-        rows: of its log, as `read_log` gives them.
+        rows: of its log, as `read_log` gives them; none of a search by trainings from scratch.
         note: what else to say about how far the result can be trusted.
+        looked: the look for signal, if there was one.
     """
-    epochs = [row for row in rows if row["kind"] == "epoch"]
-    steps = [row for row in rows if row["kind"] == "step"]
     config = result.config
-    said = [*(comparison.notes() if comparison else ["nothing was retrained: no verdict"]), *result.doubts()]
+    said = [
+        note,
+        f"{'decided' if result.decided else 'not decided'}: {result.reason}",
+        *(comparison.notes() if comparison else ["nothing was retrained: no verdict"]),
+        *result.doubts(),
+    ]
     parts = [
         f"<h1>Search on {escape(Path(config['data']).name)} in {escape(config['model'])}</h1>",
-        f'<div class="verdict">{"".join(f"<p>{escape(line)}</p>" for line in [note, *said] if line)}</div>',
-        "<h2>What was found</h2>",
+        f'<div class="verdict">{"".join(f"<p>{escape(line)}</p>" for line in said if line)}</div>',
+        f"<h2>{'What was found' if looked is None or looked.answer != NOTHING else 'The published block stays'}</h2>",
         f'<div class="wide">{charts.block(result.found)}</div>',
         f"<pre>{escape(_usage(result))}</pre>",
-        f"<p>{escape(_choice(result))}</p>",
     ]
+    if not result.trained:
+        parts.append(f"<p>{escape(_choice(result))}</p>")
     if comparison:
         parts += ["<h2>Retrained side by side</h2>", charts.comparison(comparison), tables.comparison(comparison)]
+    parts += trainings.parts(result, looked) if result.trained else _shared_weights(result, rows)
+    parts += ["<h2>Where it comes from</h2>", _origin(result)]
+    title = f"sase-attn search: {escape(Path(config['data']).name)}"
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _shared_weights(result: SearchResult, rows: Rows) -> list[str]:
+    """The part on the super-network and its alpha."""
+    epochs = [row for row in rows if row["kind"] == "epoch"]
+    steps = [row for row in rows if row["kind"] == "step"]
+    parts = []
     if result.alpha:
         shown = [row for row in rows if "alpha" in row]
         parts += [
@@ -93,42 +115,7 @@ def page(result: SearchResult, comparison: Comparison | None, rows: Rows, note: 
         ]
     if result.scores:
         parts += ["<h2>Scored by the shared weights</h2>", f'<div class="wide">{tables.scores(result)}</div>']
-    return _whole(result, parts)
-
-
-def of_trainings(result: SearchResult, comparison: Comparison | None, note: str = "") -> str:
-    """The page of a search by trainings from scratch, as HTML. Arguments as of `page`."""
-    config = result.config
-    said = [
-        note,
-        f"{'decided' if result.decided else 'not decided'}: {result.reason}",
-        *(comparison.notes() if comparison else ["nothing was retrained: no verdict"]),
-    ]
-    parts = [
-        f"<h1>Search on {escape(Path(config['data']).name)} in {escape(config['model'])}</h1>",
-        f'<div class="verdict">{"".join(f"<p>{escape(line)}</p>" for line in said if line)}</div>',
-        "<h2>What was found</h2>",
-        f'<div class="wide">{charts.block(result.found)}</div>',
-        f"<pre>{escape(_usage(result))}</pre>",
-    ]
-    if comparison:
-        parts += ["<h2>Retrained side by side</h2>", charts.comparison(comparison), tables.comparison(comparison)]
-    parts += [
-        "<h2>Trainings</h2>",
-        f'<p class="note">{len(result.trained)} by the method {escape(config["method"])}, {result.epochs} epochs each; '
-        "the most trained first, then the best mean.</p>",
-        f'<div class="wide">{tables.trainings(result)}</div>',
-    ]
-    return _whole(result, parts)
-
-
-def _whole(result: SearchResult, parts: list[str]) -> str:
-    """The page of these parts, with where the result comes from at its end."""
-    config = result.config
-    parts += ["<h2>Where it comes from</h2>", _origin(result)]
-    title = f"sase-attn search: {escape(Path(config['data']).name)}"
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    return parts
 
 
 def _choice(result: SearchResult) -> str:

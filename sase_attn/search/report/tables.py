@@ -18,19 +18,20 @@ from sase_attn.search.supernet.architecture import mean_entropy
 def comparison(found: Comparison) -> str:
     """A row a retrained network, and under them how they were trained."""
     differences = {difference.label: difference for difference in found.differences}
+    count = sum(network.subnetwork_top1 is not None for network in found.networks)
 
     def row(network: Network) -> list[str]:
         subnet = "" if network.subnetwork_top1 is None else f"{network.subnetwork_top1:.2f}"
         seeds = ", ".join(f"{value:.2f}" for value in network.top1)
         against = difference_words(differences.get(network.label))
         seconds, attention = f"{sum(network.seconds):.0f}", network.fields.get("model_kwargs", {}).get("attn")
-        return [network.label, network.accuracy, against, seeds, subnet, seconds, _names(attention)]
+        shared = [subnet] * (count > 0)
+        return [network.label, network.accuracy, against, seeds, *shared, seconds, _names(attention)]
 
     head = ["network", "top-1, %", f"minus {found.reference}, points", "seed by seed"]
-    head += ["as sub-network, %", "seconds", "attention"]
+    head += [*["as sub-network, %"] * (count > 0), "seconds", "attention"]
     recipe = found.recipe
-    count = sum(network.subnetwork_top1 is not None for network in found.networks)
-    tau = "" if found.tau is not None else f" Kendall's τ with {count} sub-networks: not defined."
+    tau = "" if found.tau is not None or not count else f" Kendall's τ with {count} sub-networks: not defined."
     return (
         f'<div class="wide">{_table(head, map(row, found.networks))}</div>'
         f'<p class="note">{recipe["epochs"]} epochs, learning rate {recipe["lr"]}, batch {recipe["batch_size"]}; the '
@@ -80,19 +81,18 @@ def scores(result: SearchResult) -> str:
     )
 
 
-def trainings(result: SearchResult) -> str:
-    """A row a genotype that was trained from scratch, with its trainings seed by seed."""
-    by_genotype: dict[str, list[Row]] = {}
-    for row in result.trained:
-        by_genotype.setdefault(row.genotype, []).append(row)
-    rows = []
-    for genotype, found in by_genotype.items():
-        top1 = [row.top1 for row in found if row.top1 is not None]
-        seeds = ", ".join(f"{row.seed}: {'failed' if row.top1 is None else f'{row.top1:.2f}'}" for row in found)
-        rows.append((len(found), mean(top1) if top1 else 0.0, [_names(genotype), seeds]))
-    rows.sort(key=lambda row: (-row[0], -row[1]))
-    shown = [[names, str(count), f"{value:.2f}", seeds] for count, value, (names, seeds) in rows]
-    return _table(["genotype", "trainings", "mean top-1, %", "seed by seed"], shown)
+def trainings(found: Iterable[tuple[str, Sequence[Row], Sequence[float]]]) -> str:
+    """A row a genotype that was trained from scratch: its trainings, and its values without what seeds have."""
+    rows = [
+        [
+            _names(genotype),
+            str(len(ended)),
+            f"{mean(values):+.2f}" if values else "failed",
+            ", ".join(f"{row.seed}: {'failed' if row.top1 is None else f'{row.top1:.2f}'}" for row in ended),
+        ]
+        for genotype, ended, values in found
+    ]
+    return _table(["genotype", "trainings", "mean less its seeds', points", "top-1 seed by seed, %"], rows)
 
 
 def _names(attention: str | None) -> str:
