@@ -46,7 +46,7 @@ def row_of(run: Path, early: int, sheets: Path | None) -> Row:
     return {
         "label": result.config["skip"],
         "seed": result.config["seed"],
-        "config": result.config,
+        "config": result.config | {"images": Path(result.config["images"]).name},
         "steps": result.steps,
         "parameters": result.parameters,
         "early": early,
