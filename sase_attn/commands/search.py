@@ -159,15 +159,22 @@ def _compare(
 def quick_note(config: SearchConfig) -> str:
     """How far a search that started from the recipe `quick` can be trusted, with the values that it ran with."""
     changed = config.differences(SearchConfig.get("quick"))
-    work = f"{config.epochs} epoch{'s' * (config.epochs != 1)} and an alpha learning rate of {config.alpha_lr:g}"
+    work = _epochs(config.epochs)
+    advice = "search with --recipe paper on your own data, with several --seeds, and retrain for longer"
     if config.method in BY_TRAININGS:
-        work = f"{config.trainings} trainings of {config.train_epochs} epoch{'s' * (config.train_epochs != 1)}"
+        work = f"{config.trainings} trainings of {_epochs(config.train_epochs)}"
+        advice = "ask sase-attn signal first, on your own data and with longer trainings"
+    elif config.method == "darts":
+        work += f" and an alpha learning rate of {config.alpha_lr:g}"
     size = "the data's own size" if config.size is None else f"{config.size}×{config.size} images"
     return (
         f"This is the quick recipe{f', with other {_listed(changed)}' if changed else ''}: {config.model}, {size}, "
-        f"{work}, to show the whole way in minutes. Trust it to run, not to rank: for a genotype to use, search with "
-        "--recipe paper on your own data, with several --seeds, and retrain for longer."
+        f"{work}, to show the whole way in minutes. Trust it to run, not to rank: for a genotype to use, {advice}."
     )
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -59,6 +59,11 @@ def test_the_note_of_the_quick_recipe_says_what_ran():
         "This is the quick recipe, with other model, model_kwargs, size, epochs and alpha_lr: resnet18, the data's own "
         "size, 7 epochs and an alpha learning rate of 0.5, to show"
     )
+    by_trainings = quick_note(SEARCHES["quick"].override(method="race", trainings=9, train_epochs=1))
+    assert "images, 9 trainings of 1 epoch, to show" in by_trainings and by_trainings.endswith(
+        "for a genotype to use, ask sase-attn signal first, on your own data and with longer trainings."
+    )
+    assert "16×16 images, 4 epochs, to show" in quick_note(SEARCHES["quick"].override(method="single-path"))
 
 
 @pytest.mark.usefixtures("forked_runs")
