@@ -22,7 +22,7 @@ def searchers(rows: list[Row], place: str) -> str:
         for label in dict.fromkeys(row["label"] for row in of_world):
             cells = [_cell(of_world, label, number) for number in numbers]
             lines.append(f"| {world} | {label} | {' | '.join(cells)} |")
-    counts = sorted({len(row["gains"]) for row in rows if row["world"] != "ICC 0"})
+    counts = sorted({len(row["gains"]) for row in rows})
     worlds = " or ".join(map(str, counts))
     return "\n".join(
         [

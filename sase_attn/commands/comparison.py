@@ -42,12 +42,14 @@ def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--compare-epochs", type=whole(1, MANY), metavar="N", help="of each training")
 
 
+def holds_options(args: argparse.Namespace) -> bool:
+    """Whether the search that goes on has its options."""
+    return args.resume is not None and (args.resume / NAME).is_file()
+
+
 def compare_options(args: argparse.Namespace, folder: Path, *, quick: bool) -> CompareOptions:
     """What is compared: the flags, else what the folder's search was started with, else the recipe's."""
-    saved = folder / NAME
-    options = _QUICK if quick else _FULL
-    if args.resume is not None and saved.is_file():
-        options = read_record(saved, CompareOptions)
+    options = read_record(folder / NAME, CompareOptions) if holds_options(args) else _QUICK if quick else _FULL
     for key in ("random", "seeds", "epochs"):
         value = getattr(args, f"compare_{key}")
         if value is not None:

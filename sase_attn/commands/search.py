@@ -12,7 +12,7 @@ from typing import Any
 
 from sase_attn import quoting
 from sase_attn.commands.arguments import add_command, whole
-from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, compare_options
+from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, compare_options, holds_options
 from sase_attn.commands.flags import summary
 from sase_attn.commands.search_flags import add_config_flags, config_from_flags
 from sase_attn.comparison.networks import own_attention
@@ -25,7 +25,8 @@ from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
 from sase_attn.search.seeds import search_seeds
 from sase_attn.search.shared_weights.checkpoint import load_search
-from sase_attn.search.verdict import set_aside, settled
+from sase_attn.search.signal.answers import NOTHING
+from sase_attn.search.verdict import load_signal, set_aside, settled
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.run_folder import run_folder
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     words = stem if config.method == SearchConfig.method else f"{stem}-{config.method}"
     output = args.resume or args.output or Path("runs") / re.sub(r"[^\w.-]+", "-", f"search-{words}-seed{config.seed}")
     options = compare_options(args, output, quick=stem == "quick")
-    if by_trainings and args.compare_epochs is None:
+    if by_trainings and args.compare_epochs is None and not holds_options(args):
         options = replace(options, epochs=config.train_epochs)
     if args.seeds > 1:
         if by_trainings:
@@ -87,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
         echo(summary(config, f"configuration of {output}" if args.resume else f"search {name}"))
         if line := own_attention(config.model, config.model_kwargs):
             echo(line)
+        result = None
         try:
             result = search(
                 config=config,
@@ -103,7 +105,9 @@ def run(args: argparse.Namespace) -> None:
             if args.compare:
                 _compare(args, config, result, options, group, echo)
         except KeyboardInterrupt:
-            echo(f"search and comparison go on with\nsase-attn search --resume {output}")
+            if by_trainings or result is not None:  # else the search has said it
+                storage = " --storage URL" if args.storage else ""
+                echo(f"search and comparison go on with\nsase-attn search --resume {output}{storage}")
             raise
         echo("use it with")
         path = quoting.python((output / "genotype.json").resolve())
@@ -126,10 +130,19 @@ def _compare(
     group: Ranks,
     echo: Callable[[str], object],
 ) -> None:
-    """Retrain what was found beside others, say what that decides, and write the report; one worker does it."""
+    """Retrain what was found beside others, say what that decides, and write the report; one worker does it.
+
+    Where there is nothing to find, nothing is retrained.
+    """
     output, note = Path(result.output), quick_note(config) if options.quick else ""
     try:
         with run_folder(output, group, "search", resume=True):
+            looked = load_signal(output)
+            if looked is not None and looked.answer == NOTHING:
+                echo(f"not decided: {result.reason}")
+                if group.is_main:
+                    echo(f"report: {write_report(output, note)}")
+                return
             if group.is_main:
                 set_aside(result)
                 options.save(output)
@@ -163,7 +176,7 @@ def quick_note(config: SearchConfig) -> str:
     advice = "search with --recipe paper on your own data, with several --seeds, and retrain for longer"
     if config.method in BY_TRAININGS:
         work = f"{config.trainings} trainings of {_epochs(config.train_epochs)}"
-        advice = "ask sase-attn signal first, on your own data and with longer trainings"
+        advice = "ask sase-attn signal --recipe paper first, on your own data and with longer trainings"
     elif config.method == "darts":
         work += f" and an alpha learning rate of {config.alpha_lr:g}"
     size = "the data's own size" if config.size is None else f"{config.size}×{config.size} images"

@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
     )
     with ranks(args.device) as group:
         echo = group.on_main(partial(print, flush=True))
+        echo(f"signal in {config.model}, recipe {args.recipe or 'quick'}: {recipe.size or 'own'} pixels, {config.data}")
         if line := own_attention(config.model, config.model_kwargs):
             echo(line)
         first = f"{plan.step} genotypes × {args.seeds} seeds"

@@ -6,7 +6,7 @@ Each call is a worker: start as many as you like, on one folder or one database.
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +18,12 @@ from sase_attn.search.compare import compared_genotypes, default_recipe, load_co
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.helpers import helpers
 from sase_attn.search.methods import METHODS, Method
+from sase_attn.search.result import NAME as RESULT_NAME
 from sase_attn.search.result import Row, SearchResult
 from sase_attn.search.signal import SignalPlan
 from sase_attn.search.signal import signal as read_signal
 from sase_attn.search.signal.answers import NOTHING
+from sase_attn.search.signal.result import NAME as SIGNAL_NAME
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.trained import Plan, Trained, Training
 from sase_attn.search.trainings.recipe import training_recipe
@@ -65,8 +67,11 @@ def search_by_trainings(
 
     Raises:
         FileExistsError: the folder holds something else. ValueError: it holds another search, or one in another
-            storage; all trainings failed; or as `run_trainings` and `SignalPlan`. Else as `run_trainings`.
+            storage; more than one worker is to be started with a recipe; all trainings failed; or as `run_trainings`
+            and `SignalPlan`. Else as `run_trainings`.
     """
+    if recipe is not None and jobs > 1:
+        raise ValueError(f"jobs: wanted 1 with a recipe of your own, which other workers do not know, got {jobs}")
     folder, space, start = Path(output), config.search_space(), time.perf_counter()
     recipe = recipe or default_recipe(config, config.train_epochs)
     method: Method = METHODS[config.method](space, config.trainings, config.seed)
@@ -89,7 +94,7 @@ def search_by_trainings(
             echo=echo,
         )
         with helpers(folder, jobs - 1, storage=storage, device=device, echo=echo):
-            found, done = _find(method, plan, work, recipe, folder, group, echo)
+            found, done = _find(config.method, method, plan, work, recipe, folder, group, echo)
         echo(f"{len(done)} trainings ended, {sum(row.failed for row in done)} of them without a number")
         result = SearchResult(
             output=str(folder),
@@ -109,6 +114,9 @@ def search_by_trainings(
         )
         with group.together():
             if group.is_main:
+                before = SearchResult.load(folder) if (folder / RESULT_NAME).is_file() else None
+                if before is not None and before.trained == result.trained and before.genotype == result.genotype:
+                    result = replace(before, output=str(folder), config=result.config)  # nothing was trained
                 result = settled(result, load_comparison(folder))
                 result.save()
         return group.share(result)
@@ -131,6 +139,7 @@ def _look(config: SearchConfig, space: SearchSpace) -> SignalPlan:
 
 
 def _find(
+    name: str,
     method: Method,
     plan: SignalPlan | None,
     work: Callable[[Plan], list[Trained]],
@@ -152,7 +161,11 @@ def _find(
             echo(f"  {line}")
         if looked.answer == NOTHING:
             return _published(method.space) or method.choose(done), done
-    echo(f"{type(method).__name__}, up to {method.trainings} trainings in all")
+    else:
+        with group.together():
+            if group.is_main:
+                (folder / SIGNAL_NAME).unlink(missing_ok=True)  # of an earlier call that looked for signal
+    echo(f"{name}, up to {method.trainings} trainings in all")
     done = work(method)
     return method.choose(done), done
 

@@ -191,6 +191,8 @@ class SearchConfig(Settings):
         self.check_name("gate_init", "gate_init", GATE_INITS)
         self.check_name("last_norm_init", "last_norm_init", LAST_NORM_INITS)
         self.check_name("split", "split", SPLITS)
+        if self.method in BY_TRAININGS and self.signal > self.trainings:
+            raise self.wrong("signal", f"at most the {self.trainings} trainings in all, or 0 for none", self.signal)
         if self.warmup_epochs >= self.epochs:
             raise self.wrong("warmup_epochs", f"fewer than {self.epochs} epochs", self.warmup_epochs)
         if self.stop_ratio is not None and not self.curvature:

@@ -77,7 +77,8 @@ class SearchResult:
         genotype_top1: of the genotype's sub-network, its norms fitted anew; None without shared weights.
         epochs: how many were done.
         stopped_epoch: where the early stop ended the search, else None.
-        seconds: of the search over all sessions, without retraining.
+        seconds: of the search, without retraining: over all its sessions, or, of trainings from scratch, of the worker
+            that ended it.
         processes: how many shared it.
         device: what it ran on.
         alpha: (6, K), a row an edge.

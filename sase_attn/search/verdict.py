@@ -5,8 +5,7 @@ from itertools import count
 from pathlib import Path
 from statistics import mean
 
-from sase_attn.comparison import Comparison
-from sase_attn.comparison.networks import OWN_GAIN
+from sase_attn.comparison import Comparison, Network
 from sase_attn.comparison.paired import FEWEST, paired_differences
 from sase_attn.files import read_json
 from sase_attn.search.compare import RETRAINED, load_comparison
@@ -39,7 +38,7 @@ def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult
     """
     if comparison is not None and result.genotype not in _attentions(comparison):
         comparison = None
-    decided, reason = _settled(load_signal(Path(result.output)), comparison)
+    decided, reason = _settled(load_signal(Path(result.output)), comparison, result.genotype)
     return replace(result, decided=decided, reason=reason)
 
 
@@ -61,7 +60,12 @@ def set_aside(result: SearchResult) -> None:
 
 
 def _attentions(comparison: Comparison) -> set[str | None]:
-    return {network.fields.get("model_kwargs", {}).get("attn") for network in comparison.networks}
+    return {_attention(network) for network in comparison.networks}
+
+
+def _attention(network: Network) -> str | None:
+    attention: str | None = network.fields.get("model_kwargs", {}).get("attn")
+    return attention
 
 
 def load_signal(folder: Path) -> Signal | None:
@@ -69,11 +73,11 @@ def load_signal(folder: Path) -> Signal | None:
     return Signal.load(folder) if (folder / NAME).is_file() else None
 
 
-def _settled(looked: Signal | None, comparison: Comparison | None) -> tuple[bool, str]:
+def _settled(looked: Signal | None, comparison: Comparison | None, found: str) -> tuple[bool, str]:
     if looked is not None and looked.answer == NOTHING:
         icc = looked.judged.variation.high
         return False, f"there is nothing to find in such trainings: at most {icc:.2f} of their variance is of genotypes"
-    judged = None if comparison is None else _against_random(comparison)
+    judged = None if comparison is None else _against_random(comparison, found)
     if judged is not None:
         return judged
     if looked is not None and looked.answer == SIGNAL:
@@ -82,13 +86,15 @@ def _settled(looked: Signal | None, comparison: Comparison | None) -> tuple[bool
     return False, f"the found block was not compared with random ones by {FEWEST} seeds or more"
 
 
-def _against_random(comparison: Comparison) -> tuple[bool, str] | None:
-    """Whether the found network is above the mean of the random ones; None where that is not judged."""
-    rows = {network.label.removesuffix(OWN_GAIN): network.top1 for network in comparison.networks}
-    random = [top1 for label, top1 in rows.items() if label.startswith(RANDOM)]
-    if FOUND not in rows or not random or len(comparison.seeds) < FEWEST:
+def _against_random(comparison: Comparison, found: str) -> tuple[bool, str] | None:
+    """Whether the network of the found genotype is above the mean of the random ones; None where that is not judged."""
+    random = [network.top1 for network in comparison.networks if network.label.startswith(RANDOM)]
+    own = [
+        network.top1 for network in comparison.networks if network.fields.get("model_kwargs", {}).get("attn") == found
+    ]
+    if not own or not random or len(comparison.seeds) < FEWEST:
         return None
-    both = {FOUND: rows[FOUND], RANDOM: [mean(values) for values in zip(*random, strict=True)]}
+    both = {FOUND: own[0], RANDOM: [mean(values) for values in zip(*random, strict=True)]}
     [difference] = paired_differences(both, RANDOM, images=comparison.test_images)
     assert difference.low is not None and difference.high is not None
     size = f"{difference.mean:+.2f} points [{difference.low:+.2f}, {difference.high:+.2f}] of {len(random)} random"

@@ -39,8 +39,19 @@ def made(tmp_path_factory):
     ]  # noqa: E501
     assert main(["train", *shared, "--warmup-epochs", "0", "--output", str(folder / "run")]) == 0
     compare = ["--compare-seeds", "1", "--compare-epochs", "1", "--compare-random", "1", "--select-images", "8"]
-    search = ["--images", "16", "--order", "1", "--without", "gsop", "--output", str(folder / "search")]
-    assert main(["search", *shared, *search, *compare]) == 0
+    search = [
+        "--images",
+        "16",
+        "--warmup-epochs",
+        "0",
+        "--order",
+        "1",
+        "--without",
+        "gsop",
+        "--output",
+        str(folder / "search"),
+    ]
+    assert main(["search", *shared, "--warmup-epochs", "0", *search, *compare]) == 0
     release = SearchSpace.get("release")
     (folder / "space.json").write_text(release.to_json())
     two = {edge: names[:1] for edge, names in release.ops.items()} | {"channel_gate": ("affine", "fc")}

@@ -81,7 +81,9 @@ def test_a_search_and_its_comparison_in_processes_of_their_own(files, tmp_path, 
     output = tmp_path / "run"
     compared = ["--compare-seeds", "1", "--compare-epochs", "1", "--compare-random", "0", "--jobs", "2"]
     flags = ["--import", "own.py", "--space", "space.json", "--without", "--data", "data", *TINY, "--device", "cpu"]
-    assert main(["search", *flags, "--output", str(output), *compared]) == 0, capsys.readouterr()
+    assert main(["search", *flags, "--warmup-epochs", "0", "--output", str(output), *compared]) == 0, (
+        capsys.readouterr()
+    )
     result = SearchResult.load(output)
     assert "spatial_squeeze_input:own_mean" in result.genotype
     assert result.config["imports"] == [str(files / "own.py")]
@@ -107,7 +109,7 @@ def test_several_seeds_and_a_search_by_trainings(files, tmp_path, capsys, monkey
         "layers=[1,1,1]",
     ]
     seeds = ["--seeds", "2", "--no-compare", "--output", str(tmp_path / "seeds")]
-    assert main(["search", *flags, *TINY, *seeds, "--device", "cpu"]) == 0, capsys.readouterr()
+    assert main(["search", *flags, *TINY, "--warmup-epochs", "0", *seeds, "--device", "cpu"]) == 0, capsys.readouterr()
     few = ["--method", "random", "--train-epochs", "1", "--trainings", "1", "--no-compare"]
     trained = command("search", *flags, *few, "--output", tmp_path / "s", cwd=files)
     assert trained.returncode == 0 and "own_mean" in trained.stdout, trained.stderr

@@ -61,7 +61,7 @@ def test_the_note_of_the_quick_recipe_says_what_ran():
     )
     by_trainings = quick_note(SEARCHES["quick"].override(method="race", trainings=9, train_epochs=1))
     assert "images, 9 trainings of 1 epoch, to show" in by_trainings and by_trainings.endswith(
-        "for a genotype to use, ask sase-attn signal first, on your own data and with longer trainings."
+        "ask sase-attn signal --recipe paper first, on your own data and with longer trainings."
     )
     assert "16×16 images, 4 epochs, to show" in quick_note(SEARCHES["quick"].override(method="single-path"))
 

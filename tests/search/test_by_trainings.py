@@ -13,6 +13,7 @@ import warm
 from sase_attn import Genotype, genotypes
 from sase_attn.commands.main import main
 from sase_attn.search import SearchConfig, SearchResult, Signal, by_trainings, search
+from sase_attn.search.by_trainings import search_by_trainings
 from sase_attn.search.config import BY_TRAININGS
 from sase_attn.search.methods import METHODS
 from sase_attn.search.result import FRESH_SEED
@@ -99,7 +100,7 @@ def test_a_search_from_the_command_line(values, tmp_path, capsys, method):
     before = (folder / "result.json").read_text()
     assert main(["search", "--resume", str(folder), "--device", "cpu"]) == 0
     again = SearchResult.load(folder)
-    assert (folder / "report.html").exists() and again.trained == result.trained
+    assert (folder / "report.html").exists() and again.trained == result.trained and again.seconds == result.seconds
     assert json.loads(before).keys() == json.loads((folder / "result.json").read_text()).keys()
 
 
@@ -151,6 +152,12 @@ def test_where_there_is_nothing_to_find_the_published_block_stays(values, tmp_pa
     headings = ("Is there anything to find?", "What each operation does", "The published block stays")
     assert all(f">{heading}<" in page for heading in headings)
     assert all(effect.operation in page for effect in looked.judged.effects) and "4 seeds" in page
+    assert not (folder / "retrained").exists()
+    options = ["--signal", "0", "--trainings", "32", "--compare-seeds", "5", "--device", "cpu"]
+    assert main(["search", "--resume", str(folder), *options]) == 0  # asked to search all the same
+    result = SearchResult.load(folder)
+    assert len(result.trained) == 32 and not (folder / "signal.json").exists() and "of 1 random" in result.reason
+    assert "The published block stays" not in (folder / "report.html").read_text()
 
 
 def test_the_look_for_signal_is_the_first_rung(values, tmp_path):
@@ -171,6 +178,10 @@ def test_a_folder_belongs_to_its_search(values, tmp_path, capsys):
         (["--method", "random", "--signal", "5"], "signal: budget: wanted 28 or more"),
         (["--storage", "sqlite:///s.db"], "--storage: wanted a method that trains genotypes"),
         (["--method", "tpe", "--seeds", "2"], "--seeds: wanted 1 with tpe"),
+        (
+            ["--method", "race", "--signal", "28"],
+            "signal: wanted at most the 20 trainings in all, or 0",
+        ),
     ]:
         assert command(folder, *arguments, "--no-compare") in (1, 2)
         err = capsys.readouterr().err
@@ -179,6 +190,8 @@ def test_a_folder_belongs_to_its_search(values, tmp_path, capsys):
     assert len(SearchResult.load(folder).trained) == 3
     with pytest.raises(ValueError, match="random trains networks by recipes: wanted no model"):
         search(space=object(), config=SearchConfig(method="random"), output=folder)
+    with pytest.raises(ValueError, match="jobs: wanted 1 with a recipe of your own"):
+        search_by_trainings(SearchConfig(method="random"), tmp_path / "new", recipe=Recipe(), jobs=2)
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         search(config=SearchConfig(method="random"), output=tmp_path / "new", resume=True)
 

@@ -169,7 +169,7 @@ def test_the_report_is_one_file_and_holds_everything(finished, comparison):
         assert line in said
     for network in comparison.networks:
         assert network.accuracy in said and network.label in said
-    assert "minus plain, points" in said
+    assert "minus plain, points" in said and "nothing was compared" not in said and "not compared with random" in said
     for edge in EDGES:
         assert edge in said
     assert finished.versions["torch"] in said and text.count("<svg") == 5

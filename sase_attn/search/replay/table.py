@@ -59,7 +59,7 @@ class SpaceTable:
             path: of the file.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: there is no such file: `benchmarks/space` makes it.
             ValueError: it has no trainings of this length, or it is damaged; the message names the file.
         """
 

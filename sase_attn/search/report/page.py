@@ -8,13 +8,14 @@ from sase_attn import quoting
 from sase_attn.comparison import Comparison
 from sase_attn.errors import in_words
 from sase_attn.files import write_atomically
+from sase_attn.genotype import genotypes
 from sase_attn.search.compare import load_comparison
 from sase_attn.search.report import charts, tables, trainings
 from sase_attn.search.report.log_rows import Rows, read_log
 from sase_attn.search.result import SearchResult
 from sase_attn.search.signal import Signal
 from sase_attn.search.signal.answers import NOTHING
-from sase_attn.search.verdict import load_signal
+from sase_attn.search.verdict import load_signal, settled
 
 NAME = "report.html"
 _STYLE = """
@@ -43,7 +44,8 @@ def write_report(folder: str | Path, note: str = "") -> Path:
         ValueError: its files are damaged, or another version's.
     """
     folder = Path(folder)
-    result, comparison, looked = SearchResult.load(folder), load_comparison(folder), load_signal(folder)
+    comparison, looked = load_comparison(folder), load_signal(folder)
+    result = settled(SearchResult.load(folder), comparison)
     path, rows = folder / NAME, [] if result.trained else read_log(folder)
     try:
         html = page(result, comparison, rows, note, looked=looked)
@@ -67,6 +69,7 @@ def page(
         looked: the look for signal, if there was one.
     """
     config = result.config
+    stays = looked is not None and looked.answer == NOTHING and result.found in genotypes.values()
     said = [
         note,
         f"{'decided' if result.decided else 'not decided'}: {result.reason}",
@@ -76,7 +79,7 @@ def page(
     parts = [
         f"<h1>Search on {escape(Path(config['data']).name)} in {escape(config['model'])}</h1>",
         f'<div class="verdict">{"".join(f"<p>{escape(line)}</p>" for line in said if line)}</div>',
-        f"<h2>{'What was found' if looked is None or looked.answer != NOTHING else 'The published block stays'}</h2>",
+        f"<h2>{'The published block stays' if stays else 'What was found'}</h2>",
         f'<div class="wide">{charts.block(result.found)}</div>',
         f"<pre>{escape(_usage(result))}</pre>",
     ]

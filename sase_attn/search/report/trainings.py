@@ -42,9 +42,10 @@ def parts(result: SearchResult, looked: Signal | None) -> list[str]:
         *made,
         "<h2>Trainings</h2>",
         f'<div class="wide">{rungs(result, found)}</div>',
-        f'<p class="note">{len(result.trained)} by the method {escape(result.config["method"])}, {result.epochs} '
-        "epochs each: a dot a training, a line the mean of a genotype. A method trains genotypes again that it thinks "
-        "good, so that those to the right were chosen by luck too: the comparison has seeds that did not choose.</p>",
+        f'<p class="note">{len(result.trained)} of {result.epochs} epochs, those of the look for signal among them; '
+        f"method: {escape(result.config['method'])}. A dot a training, a line the mean of a genotype. A method trains "
+        "genotypes again that it thinks good, so that those to the right were chosen by luck too: the comparison has "
+        "seeds that did not choose.</p>",
         f'<div class="wide">{tables.trainings(found[::-1])}</div>',
     ]
 

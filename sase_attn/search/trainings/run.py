@@ -93,18 +93,23 @@ def run_trainings(
                     made = training_recipe(config, recipe, turn.training)
                     # Ranks that ended early would leave the others waiting.
                     check = None if desk is None or group.world_size > 1 else partial(desk.check_lease, turn)
-                    ended = _train(made, turn.folder, resume, device, check)
+                    ended = _train(made, turn.folder, resume, device, check, alone=group.world_size == 1)
                     if desk is not None:
                         desk.record(turn, ended)
 
 
 def _train(
-    recipe: Recipe, folder: Path, resume: bool, device: str | None, check: Callable[[], object] | None
+    recipe: Recipe, folder: Path, resume: bool, device: str | None, check: Callable[[], object] | None, *, alone: bool
 ) -> TrainResult | Exception:
-    """The result of a training, or why it has none. Raises OSError, which is not the training's fault."""
+    """The result of a training, or why it has none.
+
+    Raises OSError, which is not the training's fault, and with several ranks all that not each of them meets.
+    """
     try:
         return train(recipe, folder, resume=resume, device=device, echo=lambda line: check() if check else None)
     except OSError:
         raise
     except Exception as error:
+        if not alone and not isinstance(error, FloatingPointError):
+            raise
         return error
