@@ -40,15 +40,21 @@ def step(module: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, dict[st
 def assert_same_steps(
     module: nn.Module, eager: nn.Module, inputs: Iterable[Tensor], tolerance: float | None = None
 ) -> None:
-    """Feed both the same inputs in turn; everything they give and keep must agree at every step."""
+    """Feed both the same inputs in turn; everything they give and keep must agree at every step.
+
+    A gradient that is rounding beside the largest one, such as that of a bias before a norm, has no digits to compare.
+    """
     eager = copy.deepcopy(eager)
     for x in inputs:
         y, grads = step(module, x)
         expected, expected_grads = step(eager, x)
         assert_close(y, expected, tolerance=tolerance)
         assert grads.keys() == expected_grads.keys()
+        largest = max(float(grad.abs().max()) for grad in expected_grads.values())
+        rounding = 1e-12 * largest if y.dtype == torch.float64 else 0.0
         for name, grad in grads.items():
-            assert_close(grad, expected_grads[name], tolerance=tolerance)
+            if max(grad.abs().max(), expected_grads[name].abs().max()) > rounding:
+                assert_close(grad, expected_grads[name], tolerance=tolerance)
         buffers = {name.replace("_orig_mod.", ""): value for name, value in module.named_buffers()}
         expected_buffers = dict(eager.named_buffers())
         assert buffers.keys() == expected_buffers.keys()
