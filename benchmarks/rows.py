@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sase_attn.files import write_atomically
+from sase_attn.lock import Lock, held
 
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
@@ -17,12 +18,18 @@ def read_rows(study: str) -> list[Row]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
 
+def has_row(study: str, label: str, seed: int) -> bool:
+    """Whether a study has a row of a label and a seed."""
+    return any((row["label"], row["seed"]) == (label, seed) for row in read_rows(study))
+
+
 def add_row(study: str, row: Row) -> None:
-    """Add a row, in the place of one with the same label and seed."""
-    kept = [old for old in read_rows(study) if (old["label"], old["seed"]) != (row["label"], row["seed"])]
+    """Add a row, in the place of one with the same label and seed, while no other process writes the file."""
     RESULTS.mkdir(exist_ok=True)
-    rows = sorted([*kept, row], key=lambda r: (r["label"], r["seed"]))
-    write_atomically(RESULTS / f"{study}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    with held(Lock(RESULTS / f".{study}.lock")):
+        kept = [old for old in read_rows(study) if (old["label"], old["seed"]) != (row["label"], row["seed"])]
+        rows = sorted([*kept, row], key=lambda r: (r["label"], r["seed"]))
+        write_atomically(RESULTS / f"{study}.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
 
 
 def put_rows(study: str, new: list[Row], replaces: Callable[[Row], bool]) -> None:

@@ -24,7 +24,7 @@ from typing import Any
 import rows
 import torch
 from gain import AFTER, BATCH, HOST, LAYERS, LR, SIZE, attached, load, one, recipe_of
-from rows import Row, add_row, read_rows
+from rows import Row, add_row, has_row, read_rows
 from space.cases import SEEDS, blocks
 from torch import nn
 
@@ -132,28 +132,13 @@ def claimed(name: str) -> Iterator[bool]:
         lock.release()
 
 
-def put(study: str, row: Row) -> None:
-    """Add a row while no other process writes the file."""
-    lock = Lock(rows.RESULTS / f".{study}.lock")
-    lock.acquire(wait=True)
-    try:
-        add_row(study, row)
-    finally:
-        lock.release()
-
-
-def has_row(study: str, label: str, seed: int) -> bool:
-    """Whether there is a row of a label and a seed."""
-    return any((row["label"], row["seed"]) == (label, seed) for row in read_rows(study))
-
-
 def search_missing(wanted: Iterable[tuple[str, int]], arrays: Arrays, data: str, folder: Path) -> None:
     """The searches that have no row."""
     for place, (method, seed) in enumerate(wanted):
         with claimed(f"{SEARCHES}_{place}") as free:
             if free and not has_row(SEARCHES, method, seed):
                 row = searched(method, config_of(method, seed, data), arrays, folder / f"{place}-seed{seed}")
-                put(SEARCHES, row)
+                add_row(SEARCHES, row)
                 print(f"{method}, seed {seed}: {row['genotype']} in {row['seconds']:.0f} s", flush=True)
 
 
@@ -166,7 +151,7 @@ def train_missing(arrays: Arrays, data: str) -> None:
                 if free and not has_row(TRAINED, genotype, seed) and not has_row("space_960", genotype, seed):
                     recipe = recipe_of(genotype, attached(genotype, gain="unit"), seed, STEPS, data)
                     row = one(genotype, recipe, arrays)
-                    put(TRAINED, row)
+                    add_row(TRAINED, row)
                     print(f"{genotype}, seed {seed}: {row['top1']:.2f} % in {row['seconds']:.0f} s", flush=True)
 
 

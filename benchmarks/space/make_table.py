@@ -1,4 +1,4 @@
-"""Write `space_table.json`, which comes with the package, from the rows of `results/space_STEPS.jsonl`.
+"""Write `space_table.json` into the package, from the rows of `results/space_STEPS.jsonl`.
 
 python benchmarks/space/make_table.py
 """

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import rows
 from gain import load, one
-from rows import Row, add_row, read_rows
+from rows import add_row, has_row
 
 from sase_attn.lock import Lock
 from sase_attn.training.data.sets import Arrays
@@ -34,33 +34,19 @@ def train_missing(steps: int, todo: list[Case], arrays: Arrays) -> None:
         arrays: the images.
     """
     for place, case in enumerate(todo):
-        if _has_row(steps, case):
+        if has_row(study(steps), case.label, case.recipe.seed):
             continue
         lock = _lock(f"{study(steps)}_{place}")
         if not lock.acquire(wait=False):
             continue
         try:
-            if _has_row(steps, case):
+            if has_row(study(steps), case.label, case.recipe.seed):
                 continue  # since another process had it
             row = trained_before(case, steps) or slim(one(case.label, case.recipe, arrays), case)
-            _add(steps, row)
+            add_row(study(steps), row)
         finally:
             lock.release()
         print(f"{case.label}, seed {row['seed']}: {row['top1']:.2f} % in {row['seconds']:.0f} s", flush=True)
-
-
-def _has_row(steps: int, case: Case) -> bool:
-    return any((row["label"], row["seed"]) == (case.label, case.recipe.seed) for row in read_rows(study(steps)))
-
-
-def _add(steps: int, row: Row) -> None:
-    """Add a row while no other process writes the file."""
-    lock = _lock(study(steps))
-    lock.acquire(wait=True)
-    try:
-        add_row(study(steps), row)
-    finally:
-        lock.release()
 
 
 def _lock(name: str) -> Lock:

@@ -52,7 +52,7 @@ class SpaceTable:
 
     @classmethod
     def load(cls, steps: int = 960, path: str | Path = PATH) -> Self:
-        """The table that comes with the package.
+        """The table in a file that `benchmarks/space` makes; none comes with the package yet.
 
         Args:
             steps: the length of the trainings.
