@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from rows import read_rows
 
 from sase_attn.files import write_atomically
-from sase_attn.search.replay.table import PATH, Row, SpaceTable, tables_json
+from sase_attn.search.replay.table import PATH, SpaceTable, TableRow, tables_json
 from space.cases import GENOTYPES, SEEDS, blocks, study
 
 
@@ -21,7 +21,7 @@ def tables() -> list[SpaceTable]:
     found = []
     for steps in GENOTYPES:
         rows = {
-            (row["label"], row["seed"]): Row(row["label"], row["seed"], row["top1"], row["loss"])
+            (row["label"], row["seed"]): TableRow(row["label"], row["seed"], row["top1"], row["loss"])
             for row in read_rows(study(steps))
         }
         labels = [str(genotype) for block in blocks(steps) for genotype in block]

@@ -19,7 +19,7 @@ from sase_attn.search.config import SearchConfig
 from sase_attn.search.helpers import helpers
 from sase_attn.search.methods import METHODS, Method
 from sase_attn.search.result import NAME as RESULT_NAME
-from sase_attn.search.result import Row, SearchResult
+from sase_attn.search.result import SearchResult, TrainingRow
 from sase_attn.search.signal import SignalPlan
 from sase_attn.search.signal import signal as read_signal
 from sase_attn.search.signal.answers import NOTHING
@@ -110,7 +110,7 @@ def search_by_trainings(
             processes=group.world_size,
             device=device_name(group.device),
             data=data,
-            trained=[Row.of(row) for row in done],
+            trained=[TrainingRow.of(row) for row in done],
         )
         with group.together():
             if group.is_main:

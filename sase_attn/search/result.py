@@ -37,7 +37,7 @@ FRESH_SEED = 1000
 
 
 @dataclass(frozen=True)
-class Row:
+class TrainingRow:
     """A training from scratch, as a file holds it: genotype, seed, top-1 in percent and loss; None if it failed."""
 
     genotype: str
@@ -46,7 +46,7 @@ class Row:
     loss: float | None
 
     @classmethod
-    def of(cls, row: Trained) -> "Row":
+    def of(cls, row: Trained) -> "TrainingRow":
         """What a training gave."""
         values = (None, None) if row.failed else (row.top1, row.loss)
         return cls(str(row.training.genotype), row.training.seed, *values)
@@ -115,7 +115,7 @@ class SearchResult:
     stable_since: int | None = None
     data: DataIdentity = DataIdentity()
     scores: list[tuple[str, float, float]] = field(default_factory=list)
-    trained: list[Row] = field(default_factory=list)
+    trained: list[TrainingRow] = field(default_factory=list)
     decided: bool = False
     reason: str = "nothing was compared"
     machine: str = field(default_factory=machine)

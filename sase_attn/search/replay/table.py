@@ -20,7 +20,7 @@ PATH = Path(__file__).with_name("space_table.json")
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A training of the table.
 
     Attributes:
@@ -47,8 +47,8 @@ class SpaceTable:
     """
 
     steps: int
-    genotypes: tuple[Row, ...]
-    controls: tuple[Row, ...]
+    genotypes: tuple[TableRow, ...]
+    controls: tuple[TableRow, ...]
 
     @classmethod
     def load(cls, steps: int = 960, path: str | Path = PATH) -> Self:
@@ -106,7 +106,7 @@ class SpaceTable:
 def tables_json(tables: Sequence[SpaceTable]) -> str:
     """What `SpaceTable.load` reads: a row a line."""
 
-    def listed(rows: Sequence[Row]) -> str:
+    def listed(rows: Sequence[TableRow]) -> str:
         return "[\n" + ",\n".join(json.dumps(vars(row)) for row in rows) + "\n]"
 
     parts = [

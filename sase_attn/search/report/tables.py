@@ -10,7 +10,7 @@ import torch
 from sase_attn.comparison import Comparison, Network
 from sase_attn.comparison.result import difference_words
 from sase_attn.search.report.log_rows import Rows
-from sase_attn.search.result import Row, SearchResult
+from sase_attn.search.result import SearchResult, TrainingRow
 from sase_attn.search.shared_weights.op_scales import energy_fractions
 from sase_attn.search.supernet.architecture import mean_entropy
 
@@ -81,7 +81,7 @@ def scores(result: SearchResult) -> str:
     )
 
 
-def trainings(found: Iterable[tuple[str, Sequence[Row], Sequence[float]]]) -> str:
+def trainings(found: Iterable[tuple[str, Sequence[TrainingRow], Sequence[float]]]) -> str:
     """A row a genotype that was trained from scratch: its trainings, and its values without what seeds have."""
     rows = [
         [

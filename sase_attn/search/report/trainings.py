@@ -9,13 +9,13 @@ from sase_attn.genotype import EDGES
 from sase_attn.search.additive_model import AdditiveModel
 from sase_attn.search.report import tables
 from sase_attn.search.report.figure import FOUND, OTHER, figure
-from sase_attn.search.result import Row, SearchResult
+from sase_attn.search.result import SearchResult, TrainingRow
 from sase_attn.search.signal import Signal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Found = tuple[str, list[Row], list[float]]
+Found = tuple[str, list[TrainingRow], list[float]]
 """A genotype, its trainings, and the accuracies of those that did not fail, less what their seeds have."""
 
 
@@ -98,7 +98,7 @@ def rungs(result: SearchResult, found: Sequence[Found]) -> str:
 def by_genotype(result: SearchResult) -> list[Found]:
     """Genotypes with their trainings: the least trained first, then the worse."""
     seeds = AdditiveModel(result.space, [row.trained for row in result.trained], shares=(0.0,)).seeds
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[TrainingRow]] = {}
     for row in result.trained:
         rows.setdefault(row.genotype, []).append(row)
     found = [

@@ -12,7 +12,7 @@ from sase_attn.genotype import EDGES, Genotype
 from sase_attn.search import SearchSpace
 from sase_attn.search.balanced import balanced_blocks
 from sase_attn.search.replay import SpaceTable, World, replay, world_at
-from sase_attn.search.replay.table import PATH, Row, tables_json
+from sase_attn.search.replay.table import PATH, TableRow, tables_json
 from sase_attn.search.trained import Training
 
 RELEASE = SearchSpace.get("release")
@@ -23,8 +23,8 @@ def made_up(world, steps=960, count=28, seeds=5):
     blocks = balanced_blocks(RELEASE)
     genotypes = [genotype for _ in range(count // 7) for genotype in next(blocks)]
     found = [world.train(Training(genotype, seed)) for seed in range(seeds) for genotype in genotypes]
-    rows = tuple(Row(str(row.training.genotype), row.training.seed, row.top1, row.loss) for row in found)
-    return SpaceTable(steps, rows, (Row("plain", 0, 50.0, 1.4),))
+    rows = tuple(TableRow(str(row.training.genotype), row.training.seed, row.top1, row.loss) for row in found)
+    return SpaceTable(steps, rows, (TableRow("plain", 0, 50.0, 1.4),))
 
 
 def test_a_world_is_the_same_whoever_asks():
