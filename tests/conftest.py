@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores, and so do the processes that they start: more threads than cores cost several times.
@@ -10,6 +11,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest  # noqa: E402
 import torch  # noqa: E402
 import warm  # noqa: E402
+
+NEIGHBOURS = Path(__file__).parent / "neighbours"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The tests with other people's tools run only when they are named."""
+    if collection_path != NEIGHBOURS:
+        return None
+    named = [(config.invocation_params.dir / argument.partition("::")[0]).resolve() for argument in config.args]
+    return None if any(path.is_relative_to(NEIGHBOURS) for path in named) else True
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,65 @@
+"""Training on several processes: the step of two, each with half of a batch, is that of one process."""
+
+import os
+import socket
+from functools import partial
+
+import networks
+import pytest
+import torch
+from torch import distributed, nn
+from torch.nn.functional import cross_entropy
+
+import sase_attn  # noqa: F401  registers the models with timm
+
+
+def step(wrap=lambda network: network, rank=0, ranks=1):
+    """The weights after a step on this rank's share of a batch; statistics of norms stay."""
+    inner = networks.network("sase_resnet20", layers=[1, 1, 1])
+    network = wrap(inner)
+    torch.manual_seed(1)
+    images, targets = torch.randn(4, 3, 16, 16), torch.randint(10, (4,))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    cross_entropy(network(images[rank::ranks]), targets[rank::ranks]).backward()
+    optimizer.step()
+    weights = {name: getattr(p, "full_tensor", lambda p=p: p)() for name, p in inner.named_parameters()}
+    return {name: weight.detach() for name, weight in weights.items()}
+
+
+def on_rank(rank, wrap, port, folder):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", rank=rank, world_size=2)
+    weights = step(wrap, rank, 2)
+    torch.save(weights, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def check(wrap, folder):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    run = partial(torch.multiprocessing.start_processes, nprocs=2, start_method="fork")
+    run(on_rank, (wrap, port, folder))
+    expected = step()
+    for rank in range(2):
+        torch.testing.assert_close(torch.load(folder / f"{rank}.pt"), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.works_with("torch", "`DistributedDataParallel` on two processes: the step is that of one")
+def test_ddp(tmp_path):
+    check(nn.parallel.DistributedDataParallel, tmp_path)
+
+
+def shard(network):
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = distributed.init_device_mesh("cpu", (2,))
+    for block in (block for stage in (network.layer1, network.layer2, network.layer3) for block in stage):
+        fully_shard(block, mesh=mesh)
+    return fully_shard(network, mesh=mesh)
+
+
+@pytest.mark.works_with("torch", "FSDP2, `fully_shard` of every block, on two processes: the step is that of one")
+def test_fsdp2(tmp_path):
+    check(shard, tmp_path)
