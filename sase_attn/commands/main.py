@@ -17,6 +17,7 @@ from sase_attn.commands import (
     import_weights,
     list_contents,
     push,
+    run_script,
     search,
     show,
     signal,
@@ -33,6 +34,7 @@ COMMANDS = (
     show,
     import_weights,
     push,
+    run_script,
     train,
     evaluate,
     compare,
@@ -53,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings_in_one_line():
             args.run(args)
         sys.stdout.flush()
-    except SystemExit as exit:  # argparse's own, after --help, --version and usage errors
-        return int(exit.code or 0)
+    except SystemExit as exit:  # argparse's own, after --help, --version and usage errors; or a script's
+        return _exit_code(exit)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader is gone; the interpreter must not flush into the pipe once more
@@ -63,6 +65,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         return report(error)
     return 0
+
+
+def _exit_code(exit: SystemExit) -> int:
+    """The code that Python makes of it: what is no number it prints."""
+    if exit.code is None or isinstance(exit.code, int):
+        return exit.code or 0
+    print(exit.code, file=sys.stderr)
+    return 1
 
 
 class _Parser(argparse.ArgumentParser):

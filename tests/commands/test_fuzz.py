@@ -52,6 +52,7 @@ def made(tmp_path_factory):
         str(folder / "search"),
     ]
     assert main(["search", *shared, "--warmup-epochs", "0", *search, *compare]) == 0
+    (folder / "script.py").write_text("")
     release = SearchSpace.get("release")
     (folder / "space.json").write_text(release.to_json())
     two = {edge: names[:1] for edge, names in release.ops.items()} | {"channel_gate": ("affine", "fc")}
@@ -123,6 +124,7 @@ def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
         "list": ["list"], "show": ["show", "sase"], "tile": ["tile", made / "run"],
         "import": ["import", made / "run" / "best.safetensors", "--model", "sase_resnet50", "-o", "x.safetensors"],
         "push": ["push", made / "run" / "best.safetensors", "--model", "sase_resnet20", "--save-to", "published"],
+        "run": ["run", made / "script.py"],
         "train": ["train", *data, *quick, "--warmup-epochs", "0", "--output", "run"],
         "evaluate": ["evaluate", made / "run", *data],
         "search": ["search", *data, *quick, *few, "--order", "1", "--warmup-epochs", "0", "--output", "run"],

@@ -149,6 +149,7 @@ COMMANDS_LAYERS = [
         "show",
         "import_weights",
         "push",
+        "run_script",
         "train",
         "evaluate",
         "compare",

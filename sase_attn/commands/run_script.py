@@ -1,0 +1,80 @@
+"""`sase-attn run`: a script of another tool, in a process that knows the models of this package."""
+
+import argparse
+import os
+import runpy
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import which
+from types import TracebackType
+from typing import Any
+
+from sase_attn.commands.arguments import add_command
+
+
+def add_parser(commands: Any) -> None:
+    """Add `run` to the subparsers of `sase-attn`."""
+    sub = add_command(
+        commands, "run", run, "Run a Python script of another tool, which then can make the models of this package."
+    )
+    sub.usage = "sase-attn run [--import MODULE] SCRIPT [ARGUMENTS]"
+    sub.epilog = "torchrun --nproc-per-node 2 -m sase_attn run SCRIPT … runs it on two devices."
+    sub.add_argument("script", metavar="SCRIPT", help="a Python file, such as timm's train.py")
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="all that follows is its own")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the script as `python SCRIPT ARGUMENTS` would, and end as it does.
+
+    Raises:
+        SystemExit: with the script's own exit code; 1 after an error, whose traceback is the one that Python prints.
+        FileNotFoundError: no such script. ValueError: it is not Python.
+    """
+    path = Path(args.script)
+    _check(path)
+    with _as_main(path, args.arguments):
+        try:
+            runpy.run_path(str(path.absolute()), run_name="__main__")
+        except Exception as error:
+            error.__traceback__ = _below(error.__traceback__, path.absolute())
+            sys.excepthook(type(error), error, error.__traceback__)
+            raise SystemExit(1) from None
+
+
+def _check(path: Path) -> None:
+    """Raise what says in one line that a file is no script of Python."""
+    if not path.is_file():
+        command = which(path.name) if path.name == str(path) else None
+        hint = f"; the command of this name is {command}" if command else ""
+        raise FileNotFoundError(f"no such script: {path}{hint}" if not path.exists() else f"{path} is no file")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        place = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) and error.lineno else str(error)
+        raise ValueError(f"{path} is no script of Python: {place}") from None
+
+
+@contextmanager
+def _as_main(path: Path, arguments: list[str]) -> Iterator[None]:
+    """Within the context the process has the arguments and the import path of `python path arguments`."""
+    argv, folders = sys.argv, list(sys.path)
+    sys.argv = [str(path), *arguments]
+    if not sys.flags.safe_path:
+        sys.path[:1] = [os.path.dirname(os.path.realpath(path))]
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:] = argv, folders
+
+
+def _below(trace: TracebackType | None, path: Path) -> TracebackType | None:
+    """The part of a traceback that starts in the script; all of it where none is in it."""
+    inner = trace
+    while inner is not None and traceback.extract_tb(inner, limit=1)[0].filename != str(path):
+        inner = inner.tb_next
+    return inner or trace
