@@ -31,6 +31,7 @@ from sase_attn.block import SASEBlock
 from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.ops.arguments import known
+from sase_attn.placed import build_placed
 from sase_attn.spatially_adaptive.literal import LiteralSpatiallyAdaptiveSE
 from sase_attn.spatially_adaptive.same_layer import SpatiallyAdaptiveSE
 
@@ -97,14 +98,14 @@ def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool
 
     Args:
         name: letters, digits and underscores.
-        attention: a module class with the signature `attention(channels, *, device=None, dtype=None)` and options of
-            its own, but for `gain`; derive from `sase_attn.attentions.Attention`, and compute the formula in `attend`,
-            to let networks that use it keep their output and start at another gain.
+        attention: a module class that takes the channels first, and options of its own, but for `gain`. `device` and
+            `dtype` are passed where it has them; else it is moved. Derive from `sase_attn.attentions.Attention`, and
+            compute the formula in `attend`, to let networks that use it keep their output and start at another gain.
         overwrite: replace an attention of the same name.
 
     Raises:
         ValueError: the name is taken, is no identifier, or is that of a genotype; or the class has an option `gain`.
-        TypeError: `attention` is not a class, or its signature lacks `device` or `dtype`.
+        TypeError: `attention` is not a class of modules, or does not take the channels.
     """
     if not name.isidentifier():
         raise ValueError(f"an attention's name must be letters, digits and underscores, got {name!r}")
@@ -112,15 +113,15 @@ def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool
         raise ValueError(f"{name!r} is the name of a genotype")
     if name in ATTENTIONS and not overwrite:
         raise ValueError(f"there is an attention {name!r}; pass overwrite=True to replace it")
-    if not isinstance(attention, type):
-        raise TypeError(f"attention must be a class, got {attention!r}")
-    parameters = inspect.signature(attention).parameters
-    if "gain" in parameters:
+    if not (isinstance(attention, type) and issubclass(attention, nn.Module)):
+        raise TypeError(f"attention must be a class derived from torch.nn.Module, got {attention!r}")
+    signature = inspect.signature(attention)
+    if "gain" in signature.parameters:
         raise ValueError(f"{attention.__name__} has an option gain, which every attention has; name yours otherwise")
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    missing = [wanted for wanted in ("device", "dtype") if wanted not in parameters and not open_ended]
-    if missing:
-        raise TypeError(f"{attention.__name__} must accept {' and '.join(missing)}, as nn.Conv2d does")
+    try:
+        signature.bind_partial(64)
+    except TypeError:
+        raise TypeError(f"{attention.__name__} must accept the channels as its first argument") from None
     ATTENTIONS[name] = attention
     return attention
 
@@ -128,14 +129,14 @@ def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool
 def attention_factory(
     attention: str | Genotype | Callable[..., nn.Module], options: Mapping[str, Any]
 ) -> Callable[..., nn.Module]:
-    """What builds an attention from its channels, `device` and `dtype`.
+    """What builds an attention from its channels, `device` and `dtype`; see `build_placed`.
 
     Args:
         attention: a name or inline genotype as in `create_attention`, or a class or function, called with the channels.
         options: passed on each time, but for `gain`: see `set_gain`.
 
     Raises:
-        UnknownNameError: no such attention or genotype.
+        UnknownNameError: no such attention or genotype. What it gives raises TypeError as `build_placed` does.
     """
     options = dict(options)
     gain = options.pop("gain", PUBLISHED)
@@ -146,7 +147,7 @@ def attention_factory(
         build = partial(SASEBlock, genotype=genotype)
     else:
         build = attention
-    return lambda channels, **place: set_gain(build(channels, **options, **place), gain)
+    return lambda channels, **place: set_gain(build_placed(build, channels, **options, **place), gain)
 
 
 def _parse(text: str) -> Genotype:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from sase_attn.attentions.registry import attention_factory
@@ -12,6 +11,7 @@ from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.genotype import Genotype
 from sase_attn.insert.attached import Attached
 from sase_attn.insert.gain import divide_out, start_preserving
+from sase_attn.insert.nearby import nearby_tensor
 from sase_attn.modules import matching
 from sase_attn.ops.arguments import options
 
@@ -48,7 +48,7 @@ def attach(
         model: any network, for example of timm or torchvision.
         after: a pattern or several, matched dot by dot: "layer*.*.bn3" is every `bn3` two levels below `layer…`.
         attn: a name of `list_attentions()`, a genotype (or its name or inline string), or anything that, called with
-            the channels, gives a module.
+            the channels, gives a module. It goes to the host's device and type.
         preserve_output: start the attention as a constant gain and divide that gain out of its result, so that the
             network's output is what it was (in eval mode to float rounding), and the layers before learn as they did.
             Nothing of the network itself is changed.
@@ -66,7 +66,7 @@ def attach(
             attention already; or `gain` is another than the one that preserves the output. The network is then
             untouched.
         TypeError: `preserve_output` with an attention that cannot start as a constant; the message says why. Or an
-            argument that the attention does not have.
+            argument that the attention does not have, or an `attn` that gives no module.
         UnknownNameError: the attention is unknown.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -80,8 +80,8 @@ def attach(
             raise ValueError(f"{name} already has attention ({type(host.attn).__name__})")
         channels = _output_channels(name, host)
         if id(host) not in made:
-            weight = next(iter(host.parameters()), torch.empty(0))
-            block = build(channels, device=weight.device, dtype=weight.dtype).train(host.training)
+            tensor = nearby_tensor(model, name)
+            block = build(channels, device=tensor.device, dtype=tensor.dtype).train(host.training)
             made[id(host)] = _attached(host, block, gain, preserve_output)
         report.append(Insertion(name, type(host).__name__, channels, made[id(host)][1]))
     if not dry_run:

@@ -24,6 +24,7 @@ from sase_attn.insert.kinds import (
     of_kind,
     present_kinds,
 )
+from sase_attn.insert.nearby import nearby_tensor
 from sase_attn.modules import matches, matching
 from sase_attn.ops.arguments import options
 
@@ -112,7 +113,7 @@ def replace(
             if can_keep(name, module, with_, new_class, keep_weights):
                 planned[id(module)] = (with_weights(name, module, new_class, attn_args), True)
             else:
-                tensor = _nearby_tensor(model, name)
+                tensor = nearby_tensor(model, name)
                 stride = _stride(name, module, with_, new_class)
                 new = build(channels[name], **stride, device=tensor.device, dtype=tensor.dtype)
                 planned[id(module)] = (new.train(module.training), False)
@@ -161,17 +162,6 @@ def _stride(name: str, module: nn.Module, with_: object, new_class: Any) -> dict
             "as psa or spatial_sase, or leave it out by only="
         )
     return {"stride": module.stride[0]}
-
-
-def _nearby_tensor(model: nn.Module, name: str) -> torch.Tensor:
-    """A parameter of the module or of the nearest module around it, for device and type."""
-    while True:
-        tensor = next((p for p in model.get_submodule(name).parameters() if p.is_floating_point()), None)
-        if tensor is not None:
-            return tensor
-        if not name:
-            return torch.empty(0)
-        name = name.rpartition(".")[0]
 
 
 def _listed(modules: Mapping[str, nn.Module], most: int = 8) -> str:

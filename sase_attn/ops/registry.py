@@ -10,6 +10,7 @@ from sase_attn.ops.channel_excite import CHANNEL_EXCITE
 from sase_attn.ops.channel_squeeze import CHANNEL_SQUEEZE
 from sase_attn.ops.spatial_excite import SPATIAL_EXCITE
 from sase_attn.ops.spatial_squeeze import SPATIAL_SQUEEZE
+from sase_attn.placed import build_placed
 
 OP_SETS: dict[str, dict[str, type[nn.Module]]] = {
     "channel_squeeze": CHANNEL_SQUEEZE,
@@ -62,7 +63,7 @@ def create_op(
             raise it too.
     """
     op = get_op(set_name, name)
-    return op(channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
+    return build_placed(op, channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
 
 
 def register_op(set_name: str, name: str, op: type[nn.Module], *, overwrite: bool = False) -> type[nn.Module]:
@@ -71,8 +72,9 @@ def register_op(set_name: str, name: str, op: type[nn.Module], *, overwrite: boo
     Args:
         set_name: the set it joins, which fixes its input and output shapes (see `create_op`).
         name: letters, digits and underscores.
-        op: a module class with the signature `op(channels, *, size=None, rd_ratio=1/16, device=None, dtype=None)`;
-            derive from `sase_attn.ops.Op`, or from `Excite` to let blocks that use it preserve a network's output.
+        op: a module class with the signature `op(channels, *, size=None, rd_ratio=1/16)`. `device` and `dtype` are
+            passed where it has them; else it is moved. Derive from `sase_attn.ops.Op`, or from `Excite` to let blocks
+            that use it preserve a network's output.
         overwrite: replace an operation of the same name.
 
     Raises:
@@ -88,9 +90,9 @@ def register_op(set_name: str, name: str, op: type[nn.Module], *, overwrite: boo
     if not (isinstance(op, type) and issubclass(op, nn.Module)):
         raise TypeError(f"expected a class derived from torch.nn.Module, got {op!r}")
     try:
-        inspect.signature(op).bind(64, size=None, rd_ratio=1 / 16, device=None, dtype=None)
+        inspect.signature(op).bind(64, size=None, rd_ratio=1 / 16)
     except TypeError as error:
-        wanted = "(channels, *, size=None, rd_ratio=1/16, device=None, dtype=None)"
+        wanted = "(channels, *, size=None, rd_ratio=1/16)"
         raise TypeError(f"{op.__name__} must accept {wanted}: {error}") from None
     op_set[name] = op
     return op

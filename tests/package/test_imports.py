@@ -22,7 +22,7 @@ LAYERS = [
     {"errors", "lock", "quoting"},
     {"files", "imports"},
     {"records"},
-    {"settings", "modules", "scaled"},
+    {"settings", "modules", "scaled", "placed"},
     {"statistics"},
     {"kernels"},
     {"ops"},
@@ -59,7 +59,7 @@ KERNELS_LAYERS = [
 CPU_LAYERS = [{"chunks"}, {"piece_statistics", "gate_backward"}, {"backward"}, {"norm_backward"}, {"operators"}]
 TRITON_LAYERS = [{"affine"}, {"reduce", "gate"}, {"backward"}, {"launches"}, {"operators"}]
 INSERT_LAYERS = [
-    {"squeeze_excite", "meta_forward", "attached"},
+    {"squeeze_excite", "meta_forward", "attached", "nearby"},
     {"gain", "kinds", "keep_weights"},
     {"channels", "attach"},
     {"replace"},
