@@ -1,10 +1,12 @@
 """`Attention`: what the attentions of the literature share."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from sase_attn.ops import functional
+from sase_attn.ops.op import Axes
 from sase_attn.scaled import Scaled
 
 
@@ -63,3 +65,15 @@ class Attention(Scaled):
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that the paper trains without weight decay."""
         return set()
+
+    def channel_axes(self) -> Mapping[str, Axes] | None:
+        """Which axes of its parameters are over the channels, so that `sase_attn.pruning` can take channels away.
+
+        By the names of parameters, or of layers, all of whose parameters and buffers have the axis. Modules inside that
+        have such a method speak for themselves. None where it is not known.
+        """
+        return None if next(self.parameters(), None) is not None else {}
+
+    def channel_groups(self) -> int:
+        """Groups of equal size that the channels fall into; all groups lose the same channels."""
+        return 1

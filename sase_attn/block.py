@@ -17,6 +17,7 @@ from sase_attn.kernels import reader
 from sase_attn.ops import Excite, create_op, functional
 from sase_attn.ops.arguments import known, positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
+from sase_attn.ops.op import Axes
 from sase_attn.scaled import Scaled
 
 GATE_INITS = {
@@ -176,3 +177,11 @@ class SASEBlock(Scaled):
     def extra_repr(self) -> str:
         scale = "" if self.scale == 1 else f", scale={self.scale:g}"
         return f"{self.channels}, genotype={str(self.genotype)!r}{scale}"
+
+    def channel_axes(self) -> dict[str, Axes] | None:
+        """As in `sase_attn.attentions.Attention`: None with an operation that does not say."""
+        return {} if all(hasattr(getattr(self, edge), "channel_axes") for edge in EDGES) else None
+
+    def channel_groups(self) -> int:
+        """Of the block itself; its operations have their own."""
+        return 1

@@ -1,7 +1,8 @@
 """Modules and parameters of a network by their names: patterns that choose them, what is frozen, what is counted."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from torch import nn
 
@@ -56,3 +57,10 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
 def count_parameters(module: nn.Module) -> int:
     """Number of learnable values."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def derived_classes(cls: type[Any]) -> Iterator[type[nn.Module]]:
+    """All classes that derive from one, those of the user included; one that derives twice comes twice."""
+    for derived in cls.__subclasses__():
+        yield derived
+        yield from derived_classes(derived)

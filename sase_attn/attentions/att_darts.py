@@ -13,6 +13,7 @@ from sase_attn.attentions.double_attention import DoubleAttention
 from sase_attn.attentions.gather_excite import GEThetaPlus
 from sase_attn.attentions.se import SE
 from sase_attn.ops.arguments import known, positive
+from sase_attn.ops.op import Axes
 
 CHOICES: dict[str, Callable[..., nn.Module]] = {
     "identity": lambda channels, **place: nn.Identity(),
@@ -74,3 +75,6 @@ class AttDARTS(Attention):
             return super().zero_gates()
         (attention,) = self.attentions
         return attention.zero_gates() if isinstance(attention, Attention) else 1.0
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}

@@ -11,7 +11,7 @@ from sase_attn.attentions.se import SE
 from sase_attn.kernels import reader
 from sase_attn.ops.arguments import multiple, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class _Chain(nn.Sequential):
@@ -98,3 +98,13 @@ class AutoLA(Attention):
     def zero_gates(self) -> float:
         zero_(self.get_submodule("tail.norm2"))
         return self.se_out.zero_gates()
+
+    def channel_axes(self) -> dict[str, Axes]:
+        axes: dict[str, Axes] = {"tail.conv1": (0, 1), "tail.norm1": 0, "tail.conv2": (0, 1), "tail.norm2": 0}
+        for name in ("sepconv_a", "sepconv_b", "sepconv_c", "sepconv_d", "dilconv"):
+            for layer, _ in self.get_submodule(name).named_children():
+                axes[f"{name}.{layer}"] = (0, 1) if layer.startswith("pw") else 0
+        return axes
+
+    def channel_groups(self) -> int:
+        return 4

@@ -8,7 +8,7 @@ from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class BAM(Attention):
@@ -68,3 +68,6 @@ class BAM(Attention):
     def zero_gates(self) -> float:
         zero_(self.fc2)  # one of the two factors only: with both at zero neither would learn
         return 1.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"fc1.weight": 1, "fc2": 0, "reduce.weight": 1}

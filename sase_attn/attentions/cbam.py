@@ -8,7 +8,7 @@ from sase_attn.attentions.layers import Pointwise
 from sase_attn.kernels import reader
 from sase_attn.ops.arguments import odd, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d, Filter
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class CBAM(Attention):
@@ -66,3 +66,6 @@ class CBAM(Attention):
         zero_(self.fc2)
         zero_(self.norm)
         return 0.25
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"fc1.weight": 1, "fc2": 0}

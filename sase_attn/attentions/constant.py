@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import above_zero, flag, positive
+from sase_attn.ops.op import Axes
 
 
 class Constant(Attention):
@@ -50,3 +51,6 @@ class Constant(Attention):
 
     def no_weight_decay(self) -> set[str]:
         return set() if self.factor is None else {"factor"}
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import reduced_channels
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class DoubleAttention(Attention):
@@ -64,3 +64,6 @@ class DoubleAttention(Attention):
     def zero_gates(self) -> float:
         self.zero_init_last()
         return 1.0
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"conv_a.weight": 1, "conv_b.weight": 1, "conv_v.weight": 1, "expand": 0}

@@ -7,6 +7,7 @@ from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.attentions.layers import divisor
 from sase_attn.ops.arguments import positive
+from sase_attn.ops.op import Axes
 
 
 class EAN(Attention):
@@ -58,3 +59,9 @@ class EAN(Attention):
         nn.init.zeros_(self.alpha)
         nn.init.zeros_(self.delta)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"weight": 0, "bias": 0, "alpha": 0, "delta": 0}
+
+    def channel_groups(self) -> int:
+        return self.groups

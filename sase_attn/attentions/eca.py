@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import odd, positive
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class ECA(Attention, EcaModule):
@@ -54,3 +54,6 @@ class ECA(Attention, EcaModule):
     def zero_gates(self) -> float:
         zero_(self.get_submodule("conv"))
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}

@@ -11,7 +11,7 @@ from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class GEThetaMinus(Attention):
@@ -124,6 +124,9 @@ class GETheta(Attention):
         zero_(self.gather[-1])
         return 0.5
 
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"gather": 0}
+
 
 class GEThetaPlus(GETheta):
     """`GETheta` with a mlp before the sigmoid: 1×1 C→h, ReLU, 1×1 h→C, with biases.
@@ -165,3 +168,6 @@ class GEThetaPlus(GETheta):
     def zero_gates(self) -> float:
         zero_(self.fc2)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return super().channel_axes() | {"fc1.weight": 1, "fc2": 0}

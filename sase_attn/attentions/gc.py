@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import reduced_channels
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class GC(Attention, GlobalContext):
@@ -49,7 +49,7 @@ class GC(Attention, GlobalContext):
     def attend(self, x: Tensor) -> Tensor:
         where = self.conv_attn(x).flatten(2)  # type: ignore[operator]
         where = torch.softmax(where, dim=-1).unsqueeze(3)  # (B, 1, N, 1)
-        context = x.flatten(2).unsqueeze(1) @ where  # (B, 1, C, 1)
+        context = torch.matmul(x.flatten(2).unsqueeze(1), where)  # (B, 1, C, 1)
         return x + self.mlp_add(context.transpose(1, 2))  # type: ignore[operator]
 
     def zero_init_last(self) -> None:
@@ -59,3 +59,6 @@ class GC(Attention, GlobalContext):
     def zero_gates(self) -> float:
         self.zero_init_last()
         return 1.0
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"conv_attn.weight": 1, "mlp_add.fc1.weight": 1, "mlp_add.fc2": 0}

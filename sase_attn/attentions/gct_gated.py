@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import positive
+from sase_attn.ops.op import Axes
 
 
 class GatedChannelTransform(Attention):
@@ -52,3 +53,6 @@ class GatedChannelTransform(Attention):
 
     def no_weight_decay(self) -> set[str]:
         return {"beta"}
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"alpha": 1, "beta": 1, "gamma": 1}

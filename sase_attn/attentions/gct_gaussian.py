@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import flag, positive
+from sase_attn.ops.op import Axes
 
 
 class GCTGaussian(Attention):
@@ -48,3 +49,6 @@ class GCTGaussian(Attention):
             c = 3 * torch.sigmoid(self.theta.to(z.dtype)) + 1
             gate = torch.exp(z.square() / (-2 * c.square()))
         return (x * gate).to(x.dtype)
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}

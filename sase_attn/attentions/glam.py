@@ -9,6 +9,7 @@ from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import odd, positive
 from sase_attn.ops.layers import Filter
+from sase_attn.ops.op import Axes
 
 
 class GLAM(Attention):
@@ -96,3 +97,6 @@ class GLAM(Attention):
         spread = statistics.matmul(statistics.upcast(self.value(x)).flatten(2), between)
         spread = spread.unflatten(2, [x.shape[2], x.shape[3]]).to(x.dtype)
         return y * self.expand(spread) + y
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"reduce.weight": 1, "query.weight": 1, "key.weight": 1, "value.weight": 1, "expand": 0}

@@ -10,7 +10,7 @@ from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 _PER_ROW = 4
 
@@ -81,3 +81,6 @@ class GSoP(Attention):
     def zero_gates(self) -> float:
         zero_(self.expand)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"reduce.weight": 1, "expand": 0}

@@ -9,6 +9,7 @@ from sase_attn.attention import Attention
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
 from sase_attn.ops.arguments import odd, positive
+from sase_attn.ops.op import Axes
 
 
 class MCAE(Attention):
@@ -64,6 +65,9 @@ class MCAE(Attention):
         assert self.conv.bias is not None
         nn.init.zeros_(self.conv.bias)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}
 
 
 class MCAS(MCAE):

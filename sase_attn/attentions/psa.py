@@ -1,5 +1,7 @@
 """PSA: Pyramid Squeeze Attention, EPSANet, arXiv 2105.14447."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +9,7 @@ from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise, divisor
 from sase_attn.ops.arguments import multiple, odd, positive, reduced_channels
+from sase_attn.ops.op import Axes
 
 
 class PSA(Attention):
@@ -83,3 +86,10 @@ class PSA(Attention):
         weights = torch.softmax(torch.stack(gates, dim=1), dim=1).flatten(1, 2)
         y = torch.cat(maps, dim=1)
         return y * weights.to(y.dtype)
+
+    def channel_axes(self) -> dict[str, Axes]:
+        branches: dict[str, Axes] = {f"branches.{index}.weight": (0, 1) for index in range(len(self.branches))}
+        return branches | {"fc1.weight": 1, "fc2": 0}
+
+    def channel_groups(self) -> int:
+        return 4 * math.lcm(*(branch.groups for branch in self.branches if isinstance(branch, nn.Conv2d)))

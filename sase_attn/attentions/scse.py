@@ -7,7 +7,7 @@ from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.ops.arguments import reduced_channels
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class ScSE(Attention):
@@ -53,3 +53,6 @@ class ScSE(Attention):
         zero_(self.fc2)
         zero_(self.conv)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"fc1.weight": 1, "fc2": 0, "conv.weight": 1}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import flag, positive, reduced_channels
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 
 
 class SE(Attention, SEModule):
@@ -66,6 +66,9 @@ class SE(Attention, SEModule):
     def zero_gates(self) -> float:
         zero_(self.get_submodule("fc2"))
         return float(self.get_submodule("gate")(torch.zeros(1)))
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"fc1.weight": 1, "fc2": 0}
 
 
 def _known_layer(layer: str | type[nn.Module]) -> str | type[nn.Module]:

@@ -7,6 +7,7 @@ from sase_attn.attention import Attention
 from sase_attn.kernels import reader
 from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d
+from sase_attn.ops.op import Axes
 
 
 class SRM(Attention):
@@ -52,3 +53,6 @@ class SRM(Attention):
 
     def no_weight_decay(self) -> set[str]:
         return {"weight", "norm.weight", "norm.bias"}
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"weight": 0, "norm": 0}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sase_attn.ops import functional
 from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.layers import Dense, Filter
-from sase_attn.ops.op import Excite, zero_
+from sase_attn.ops.op import Axes, Excite, zero_
 
 
 class FC(Excite):
@@ -31,6 +31,9 @@ class FC(Excite):
         self.fc1.make_alive()
         zero_(self.fc2.weight)
         return 0.0
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"fc1.weight": 1, "fc2": 0}
 
 
 class FCSigmoid(FC):
@@ -69,6 +72,9 @@ class Conv1d(Excite):
             layer.make_alive()
         zero_(layers[-1].weight)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}
 
 
 class Conv1dK3(Conv1d):
@@ -117,6 +123,9 @@ class ChannelAffine(Excite):
     def zero_gate(self) -> float:
         zero_(self.alpha, self.beta)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"alpha": 0, "beta": 0}
 
 
 CHANNEL_EXCITE: dict[str, type[nn.Module]] = {

@@ -14,7 +14,7 @@ from sase_attn import statistics
 from sase_attn.kernels import reader
 from sase_attn.ops import functional, reductions
 from sase_attn.ops.gsop import SecondOrder
-from sase_attn.ops.op import Op
+from sase_attn.ops.op import Axes, Op
 
 
 class ChannelGAP(reductions.GAP):
@@ -38,6 +38,9 @@ class ChannelGSoP(Op):
     def pool(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C/4, H·W), by adaptive averaging over neighbouring channels."""
         return statistics.adaptive_mean(x.flatten(2), -2, self.rows)
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"second_order.fc": 0}
 
 
 class ChannelGSoPSample(ChannelGSoP):
@@ -66,6 +69,9 @@ class ChannelL2Norm(Op):
         weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
         return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], [2, 3])
 
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"weight": 0, "bias": 0}
+
 
 class ChannelL2NormGroup(ChannelL2Norm):
     """`l2norm` standardised over groups of 2 to 16 channels, which unlike it depends on x."""
@@ -80,6 +86,9 @@ class ChannelL2NormGroup(ChannelL2Norm):
         x = functional.check_input(reader.whole(x), self.channels)
         grouped = x.unflatten(1, (self.groups, self.channels // self.groups))
         return self.norm(statistics.standardise(grouped, [2, 3, 4]).flatten(1, 2))
+
+    def channel_groups(self) -> int:
+        return self.groups
 
 
 class ChannelL4(reductions.L4):

@@ -1,11 +1,15 @@
 """`Op`, what every operation of the four sets is: a module with one signature."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sase_attn.ops.arguments import above_zero, positive, reference_size
+
+Axes = int | tuple[int, ...]
+"""The axes of a parameter that are over the channels."""
 
 
 class Op(nn.Module):
@@ -40,6 +44,18 @@ class Op(nn.Module):
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
         """Make the parameters and layers, for `self.channels`; `place` has their device and dtype."""
+
+    def channel_axes(self) -> Mapping[str, Axes] | None:
+        """Which axes of its parameters are over the channels, so that `sase_attn.pruning` can take channels away.
+
+        By the names of parameters, or of layers, all of whose parameters and buffers have the axis. Modules inside that
+        have such a method speak for themselves. None where it is not known.
+        """
+        return None if next(self.parameters(), None) is not None else {}
+
+    def channel_groups(self) -> int:
+        """Groups of equal size that the channels fall into; all groups lose the same channels."""
+        return 1
 
 
 class Excite(Op):

@@ -11,7 +11,7 @@ from torch import Tensor
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
 from sase_attn.ops.layers import Mixer
-from sase_attn.ops.op import Op
+from sase_attn.ops.op import Axes, Op
 
 
 class Reduction(Op):
@@ -43,6 +43,9 @@ class MixedReduction(Reduction):
 
     def combine(self, values: list[Tensor]) -> Tensor:
         return torch.relu(self.mixer(values[0], values[1]))
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}
 
 
 class GAP(Reduction):

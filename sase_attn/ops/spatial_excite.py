@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sase_attn.ops import functional
 from sase_attn.ops.layers import Filter
-from sase_attn.ops.op import Excite, zero_
+from sase_attn.ops.op import Axes, Excite, zero_
 
 
 class Conv2d(Excite):
@@ -39,6 +39,9 @@ class Conv2d(Excite):
             layer.make_alive()
         zero_(layers[-1].weight)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}
 
 
 class Conv2dK3(Conv2d):
@@ -94,6 +97,9 @@ class SpatialAffine(Excite):
     def zero_gate(self) -> float:
         zero_(self.alpha, self.beta)
         return 0.5
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}
 
 
 SPATIAL_EXCITE: dict[str, type[nn.Module]] = {

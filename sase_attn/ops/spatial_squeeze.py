@@ -14,7 +14,7 @@ from sase_attn import statistics
 from sase_attn.kernels import reader
 from sase_attn.ops import functional, reductions
 from sase_attn.ops.gsop import SecondOrder
-from sase_attn.ops.op import Op
+from sase_attn.ops.op import Axes, Op
 
 
 class SpatialGAP(reductions.GAP):
@@ -48,6 +48,9 @@ class SpatialGSoP(Op):
         """Of the covariance."""
         return 63
 
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}
+
 
 class SpatialGSoPSample(SpatialGSoP):
     """`gsop` with the covariance divided by the number of samples C, as covariances usually are."""
@@ -72,6 +75,9 @@ class SpatialL2Norm(Op):
         bias = functional.resize_like(self.bias[None], standardised)
         return statistics.l2(standardised * weight + bias, [1])
 
+    def channel_axes(self) -> dict[str, Axes]:
+        return {}
+
 
 class SpatialL2NormChannel(Op):
     """The text's reading of `l2norm`: standardise over C at each position, affine per channel, then L2 over C."""
@@ -86,6 +92,9 @@ class SpatialL2NormChannel(Op):
         standardised = statistics.standardise(x, [1])
         weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
         return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], [1])
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"weight": 0, "bias": 0}
 
 
 class SpatialL4(reductions.L4):

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import flag, known, positive, reduced_channels
+from sase_attn.ops.op import Axes
 from sase_attn.spatially_adaptive.layers import NORMALIZERS, MaskLogits, Styles, halved, mixed, pooled
 
 
@@ -68,3 +69,15 @@ class LiteralSpatiallyAdaptiveSE(Attention):
         gate = mixed(self.styles(x), self.masks(x), self.normalize == "softmax")
         y = self.value(x)
         return pooled(y * gate.to(y.dtype), self.stride)
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {
+            "value.weight": (0, 1),
+            "value.bias": 0,
+            "styles.fc1.weight": 1,
+            "styles.fc2": 0,
+            "masks.0.weight": 1,
+        }
+
+    def channel_groups(self) -> int:
+        return self.styles.groups

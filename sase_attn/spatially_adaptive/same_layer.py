@@ -7,6 +7,7 @@ from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
+from sase_attn.ops.op import Axes
 from sase_attn.spatially_adaptive.layers import GroupedLinear, halved, pooled
 
 
@@ -82,3 +83,16 @@ class SpatiallyAdaptiveSE(Attention):
         weights = torch.softmax(logits.unflatten(1, [self.groups, -1]), dim=2).flatten(1, 2)
         y = self.value(x)
         return pooled(y * weights.to(y.dtype), self.stride)
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {
+            "query.0.weight": 1,
+            "query.3": 0,
+            "key.0.weight": 1,
+            "key.3": 0,
+            "value.weight": (0, 1),
+            "value.bias": 0,
+        }
+
+    def channel_groups(self) -> int:
+        return self.groups

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from sase_attn.attention import Attention, scale_words
 from sase_attn.attentions.registry import register_attention
 from sase_attn.attentions.se import SE
-from sase_attn.ops.op import zero_
+from sase_attn.ops.op import Axes, zero_
 from sase_attn.tiling import tiles
 from sase_attn.tiling.tiles import Tile, checked_tile
 
@@ -123,6 +123,15 @@ class TiledSE(Attention, nn.Sequential):
         rows, columns = ("whole" if side is None else side for side in self.tile)
         maximum = ", add_maxpool" * self.add_maxpool
         return f"{self.channels}, tile={rows} rows x {columns} columns{maximum}{scale_words(self.scale)}"
+
+    def channel_axes(self) -> dict[str, Axes]:
+        weighted = [(name, layer) for name, layer in self.named_modules() if layer._parameters]
+        wide = [index for index, (_, layer) in enumerate(weighted) if next(layer.parameters()).ndim > 1]
+        if not wide:
+            return {}
+        axes: dict[str, Axes] = {name: 0 for name, _ in weighted[wide[-1] :]}
+        first, last = (f"{weighted[index][0]}.weight" for index in (wide[0], wide[-1]))
+        return axes | ({first: (0, 1)} if first == last else {first: 1})
 
 
 register_attention("tiled_se", TiledSE)
