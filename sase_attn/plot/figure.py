@@ -1,6 +1,7 @@
 """What all pictures share: how a figure becomes a file, and the widths of texts. Never pyplot."""
 
 import os
+from bisect import bisect_left
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,3 +72,12 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
     escaped = text.replace("$", r"\$")
     return TextPath((0, 0), escaped, size=size, prop=FontProperties(weight=weight)).get_extents().width / 72
+
+
+def fitted_text(text: str, width: float, size: float = 7.5, weight: str = "normal") -> str:
+    """One line that is no wider than `width` inches; what does not fit ends in "…"."""
+    text = " ".join(text.split())
+    if text_width(text, size, weight) <= width:
+        return text
+    cut = bisect_left(range(len(text)), True, key=lambda end: text_width(f"{text[:end]}…", size, weight) > width)
+    return f"{text[: max(cut - 1, 0)].rstrip()}…"

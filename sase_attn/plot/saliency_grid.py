@@ -1,7 +1,6 @@
 """The picture of photos × networks: `draw_saliency`."""
 
 import os
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.errors import unknown_name
-from sase_attn.plot.figure import figure_path, text_width, write_figure
+from sase_attn.plot.figure import figure_path, fitted_text, text_width, write_figure
 from sase_attn.plot.saliency_columns import Column, class_names, saliency_columns
 
 if TYPE_CHECKING:
@@ -108,13 +107,13 @@ def _grid(
 
     lefts = [_MARGIN + place * (_WIDTH + _GAP) for place in range(len(columns) + 1)]
     for left, column in zip(lefts[1:], columns, strict=True):
-        title = _fitted(column.name, _WIDTH, _TITLE, "bold")
+        title = fitted_text(column.name, _WIDTH, _TITLE, "bold")
         write(left + _WIDTH / 2, down - _HEAD / 2 - 0.02, title, _TITLE, fontweight="bold")
     top = down - _HEAD
     for row in range(rows):
         first = top - tall - 0.05 - _LINE / 2
         show(lefts[0], top - tall, _WIDTH, tall, photos[row].numpy())
-        write(lefts[0] + _WIDTH / 2, first, _fitted(captions[row], _WIDTH))
+        write(lefts[0] + _WIDTH / 2, first, fitted_text(captions[row], _WIDTH))
         for left, column, guess in zip(lefts[1:], columns, guesses, strict=True):
             colours = torch.from_numpy(heat(column.maps[row].numpy())[..., :3]).float()
             show(left, top - tall, _WIDTH, tall, ((1 - _OPACITY) * grey[row] + _OPACITY * colours).numpy())
@@ -137,13 +136,4 @@ def _grid(
 def _scored(name: str, score: Tensor) -> str:
     """A class and its probability, in a column's width."""
     percent = f" {100 * score.item():.0f} %"
-    return _fitted(name, _WIDTH - text_width(percent, _TEXT) - 0.06) + percent
-
-
-def _fitted(text: str, width: float, size: float = _TEXT, weight: str = "normal") -> str:
-    """One line that is no wider than `width`; what does not fit ends in "…"."""
-    text = " ".join(text.split())
-    if text_width(text, size, weight) <= width:
-        return text
-    cut = bisect_left(range(len(text)), True, key=lambda end: text_width(f"{text[:end]}…", size, weight) > width)
-    return f"{text[: max(cut - 1, 0)].rstrip()}…"
+    return fitted_text(name, _WIDTH - text_width(percent, _TEXT) - 0.06) + percent

@@ -55,6 +55,14 @@ class Ranks:
         dist.all_reduce(total)
         return [float(value) for value in total]
 
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks, on every rank and where the tensor is."""
+        if self.world_size == 1:
+            return tensor
+        total = tensor.to(self.device, copy=True)
+        dist.all_reduce(total)
+        return total.to(tensor.device)
+
     def mean(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their means over all ranks, in one exchange."""
         if self.world_size == 1 or not tensors:

@@ -22,7 +22,13 @@ class Metrics:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: Ranks | None = None) -> Metrics:
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    ranks: Ranks | None = None,
+    *,
+    confusion: Tensor | None = None,
+) -> Metrics:
     """Evaluate in eval mode and float32, on the model's device; every module's mode is then what it was.
 
     With fewer than five classes top-5 is the accuracy of all of them. Each rank brings its own batches; all get the
@@ -32,6 +38,8 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: 
         model: maps (B, C, H, W) float32 to (B, classes).
         batches: images and int64 targets.
         ranks: the processes of the run; by default this one alone.
+        confusion: int64 (classes, classes) on the CPU; gets how many images of a class (row) were taken for another
+            (column) added, over all ranks.
 
     Raises:
         ValueError: there was no image.
@@ -39,6 +47,7 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: 
     parameter = next(model.parameters())
     modes = [(module, module.training) for module in model.modules()]
     sums = [0.0, 0.0, 0.0, 0.0]
+    taken_for = None if confusion is None else torch.zeros_like(confusion)
     model.eval()
     try:
         for images, targets in batches:
@@ -49,10 +58,15 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], ranks: 
             right = [round(float(percent) * len(targets) / 100) for percent in accuracy(logits, targets, topk=(1, 5))]
             loss = cross_entropy(logits, targets, reduction="sum")
             sums = [a + b for a, b in zip(sums, (*right, float(loss), len(targets)), strict=True)]
+            if taken_for is not None:
+                pair = targets.cpu(), logits.argmax(1).cpu()
+                taken_for.index_put_(pair, torch.ones_like(pair[0]), accumulate=True)
     finally:
         for module, mode in modes:
             module.training = mode
     top1, top5, loss_sum, count = ranks.sum(*sums) if ranks else sums
+    if confusion is not None and taken_for is not None:
+        confusion += ranks.total(taken_for) if ranks else taken_for
     if not count:
         raise ValueError("nothing to evaluate: wanted at least one image, got none")
     return Metrics(100 * top1 / count, 100 * top5 / count, loss_sum / count, int(count))

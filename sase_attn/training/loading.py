@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 from safetensors import SafetensorError, safe_open
@@ -13,6 +13,7 @@ from sase_attn.errors import in_words
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import load_run
 from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
+from sase_attn.training.data.view import View
 from sase_attn.training.data_config import take_data_config
 from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
@@ -61,6 +62,12 @@ class LoadedNetwork(NamedTuple):
     is_normalised: bool
     names: tuple[str, ...] | None
     places: Tensor | None
+
+    @property
+    def view(self) -> View:
+        """How the images that it was trained for were seen in tests, as its `pretrained_cfg` says it."""
+        cfg: dict[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
+        return View.of(cfg) if self.is_normalised else View()
 
     def targets(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the data, their targets as outputs of the network."""

@@ -106,7 +106,7 @@ TRAININGS_LAYERS = [
 ]
 TRAINING_LAYERS = [
     {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "data"},
-    {"checkpoint", "optimizer", "evaluate", "run_folder", "data_config"},
+    {"checkpoint", "optimizer", "evaluate", "confusion", "run_folder", "data_config"},
     {"class_names"},
     {"initial_weights"},
     {"network", "step", "saved_model", "result", "resumable"},
@@ -115,12 +115,13 @@ TRAINING_LAYERS = [
     {"jobs"},
 ]
 DATA_LAYERS = [
-    {"config", "order", "sets", "identity", "paths", "walk", "image_file", "crop", "color_jitter"},
+    {"config", "order", "sets", "identity", "paths", "walk", "image_file", "crop", "color_jitter", "view"},
     {"loader", "folder", "reading"},
     {"augment", "normalise", "file_dataset"},
     {"in_memory", "on_disk"},
     {"open_folder"},
     {"open"},
+    {"evaluation_images"},
 ]
 SYNTHESIS_LAYERS = [
     {"layers", "augment", "losses", "reconstruction", "extractors", "file_record"},
@@ -178,7 +179,7 @@ INNER_LAYERS = {
     "training": TRAINING_LAYERS,
     "training.data": DATA_LAYERS,
     "spatially_adaptive": [{"layers"}, {"spectral_norm", "same_layer", "literal"}, {"skip"}],
-    "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns"}, {"saliency_grid"}],
+    "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns", "confusion"}, {"saliency_grid"}],
     "weights": [{"genotypes"}, {"state_dicts", "gains"}, {"warm_start", "authors"}],
     "models": MODELS_LAYERS,
     "share": [{"errors"}, {"publishable"}, {"card", "verify"}, {"folder"}, {"push"}],

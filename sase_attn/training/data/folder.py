@@ -1,4 +1,7 @@
-"""Image folders: DIR/train/<class>/* and DIR/val/<class>/* (or validation, or test), with images at any depth."""
+"""Image folders: DIR/train/<class>/* and DIR/val/<class>/* (or validation, or test), with images at any depth.
+
+To evaluate, DIR/val/<class>/* is enough, or DIR/<class>/*.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,6 +58,51 @@ def scan(folder: Path, *, warn: bool = True) -> ImageFolder:
     finally:
         if warn:
             skipped.warn(folder)
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Folders of classes that stand for themselves: their names, their images, and the digest of these."""
+
+    classes: tuple[str, ...]
+    files: ImageFiles
+    digest: str
+
+
+def scan_classes(folder: Path, *, warn: bool = True) -> ClassFolders:
+    """Find the test images of a folder with or without training images, or whose own folders are the classes.
+
+    Raises:
+        FileNotFoundError: there are training images, and no others.
+        ValueError: no classes; or a class has no images, or is a link into the data.
+    """
+    skipped = Skipped()
+    try:
+        split = _test_split(folder)
+        names = class_names(split, skipped)
+        if not names:
+            raise ValueError(
+                f"{split} holds no class folders; wanted {split}/<class>/*.jpg (sase-attn predict takes images alone)"
+            )
+        files, digest = _image_files(split, tuple(names), Walk(folder, {split: names}, skipped))
+        return ClassFolders(tuple(names), files, digest)
+    finally:
+        if warn:
+            skipped.warn(folder)
+
+
+def _test_split(folder: Path) -> Path:
+    """The folder that holds the classes: a split, or the folder itself."""
+    found = class_names(folder, Skipped())
+    split = next((name for name in TEST_SPLITS if name in found), None)
+    if split is None and "train" in found:
+        raise FileNotFoundError(
+            f"{folder} has train/, and no {', '.join(f'{name}/' for name in TEST_SPLITS)} to test on; "
+            f"name {folder / 'train'} to evaluate on what was trained on"
+        )
+    if split is None or ("train" not in found and not class_names(folder / split, Skipped())):
+        return folder  # a class may be called "test"
+    return folder / split
 
 
 def _scan(folder: Path, train: Path, test: Path, skipped: Skipped) -> ImageFolder:

@@ -66,18 +66,25 @@ def memory_loaders(
     """
     height, width = arrays.train[0].shape[2:]
     size = (height, width) if config.size is None else (config.size, config.size)
-    normalise = Normalise(arrays.mean, arrays.std)
-
-    def loader(images: Tensor, targets: Tensor, training: bool) -> MemoryLoader:
-        if height > size[0] or width > size[1]:
-            images = torch.cat([_shrunk(part, size) for part in torch.split(images, 1000)])
-        augment = Augment(config.augment, size, config.color_jitter or ()) if training else Augment("none", size)
-        batches = Batches(len(images), config.batch_size, shard, training=training)
-        return MemoryLoader(images, targets, batches, augment, normalise)
-
     counts = len(arrays.train[1]), len(arrays.test[1])
     info = DataInfo(arrays.name, arrays.classes, CHANNELS, size, arrays.mean, arrays.std, *counts, identity=identity)
-    return loader(*arrays.train, training=True), loader(*arrays.test, training=False), info
+    train, test = (
+        memory_loader(*split, info, config, shard, training=training)
+        for split, training in ((arrays.train, True), (arrays.test, False))
+    )
+    return train, test, info
+
+
+def memory_loader(
+    images: Tensor, targets: Tensor, info: DataInfo, config: DataConfig, shard: Shard, *, training: bool
+) -> MemoryLoader:
+    """A loader of one split, served at the size of `info`."""
+    size = info.size
+    if images.shape[2] > size[0] or images.shape[3] > size[1]:
+        images = torch.cat([_shrunk(part, size) for part in torch.split(images, 1000)])
+    augment = Augment(config.augment, size, config.color_jitter or ()) if training else Augment("none", size)
+    batches = Batches(len(images), config.batch_size, shard, training=training)
+    return MemoryLoader(images, targets, batches, augment, Normalise(info.mean, info.std))
 
 
 def _shrunk(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -138,6 +138,17 @@ def file_loaders(
     return loaders[0], loaders[1]
 
 
+def evaluation_loader(
+    files: ImageFiles, info: DataInfo, interpolation: str, config: DataConfig, shard: Shard
+) -> FileLoader:
+    """A loader of test images alone, served at the (square) size and the crop of `info`."""
+    batches = Batches(len(files.paths), config.batch_size, shard, training=False)
+    transform = create_transform(
+        info.size[0], is_training=False, interpolation=interpolation, crop_pct=info.crop_pct, normalize=False
+    )
+    return FileLoader(files, transform, batches, Normalise(info.mean, info.std), config, shard.rank == 0)
+
+
 def _transform(config: DataConfig, size: int, training: bool) -> Transform:
     if config.augment == "imagenet":
         jitter = config.color_jitter if training else None

@@ -1,13 +1,15 @@
 """`open_folder`: loaders of an image folder, in memory where it fits, else from the files."""
 
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
 
 from sase_attn.training.data.config import DataConfig
-from sase_attn.training.data.folder import ImageFolder, scan
+from sase_attn.training.data.folder import ImageFiles, ImageFolder, scan
 from sase_attn.training.data.image_file import UnreadableImageError
 from sase_attn.training.data.in_memory import CHANNELS, MEMORY_BYTES, memory_loaders
 from sase_attn.training.data.loader import DataInfo, SubsetLoader
@@ -71,6 +73,22 @@ def open_folder(folder: Path, config: DataConfig, shard: Shard) -> tuple[SubsetL
 def _load(found: ImageFolder, size: int | None, config: DataConfig, shard: Shard) -> Arrays:
     """Both splits in memory, without the broken images. Raises SizesDifferError, or ValueError for broken ones."""
     splits = (found.train, found.test)
+    arrays = load_splits(splits, found.classes, size, config, shard)
+    (train, _), (test, _) = arrays
+    if train.shape[1:] != test.shape[1:]:
+        raise SizesDifferError.between((splits[0].folder, train.shape), (splits[1].folder, test.shape))
+    return Arrays(found.train.folder.parent.name, found.classes, *NORMALISATION, *arrays)
+
+
+def load_splits(
+    splits: Sequence[ImageFiles], classes: Sequence[str], size: int | None, config: DataConfig, shard: Shard
+) -> list[tuple[Tensor, Tensor]]:
+    """Images and targets of each split, without the broken images; see `read_images`.
+
+    Raises:
+        SizesDifferError: `size` is None, and images of a split have several.
+        ValueError: broken images that are refused, or all of a class.
+    """
     arrays = []
     broken: list[Broken] = []
     for split in splits:
@@ -81,10 +99,7 @@ def _load(found: ImageFolder, size: int | None, config: DataConfig, shard: Shard
         arrays.append((images, split.targets[kept]))
     report_broken(broken, sum(len(split.paths) for split in splits), config.on_broken, warn=shard.rank == 0)
     for split, (_, targets) in zip(splits, arrays, strict=True):
-        for index, name in enumerate(found.classes):
+        for index, name in enumerate(classes):
             if not (targets == index).any():
                 raise ValueError(f"{split.folder / name}: none of its images can be read")
-    (train, _), (test, _) = arrays
-    if train.shape[1:] != test.shape[1:]:
-        raise SizesDifferError.between((splits[0].folder, train.shape), (splits[1].folder, test.shape))
-    return Arrays(found.train.folder.parent.name, found.classes, *NORMALISATION, *arrays)
+    return arrays

@@ -1,0 +1,31 @@
+"""`View`: how a network sees test images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network sees test images; None is what it does not say.
+
+    Attributes:
+        size: height and width.
+        crop_pct: the central part of the shorter side that is resized to it.
+        interpolation: of the resizing; a name of timm's.
+    """
+
+    size: int | None = None
+    crop_pct: float | None = None
+    interpolation: str = "bilinear"
+
+    @classmethod
+    def of(cls, cfg: Mapping[str, Any]) -> Self:
+        """From a `pretrained_cfg`. Images that are not square have no size here."""
+        shape, crop_pct = cfg.get("input_size"), cfg.get("crop_pct")
+        square = isinstance(shape, list | tuple) and len(shape) == 3 and shape[1] == shape[2]
+        return cls(
+            int(shape[1]) if square and shape is not None else None,
+            float(crop_pct) if isinstance(crop_pct, int | float) and crop_pct > 0 else None,
+            cfg.get("interpolation") or cls.interpolation,
+        )
