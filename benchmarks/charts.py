@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from attentions_table import judged_differences
 from gain_table import UNIT, accuracies, starting_gains
 from rows import Row, read_rows
-from space.lengths import all_rows, variations
+from space.lengths import all_rows, variations, without_constant
 
 from sase_attn import genotypes
 from sase_attn.comparison.networks import PLAIN
@@ -150,7 +150,10 @@ def _gain(rows: list[Row]) -> "Figure":
 
 
 def draw_lengths(path: Path) -> None:
-    """The intraclass correlation against the length of a training, with its interval: by accuracy and by loss."""
+    """The intraclass correlation against the length of a training, with its interval.
+
+    By accuracy, by loss, and by accuracy without the genotypes whose channel squeeze is a constant.
+    """
     _write(lambda: _lengths(all_rows()), path)
 
 
@@ -160,13 +163,18 @@ def _lengths(rows: list[Row]) -> "Figure":
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     axes = figure.subplots()
     steps = variations(rows)
-    for measure, colour, side in (("top1", BLUE, -1), ("loss", ORANGE, 1)):
-        for place, found in enumerate(variations(rows, measure).values()):
-            x = place + 0.06 * side
+    kinds = {
+        "top-1": (steps, BLUE),
+        "loss": (variations(rows, "loss"), ORANGE),
+        "top-1, without the constant": (variations(without_constant(rows)), GREY),
+    }
+    for number, (by_steps, colour) in enumerate(kinds.values()):
+        for step, found in by_steps.items():
+            x = list(steps).index(step) + 0.27 * (number - 1)
             axes.plot([x, x], [found.low, found.high], "-", color=colour, lw=2)
             axes.plot([x], [found.icc], "o", color=colour, ms=7)
-            text, at = f"{found.icc:.2f} [{found.low:.2f}, {found.high:.2f}]", "right" if side < 0 else "left"
-            axes.annotate(text, (x, found.icc), (9 * side, -3), textcoords="offset points", fontsize=9, ha=at)
+            text = f"{found.icc:.2f}\n[{found.low:.2f}, {found.high:.2f}]"
+            axes.annotate(text, (x, found.icc), (7, -9), textcoords="offset points", fontsize=8)
     counts = [f"{step:,} steps\n{found.genotypes} × {found.seeds}" for step, found in steps.items()]
     axes.set_xticks(range(len(steps)), counts)
     axes.set_yticks([tenth / 10 for tenth in range(11)])
@@ -175,7 +183,7 @@ def _lengths(rows: list[Row]) -> "Figure":
     axes.set_ylabel("intraclass correlation of genotypes", fontsize=9)
     axes.set_xlabel("length of a training; genotypes × seeds", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    _key(figure, [(BLUE, "top-1"), (ORANGE, "loss")])
+    _key(figure, [(colour, words) for words, (_, colour) in kinds.items()])
     return figure
 
 

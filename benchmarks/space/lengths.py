@@ -5,6 +5,9 @@ from rows import Row, read_rows
 from sase_attn.search.signal.variation import Variation, variation
 from space.cases import GENOTYPES, SEEDS, study
 
+CONSTANT = "channel_squeeze:l2norm"
+"""The operation whose value does not depend on the map."""
+
 
 def variations(rows: list[Row], measure: str = "top1") -> dict[int, Variation]:
     """What genotypes and trainings vary by, for each length of which two genotypes were trained with all seeds.
@@ -25,6 +28,11 @@ def variations(rows: list[Row], measure: str = "top1") -> dict[int, Variation]:
     return found
 
 
+def without_constant(rows: list[Row]) -> list[Row]:
+    """The rows but for those of genotypes whose channel squeeze is a constant."""
+    return [row for row in rows if CONSTANT not in row["label"].split(",")]
+
+
 def all_rows() -> list[Row]:
     """Of all lengths."""
     return [row for steps in GENOTYPES for row in read_rows(study(steps))]
@@ -33,16 +41,18 @@ def all_rows() -> list[Row]:
 def lengths(rows: list[Row], place: str) -> str:
     """A line a length: intraclass correlation with its interval, by accuracy and by loss, and the deviations.
 
+    The last columns leave out the genotypes whose channel squeeze is a constant.
+
     Args:
         rows: of all lengths.
         place: where they come from, in words.
     """
     lines = [
         "| steps | genotypes × seeds | ICC of top-1 [95 %] | between genotypes, points | residual, points | ICC of the "
-        "loss [95 %] |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+        "loss [95 %] | without the constant | ICC of top-1 [95 %] |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    losses = variations(rows, "loss")
+    losses, others = variations(rows, "loss"), variations(without_constant(rows))
     for steps, found in variations(rows).items():
         cells = [
             f"{steps:,}",
@@ -51,6 +61,8 @@ def lengths(rows: list[Row], place: str) -> str:
             f"{found.genotype_std:.2f} [{found.genotype_std_low:.2f}, {found.genotype_std_high:.2f}]",
             f"{found.residual_std:.2f}",
             _icc(losses[steps]),
+            f"{others[steps].genotypes} × {others[steps].seeds}" if steps in others else "",
+            _icc(others[steps]) if steps in others else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     setting = (
@@ -58,7 +70,12 @@ def lengths(rows: list[Row], place: str) -> str:
         f"{rows[0]['count']:,} test images, unit gain"
     )
     return "\n".join(
-        [*lines, "", f"ICC: share of genotypes in the variance of a training, the seed taken out; {setting}; {place}."]
+        [
+            *lines,
+            "",
+            "ICC: share of genotypes in the variance of a training, the seed taken out; "
+            f"the constant: `{CONSTANT}`; {setting}; {place}.",
+        ]
     )
 
 

@@ -113,9 +113,12 @@ def test_the_correlation_of_each_length_is_shown(results, tmp_path):
     lines = tables.made("results", "space").splitlines()
     assert lines[2].startswith("| 240 | 14 × 5 | ") and lines[3].startswith("| 960 | 14 × 5 | ")
     assert f"| {found[960].icc:.2f} [{found[960].low:.2f}, {found[960].high:.2f}] |" in lines[3]
+    others = lengths.variations(lengths.without_constant(lengths.all_rows()))[960]
+    assert others.genotypes == 12  # each block of seven has one
+    assert lines[3].endswith(f"| 12 × 5 | {others.icc:.2f} [{others.low:.2f}, {others.high:.2f}] |")
     charts.draw_lengths(tmp_path / "lengths.svg")
     text = (tmp_path / "lengths.svg").read_text(encoding="utf-8")
-    assert f"{found[240].icc:.2f} [" in text and f"{found[960].icc:.2f} [" in text
+    assert f"{found[240].icc:.2f}" in text and f"[{others.low:.2f}, {others.high:.2f}]" in text
 
 
 def test_the_table_of_the_package_is_made_of_whole_genotypes(results, tmp_path, monkeypatch):
