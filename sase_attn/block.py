@@ -140,7 +140,7 @@ class SASEBlock(Scaled):
         functional.check_shortcut(x, shortcut)
         x = self.read(x, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
         y = self.attend(x)
-        return reader.finished(y, shortcut, relu) if isinstance(x, Tensor) else y
+        return y if isinstance(x, reader.MapReader) else reader.finished(y, shortcut, relu)
 
     def _init_gates(self, gate_init: str) -> None:
         known("gate_init", gate_init, GATE_INITS)

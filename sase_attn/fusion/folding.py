@@ -1,24 +1,47 @@
-"""Batch norm folded into the convolutions before it, by torch's own `fuse_conv_bn_eval`."""
+"""Batch norm folded into the convolutions before it, by torch's own `fuse_conv_bn_weights`."""
 
+import copy
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+# By full name, so that no class has to be imported to be recognised.
+_NORMS = (
+    "torch.nn.modules.batchnorm.BatchNorm2d",
+    "torch.nn.modules.batchnorm.SyncBatchNorm",
+    "torchvision.ops.misc.FrozenBatchNorm2d",
+)
 
 
 def folded(layers: Iterable[nn.Module | None]) -> nn.Sequential:
     """Copies of layers that are applied one after the other, without those that do nothing in inference.
 
-    A batch norm right behind a convolution becomes part of it; all else is kept as it is.
+    A batch norm right behind a convolution becomes part of it, also one that is frozen or synchronised; all else is
+    kept as it is.
     """
     result: list[nn.Module] = []
     for layer in _flat(layers):
         before = result[-1] if result else None
-        if isinstance(before, nn.Conv2d) and type(layer) is nn.BatchNorm2d and layer.running_var is not None:
-            result[-1] = fuse_conv_bn_eval(before, layer)
+        if isinstance(before, nn.Conv2d) and is_norm(layer):
+            result[-1] = _with_norm(before, layer)
         else:
             result.append(layer)
     return nn.Sequential(*result)
+
+
+def is_norm(layer: nn.Module) -> bool:
+    """Whether it is a batch norm that in inference scales and shifts its channels by constants."""
+    cls = type(layer)
+    return f"{cls.__module__}.{cls.__qualname__}" in _NORMS and getattr(layer, "running_var", None) is not None
+
+
+def _with_norm(conv: nn.Conv2d, norm: Any) -> nn.Conv2d:
+    result = copy.deepcopy(conv)
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    result.weight, result.bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
+    return result
 
 
 def _flat(layers: Iterable[nn.Module | None]) -> Iterable[nn.Module]:

@@ -1,15 +1,16 @@
 """`fuse`: the residual blocks of a network with each tail as one unit; for inference with batch norm folded."""
 
 import itertools
-from typing import TypeVar, cast
+import warnings
+from typing import TypeVar
 
+from timm.models import FeatureDictNet
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
-from torch import Tensor, nn
+from torch import nn
 
-from sase_attn.fusion import tails
-from sase_attn.fusion.folding import folded
+from sase_attn.fusion.folding import is_norm
+from sase_attn.fusion.fused import FoldedNorm, Fused, FusedBlock, FusedStem
 from sase_attn.fusion.training import fuse_for_training, unfuse_from_training
-from sase_attn.insert.attached import Attached
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -30,7 +31,8 @@ def fuse(model: Network, training: bool = False) -> Network:
     own fusion; timm's SE and ECA modules read it twice. Other attention is followed by an addition and a ReLU in
     place. `unfuse` undoes it.
 
-    A network fused for inference has other parameters and state dict keys, and `train()` raises.
+    A network fused for inference has other parameters and state dict keys, and computes in eval mode only: called in
+    train mode it raises RuntimeError. It can be scripted and traced.
 
     For training (`training=True`): the last batch norm of a residual block, its attention (a SASE block, or timm's
     `SEModule`, `EffectiveSEModule` or `EcaModule`), the shortcut and the ReLU become one unit, which keeps one map for
@@ -53,7 +55,7 @@ def fuse(model: Network, training: bool = False) -> Network:
             `training`.
     """
     if training:
-        if any(isinstance(module, _Fused) for module in model.modules()):
+        if any(isinstance(module, Fused) for module in model.modules()):
             raise ValueError("the network is fused for inference: call sase_attn.unfuse(model) first")
         if not fuse_for_training(model):
             raise ValueError(
@@ -65,19 +67,20 @@ def fuse(model: Network, training: bool = False) -> Network:
     modules = model.named_modules(remove_duplicate=False)
     blocks = [(name, module) for name, module in modules if type(module) in _BLOCKS]
     if not blocks:
-        if any(isinstance(module, _Fused) for module in model.modules()):
+        if any(isinstance(module, Fused) for module in model.modules()):
             return model
         raise ValueError(f"{type(model).__name__} has no residual block of timm's ResNet (BasicBlock or Bottleneck)")
     if any(module.training for module in model.modules()):
         raise ValueError("fuse() folds batch norm for inference: call model.eval() first")
-    fused = {id(block): FusedBlock(block) for block in dict.fromkeys(block for _, block in blocks)}
+    unique = dict.fromkeys(block for _, block in blocks)
+    fused = {id(block): FusedBlock(block, *_BLOCKS[type(block)]) for block in unique}
     for name, block in blocks:
         model.set_submodule(name, fused[id(block)])
     for module in list(model.modules()):
-        if isinstance(module, ResNet):
-            stem = _Folded(folded([module.conv1, module.bn1]), module.conv1)
-            module.set_submodule("conv1", stem)
-            module.set_submodule("bn1", _Folded(nn.Identity(), module.bn1))
+        if _has_stem(module):
+            conv, norm = module.get_submodule("conv1"), module.get_submodule("bn1")
+            module.set_submodule("conv1", FusedStem(conv, norm))
+            module.set_submodule("bn1", FoldedNorm(norm))
     return model
 
 
@@ -86,82 +89,34 @@ def unfuse(model: Network) -> Network:
 
     Returns:
         The network itself, which may be one that was never fused.
+
+    Warns:
+        UserWarning: parameters of fused layers were changed, by training or `load_state_dict`, which is lost.
     """
     unfuse_from_training(model)
-    for name, module in list(model.named_modules(remove_duplicate=False)):
-        if isinstance(module, _Fused):
-            parameter = next(itertools.chain(module.parameters(), model.parameters()), None)
-            original = module.original
-            if parameter is not None:
-                original = original.to(parameter.device, parameter.dtype)
-            model.set_submodule(name, original)
+    fused = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, Fused)}
+    if edited := [name for name, module in fused.items() if module.is_edited()]:
+        shown = ", ".join(edited[:8]) + (f" and {len(edited) - 8} more" if len(edited) > 8 else "")
+        warnings.warn(
+            f"what was changed since fuse() in {shown} is lost: the layers from before come back with their weights",
+            stacklevel=2,
+        )
+    for name, module in fused.items():
+        parameter = next(itertools.chain(module.parameters(), model.parameters()), None)
+        original = module.original
+        if parameter is not None:
+            original = original.to(parameter.device, parameter.dtype)
+        model.set_submodule(name, original.train(module.training))
     return model
 
 
-class _Fused(nn.Module):
-    """What took the place of a module, which it keeps outside its own parameters and modules."""
-
-    def __init__(self, original: nn.Module) -> None:
-        super().__init__()
-        self._original = (original,)
-        self.training = False
-
-    @property
-    def original(self) -> nn.Module:
-        """The module from before."""
-        return self._original[0]
-
-    def train(self, mode: bool = True) -> "_Fused":
-        if mode:
-            raise RuntimeError("this network was fused for inference: call sase_attn.unfuse(model) before training")
-        return super().train(False)
-
-
-class _Folded(_Fused):
-    """Layers in the place of one."""
-
-    def __init__(self, layers: nn.Module, original: nn.Module) -> None:
-        super().__init__(original)
-        self.layers = layers
-
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.layers(x))
-
-
-class _Scale(nn.Module):
-    """x·scale."""
-
-    def __init__(self, scale: float) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale
-
-
-class FusedBlock(_Fused):
-    """A residual block of timm's ResNet, act(attention(layers(x)) + shortcut), for inference."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__(block)
-        names, act = _BLOCKS[type(block)]
-        layers: list[nn.Module] = []
-        for layer in (getattr(block, name) for name in names):
-            if isinstance(layer, Attached):
-                layers += [layer.host, layer.attn] + [_Scale(layer.scale)] * (layer.scale != 1)
-            elif layer is not None:
-                layers.append(layer)
-        self.attention = layers.pop() if tails.is_known(layers[-1]) else None
-        self.layers = folded(layers)
-        self.shortcut = folded([getattr(block, "downsample")])  # noqa: B009  mypy takes attributes for tensors
-        self.act = block.get_submodule(act)
-        self.relu = type(self.act) is nn.ReLU
-
-    def forward(self, x: Tensor) -> Tensor:
-        shortcut = self.shortcut(x)
-        y = self.layers(x)
-        if self.attention is None:
-            y += shortcut
-            return cast(Tensor, self.act(y))
-        y = tails.tail(self.attention, y, shortcut, self.relu, overwrite=True)
-        return y if self.relu else cast(Tensor, self.act(y))
+def _has_stem(module: nn.Module) -> bool:
+    """Whether it applies a convolution `conv1`, then a norm `bn1`, and nobody sees what is between."""
+    layers = dict(module.named_children())
+    if not isinstance(module, ResNet | FeatureDictNet) or not {"conv1", "bn1"} <= layers.keys():
+        return False
+    conv, norm = layers["conv1"], layers["bn1"]
+    last = list(conv.modules())[-1]
+    if "conv1" in getattr(module, "return_layers", ()) or conv._forward_hooks or norm._forward_pre_hooks:
+        return False
+    return isinstance(last, nn.Conv2d) and is_norm(norm)

@@ -149,9 +149,10 @@ def test_refuses_what_it_cannot_fuse():
     with pytest.raises(ValueError, match="Sequential has no residual block of timm's ResNet"):
         fuse(nn.Sequential(nn.Conv2d(3, 3, 1)).eval())
     model = fuse(network("sase_resnet20"))
-    model.eval()
+    model.train()
     with pytest.raises(RuntimeError, match=r"call sase_attn.unfuse\(model\) before training"):
-        model.train()
+        model(draw(1, 3, 32, 32))
+    assert all(module.training for module in unfuse(model).modules())
 
 
 class TestTail:

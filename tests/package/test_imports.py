@@ -65,7 +65,7 @@ INSERT_LAYERS = [
     {"replace"},
 ]
 TILING_LAYERS = [{"tiles", "dataflow"}, {"block", "report"}, {"convert"}, {"measure"}]
-FUSION_LAYERS = [{"folding", "tails"}, {"training"}, {"fuse"}]
+FUSION_LAYERS = [{"folding", "tails"}, {"fused", "training"}, {"fuse"}]
 SEARCH_LAYERS = [
     {"supernet"},
     {"space", "trained"},
