@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sase_attn.modules import count_parameters
+from sase_attn.training.balance import balance
 from sase_attn.training.checkpoint import TrainProgress
 from sase_attn.training.data import DataInfo, Loader
 from sase_attn.training.data.normalise import normalise_as_trained
@@ -66,7 +67,8 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
             checkpoint_every=recipe.checkpoint_every,
         )
         self.train_loader, self.test_loader, self.info = train_loader, test_loader, info
-        self.trainer = Trainer(recipe, model, ranks, train_loader.batches)
+        weights = balance(recipe, train_loader, info, echo)
+        self.trainer = Trainer(recipe, model, ranks, train_loader.batches, weights)
         self.metrics: Metrics | None = None
         self._last_finite = math.nan
 

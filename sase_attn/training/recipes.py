@@ -27,6 +27,8 @@ from sase_attn.settings import (
     at_most,
     setting,
 )
+from sase_attn.training.class_weights import CLASS_WEIGHTS
+from sase_attn.training.data.sampling import SAMPLINGS
 
 SCHEDULES = ("cosine", "tanh", "step", "none")
 AMP = ("none", "bfloat16", "float16")
@@ -38,7 +40,7 @@ class Recipe(Settings):
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
-        UnknownNameError: no such optimizer, schedule or AMP type.
+        UnknownNameError: no such optimizer, schedule, AMP type, class weights or sampling.
     """
 
     model: str = setting("sase_resnet20", "a model of timm's registry, which holds this package's")
@@ -57,6 +59,9 @@ class Recipe(Settings):
     )
     color_jitter: tuple[float, ...] | None = setting(None, "strengths of colour jitter")
     batch_size: int = setting(128, "images a step, over all processes")
+    sampling: str = setting(
+        "shuffle", 'an epoch takes each image once: "shuffle"; as many of each class: "balanced"; or "sqrt", in between'
+    )
     workers: int = setting(0, "processes that load images")
     on_broken: str = setting("refuse", 'broken images: "refuse" or "skip"')
 
@@ -73,6 +78,9 @@ class Recipe(Settings):
     decay_epochs: int = setting(30, "epochs between the drops of a step schedule")
     decay_rate: float = setting(0.1, "factor of each drop of a step schedule")
     label_smoothing: float = setting(0.0, "label smoothing of the cross entropy")
+    class_weights: str = setting(
+        "none", 'of the loss: "balanced" by the inverse of the number of training images, "sqrt" by its root, or "none"'
+    )
     clip_grad: float | None = setting(None, "largest norm of the gradient")
     ema_decay: float | None = setting(None, "average the weights with this decay; the average is what is evaluated")
 
@@ -103,6 +111,13 @@ class Recipe(Settings):
         self.check_name("optimizer", "optimizer", list_optimizers())
         self.check_name("schedule", "schedule", SCHEDULES)
         self.check_name("amp", "AMP type", AMP)
+        self.check_name("class_weights", "class weights", CLASS_WEIGHTS)
+        self.check_name("sampling", "sampling", SAMPLINGS)
+        if CLASS_WEIGHTS[self.class_weights] > SAMPLINGS[self.sampling]:
+            raise ValueError(
+                f"recipe fields class_weights and sampling: {self.class_weights!r} and {self.sampling!r} together give "
+                "rare classes more than common ones; give one of them, or sqrt for both"
+            )
         if self.warmup_epochs and (self.schedule == "none" or self.warmup_epochs >= self.epochs):
             raise ValueError(
                 f"recipe field warmup_epochs: wanted a schedule and fewer than {self.epochs} epochs, "

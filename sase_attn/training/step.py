@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from timm.utils import ModelEmaV3, dispatch_clip_grad, distribute_bn
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 from sase_attn.modules import freeze
 from sase_attn.training.checkpoint import fitting_network
+from sase_attn.training.class_weights import weighted_loss
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.optimizer import create_optimizer, create_scheduler
 from sase_attn.training.recipes import Recipe
@@ -27,12 +29,20 @@ class Trainer:
         model: the network with its initial weights; it is moved to the device of `ranks` and trained in place.
         ranks: the processes of the run.
         steps_per_epoch: optimizer steps an epoch.
+        class_weights: what an image of each class weighs in the loss, (classes,); None if all weigh the same.
 
     Raises:
         ValueError: the recipe needs CUDA, or its batch cannot be divided among the processes.
     """
 
-    def __init__(self, recipe: Recipe, model: nn.Module, ranks: Ranks, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        ranks: Ranks,
+        steps_per_epoch: int,
+        class_weights: Tensor | None = None,
+    ) -> None:
         cuda = ranks.device.type == "cuda"
         for wanted, field in ((recipe.amp == "float16", 'amp "float16"'), (recipe.sync_bn, "sync_bn")):
             if wanted and not cuda:
@@ -51,7 +61,7 @@ class Trainer:
         self.optimizer = create_optimizer(recipe, model)
         self._scheduler = create_scheduler(recipe, self.optimizer, steps_per_epoch)
         self._scaler = torch.amp.GradScaler("cuda", enabled=cuda and recipe.amp == "float16")
-        self._criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self._class_weights = None if class_weights is None else class_weights.to(ranks.device)
         self.ema = None if recipe.ema_decay is None else ModelEmaV3(model, decay=recipe.ema_decay, use_warmup=True)
         self._parallel: nn.Module = self.model
         if ranks.world_size > 1:
@@ -89,13 +99,14 @@ class Trainer:
         ranks.seed_step(recipe.seed, self.updates)
         if self._scheduler is not None:
             self._scheduler.step_update(self.updates)
-        (count,) = ranks.sum(len(targets))
         images = images.to(ranks.device, memory_format=self._format, non_blocking=True)
         targets = targets.to(ranks.device, non_blocking=True)
+        own = len(targets) if self._class_weights is None else float(self._class_weights[targets].sum())
+        count, all_weights = ranks.sum(len(targets), own)
         with torch.autocast(ranks.device.type, _AMP_TYPES.get(recipe.amp), enabled=recipe.amp != "none"):
             logits = self._parallel(images)
-        loss = self._criterion(logits.float(), targets)
-        weight = len(targets) * ranks.world_size / count  # ranks may hold different numbers of images
+        loss = self._loss(logits.float(), targets)
+        weight = own * ranks.world_size / all_weights  # ranks may hold different numbers of images, of other classes
         self._scaler.scale(loss * weight).backward()
         if recipe.clip_grad is not None:
             self._scaler.unscale_(self.optimizer)
@@ -106,8 +117,14 @@ class Trainer:
         self.updates += 1
         if self.ema is not None:
             self.ema.update(self.model, step=self.updates)
-        total, stops = ranks.sum(loss.item() * len(targets), float(stop))
-        return total / count, int(count), bool(stops)
+        total, stops = ranks.sum(loss.item() * own, float(stop))
+        return total / all_weights, int(count), bool(stops)
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        smoothing = self.recipe.label_smoothing
+        if self._class_weights is None:
+            return cross_entropy(logits, targets, label_smoothing=smoothing)
+        return weighted_loss(logits, targets, self._class_weights, label_smoothing=smoothing)
 
     def is_finite(self) -> bool:
         """Whether every parameter is."""

@@ -105,9 +105,10 @@ TRAININGS_LAYERS = [
     {"run"},
 ]
 TRAINING_LAYERS = [
-    {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "data"},
+    {"class_weights", "data"},
+    {"recipes", "distributed", "interrupt", "log", "pace", "provenance"},
     {"checkpoint", "optimizer", "evaluate", "confusion", "run_folder", "data_config"},
-    {"class_names"},
+    {"class_names", "balance"},
     {"initial_weights"},
     {"network", "step", "saved_model", "result", "resumable"},
     {"loading", "loop"},
@@ -115,7 +116,8 @@ TRAINING_LAYERS = [
     {"jobs"},
 ]
 DATA_LAYERS = [
-    {"config", "order", "sets", "identity", "paths", "walk", "image_file", "crop", "color_jitter", "view"},
+    {"sampling", "sets", "identity", "paths", "walk", "image_file", "crop", "color_jitter", "view"},
+    {"config", "order"},
     {"loader", "folder", "reading"},
     {"augment", "normalise", "file_dataset"},
     {"in_memory", "on_disk"},

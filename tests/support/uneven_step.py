@@ -10,6 +10,7 @@ from sase_attn.training.distributed import ranks
 from sase_attn.training.step import Trainer
 
 SHARES = (slice(0, 5), slice(5, 7))
+WEIGHTS = torch.tensor([0.2, 1.0, 3.0])
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -24,9 +25,10 @@ def linear() -> nn.Linear:
 def main() -> None:
     recipe = Recipe(batch_size=8, momentum=0.0, weight_decay=0.0, schedule="none", lr=1.0)
     with ranks("cpu") as group:
-        trainer = Trainer(recipe, linear(), group, 1)
-        loss, count, _ = trainer.step(*(tensor[SHARES[group.rank]] for tensor in batch()))
-        print(json.dumps({"loss": loss, "count": count, "weight": trainer.model.weight.tolist()}))
+        for weights in (None, WEIGHTS):
+            trainer = Trainer(recipe, linear(), group, 1, weights)
+            loss, count, _ = trainer.step(*(tensor[SHARES[group.rank]] for tensor in batch()))
+            print(json.dumps({"loss": loss, "count": count, "weight": trainer.model.weight.tolist()}))
 
 
 if __name__ == "__main__":

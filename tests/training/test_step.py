@@ -40,10 +40,11 @@ def test_top_5_counts_the_fifth_and_not_the_sixth():
 def test_ranks_with_unequal_shares_of_a_batch_take_the_step_of_one_process():
     ends = warm.run_ranks(2, uneven_step.__file__)
     assert all(end.returncode == 0 for end in ends), ends[0].stderr
-    model = linear()
-    loss = cross_entropy(model(IMAGES), TARGETS)
-    (gradient,) = torch.autograd.grad(loss, [model.weight])
-    for end in ends:
-        step = json.loads(end.stdout.splitlines()[-1])
-        assert step["count"] == 7 and step["loss"] == pytest.approx(loss.item(), rel=1e-6)
-        torch.testing.assert_close(torch.tensor(step["weight"]), model.weight - gradient)
+    for line, weights in ((-2, None), (-1, uneven_step.WEIGHTS)):
+        model = linear()
+        loss = cross_entropy(model(IMAGES), TARGETS, weight=weights)
+        (gradient,) = torch.autograd.grad(loss, [model.weight])
+        for end in ends:
+            step = json.loads(end.stdout.splitlines()[line])
+            assert step["count"] == 7 and step["loss"] == pytest.approx(loss.item(), rel=1e-6)
+            torch.testing.assert_close(torch.tensor(step["weight"]), model.weight - gradient)

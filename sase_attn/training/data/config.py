@@ -1,9 +1,10 @@
 """`DataConfig`: which data to serve, and how."""
 
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 from sase_attn.errors import unknown_name
+from sase_attn.training.data.sampling import SAMPLINGS
 
 AUGMENTS = ("cifar", "imagenet", "none")
 ON_BROKEN = ("refuse", "skip")
@@ -21,10 +22,12 @@ class DataConfig:
         color_jitter: with it: strengths of brightness, contrast, saturation and, if there is a fourth, hue.
         batch_size: images a step, over all ranks.
         workers: processes that read the images of sets too large for memory; not used for others.
+        sampling: of an epoch's training images: "shuffle" takes each once; "balanced" as many of each class, "sqrt" by
+            the square root of the number of its images.
         on_broken: "refuse" an image that cannot be read, or "skip" it with a warning that names it.
 
     Raises:
-        UnknownNameError: no such `augment` or `on_broken`.
+        UnknownNameError: no such `augment`, `sampling` or `on_broken`.
         ValueError: a number out of its range.
     """
 
@@ -35,16 +38,19 @@ class DataConfig:
     batch_size: int = 128
     workers: int = 0
     on_broken: str = "refuse"
+    sampling: str = "shuffle"
 
     @classmethod
     def of(cls, settings: object) -> Self:
         """What a recipe, or the configuration of a search, says of the data: their fields of the same names."""
-        return cls(**{item.name: getattr(settings, item.name) for item in fields(cls)})
+        values: dict[str, Any] = {item.name: getattr(settings, item.name, item.default) for item in fields(cls)}
+        return cls(**values)
 
     def __post_init__(self) -> None:
         for kind, name, known in (
             ("augment", self.augment, AUGMENTS),
             ("on_broken", self.on_broken, ON_BROKEN),
+            ("sampling", self.sampling, tuple(SAMPLINGS)),
         ):
             if name not in known:
                 raise unknown_name(kind, name, known)

@@ -15,12 +15,13 @@ from sase_attn.training.data.order import hash_seed
 
 Transform = Callable[[Any], Tensor]
 Sample = tuple[Tensor | str, int, int]
+Key = tuple[int, int, int]
 
 
 class FileDataset(Dataset[Sample]):
-    """Images as uint8 (3, H, W), or why they are broken, with target and place; asked for by (epoch, place).
+    """Images as uint8 (3, H, W), or why they are broken, with target and place; asked for by (epoch, place, draw).
 
-    What the transform draws is a function of (seed, epoch, place).
+    What the transform draws is a function of (seed, epoch, place), and of `draw` where it is not 0.
     """
 
     def __init__(self, paths: Sequence[Path], targets: Tensor, transform: Transform, seed: int) -> None:
@@ -29,14 +30,14 @@ class FileDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index, draw = key
         target = int(self.targets[index])
         try:
             image = read_image(self.paths[index])
         except UnreadableImageError as error:
             return str(error), target, index
-        with _seeded(hash_seed(self._seed, epoch, index)):
+        with _seeded(hash_seed(self._seed, epoch, index, *([draw] if draw else []))):
             return self.transform(image), target, index
 
 

@@ -36,6 +36,11 @@ class MemoryLoader:
         """The class of each sample of the whole set, in the set's order (int64)."""
         return self._targets
 
+    @property
+    def sampling(self) -> str:
+        """How its epochs draw images."""
+        return self._batches.sampling
+
     def subset(self, indices: Tensor, seed: int) -> "MemoryLoader":
         """The samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
         batches = self._batches.subset(indices, seed)
@@ -83,7 +88,8 @@ def memory_loader(
     if images.shape[2] > size[0] or images.shape[3] > size[1]:
         images = torch.cat([_shrunk(part, size) for part in torch.split(images, 1000)])
     augment = Augment(config.augment, size, config.color_jitter or ()) if training else Augment("none", size)
-    batches = Batches(len(images), config.batch_size, shard, training=training)
+    sampling = config.sampling if training else "shuffle"
+    batches = Batches(len(images), config.batch_size, shard, training=training, sampling=sampling, targets=targets)
     return MemoryLoader(images, targets, batches, augment, Normalise(info.mean, info.std))
 
 

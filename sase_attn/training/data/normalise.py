@@ -29,6 +29,16 @@ class RenormalisedLoader:
     shift: Tensor
     batches: int
 
+    @property
+    def sampling(self) -> str | None:
+        """How its epochs draw images; None if the loader does not say it."""
+        return getattr(self.loader, "sampling", None)
+
+    @property
+    def targets(self) -> Tensor | None:
+        """The class of each sample; None if the loader does not say it."""
+        return getattr(self.loader, "targets", None)
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches of an epoch from `start` on."""
         for images, targets in self.loader.epoch(epoch, start=start):

@@ -12,7 +12,7 @@ from torchvision import transforms
 
 from sase_attn.training.data.config import DataConfig
 from sase_attn.training.data.crop import PADDING
-from sase_attn.training.data.file_dataset import FileDataset, Transform, collate
+from sase_attn.training.data.file_dataset import FileDataset, Key, Transform, collate
 from sase_attn.training.data.folder import ImageFiles
 from sase_attn.training.data.loader import DataInfo
 from sase_attn.training.data.normalise import Normalise
@@ -29,14 +29,18 @@ class _Plan:
         self._batches = batches
         self.epoch = self.start = 0
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch = self.epoch
-        for _, indices in self._batches.epoch(epoch, self.start):
-            yield [(epoch, index) for index in indices[self._batches.own].tolist()]
+    def __iter__(self) -> Iterator[list[Key]]:
+        epoch, own = self.epoch, self._batches.own
+        for batch, indices in self._batches.epoch(epoch, self.start):
+            draws = torch.zeros(len(indices), dtype=torch.int64)
+            if self._batches.sampling != "shuffle":  # an image may come again, and is then to be augmented otherwise
+                draws = torch.arange(1, len(indices) + 1) + self._batches.bounds[batch]
+            yield [(epoch, index, draw) for index, draw in zip(indices[own].tolist(), draws[own].tolist(), strict=True)]
 
 
 class FileLoader:
-    """Batches out of files. The augmentation of an image is drawn from (seed, epoch, place of the image in the set).
+    """Batches out of files. The augmentation of an image is drawn from (seed, epoch, place of the image in the set),
+    and from its place in the epoch where images may come several times.
 
     A broken image that is to be skipped makes its batch smaller by one, whenever it comes. Worker processes stay from
     one epoch to the next; an epoch that begins before another has ended gets some of its own.
@@ -68,6 +72,11 @@ class FileLoader:
     def targets(self) -> Tensor:
         """The class of each sample of the whole set, in the set's order (int64)."""
         return torch.as_tensor(self._samples.targets, dtype=torch.int64)
+
+    @property
+    def sampling(self) -> str:
+        """How its epochs draw images."""
+        return self._batches.sampling
 
     def subset(self, indices: Tensor, seed: int) -> "FileLoader":
         """The samples at `indices` (int64), in an order and with an augmentation that follow from `seed`."""
@@ -132,7 +141,14 @@ def file_loaders(
     normalise = Normalise(info.mean, info.std)
     loaders = []
     for training, files in ((True, train), (False, test)):
-        batches = Batches(len(files.paths), config.batch_size, shard, training=training)
+        batches = Batches(
+            len(files.paths),
+            config.batch_size,
+            shard,
+            training=training,
+            sampling=config.sampling if training else "shuffle",
+            targets=files.targets,
+        )
         transform = _transform(config, info.size[0], training)
         loaders.append(FileLoader(files, transform, batches, normalise, config, shard.rank == 0))
     return loaders[0], loaders[1]

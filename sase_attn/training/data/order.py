@@ -7,6 +7,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from sase_attn.training.data.sampling import draw_epoch
+
 
 def hash_seed(*key: int) -> int:
     """A seed of 63 bits that no two keys, such as (seed, epoch, batch), are expected to share."""
@@ -43,15 +45,25 @@ class Batches:
         shard: of this process.
         training: shuffled, or in order for a test.
         indices: places of the samples in their set (int64), if they are only a subset of it.
+        sampling: how an epoch of training draws samples: a name of `SAMPLINGS`.
+        targets: the class of each sample of the set (int64), for any sampling but "shuffle".
 
     Raises:
         ValueError: fewer training samples, or a smaller batch, than ranks.
     """
 
     def __init__(
-        self, count: int, batch_size: int, shard: Shard, *, training: bool, indices: Tensor | None = None
+        self,
+        count: int,
+        batch_size: int,
+        shard: Shard,
+        *,
+        training: bool,
+        indices: Tensor | None = None,
+        sampling: str = "shuffle",
+        targets: Tensor | None = None,
     ) -> None:
-        self.seed, self.training = shard.seed, training
+        self.seed, self.training, self.sampling, self._targets = shard.seed, training, sampling, targets
         self._batch_size, self._shard, self._indices = batch_size, shard, indices
         for what, value in (("batch_size", batch_size), ("number of training images", count)):
             if training and value < shard.world_size:
@@ -77,15 +89,30 @@ class Batches:
         """Training batches of the samples at `indices`, in an order that follows from `seed`."""
         places = indices if self._indices is None else self._indices[indices]
         shard = replace(self._shard, seed=seed)
-        return Batches(len(indices), self._batch_size, shard, training=True, indices=places)
+        return Batches(
+            len(indices),
+            self._batch_size,
+            shard,
+            training=True,
+            indices=places,
+            sampling=self.sampling,
+            targets=self._targets,
+        )
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[int, Tensor]]:
         """Number and samples of each global batch from batch `start` on. Raises ValueError past the last one."""
         if not 0 <= start <= len(self):
             raise ValueError(f"start: wanted a batch from 0 to {len(self)}, got {start}")
-        order = torch.arange(self.bounds[-1])
-        if self.training:
-            order = torch.randperm(self.bounds[-1], generator=seeded_generator(self.seed, epoch))
+        order = self._order(epoch)
         for batch in range(start, len(self)):
             chosen = order[self.bounds[batch] : self.bounds[batch + 1]]
             yield batch, chosen if self._indices is None else self._indices[chosen]
+
+    def _order(self, epoch: int) -> Tensor:
+        if not self.training:
+            return torch.arange(self.bounds[-1])
+        generator = seeded_generator(self.seed, epoch)
+        if self._targets is None:
+            return torch.randperm(self.bounds[-1], generator=generator)
+        targets = self._targets if self._indices is None else self._targets[self._indices]
+        return draw_epoch(targets, self.sampling, generator)
