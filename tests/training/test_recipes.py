@@ -15,6 +15,7 @@ from sase_attn import SASEBlock
 from sase_attn.commands import evaluate, train
 from sase_attn.errors import UnknownNameError
 from sase_attn.training import RECIPES, Recipe, create_network
+from sase_attn.training.data.evaluation_images import FoundImages
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.step import Trainer
 
@@ -169,7 +170,9 @@ def test_every_field_is_a_flag(capsys):
 
 def test_train_and_evaluate_by_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sase_attn.training.run.open_recipe_data", lambda recipe, group: driver.data(recipe))
-    monkeypatch.setattr("sase_attn.commands.evaluate.open_recipe_data", lambda recipe, group: driver.data(recipe))
+    _, batches, info = driver.data(driver.TINY)
+    images = FoundImages(info.classes, info.channels, lambda view: (batches, info))
+    monkeypatch.setattr("sase_attn.commands.evaluate.find_evaluation_images", lambda config, **ranks: images)
     monkeypatch.chdir(tmp_path)
     Path("tiny.json").write_text(driver.TINY.override(model_kwargs={"layers": [1, 1, 1]}).to_json())
     args = parse("train", "--recipe", "tiny.json", "--device", "cpu", "--epochs", "1", "--warmup-epochs", "0")
