@@ -10,7 +10,7 @@ from sase_attn.statistics import STATISTICS
 
 def is_foldable(norm: nn.Module, positions: list[str]) -> TypeGuard[nn.BatchNorm2d]:
     """Whether the statistics over the positions behind a norm follow from those before it."""
-    if type(norm) is not nn.BatchNorm2d or norm.weight is None:
+    if type(norm) is not nn.BatchNorm2d or norm.weight is None or norm.bias is None:
         return False
     return all(STATISTICS[part].rescale is not None for name in positions for part in STATISTICS[name].needs)
 
@@ -64,13 +64,13 @@ def _of_batch(norm: nn.BatchNorm2d, of: dict[str, Tensor], n: int, sign: Tensor 
         )
     mean = means.mean(0)
     variance = (deviations.square() + (means - mean).square()).mean(0)
-    if norm.training and norm.running_mean is not None and norm.running_var is not None:
+    kept = norm.training and norm.track_running_stats
+    if kept and norm.running_mean is not None and norm.running_var is not None:
         with torch.no_grad():
-            momentum = norm.momentum
+            momentum = norm.momentum or 0.0
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.add_(1)
-                momentum = 1 / norm.num_batches_tracked.item() if momentum is None else momentum
-            assert momentum is not None
+                momentum = 1 / norm.num_batches_tracked.item() if norm.momentum is None else momentum
             signed = mean if sign is None else mean * sign
             norm.running_mean.lerp_(signed.to(norm.running_mean.dtype), momentum)
             norm.running_var.lerp_((variance * (count / (count - 1))).to(norm.running_var.dtype), momentum)

@@ -136,29 +136,48 @@ def resize_like(weight: Tensor, x: Tensor) -> Tensor:
 @torch.fx.wrap
 def batch_norm(
     x: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-    batches: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    training: bool,
-    momentum: float,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    batches: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    by_batch: bool,
+    momentum: float | None,
     eps: float,
 ) -> Tensor:
-    """Batch normalisation in x's type that also accepts one value per channel in training.
+    """Batch normalisation in x's type that also accepts one value per channel where it is normalised by the batch.
 
     Such a value is its own mean, so that the result is `bias`; running statistics, which it cannot inform, stay. They
     stay for an empty batch too.
+
+    Args:
+        running_mean, running_var: (C,) each; without them none are kept.
+        batches: how many batches they are of; updated with them.
+        by_batch: whether to normalise by the batch and update them, not by them.
+        momentum: of the update; None for the mean over all batches.
     """
-    weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-    if training and (x.numel() == x.shape[1] or x.numel() == 0):
-        return (x - x) * weight[None, :, None, None] + bias[None, :, None, None]
+    weight = None if weight is None else weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    if by_batch and (x.numel() == x.shape[1] or x.numel() == 0):
+        y = x - x
+        y = y if weight is None else y * weight[None, :, None, None]
+        return y if bias is None else y + bias[None, :, None, None]
+    if running_mean is None or running_var is None:
+        return F.batch_norm(x, None, None, weight, bias, True, 0.0, eps)
+    if by_batch and batches is not None:
+        batches.add_(1)
+    if by_batch and momentum is None:
+        mean, var = torch.zeros_like(running_mean, dtype=x.dtype), torch.zeros_like(running_var, dtype=x.dtype)
+        y = F.batch_norm(x, mean, var, weight, bias, True, 1.0, eps)
+        if batches is not None:  # a tensor, not a number: it is not waited for on a GPU, and torch.compile takes it
+            share = batches.to(running_mean.dtype).reciprocal()
+            running_mean.lerp_(mean.to(running_mean.dtype), share)
+            running_var.lerp_(var.to(running_var.dtype), share)
+        return y
     # Copies where the network is stored in another type than it computes in; the same tensors otherwise.
     new_mean, new_var = running_mean.to(x.dtype), running_var.to(x.dtype)
-    y = F.batch_norm(x, new_mean, new_var, weight, bias, training, momentum, eps)
-    if training:
-        batches.add_(1)
-        if running_mean.dtype != x.dtype:
-            running_mean.copy_(new_mean)
-            running_var.copy_(new_var)
+    y = F.batch_norm(x, new_mean, new_var, weight, bias, by_batch, 0.0 if momentum is None else momentum, eps)
+    if by_batch and running_mean.dtype != x.dtype:
+        running_mean.copy_(new_mean)
+        running_var.copy_(new_var)
     return y

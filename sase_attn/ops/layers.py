@@ -66,20 +66,16 @@ class Dense(Filter):
 class BatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` in the input's type that accepts one value per channel in training (batch of one, 1×1 map)."""
 
-    running_mean: Tensor
-    running_var: Tensor
-    num_batches_tracked: Tensor
-    momentum: float
-
     def forward(self, x: Tensor) -> Tensor:
+        kept = self.track_running_stats or not self.training
         return functional.batch_norm(
             x,
-            self.running_mean,
-            self.running_var,
-            self.num_batches_tracked,
+            self.running_mean if kept else None,
+            self.running_var if kept else None,
+            self.num_batches_tracked if kept else None,
             self.weight,
             self.bias,
-            self.training,
+            self.training or self.running_mean is None,
             self.momentum,
             self.eps,
         )

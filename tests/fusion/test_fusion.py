@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 from inputs import draw
+from norm_states import STATES, in_state
 from pairwise import pairwise
 from timm.layers import EcaModule, SEModule
 from torch import nn
@@ -73,6 +74,23 @@ def test_same_outputs_and_back_to_the_same_network(name, backend):
     after = model.state_dict()
     assert list(after) == list(before) and all(torch.equal(after[key], before[key]) for key in before)
     model.train()
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("state", STATES)
+@torch.no_grad()
+def test_norms_in_other_states(state, training):
+    """Folded where they have statistics; in training as they are."""
+    model = network("sase_resnet20", layers=(1, 1, 1)).double()
+    for block in (model.layer1[0], model.layer3[0]):
+        in_state(block, state)
+    model.train(training)
+    x = draw(2, 3, 16, 16, dtype=torch.float64)
+    fused = fuse(copy.deepcopy(model), training=training)
+    assert distance(fused(x), model(x)) <= 1e-10
+    if training:
+        for value, expected in zip(fused.buffers(), model.buffers(), strict=True):
+            torch.testing.assert_close(value, expected)
 
 
 def test_the_tail_is_one_unit(monkeypatch):

@@ -7,6 +7,7 @@ import timm
 import torch
 from inputs import draw, randomise
 from kernel_cases import DOUBLE, STRICT, channels_last, contiguous, slow, strided
+from norm_states import STATES, in_state
 from normalised_tail import OPERATORS, assert_same_step, maps, one_after_the_other, step_of, tail, unit
 from timm.layers import SEModule
 from tolerances import assert_close
@@ -105,6 +106,14 @@ def test_normalised_tail_by_running_statistics(backend, training):
     """In inference; or of the norm alone."""
     module = unit(training=training is not False)
     module["norm"].eval()
+    assert_same_step(backend, module, maps(2, 6, 5, 3))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("state", STATES)
+def test_normalised_tail_of_a_norm_in_other_states(backend, state, training):
+    """The norm of the host and that of the block."""
+    module = in_state(unit(training=training), state)
     assert_same_step(backend, module, maps(2, 6, 5, 3))
 
 
