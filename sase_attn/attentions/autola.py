@@ -14,21 +14,20 @@ from sase_attn.ops.layers import BatchNorm2d
 from sase_attn.ops.op import Axes, zero_
 
 
-class _Chain(nn.Sequential):
+def _chain(width: int, outputs: int, dilation: int = 1, twice: bool = True, **place: Any) -> nn.Sequential:
     """Depthwise 3×3, 1×1, BN; twice with ReLU between where `twice`. `outputs` is the width of the last 1×1."""
-
-    def __init__(self, width: int, outputs: int, dilation: int = 1, twice: bool = True, **place: Any) -> None:
-        super().__init__()
-        middle = width if twice else outputs
-        depthwise: dict[str, Any] = {"groups": width, "bias": False, **place}
-        self.dw1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, **depthwise)
-        self.pw1 = nn.Conv2d(width, middle, 1, bias=False, **place)
-        self.norm1 = BatchNorm2d(middle, **place)
-        if twice:
-            self.act = nn.ReLU()
-            self.dw2 = nn.Conv2d(width, width, 3, padding=1, **depthwise)
-            self.pw2 = nn.Conv2d(width, outputs, 1, bias=False, **place)
-            self.norm2 = BatchNorm2d(outputs, **place)
+    middle = width if twice else outputs
+    depthwise: dict[str, Any] = {"groups": width, "bias": False, **place}
+    chain = nn.Sequential()
+    chain.dw1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, **depthwise)
+    chain.pw1 = nn.Conv2d(width, middle, 1, bias=False, **place)
+    chain.norm1 = BatchNorm2d(middle, **place)
+    if twice:
+        chain.act = nn.ReLU()
+        chain.dw2 = nn.Conv2d(width, width, 3, padding=1, **depthwise)
+        chain.pw2 = nn.Conv2d(width, outputs, 1, bias=False, **place)
+        chain.norm2 = BatchNorm2d(outputs, **place)
+    return chain
 
 
 class AutoLA(Attention):
@@ -68,13 +67,13 @@ class AutoLA(Attention):
         multiple("channels", channels, 4)
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         self.channels, width = channels, channels // 4
-        self.sepgate = _Chain(2, 1, **place)
-        self.sepconv_a = _Chain(width, width, **place)
+        self.sepgate = _chain(2, 1, **place)
+        self.sepconv_a = _chain(width, width, **place)
         self.cbam = CBAM(width, rd_channels=max(1, width // 4), **place)
-        self.sepconv_b = _Chain(width, width, **place)
-        self.sepconv_c = _Chain(width, width, **place)
-        self.sepconv_d = _Chain(width, width, **place)
-        self.dilconv = _Chain(width, width, dilation=2, twice=False, **place)
+        self.sepconv_b = _chain(width, width, **place)
+        self.sepconv_c = _chain(width, width, **place)
+        self.sepconv_d = _chain(width, width, **place)
+        self.dilconv = _chain(width, width, dilation=2, twice=False, **place)
         self.se_sum = SE(width, rd_channels=reduced_channels(width, rd_ratio), bias=False, **place)
         self.se_out = SE(channels, rd_channels=reduced_channels(channels, rd_ratio), bias=False, **place)
         self.tail = nn.Sequential()

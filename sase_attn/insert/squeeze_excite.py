@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,37 @@ def known_se() -> list[str]:
 
 
 class PointwiseLinear(nn.Linear):
-    """The linear layer it is made from, parameters shared, applied to every position of (B, C, H, W)."""
+    """The linear layer it is made from, parameters shared, applied to every position of (B, C, H, W).
+
+    Raises:
+        TypeError: the layer is more than its weight and bias: of a class with a `forward` of its own, with a
+            parametrization, or with hooks.
+    """
 
     def __init__(self, linear: nn.Linear) -> None:
         nn.Module.__init__(self)
+        hooks = linear._forward_pre_hooks or linear._forward_hooks
+        if hooks or parametrize.is_parametrized(linear) or type(linear).forward is not nn.Linear.forward:
+            raise TypeError(
+                f"wanted a plain nn.Linear to apply to maps, got {type(linear).__name__} with a forward, a "
+                "parametrization or hooks of its own; remove them, or let your adapter give a 1×1 convolution"
+            )
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
+        self.training = linear.training
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight[:, :, None, None], self.bias)
+        # As a linear layer, which is what quantisation of linear layers makes of the weight.
+        return F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 def pointwise(module: nn.Module) -> nn.Module:
     """`module` for maps (B, C, H, W): linear layers, also those in `nn.Sequential`s, become `PointwiseLinear`s.
 
     Names and parameters stay, and with them the keys of the state dict; `nn.Flatten` and `nn.Unflatten` pass maps on.
+
+    Raises:
+        TypeError: see `PointwiseLinear`.
     """
     if isinstance(module, nn.Linear):
         return PointwiseLinear(module)

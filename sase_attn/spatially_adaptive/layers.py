@@ -68,48 +68,38 @@ class Styles(nn.Module):
         return styles.flatten(1).unflatten(1, [self.groups, -1])
 
 
-class MaskLogits(nn.Sequential):
-    """The logits of one spatial mask for each group of channels: (B, groups, H, W).
+def mask_logits(
+    channels: int,
+    groups: int,
+    hidden: int,
+    dilation: int = 1,
+    device: torch.device | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Sequential:
+    """What gives the logits of one spatial mask for each group of channels: (B, groups, H, W).
 
     1×1 to `hidden`, two dilated 3×3, each with BN and ReLU, then 1×1 to 1, with weights of its own for each group.
     """
+    wide = groups * hidden
 
-    def __init__(
-        self,
-        channels: int,
-        groups: int,
-        hidden: int,
-        dilation: int = 1,
-        device: torch.device | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        wide = groups * hidden
-
-        def conv(inputs: int, outputs: int, reach: int = 0) -> nn.Conv2d:
-            kernel = 3 if reach else 1
-            return nn.Conv2d(
-                inputs,
-                outputs,
-                kernel,
-                padding=reach,
-                dilation=max(1, reach),
-                groups=groups,
-                device=device,
-                dtype=dtype,
-            )
-
-        super().__init__(
-            conv(channels, wide),
-            BatchNorm2d(wide, device=device, dtype=dtype),
-            nn.ReLU(),
-            conv(wide, wide, dilation),
-            BatchNorm2d(wide, device=device, dtype=dtype),
-            nn.ReLU(),
-            conv(wide, wide, dilation),
-            BatchNorm2d(wide, device=device, dtype=dtype),
-            nn.ReLU(),
-            conv(wide, groups),
+    def conv(inputs: int, outputs: int, reach: int = 0) -> nn.Conv2d:
+        kernel = 3 if reach else 1
+        return nn.Conv2d(
+            inputs, outputs, kernel, padding=reach, dilation=max(1, reach), groups=groups, device=device, dtype=dtype
         )
+
+    return nn.Sequential(
+        conv(channels, wide),
+        BatchNorm2d(wide, device=device, dtype=dtype),
+        nn.ReLU(),
+        conv(wide, wide, dilation),
+        BatchNorm2d(wide, device=device, dtype=dtype),
+        nn.ReLU(),
+        conv(wide, wide, dilation),
+        BatchNorm2d(wide, device=device, dtype=dtype),
+        nn.ReLU(),
+        conv(wide, groups),
+    )
 
 
 def mixed(styles: Tensor, logits: Tensor, softmax: bool) -> Tensor:

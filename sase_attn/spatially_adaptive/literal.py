@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sase_attn.attention import Attention
 from sase_attn.ops.arguments import flag, known, positive, reduced_channels
 from sase_attn.ops.op import Axes
-from sase_attn.spatially_adaptive.layers import NORMALIZERS, MaskLogits, Styles, halved, mixed, pooled
+from sase_attn.spatially_adaptive.layers import NORMALIZERS, Styles, halved, mask_logits, mixed, pooled
 
 
 class LiteralSpatiallyAdaptiveSE(Attention):
@@ -63,7 +63,7 @@ class LiteralSpatiallyAdaptiveSE(Attention):
         norm = flag("style_norm", style_norm)
         self.value = nn.Conv2d(channels, channels, 3, padding=1, groups=groups, device=device, dtype=dtype)
         self.styles = Styles(channels, channels, groups, hidden, norm, device=device, dtype=dtype)
-        self.masks = MaskLogits(channels, groups, hidden, positive("dilation", dilation), device=device, dtype=dtype)
+        self.masks = mask_logits(channels, groups, hidden, positive("dilation", dilation), device=device, dtype=dtype)
 
     def attend(self, x: Tensor) -> Tensor:
         gate = mixed(self.styles(x), self.masks(x), self.normalize == "softmax")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sase_attn.ops import functional
 from sase_attn.ops.arguments import flag, known, multiple, positive
-from sase_attn.spatially_adaptive.layers import NORMALIZERS, MaskLogits, Styles, mixed
+from sase_attn.spatially_adaptive.layers import NORMALIZERS, Styles, mask_logits, mixed
 from sase_attn.spatially_adaptive.spectral_norm import add_spectral_norm
 
 
@@ -85,7 +85,7 @@ class SpatiallyAdaptiveSkip(nn.Module):
         hidden = max(positive("min_hidden", min_hidden), source_channels // groups // positive("reduction", reduction))
         norm = flag("style_norm", style_norm)
         self.styles = Styles(source_channels, target_channels, groups, hidden, norm, device=device, dtype=dtype)
-        self.masks = MaskLogits(
+        self.masks = mask_logits(
             source_channels, groups, hidden, positive("dilation", dilation), device=device, dtype=dtype
         )
         noisy = flag("mask_noise", mask_noise)

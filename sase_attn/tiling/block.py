@@ -8,7 +8,6 @@ over their real elements; the gate of a tile holds for all its elements (`repeat
 would move the borders). A tile that covers the map gives SE, bit by bit. Nothing depends on the resolution.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -39,7 +38,7 @@ class ExcitationOf(Protocol):
         """Whether it squeezes by half the mean plus half the maximum (an option of timm's)."""
 
 
-class TiledSE(Attention, nn.Sequential):
+class TiledSE(Attention, nn.ModuleDict):
     """y = x·gate, the gate of a tile being excitation(mean of the tile); the excitation is SE's.
 
     Parameters: `2*C*h + h + C`, SE's, under SE's names; MACs: `2*C*h*tiles`; h = C/16. Goes where SE goes.
@@ -84,7 +83,7 @@ class TiledSE(Attention, nn.Sequential):
     ) -> None:
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         se = SE(channels, rd_ratio, rd_channels, rd_divisor, bias, act_layer, gate_layer, **place)
-        super().__init__(OrderedDict(se.named_children()))
+        super().__init__(dict(se.named_children()))
         self.tile = checked_tile(tile)
         self.channels = channels
         self.add_maxpool = False
@@ -93,7 +92,7 @@ class TiledSE(Attention, nn.Sequential):
     def from_squeeze_excite(cls, se: ExcitationOf, tile: Tile = (7, None)) -> "TiledSE":
         """An existing module, tiled: with its own layers, not copies, so that weights and names stay."""
         tiled = cls.__new__(cls)
-        nn.Sequential.__init__(tiled, OrderedDict(se.layers))
+        nn.ModuleDict.__init__(tiled, se.layers)
         tiled.tile = checked_tile(tile)
         tiled.channels, tiled.scale = se.channels, 1.0
         tiled.add_maxpool = se.add_maxpool
@@ -104,7 +103,7 @@ class TiledSE(Attention, nn.Sequential):
         gate = tiles.tiled_mean(x, rows, columns)
         if self.add_maxpool:
             gate = 0.5 * gate + 0.5 * tiles.tiled_maximum(x, rows, columns)
-        for layer in self:
+        for layer in self.values():
             gate = layer(gate)
         return x * tiles.over_tiles(gate, x, rows, columns)
 

@@ -1,9 +1,7 @@
 """No module has an attribute by whose name alone a tool takes it for what it is not."""
 
 import ast
-import importlib
 import inspect
-import pkgutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import timm
 import torch
 from inputs import OPS, draw
 from networks import moved
+from package_classes import module_classes
 from timm.models import reparameterize_model
 from tolerances import assert_close
 from torch import nn
@@ -44,20 +43,6 @@ PROTOCOLS = {
 MEANT = {("GC", "zero_init_last"), ("DoubleAttention", "zero_init_last"), ("GroupedSpectralNorm", "right_inverse")}
 """Where it is what the tool takes it for."""
 
-PACKAGE = Path(sase_attn.__file__).parent
-
-
-def classes() -> list[type[nn.Module]]:
-    """Every class of modules that the package defines."""
-    found = {}
-    for info in pkgutil.walk_packages([str(PACKAGE)], "sase_attn."):
-        if info.name.startswith("sase_attn.kernels.triton") or info.name.endswith("__main__"):
-            continue  # kernels have no modules, and Triton is not installed everywhere
-        for value in vars(importlib.import_module(info.name)).values():
-            if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == info.name:
-                found[value] = None
-    return list(found)
-
 
 def named_in_source(path: Path) -> set[str]:
     """Attributes that are assigned, and names under which modules, parameters and buffers are added."""
@@ -74,13 +59,13 @@ def named_in_source(path: Path) -> set[str]:
 
 
 def test_no_class_has_one():
-    found = classes()
+    found = module_classes()
     assert len(found) > 100
     assert {(cls.__name__, name) for cls in found for name in PROTOCOLS if name in vars(cls)} == MEANT
 
 
 def test_no_module_gets_one():
-    files = {inspect.getfile(cls) for cls in classes()}
+    files = {inspect.getfile(cls) for cls in module_classes()}
     assert len(files) > 50
     assert not [(file, names) for file in sorted(files) if (names := named_in_source(Path(file)) & PROTOCOLS.keys())]
 
