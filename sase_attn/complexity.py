@@ -44,8 +44,7 @@ def thop_ops() -> Counters:
     bases: tuple[type[nn.Module], ...] = (SASEBlock, Attention, Op)
     whole: list[type[nn.Module]] = [SASEBlock, *(derived for base in bases for derived in derived_classes(base))]
     layers: Counters = dict.fromkeys([Filter, Dense, Pointwise, GroupedLinear, PointwiseLinear], _layer_for_thop)
-    # thop adds up the layers of what derives from nn.Sequential, whatever is said of it.
-    return layers | {cls: count_whole for cls in whole if not issubclass(cls, nn.Sequential)}
+    return layers | dict.fromkeys(whole, count_whole)
 
 
 def ptflops_hooks() -> Counters:
