@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sase_attn.ops import functional
 from sase_attn.ops.op import Axes
@@ -77,3 +77,22 @@ class Attention(Scaled):
     def channel_groups(self) -> int:
         """Groups of equal size that the channels fall into; all groups lose the same channels."""
         return 1
+
+
+def no_weight_decay(model: nn.Module) -> set[str]:
+    """Names of parameters to train without weight decay: by the model itself, and by the papers of its attentions.
+
+    timm's optimisers ask the model alone, which knows nothing of attention that was attached or put in place of other:
+    `create_optimizer_v2(model, …, param_group_fn=lambda model: param_groups_weight_decay(model, 1e-4,
+    no_weight_decay_list=no_weight_decay(model)))`.
+    """
+    own = getattr(model, "no_weight_decay", None)
+    return (set() if own is None or isinstance(model, Attention) else set(own())) | undecayed(model)
+
+
+def undecayed(model: nn.Module) -> set[str]:
+    """Those of attentions alone, of the model itself too if it is one."""
+    attentions = [
+        (f"{name}." if name else "", part) for name, part in model.named_modules() if isinstance(part, Attention)
+    ]
+    return {prefix + parameter for prefix, attention in attentions for parameter in attention.no_weight_decay()}

@@ -1,6 +1,7 @@
 """The attentions of the literature, one file a paper, with one signature: `create_attention("srm", channels=64)`."""
 
 from sase_attn.attention import Attention as Attention
+from sase_attn.attention import no_weight_decay as no_weight_decay
 from sase_attn.attentions.registry import ATTENTIONS as ATTENTIONS
 from sase_attn.attentions.registry import attention_factory as attention_factory
 from sase_attn.attentions.registry import create_attention as create_attention

@@ -14,7 +14,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from sase_attn.attention import Attention
+from sase_attn.attention import undecayed
 from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.models.placement import PLACEMENTS, before_every_convolution
@@ -70,8 +70,7 @@ class _Compared:
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that the attention's paper trains without weight decay."""
         assert isinstance(self, nn.Module)
-        attentions = [(name, module) for name, module in self.named_modules() if isinstance(module, Attention)]
-        return {f"{name}.{parameter}" for name, module in attentions for parameter in module.no_weight_decay()}
+        return undecayed(self)
 
 
 class ComparedResNet(_Compared, ResNet):

@@ -1,24 +1,40 @@
 """Optimizer and learning-rate schedule of a recipe; both are timm's."""
 
+from typing import Any
+
 import torch
-from timm.optim import create_optimizer_v2
+from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import create_scheduler_v2
 from timm.scheduler.scheduler import Scheduler
 from torch import nn
 
+from sase_attn.attentions import no_weight_decay
 from sase_attn.training.recipes import Recipe
 
 
 def create_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a recipe over the parameters of a model that require gradients."""
+    """The optimizer of a recipe over the parameters of a model that require gradients.
+
+    Without decay are those of `sase_attn.attentions.no_weight_decay`, and biases and norms unless `decay_all`.
+    """
+
+    def groups(model: nn.Module) -> list[dict[str, Any]]:
+        decay: dict[str, Any] = {
+            "weight_decay": recipe.weight_decay,
+            "no_weight_decay_list": no_weight_decay(model),
+            "weight_decay_exclude_1d": not recipe.decay_all,
+        }
+        if recipe.layer_decay is None:
+            return param_groups_weight_decay(model, **decay)
+        return param_groups_layer_decay(model, layer_decay=recipe.layer_decay, **decay)
+
     optimizer: torch.optim.Optimizer = create_optimizer_v2(
         model,
         opt=recipe.optimizer,
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
-        filter_bias_and_bn=not recipe.decay_all,
-        layer_decay=recipe.layer_decay,
+        param_group_fn=groups,
     )
     return optimizer
 
