@@ -20,6 +20,7 @@ from typing import Self
 from sase_attn.errors import unknown_name
 from sase_attn.files import parse_json, read_json, write_atomically
 from sase_attn.ops import RELEASE_OPS, get_op
+from sase_attn.release_notation import fields_from_pairs, fields_from_text, pairs_from_fields
 
 EDGES: dict[str, str] = {
     "channel_squeeze": "channel_squeeze",
@@ -70,10 +71,14 @@ class Genotype:
     def parse(cls, text: str) -> Self:
         """Read a published name ("sase") or an inline string; the order of its parts is free, `residual` defaults true.
 
+        The authors' notation, `[('GAP+GMP', 0), …]`, is read too.
+
         Raises:
             UnknownNameError: no such published genotype, edge or operation; the nearest names are given.
             ValueError: the string is malformed, names an edge twice or lacks one.
         """
+        if text.lstrip().startswith(("[", "(")):
+            return cls.from_dict(fields_from_text(text.strip()))
         if ":" not in text:
             if text not in _PUBLISHED:
                 raise unknown_name("genotype", text, _PUBLISHED)
@@ -104,6 +109,16 @@ class Genotype:
             raise ValueError(f"a genotype needs an operation for {', '.join(missing)}")
         return cls(**fields)  # type: ignore[arg-type]
 
+    def to_release(self) -> list[tuple[str, int]]:
+        """The authors' notation, `[('GAP+GMP', 0), …]`, which `parse` reads back from its text.
+
+        Raises:
+            ValueError: an operation is not of the release, or the block does not add its input.
+        """
+        if not self.residual:
+            raise ValueError("the release's block adds its input, a genotype without residual has no form there")
+        return pairs_from_fields(asdict(self))
+
     def to_json(self) -> str:
         """JSON object of the seven fields."""
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -115,6 +130,8 @@ class Genotype:
 
     @classmethod
     def _from_object(cls, fields: object) -> Self:
+        if isinstance(fields, list):
+            return cls.from_dict(fields_from_pairs(fields))
         if not isinstance(fields, dict):
             raise ValueError(f"a genotype is a JSON object, got {type(fields).__name__}")
         try:

@@ -5,6 +5,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+from sase_attn.genotype import Genotype
 from sase_attn.imports import absolute
 
 
@@ -30,6 +31,15 @@ def key_value(text: str) -> tuple[str, Any]:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return key, value
+
+
+def read_genotype(text: str) -> Genotype:
+    """A published name, an inline string, the authors' notation, or a `.json` file.
+
+    Raises:
+        UnknownNameError, ValueError: it is none. OSError: the file cannot be read.
+    """
+    return Genotype.load(text) if text.endswith(".json") else Genotype.parse(text)
 
 
 def whole(low: int | None, high: int) -> Callable[[str], int]:

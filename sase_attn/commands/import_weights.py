@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from sase_attn import weights
-from sase_attn.commands.arguments import add_command
-from sase_attn.commands.networks import check_model, load_line
+from sase_attn.commands.arguments import add_command, read_genotype
+from sase_attn.commands.networks import arguments_of, check_model, load_line
 from sase_attn.models.registered import registered_models
 
 
@@ -15,6 +15,11 @@ def add_parser(commands: Any) -> None:
     sub = add_command(commands, "import", run, "Convert a checkpoint of the authors to safetensors for timm.")
     sub.add_argument("file", type=Path, metavar="FILE", help="the authors' checkpoint, such as pnorm_imgnet_r50.pth")
     sub.add_argument("--model", required=True, metavar="NAME", help="the model it is for, such as sase_resnet50")
+    sub.add_argument(
+        "--genotype",
+        metavar="GENOTYPE",
+        help="that it was trained with (default: sase); [('GAP+GMP', 0), …] is one too",
+    )
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
     sub.add_argument("--force", action="store_true", help="replace an existing file")
 
@@ -22,9 +27,13 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Convert the file, and say how it is loaded."""
     check_model(args.model, registered_models())
+    genotype = None if args.genotype is None else read_genotype(args.genotype)
     try:
-        count = weights.import_checkpoint(args.file, args.model, args.output, overwrite=args.force)
+        with arguments_of(args.model):
+            done = weights.import_checkpoint(
+                args.file, args.model, args.output, genotype=genotype, overwrite=args.force
+            )
     except FileExistsError as error:
         raise FileExistsError(f"{error}; --force replaces it") from None
-    print(f"wrote {count} tensors to {args.output}; load them with")
-    print(load_line(args.model, checkpoint_path=str(args.output)))
+    print(f"wrote {done.tensors} tensors to {args.output}; load them with")
+    print(load_line(args.model, **done.arguments, checkpoint_path=str(args.output)))

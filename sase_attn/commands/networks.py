@@ -31,7 +31,7 @@ def arguments_of(name: str) -> Iterator[None]:
         raise refused_arguments(name, error) from None
 
 
-def load_line(name: str, **arguments: str | bool) -> str:
+def load_line(name: str, **arguments: str | bool | int) -> str:
     """Python that loads a model."""
     shown = [quoting.python(name)]
     shown += [f"{key}={quoting.python(value) if isinstance(value, str) else value}" for key, value in arguments.items()]

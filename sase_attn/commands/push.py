@@ -46,9 +46,10 @@ def _run(args: argparse.Namespace) -> None:
     check_model(args.model, registered_models())
     if args.file.is_dir():
         raise IsADirectoryError(f"{args.file} is a folder: wanted a weights file, such as best.safetensors of a run")
-    state_dict = weights.read_checkpoint(args.file)
+    tensors = weights.read_checkpoint(args.file)
     with arguments_of(args.model):
         model = timm.create_model(args.model, **dict(args.model_kwargs))
+    state_dict = weights.fitted(tensors, model, source=str(args.file))
     genotype = weights.read_record(args.file)
     weights.take_unasked_gains(genotype, model, source=str(args.file))
     weights.check_state_dict(state_dict, model, source=str(args.file), genotype=genotype)

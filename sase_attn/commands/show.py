@@ -6,9 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sase_attn.commands.arguments import add_command, whole
+from sase_attn.commands.arguments import add_command, read_genotype, whole
 from sase_attn.describe import describe
-from sase_attn.genotype import Genotype
 from sase_attn.plot import draw_genotype
 from sase_attn.settings import LARGEST_SIZE
 
@@ -41,7 +40,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the description, and draw the block where a file is named."""
-    genotype = (Genotype.load if args.genotype.endswith(".json") else Genotype.parse)(args.genotype)
+    genotype = read_genotype(args.genotype)
     description = describe(genotype, args.channels, args.size)
     if args.output is not None:
         draw_genotype(genotype, args.output)

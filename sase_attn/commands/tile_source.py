@@ -12,7 +12,7 @@ from sase_attn import share
 from sase_attn.commands.networks import arguments_of, check_model, refused_arguments
 from sase_attn.training.data_config import take_data_config
 from sase_attn.training.loading import recipe_of
-from sase_attn.weights import check_state_dict, read_checkpoint, read_record, take_unasked_gains
+from sase_attn.weights import check_state_dict, fitted, read_checkpoint, read_record, take_unasked_gains
 
 _SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")
 _WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
@@ -53,7 +53,10 @@ def _from_file(args: argparse.Namespace, path: Path) -> nn.Module:
     if name is None:
         raise ValueError(f"{path} does not say what model it is for: pass --model NAME")
     check_model(name, timm.list_models())
-    weights = read_checkpoint(path)
+    tensors = read_checkpoint(path)
+    with arguments_of(name):
+        plain = timm.create_model(name, **kwargs | dict(args.model_kwargs), device=torch.device("meta"))
+    weights = fitted(tensors, plain, source=str(path))
     cfg = timm.models.get_pretrained_cfg(name)
     found = {
         argument: weights[key].shape[axis]

@@ -1,6 +1,6 @@
 """`Op`, what every operation of the four sets is: a module with one signature."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -56,6 +56,25 @@ class Op(nn.Module):
     def channel_groups(self) -> int:
         """Groups of equal size that the channels fall into; all groups lose the same channels."""
         return 1
+
+
+class PerPosition(Op):
+    """Base of operations with weights for each position of a map, (…, H, W), which take the size of those they load."""
+
+    per_position: tuple[str, ...] = ()
+    """Names of these weights."""
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
+        for name in self.per_position:
+            own, loaded = getattr(self, name), state_dict.get(f"{prefix}{name}")
+            if loaded is not None and differs_in_size(own.shape, loaded.shape):
+                setattr(self, name, nn.Parameter(own.new_empty(loaded.shape), requires_grad=own.requires_grad))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def differs_in_size(own: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether two shapes (…, H, W) differ in H and W only."""
+    return own != other and len(own) == len(other) and own[:-2] == other[:-2]
 
 
 class Excite(Op):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sase_attn.ops import functional
 from sase_attn.ops.layers import Filter
-from sase_attn.ops.op import Axes, Excite, zero_
+from sase_attn.ops.op import Axes, Excite, PerPosition, zero_
 
 
 class Conv2d(Excite):
@@ -82,8 +82,10 @@ class SepK5(Conv2d):
     relu = False
 
 
-class SpatialAffine(Excite):
+class SpatialAffine(PerPosition, Excite):
     """sigmoid(α·m + β) with α, β per position (kept at `size`), from (1, 0)."""
+
+    per_position = ("alpha", "beta")
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
         shape = (1, *size)

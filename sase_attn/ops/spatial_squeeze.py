@@ -14,7 +14,7 @@ from sase_attn import statistics
 from sase_attn.kernels import reader
 from sase_attn.ops import functional, reductions
 from sase_attn.ops.gsop import SecondOrder
-from sase_attn.ops.op import Axes, Op
+from sase_attn.ops.op import Axes, Op, PerPosition
 
 
 class SpatialGAP(reductions.GAP):
@@ -59,8 +59,10 @@ class SpatialGSoPSample(SpatialGSoP):
         return self.channels
 
 
-class SpatialL2Norm(Op):
+class SpatialL2Norm(PerPosition):
     """Layer norm of each channel over H, W with affine per position (kept at `size`), then L2 over C."""
+
+    per_position = ("weight", "bias")
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
         shape = size

@@ -18,6 +18,7 @@ from sase_attn.records import record_from
 from sase_attn.settings import Settings
 from sase_attn.training.data.identity import DataIdentity
 from sase_attn.training.recipes import Recipe
+from sase_attn.weights import read_file
 
 NAME = "checkpoint.pt"
 DATA = "data"  # the key in the state of the identity of the data
@@ -91,7 +92,9 @@ def load_checkpoint(
     if not path.is_file():
         raise FileNotFoundError(f"nothing to resume: {path} does not exist")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_file(path)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
         if settings_name not in state:
             held = next((name for name, value in state.items() if isinstance(value, str)), "none")
             raise ValueError(f"it is of another kind, wanted one with {settings_name!r}, got one with {held!r}")
@@ -102,9 +105,24 @@ def load_checkpoint(
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
-            raise  # a file that cannot be opened; torch and pickle have others for damaged ones
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise  # a file that cannot be opened
+        reason = str(error).splitlines()[0].removeprefix(f"{path} is ") if str(error) else type(error).__name__
         raise ValueError(f"{path} is no checkpoint of a run: {reason}") from None
+
+
+def is_run_checkpoint(path: Path) -> bool:
+    """Whether a file is the checkpoint of a run: by its name, unless it can be read and is of somebody else.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.name != NAME:
+        return False
+    try:
+        content = read_file(path, "meta")
+    except ValueError:
+        return True  # whoever loads it says what is wrong
+    return isinstance(content, dict) and "progress" in content
 
 
 def load_run(folder: Path) -> Checkpoint[Recipe, TrainProgress]:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sase_attn.files import read_json
 from sase_attn.records import record_from
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
-from sase_attn.training.checkpoint import load_run, saved_identity
+from sase_attn.training.checkpoint import is_run_checkpoint, load_run, saved_identity
 from sase_attn.training.data.identity import DataIdentity, class_differences
+from sase_attn.weights import read_metadata
 
 Names = tuple[str, ...]
 
@@ -24,18 +24,17 @@ def saved_class_names(path: Path) -> Names | None:
         inner = (path / "config.json", path / "model" / "config.json", path / CHECKPOINT, path / "model.safetensors")
         return next((saved_class_names(file) for file in inner if file.is_file()), None)
     try:
-        if path.name == CHECKPOINT:
+        if path.name == CHECKPOINT and is_run_checkpoint(path):
             return saved_identity(load_run(path.parent)).classes
         if path.name == "config.json":
             return read_json(path, _label_names)
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                text = (file.metadata() or {}).get("data")
+            text = read_metadata(path).get("data")
             beside = path.with_name("config.json")
             if text is None:
                 return saved_class_names(beside) if beside.is_file() else None
             return record_from(DataIdentity, json.loads(text)).classes
-    except (ValueError, OSError, SafetensorError):  # somebody else's file, or one that cannot be read as weights either
+    except (ValueError, OSError):  # somebody else's file, or one that cannot be read as weights either
         pass
     return None
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sase_attn.files import parse_json
 from sase_attn.training.data.loader import DataInfo
+from sase_attn.weights import read_metadata
 
 KEY = "data_config"
 NORMALISATION = ("mean", "std")
@@ -52,12 +52,11 @@ def _recorded(weights: Path) -> object:
     if weights.suffix != ".safetensors":
         return None
     try:
-        with safe_open(weights, framework="pt") as file:
-            text = (file.metadata() or {}).get(KEY)
+        text = read_metadata(weights).get(KEY)
         if text is not None:
             return parse_json(text)
         config = parse_json(weights.with_name("config.json").read_bytes())
-    except (ValueError, OSError, SafetensorError):  # somebody else's; whoever reads the tensors says what is wrong
+    except (ValueError, OSError):  # somebody else's; whoever reads the tensors says what is wrong
         return None
     return config.get("pretrained_cfg") if isinstance(config, dict) else None
 

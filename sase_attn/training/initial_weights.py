@@ -32,7 +32,7 @@ def start_from(
 
     Args:
         model: a network as it was made.
-        source: a `.safetensors` or torch file, or a folder that holds `model.safetensors`.
+        source: a file that `read_checkpoint` reads, or a folder that holds `model.safetensors`.
         classes: names of the classes that the model is for; they are compared if they are given.
 
     Raises:
@@ -43,7 +43,7 @@ def start_from(
     path = Path(source)
     if path.is_dir():
         path = next((p for p in (path / "model.safetensors", path / "model" / "model.safetensors") if p.exists()), path)
-    weights, genotype = warm_start(read_checkpoint(path), model, gain=asked_gain(model)), read_record(path)
+    weights, genotype = warm_start(read_checkpoint(path, model), model, gain=asked_gain(model)), read_record(path)
     take_unasked_gains(genotype, model, source=str(path))
     wanted = model.state_dict()
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}

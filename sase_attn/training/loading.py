@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sase_attn import share
 from sase_attn.errors import in_words
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
-from sase_attn.training.checkpoint import load_run
+from sase_attn.training.checkpoint import is_run_checkpoint, load_run
 from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
 from sase_attn.training.data.view import View
 from sase_attn.training.data_config import take_data_config
@@ -21,6 +20,7 @@ from sase_attn.weights import (
     StateDict,
     check_state_dict,
     read_checkpoint,
+    read_metadata,
     read_record,
     state_dict_of,
     take_unasked_gains,
@@ -34,17 +34,15 @@ def recipe_of(source: str) -> Recipe | None:
     if path.is_dir():
         found = next((f for f in (path / "recipe.json", path.parent / "recipe.json") if f.is_file()), None)
         return None if found is None else Recipe.get(found)
-    if path.suffix == ".safetensors" and path.is_file():
-        try:
-            with safe_open(path, framework="pt") as file:
-                text = (file.metadata() or {}).get("recipe")
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a readable checkpoint: {error}") from None
-        try:
-            return None if text is None else Recipe.from_json(text)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-    return load_run(path.parent).settings if path.is_file() and path.name == CHECKPOINT else None
+    if not path.is_file():
+        return None
+    if is_run_checkpoint(path):
+        return load_run(path.parent).settings
+    text = read_metadata(path).get("recipe")
+    try:
+        return None if text is None else Recipe.from_json(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 class LoadedNetwork(NamedTuple):
@@ -105,7 +103,7 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
         names = saved_class_names(file)
         uninitialised = recipe.override(init_from=None)
         model = create_network(uninitialised, num_classes=len(names or classes), in_chans=in_chans)
-        weights, genotype = _weights(file)
+        weights, genotype = _weights(file, model)
         take_unasked_gains(genotype, model, source=source)
         check_state_dict(weights, model, source=source, genotype=genotype)
         model.load_state_dict(weights)
@@ -136,9 +134,9 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
     return create_network(named, num_classes=classes, in_chans=channels)
 
 
-def _weights(path: Path) -> tuple[StateDict, str | None]:
+def _weights(path: Path, model: nn.Module) -> tuple[StateDict, str | None]:
     """Those of a checkpoint or of a weights file, and the record of their genotype."""
-    if path.name == CHECKPOINT:
+    if is_run_checkpoint(path):
         state = load_run(path.parent).state
         return state_dict_of(state.get("ema") or state.get("model"), source=str(path)), state.get(GENOTYPE)
-    return read_checkpoint(path), read_record(path)
+    return read_checkpoint(path, model), read_record(path)

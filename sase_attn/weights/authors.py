@@ -3,62 +3,108 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import timm
 from torch import Tensor
 
 from sase_attn.errors import unknown_name
-from sase_attn.weights.state_dicts import StateDict, check_state_dict, read_checkpoint, write_safetensors
+from sase_attn.genotype import Genotype, genotypes
+from sase_attn.weights.authors_keys import block_keys, fitting_ops
+from sase_attn.weights.fitting import fitted
+from sase_attn.weights.state_dicts import check_state_dict, read_checkpoint, write_safetensors
+from sase_attn.weights.wrappers import StateDict
 
-# Keys of a derived block in the authors' release → keys of `SASEBlock`.
-_AUTHORS_KEYS = {
-    "_ops.0.mixer.mixer.0.weight": "channel_squeeze.mixer.weight",
-    "_ops.1.0.weight": "channel_excite.fc1.weight",
-    "_ops.1.2.weight": "channel_excite.fc2.weight",
-    "_ops.2.alpha": "channel_gate.alpha",
-    "_ops.2.beta": "channel_gate.beta",
-    "_ops.5.0.weight": "spatial_excite.first.weight",
-    "_ops.5.2.weight": "spatial_excite.rest.0.weight",
-    "mixer.0.weight": "mix.weight",
-    **{
-        f"mixer.1.{name}": f"norm.{name}"
-        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    },
-}
+_SEARCHED = genotypes["sase"]
 
 
-def from_authors(state_dict: Mapping[str, Tensor]) -> StateDict:
+class Imported(NamedTuple):
+    """What was written: so many tensors, of a network with these arguments beside its name."""
+
+    tensors: int
+    arguments: dict[str, str | int]
+
+
+def from_authors(state_dict: Mapping[str, Tensor], genotype: Genotype = _SEARCHED) -> StateDict:
     """The authors' keys (github.com/pusheng0902/SASE) in ours; changes no value.
 
+    Args:
+        state_dict: the authors'.
+        genotype: that it was trained with.
+
     Raises:
-        ValueError: a key below `attention.` is not one of the searched block's.
+        ValueError: a key below `attention.` is not one of the genotype's block, or the release has no such block.
     """
-    weights = {}
+    genotype.to_release()  # says what the release does not have
+    keys, weights = block_keys(genotype), {}
     for key, value in state_dict.items():
         block, found, rest = key.partition(".attention.")
         if found:
-            if rest not in _AUTHORS_KEYS:
-                raise ValueError(f"{key} is no key of the authors' searched block; only that genotype can be imported")
-            key = f"{block}.se.{_AUTHORS_KEYS[rest]}"
+            if rest not in keys:
+                raise ValueError(f"{key} is no key of the authors' block with {genotype}")
+            key = f"{block}.se.{keys[rest]}"
         weights[key] = value
     return weights
 
 
+def genotype_of(state_dict: Mapping[str, Tensor], genotype: Genotype | None = None, *, source: str) -> Genotype:
+    """The genotype that weights of the authors were trained with: the one given, else the searched one, if they fit it.
+
+    Not every operation has parameters of its own, so that weights alone cannot say it.
+
+    Args:
+        state_dict: the authors'.
+        genotype: that they are said to be of.
+        source: where they are from, for the message.
+
+    Raises:
+        ValueError: they are of another genotype; the message says which operations they fit.
+    """
+    wanted = genotype or _SEARCHED
+    start = next((key.partition(".attention.")[0] for key in state_dict if ".attention." in key), None)
+    if start is None:
+        return wanted  # without attention; `check_state_dict` says so
+    prefix = f"{start}.attention."
+    block = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
+    norms = [state_dict[key] for key in (f"{start}.bn3.weight", f"{start}.bn2.weight") if key in state_dict]
+    if not norms:
+        return wanted
+    fitting = fitting_ops(block, len(norms[0]))
+    other = {edge: names for edge, names in fitting.items() if getattr(wanted, edge) not in names}
+    if not other:
+        return wanted
+    words = [f"{edge} {' or '.join(names) or 'of no operation of the release'}" for edge, names in other.items()]
+    named = "the one given" if genotype else "the searched one"
+    raise ValueError(
+        f"{source} is of another genotype than {named}: its weights are of {', '.join(words)}; "
+        "say by genotype (--genotype) with which it was trained, also as [('GAP+GMP', 0), …]"
+    )
+
+
 def import_checkpoint(
-    source: str | os.PathLike[str], model_name: str, output: str | os.PathLike[str], *, overwrite: bool = False
-) -> int:
-    """Convert a checkpoint of the authors to safetensors for one of our models, and return the number of tensors.
+    source: str | os.PathLike[str],
+    model_name: str,
+    output: str | os.PathLike[str],
+    *,
+    genotype: Genotype | None = None,
+    overwrite: bool = False,
+) -> Imported:
+    """Convert a checkpoint of the authors to safetensors for one of our models.
+
+    A checkpoint without a classifier, as that of a detector's backbone, is for a model with `num_classes=0`. What a
+    detector has besides its backbone is left out.
 
     Args:
         source: the authors' checkpoint, for example `pnorm_imgnet_r50.pth`.
         model_name: the model it is for, for example "sase_resnet50"; keys and shapes are checked against it.
         output: the `.safetensors` file to write, atomically.
+        genotype: that it was trained with, by default the searched one.
         overwrite: replace an existing file.
 
     Raises:
         FileNotFoundError: no such source or output folder. FileExistsError: the output exists.
-        ValueError: the output is no `.safetensors`; the source is unreadable, or its keys or shapes are not the
-            model's, in which case each is named.
+        ValueError: the output is no `.safetensors`; the source is unreadable, of another genotype, or its keys or
+            shapes are not the model's, in which case each is named.
         UnknownNameError: no such model.
     """
     output = Path(output)
@@ -70,10 +116,15 @@ def import_checkpoint(
         raise FileExistsError(f"{output} exists")
     if not timm.is_model(model_name):
         raise unknown_name("model", model_name, timm.list_models("sase_*"))
-    weights = from_authors(read_checkpoint(source))
-    if "fc.weight" not in weights:
-        raise ValueError(f"{source} has no fc.weight, so it is no classifier of the authors")
-    model = timm.create_model(model_name, num_classes=len(weights["fc.weight"]), device="meta")
+    theirs = read_checkpoint(source)
+    genotype = genotype_of(theirs, genotype, source=str(source))
+    arguments: dict[str, str | int] = {} if genotype == _SEARCHED else {"genotype": str(genotype)}
+    model = timm.create_model(model_name, device="meta", **arguments)
+    weights = fitted(from_authors(theirs, genotype), model, source=str(source))
+    classes = len(weights["fc.weight"]) if "fc.weight" in weights else 0
+    if classes != getattr(model, "num_classes", classes):
+        arguments["num_classes"] = classes
+        model = timm.create_model(model_name, device="meta", **arguments)
     check_state_dict(weights, model, source=str(source))
     write_safetensors(weights, output, metadata={"architecture": model_name}, model=model)
-    return len(weights)
+    return Imported(len(weights), arguments)

@@ -9,13 +9,10 @@ record are taken as they are.
 """
 
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from sase_attn.attention import Attention
@@ -24,6 +21,7 @@ from sase_attn.block import SASEBlock
 from sase_attn.genotype import EDGES
 from sase_attn.insert.attached import Attached
 from sase_attn.insert.gain import scale_of
+from sase_attn.weights.files import is_safetensors, read_file, read_metadata
 
 KEY = "genotype"
 _NOTE = "sase-attn attention: "
@@ -51,14 +49,10 @@ def read_record(source: Path) -> str | None:
     if source.is_dir():
         source = source / "model.safetensors"
     try:
-        if source.suffix == ".safetensors":
-            with safe_open(source, framework="pt") as file:
-                found: object = (file.metadata() or {}).get(KEY)
-        else:
-            checkpoint = torch.load(source, map_location="meta", weights_only=True)
-            found = checkpoint.get(KEY) if isinstance(checkpoint, dict) else None
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        content: object = read_metadata(source) if is_safetensors(source) else read_file(source, "meta")
+    except (OSError, ValueError):
         return None
+    found = content.get(KEY) if isinstance(content, dict) else None
     return found if isinstance(found, str) else None
 
 

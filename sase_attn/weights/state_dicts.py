@@ -1,61 +1,36 @@
 """State dicts: read from files of several forms, checked against a model, written as safetensors."""
 
 import os
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sase_attn.files import write_atomically
+from sase_attn.ops.op import PerPosition, differs_in_size
+from sase_attn.weights.files import read_file
+from sase_attn.weights.fitting import fitted, is_without_attention, way_out
 from sase_attn.weights.genotypes import check_record, record_of
+from sase_attn.weights.wrappers import StateDict, state_dict_of
 
-StateDict = dict[str, Tensor]
 
+def read_checkpoint(source: str | os.PathLike[str], model: nn.Module | None = None) -> StateDict:
+    """Tensors of a safetensors file or of what `torch.save` wrote, as training scripts write it.
 
-def read_checkpoint(source: str | os.PathLike[str]) -> StateDict:
-    """Tensors of a `.safetensors` file or of a torch checkpoint, which may wrap them in `state_dict` or `model`.
+    Of several state dicts the averaged one is taken, as timm does, and names of wrappers are dropped: see
+    `state_dict_of`. Nothing in the file is executed: see `read_file`.
 
-    Averaged weights (`state_dict_ema`, `model_ema`) are preferred where there are both, and `module.` prefixes dropped.
-    Torch checkpoints are read with `weights_only=True`: nothing in the file is executed.
+    Args:
+        source: of the file.
+        model: that the weights are for; they get its names where they have them behind a prefix: see `fitted`.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is neither, is damaged, or holds no state dict.
+        FileNotFoundError: no such file. IsADirectoryError: it is a folder. OSError: it cannot be read.
+        ValueError: the file is of another kind, which is named, is damaged, or holds no state dict.
     """
-    source = Path(source)
-    if not source.is_file():
-        raise FileNotFoundError(f"no such checkpoint: {source}")
-    try:
-        if source.suffix == ".safetensors":
-            return load_file(source)
-        checkpoint = torch.load(source, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except pickle.UnpicklingError:
-        raise ValueError(f"{source} holds more than tensors and is not read, because it could execute code") from None
-    except Exception as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # a file that cannot be opened; torch has others for damaged ones
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{source} is not a readable checkpoint: {reason}") from None
-    return state_dict_of(checkpoint, source=str(source))
-
-
-def state_dict_of(checkpoint: object, *, source: str) -> StateDict:
-    """The tensors by name of what a checkpoint holds. Raises ValueError if there are none."""
-    for wrapper in ("state_dict_ema", "model_ema", "state_dict", "model"):  # averaged weights first, as timm does
-        if isinstance(checkpoint, dict) and isinstance(checkpoint.get(wrapper), dict):
-            checkpoint = checkpoint[wrapper]
-    if (
-        not isinstance(checkpoint, dict)
-        or not checkpoint
-        or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in checkpoint.items())
-    ):
-        raise ValueError(f"{source} holds no state dict (a mapping of names to tensors)")
-    return {key.removeprefix("module."): value for key, value in checkpoint.items()}
+    weights = state_dict_of(read_file(source), source=str(source))
+    return weights if model is None else fitted(weights, model, source=str(source))
 
 
 def check_state_dict(
@@ -71,17 +46,31 @@ def check_state_dict(
             is an error too.
     """
     check_record(genotype, model, source=source)
-    wanted = model.state_dict()
+    wanted, sized = model.state_dict(), _per_position(model)
     problems = [f"unexpected {key}" for key in weights if key not in wanted]
     problems += [f"missing {key}" for key in wanted if key not in weights]
     problems += [
         f"{key} has shape {tuple(weights[key].shape)}, expected {tuple(value.shape)}"
         for key, value in wanted.items()
-        if key in weights and weights[key].shape != value.shape
+        if key in weights
+        and weights[key].shape != value.shape
+        and not (key in sized and differs_in_size(value.shape, weights[key].shape))
     ]
+    if is_without_attention(weights, model):
+        raise ValueError(
+            f"{source} does not fit the model: it holds weights of the network without attention; "
+            "start a training from them by init_from (--init-from FILE)"
+        )
     if problems:
         more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        raise ValueError(f"{source} does not fit the model: {'; '.join(problems[:8])}{more}")
+        hint = way_out(weights, model)
+        raise ValueError(f"{source} does not fit the model: {'; '.join(problems[:8])}{more}{f'; {hint}' * bool(hint)}")
+
+
+def _per_position(model: nn.Module) -> set[str]:
+    """Names of weights for each position of a map, which take the size of what they load."""
+    ops = [(name, op) for name, op in model.named_modules() if isinstance(op, PerPosition)]
+    return {f"{name}.{weight}" for name, op in ops for weight in op.per_position}
 
 
 def write_safetensors(

@@ -10,7 +10,7 @@ from sase_attn.insert.attached import Attached
 from sase_attn.insert.gain import start_preserving
 from sase_attn.weights.gains import remember_gain
 from sase_attn.weights.genotypes import check_record, record_of_config
-from sase_attn.weights.state_dicts import StateDict
+from sase_attn.weights.wrappers import StateDict
 
 
 def warm_start(

@@ -20,7 +20,7 @@ PACKAGE = Path(sase_attn.__file__).parent
 # name takes a module, or a room in a room, out of its room to another line.
 LAYERS = [
     {"errors", "lock", "quoting"},
-    {"files", "imports"},
+    {"files", "imports", "release_notation"},
     {"records"},
     {"settings", "modules", "scaled", "placed"},
     {"statistics"},
@@ -182,7 +182,14 @@ INNER_LAYERS = {
     "training.data": DATA_LAYERS,
     "spatially_adaptive": [{"layers"}, {"spectral_norm", "same_layer", "literal"}, {"skip"}],
     "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns", "confusion"}, {"saliency_grid"}],
-    "weights": [{"genotypes"}, {"state_dicts", "gains"}, {"warm_start", "authors"}],
+    "weights": [
+        {"file_kinds", "wrappers", "authors_keys"},
+        {"files"},
+        {"genotypes"},
+        {"fitting", "gains"},
+        {"state_dicts"},
+        {"warm_start", "authors"},
+    ],
     "models": MODELS_LAYERS,
     "share": [{"errors"}, {"publishable"}, {"card", "verify"}, {"folder"}, {"push"}],
     "commands": COMMANDS_LAYERS,

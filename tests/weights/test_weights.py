@@ -78,7 +78,7 @@ class Reference:
 def test_authors_checkpoint_gives_the_reference_logits(authors, tmp_path, wrap):
     torch.save(wrap(authors), tmp_path / "pnorm_imgnet_r50.pth")
     output = tmp_path / "weights.safetensors"
-    assert import_checkpoint(tmp_path / "pnorm_imgnet_r50.pth", "sase_resnet50", output) == len(KEYS)
+    assert import_checkpoint(tmp_path / "pnorm_imgnet_r50.pth", "sase_resnet50", output) == (len(KEYS), {})
     with safe_open(output, "pt") as file:
         assert file.metadata()["architecture"] == "sase_resnet50"
         assert file.metadata()["genotype"] == str(genotypes["sase"])
@@ -112,8 +112,9 @@ def broken(weights, **changes):
             {"layer3.0.attention._ops.2.beta": torch.zeros(3, 1, 1)},
             r"layer3.0.se.channel_gate.beta has shape \(3, 1, 1\), expected \(1024, 1, 1\)",
         ),
-        ({"layer3.0.attention._ops.3.x": torch.zeros(1)}, "only that genotype can be imported"),
-        ({"fc.weight": None}, "no fc.weight"),
+        ({"layer1.0.attention._ops.3.x": torch.zeros(1)}, "of no operation of the release; say by genotype"),
+        ({"layer3.1.attention._ops.1.2.x": torch.zeros(1)}, "_ops.1.2.x is no key of the authors' block"),
+        ({"fc.weight": None}, "unexpected fc.bias"),
     ],
 )
 def test_checkpoints_that_do_not_fit_are_named(authors, tmp_path, changes, match):

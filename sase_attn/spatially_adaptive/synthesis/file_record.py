@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import TypeVar
 
-from safetensors import SafetensorError, safe_open
-
 from sase_attn.files import parse_json
 from sase_attn.records import record_from
+from sase_attn.weights import read_metadata
 
 Record = TypeVar("Record")
 
@@ -21,11 +20,7 @@ def file_record(path: Path, key: str, kind: type[Record], otherwise: str) -> Rec
     Raises:
         ValueError: the file is damaged, or of something else.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            text = (file.metadata() or {}).get(key)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one: {error}") from None
+    text = read_metadata(path).get(key)
     if text is None:
         raise ValueError(f"{path} {otherwise}")
     try:

@@ -1,0 +1,88 @@
+"""Files of weights as they are on disk: what `torch.save` wrote, or safetensors; nothing in them is executed."""
+
+import argparse
+import os
+import pickle
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from sase_attn.weights.file_kinds import other_kind
+
+_LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
+
+
+def read_file(source: str | os.PathLike[str], device: str = "cpu") -> object:
+    """What a file holds: the tensors of a safetensors file by name, or what `torch.save` was given.
+
+    Which of them it is its content says, not its name. Of classes torch makes none but its own, and the
+    `argparse.Namespace` of the arguments that training scripts save.
+
+    Args:
+        source: of the file.
+        device: that the tensors of a torch file come to; "meta" reads none.
+
+    Raises:
+        FileNotFoundError: no such file. IsADirectoryError: it is a folder. OSError: it cannot be read.
+        ValueError: it is of another kind, is damaged, or holds what could execute code.
+    """
+    source = Path(source)
+    if source.is_dir():
+        raise IsADirectoryError(f"{source} is a folder: wanted a file of weights, such as its model.safetensors")
+    if not source.is_file():
+        raise FileNotFoundError(f"no such checkpoint: {source}")
+    if (kind := other_kind(source)) is not None:
+        raise ValueError(f"{source} is no file of weights, wanted safetensors or what torch.save wrote: it is {kind}")
+    try:
+        if is_safetensors(source):
+            return load_file(source)
+        with safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):  # of other pickles
+            return torch.load(source, map_location=device, weights_only=True)
+    except MemoryError:
+        raise
+    except pickle.UnpicklingError:
+        raise ValueError(_more_than_tensors(source)) from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise  # a file that cannot be opened; torch has others for damaged ones
+        reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
+        raise ValueError(f"{source} is not a readable checkpoint: {reason}") from None
+
+
+def read_metadata(source: Path) -> dict[str, str]:
+    """The metadata in the header of a safetensors file; none of any other file.
+
+    Raises:
+        ValueError: the header is damaged. OSError: the file cannot be read.
+    """
+    if not is_safetensors(source):
+        return {}
+    try:
+        with safe_open(source, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{source} is no safetensors file, or a damaged one: {error}") from None
+
+
+def is_safetensors(source: Path) -> bool:
+    """Whether a file starts as safetensors do: the length of a header, which is JSON."""
+    with source.open("rb") as file:
+        start = file.read(9)
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER
+
+
+def _more_than_tensors(source: Path) -> str:
+    try:
+        with safe_globals([argparse.Namespace]):
+            found = get_unsafe_globals_in_checkpoint(source)
+    except Exception:  # of a file that is no archive, as old versions of torch wrote them
+        found = []
+    names = f" ({', '.join(sorted(found)[:3])}{', …' * (len(found) > 3)})" if found else ""
+    return (
+        f"{source} holds more than tensors{names} and is not read, because it could execute code; "
+        "where it was made, save its weights alone: torch.save(model.state_dict(), FILE)"
+    )

@@ -1,0 +1,83 @@
+"""The state dict in what training scripts save, under the names that the network's own modules have."""
+
+from collections.abc import Mapping
+from typing import TypeGuard
+
+from torch import Tensor
+
+StateDict = dict[str, Tensor]
+
+# Averaged weights first, as timm prefers them.
+_WRAPPERS = (
+    "state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "net", "network", "module",
+)  # fmt: skip
+# Modules that hold a network in another one's place: of DistributedDataParallel, DataParallel and AveragedModel at the
+# front; of torch.compile, FSDP and activation checkpointing anywhere.
+_AT_FRONT = "module."
+_ANYWHERE = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+_AVERAGED = "n_averaged"
+_DEPTH = 3
+
+
+def state_dict_of(checkpoint: object, *, source: str) -> StateDict:
+    """The tensors by name of what a checkpoint holds, without the names of wrappers around the network.
+
+    Args:
+        checkpoint: a state dict, or a mapping that holds it: under a usual name, averaged weights first, or as the only
+            state dict there is.
+        source: where it is from, for the message.
+
+    Raises:
+        ValueError: there is no state dict, or there are several under other names.
+    """
+    found = checkpoint
+    for _ in range(_DEPTH):
+        if not is_state_dict(found):
+            found = _inner(found, source)
+    if not is_state_dict(found):
+        raise ValueError(f"{source} holds no state dict (a mapping of names to tensors): {_what_it_holds(checkpoint)}")
+    names = {key: _without_wrappers(key) for key in found}
+    if all(key.startswith(_AT_FRONT) for key in found if key != _AVERAGED):
+        names.pop(_AVERAGED, None)
+    return {name: found[key] for key, name in names.items()}
+
+
+def is_state_dict(value: object) -> TypeGuard[Mapping[str, Tensor]]:
+    """Whether this is a mapping of names to tensors, and not empty."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(key, str) and isinstance(inner, Tensor) for key, inner in value.items())
+    )
+
+
+def _inner(value: object, source: str) -> object | None:
+    """What the mapping holds that is, or leads to, a state dict."""
+    if not isinstance(value, Mapping):
+        return None
+    usual = (value.get(name) for name in _WRAPPERS)
+    if (found := next((inner for inner in usual if isinstance(inner, Mapping) and inner), None)) is not None:
+        return found
+    others = [name for name, inner in value.items() if is_state_dict(inner)]
+    if len(others) > 1:
+        listed = ", ".join(map(str, others[:4]))
+        raise ValueError(f"{source} holds several state dicts ({listed}): save the one to load")
+    return value[others[0]] if others else None
+
+
+def _without_wrappers(name: str) -> str:
+    name = ".".join(part for part in name.split(".") if part not in _ANYWHERE)
+    while name.startswith(_AT_FRONT):
+        name = name.removeprefix(_AT_FRONT)
+    return name
+
+
+def _what_it_holds(checkpoint: object) -> str:
+    if not isinstance(checkpoint, Mapping):
+        return f"it holds a {type(checkpoint).__name__}"
+    for inner in (checkpoint, *checkpoint.values()):
+        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
+            name, value = next((name, value) for name, value in inner.items() if not isinstance(value, Tensor))
+            return f"{name} in it is a {type(value).__name__}"
+    listed = ", ".join(str(key) for key in list(checkpoint)[:5])
+    return f"it holds {listed or 'nothing'}{', …' * (len(checkpoint) > 5)}"
