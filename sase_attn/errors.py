@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 MOST_SHOWN = 40
-"""Known names in the message of an unknown one that resembles none of them."""
+"""Known names in the message of an unknown one that resembles none of them; where there are more, `FEW_SHOWN`."""
+
+FEW_SHOWN = 8
 
 
 class UnknownNameError(ValueError):
@@ -21,7 +23,7 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
 
 def _listed(names: list[str]) -> str:
     """All of a few names; of many the first ones, and how many more there are."""
-    shown = names if len(names) <= MOST_SHOWN else names[: MOST_SHOWN - 1]
+    shown = names if len(names) <= MOST_SHOWN else names[:FEW_SHOWN]
     more = f" and {len(names) - len(shown):,} more" if len(shown) < len(names) else ""
     return ", ".join(shown) + more
 

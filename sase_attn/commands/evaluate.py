@@ -22,6 +22,7 @@ from sase_attn.training.distributed import ranks
 from sase_attn.training.evaluate import evaluate
 from sase_attn.training.loading import load_network, recipe_of
 from sase_attn.training.recipes import Recipe
+from sase_attn.weights import is_named_like_weights
 
 _FIELDS = ["model", "model_kwargs", "data", "size", "batch_size", "workers", "on_broken"]
 
@@ -58,6 +59,8 @@ def naming_imports(recorded: tuple[str, ...]) -> Iterator[None]:
 def run(args: argparse.Namespace) -> None:
     """Load, evaluate, and print the accuracy."""
     given = given_flags(args, Recipe)
+    if not Path(args.source).exists() and is_named_like_weights(args.source):
+        raise FileNotFoundError(f"no such file or folder: {args.source}")
     if given.keys() & {"model", "model_kwargs"} and not Path(args.source).is_file():
         raise ValueError(
             f"{args.source} says itself which network it is: --model and --model-kwargs are for weights files"

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from sase_attn import __version__
@@ -80,6 +81,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"sase-attn: error: {message} (see {self.prog} --help)\n")
+
+    def parse_known_args(self, *given: Any, **options: Any) -> Any:
+        """What argparse makes of the arguments; unknown ones are an error of the command that they came to."""
+        namespace, unknown = super().parse_known_args(*given, **options)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            nearest = get_close_matches(unknown[0].partition("=")[0], flags, n=1, cutoff=0.6)
+            hint = f"; did you mean {nearest[0]}?" if nearest and unknown[0].startswith("-") else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)[:200]}{hint}")
+        return namespace, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

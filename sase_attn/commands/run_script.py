@@ -24,7 +24,10 @@ def add_parser(commands: Any) -> None:
     sub.usage = "sase-attn run [--import MODULE] SCRIPT [ARGUMENTS]"
     sub.epilog = "torchrun --nproc-per-node 2 -m sase_attn run SCRIPT … runs it on two devices."
     sub.add_argument("script", metavar="SCRIPT", help="a Python file, such as timm's train.py")
-    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="all that follows is its own")
+    rest = sub.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="all that follows is its own"
+    )
+    rest.required = False  # argparse would ask for it where the script is missing
 
 
 def run(args: argparse.Namespace) -> None:
@@ -47,10 +50,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(path: Path) -> None:
     """Raise what says in one line that a file is no script of Python."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: wanted a script of Python")
     if not path.is_file():
         command = which(path.name) if path.name == str(path) else None
         hint = f"; the command of this name is {command}" if command else ""
-        raise FileNotFoundError(f"no such script: {path}{hint}" if not path.exists() else f"{path} is no file")
+        raise FileNotFoundError(f"no such script: {path}{hint}")
     try:
         with warnings.catch_warnings(action="ignore"):
             compile(path.read_bytes(), str(path), "exec", dont_inherit=True)

@@ -12,10 +12,16 @@ from sase_attn import share
 from sase_attn.commands.networks import arguments_of, check_model, refused_arguments
 from sase_attn.training.data_config import take_data_config
 from sase_attn.training.loading import recipe_of
-from sase_attn.weights import check_state_dict, fitted, read_checkpoint, read_record, take_unasked_gains
+from sase_attn.weights import (
+    check_state_dict,
+    fitted,
+    is_named_like_weights,
+    read_checkpoint,
+    read_record,
+    take_unasked_gains,
+)
 
 _SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")
-_WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 def open_network(args: argparse.Namespace) -> nn.Module:
@@ -23,6 +29,8 @@ def open_network(args: argparse.Namespace) -> nn.Module:
     path, needed = Path(args.source), args.output is not None
     if path.is_file():
         return _from_file(args, path)
+    if args.model is not None and is_named_like_weights(args.source) and not path.exists():
+        raise FileNotFoundError(f"no such file or folder: {args.source}")
     if args.model is not None:
         raise ValueError(f"--model says what a weights file is for, but {args.source} is no such file")
     place: dict[str, Any] = {} if needed else {"device": torch.device("meta")}
@@ -31,7 +39,7 @@ def open_network(args: argparse.Namespace) -> nn.Module:
         raise FileNotFoundError(f"{path} holds no model that timm can load: wanted config.json, or model/config.json")
     name = args.source if folder is None else f"local-dir:{folder}"
     if not name.startswith(_SCHEMES):
-        if "/" in name or name.endswith(_WEIGHT_FILES):
+        if is_named_like_weights(name):
             raise FileNotFoundError(f"no such file or folder: {name}")
         check_model(name, timm.list_models())
     pretrained = needed and not (args.no_pretrained and folder is None)
@@ -50,10 +58,10 @@ def _from_file(args: argparse.Namespace, path: Path) -> nn.Module:
     """The network of a weights file; its classes and input channels are those of the weights."""
     recipe = recipe_of(str(path)) if args.model is None else None
     name, kwargs = (args.model, {}) if recipe is None else (recipe.model, recipe.model_kwargs)
+    tensors = read_checkpoint(path)
     if name is None:
         raise ValueError(f"{path} does not say what model it is for: pass --model NAME")
     check_model(name, timm.list_models())
-    tensors = read_checkpoint(path)
     with arguments_of(name):
         plain = timm.create_model(name, **kwargs | dict(args.model_kwargs), device=torch.device("meta"))
     weights = fitted(tensors, plain, source=str(path))

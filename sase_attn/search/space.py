@@ -69,7 +69,7 @@ class SearchSpace:
             op_set, _, op = name.rpartition(":")
             edges = [edge for edge in EDGES if op_set in ("", EDGES[edge]) and op in self.ops[edge]]
             if not edges:
-                raise unknown_name("operation of the space", name, self._names())
+                raise unknown_name("operation of the space", name, sorted(self._names()))
             ops |= {edge: tuple(kept for kept in ops[edge] if kept != op) for edge in edges}
         return type(self)(ops, self.residual)
 

@@ -133,10 +133,8 @@ def _works(device: torch.device) -> bool:
 def _device(name: str | None, local_rank: int) -> torch.device:
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise ValueError(
-            f"unknown device {name!r}: wanted cpu, cuda or cuda:N ({str(error).splitlines()[0]})"
-        ) from None
+    except RuntimeError:
+        raise ValueError(f"unknown device {name!r}: wanted cpu, cuda or cuda:N") from None
     if device.type != "cuda":
         if device.type == "meta" or not _works(device):
             raise ValueError(f"device {name!r} does not compute here: wanted cpu, cuda or cuda:N")

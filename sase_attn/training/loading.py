@@ -8,7 +8,6 @@ import timm
 from torch import Tensor, nn
 
 from sase_attn import share
-from sase_attn.errors import in_words
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import is_run_checkpoint, load_run
 from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
@@ -19,6 +18,7 @@ from sase_attn.training.recipes import Recipe
 from sase_attn.weights import (
     StateDict,
     check_state_dict,
+    is_named_like_weights,
     read_checkpoint,
     read_metadata,
     read_record,
@@ -88,7 +88,8 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
         UnknownNameError: no such model.
         ValueError: the weights are not those of the network or of its genotype, or the network is for other classes or
             channels.
-        FileNotFoundError: a folder without weights.
+        FileNotFoundError: no such file, or a folder without weights.
+        HubError: timm cannot load the folder, or what the Hub has.
     """
     path = Path(source)
     folder = next((f for f in (path, path / "model") if (f / "config.json").is_file()), None)
@@ -121,12 +122,12 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
         try:
             with share.one_report():
                 model: nn.Module = timm.create_model(name, pretrained=True)
-        except (OSError, MemoryError):
+        except MemoryError:
             raise
         except Exception as error:  # of the Hub, of any HTTP library, of the files
-            raise ValueError(f"cannot load {name}: {in_words(error)}") from None
+            raise share.HubError(share.pull_error(error, name)) from error
         return model
-    if "/" in name or name.endswith((".safetensors", ".pt", ".pth")):
+    if is_named_like_weights(name):
         raise FileNotFoundError(f"no such file or folder: {name}")
     cfg = timm.models.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
     classes, channels = (cfg.num_classes, cfg.input_size[0]) if cfg is not None else (1000, 3)

@@ -39,6 +39,8 @@ def run_folder(folder: Path, group: Ranks, kind: str, *, resume: bool) -> Iterat
 
 def check_new_folder(folder: Path, kind: str) -> None:
     """Raise FileExistsError unless a folder for a new `kind` of work does not exist yet, or holds nothing of worth."""
+    if folder.is_file():
+        raise FileExistsError(f"{folder} is a file: wanted a folder; name another")
     if folder.exists() and not (folder.is_dir() and all(map(_is_worthless, folder.iterdir()))):
         raise FileExistsError(f"{folder} is in use: wanted a new or empty folder; resume its {kind}, or name another")
 

@@ -4,6 +4,7 @@ from sase_attn.weights.authors import Imported as Imported
 from sase_attn.weights.authors import from_authors as from_authors
 from sase_attn.weights.authors import genotype_of as genotype_of
 from sase_attn.weights.authors import import_checkpoint as import_checkpoint
+from sase_attn.weights.files import is_named_like_weights as is_named_like_weights
 from sase_attn.weights.files import read_file as read_file
 from sase_attn.weights.files import read_metadata as read_metadata
 from sase_attn.weights.fitting import fitted as fitted

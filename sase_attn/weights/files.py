@@ -13,6 +13,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from sase_attn.weights.file_kinds import other_kind
 
+_SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")  # by which timm makes a model of what is no name
+_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".onnx", ".pt2", ".npz")
 _LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
 
 
@@ -66,6 +68,11 @@ def read_metadata(source: Path) -> dict[str, str]:
             return file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{source} is no safetensors file, or a damaged one: {error}") from None
+
+
+def is_named_like_weights(name: str) -> bool:
+    """Whether a name is that of a file of weights, or of one in a folder, and no model's."""
+    return not name.startswith(_SCHEMES) and ("/" in name or name.endswith(_SUFFIXES))
 
 
 def is_safetensors(source: Path) -> bool:

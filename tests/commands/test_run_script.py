@@ -71,7 +71,7 @@ def test_every_process_of_torchrun_knows_the_models(script):
     [
         ("none.py", None, "no such script: "),
         ("cp", None, "no such script: cp; the command of this name is "),
-        ("folder", "", "folder is no file"),
+        ("folder", "", "folder is a folder: wanted a script"),
         ("tool.sh", b"#!/bin/sh\necho it\n", "tool.sh is no script of Python: line 2: invalid syntax"),
         ("data.bin", b"\x00\x01\xff", "data.bin is no script of Python: "),
     ],
