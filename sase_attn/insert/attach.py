@@ -10,6 +10,7 @@ from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.genotype import Genotype
 from sase_attn.insert.attached import Attached
+from sase_attn.insert.channels import output_channels_of, warn_of_unreached
 from sase_attn.insert.gain import divide_out, start_preserving
 from sase_attn.insert.nearby import nearby_tensor
 from sase_attn.modules import matching
@@ -61,6 +62,9 @@ def attach(
     Returns:
         What was touched, in the network's order.
 
+    Warns:
+        UserWarning: a match is neither norm nor convolution, and no forward pass reaches it; it is left as it is.
+
     Raises:
         ValueError: nothing matched (the nearest names are given); a match has no known number of channels, or carries
             attention already; or `gain` is another than the one that preserves the output. The network is then
@@ -72,21 +76,24 @@ def attach(
     modules = dict(model.named_modules(remove_duplicate=False))
     names = matching(modules, after)
     build = attention_factory(attn, options("attn_args", attn_args))
-    made: dict[int, tuple[Attached, float | None]] = {}
-    report: list[Insertion] = []
-    for name in names:
-        host = modules[name]
+    hosts = {name: modules[name] for name in names}
+    for name, host in hosts.items():
         if isinstance(host, Attached):
             raise ValueError(f"{name} already has attention ({type(host.attn).__name__})")
-        channels = _output_channels(name, host)
+    channels_by_name = output_channels_of(model, hosts)
+    warn_of_unreached(hosts, channels_by_name)
+    made: dict[int, tuple[Attached, float | None]] = {}
+    report: list[Insertion] = []
+    for name, channels in ((name, channels_by_name[name]) for name in names if name in channels_by_name):
+        host = hosts[name]
         if id(host) not in made:
             tensor = nearby_tensor(model, name)
             block = build(channels, device=tensor.device, dtype=tensor.dtype).train(host.training)
             made[id(host)] = _attached(host, block, gain, preserve_output)
         report.append(Insertion(name, type(host).__name__, channels, made[id(host)][1]))
     if not dry_run:
-        for name in names:
-            model.set_submodule(name, made[id(modules[name])][0])
+        for insertion in report:
+            model.set_submodule(insertion.name, made[id(hosts[insertion.name])][0])
     return report
 
 
@@ -99,13 +106,3 @@ def _attached(
         return attached, start_preserving(attached, attn, gain)
     divide_out(attached, attn, PUBLISHED if gain is None else gain)
     return attached, None
-
-
-def _output_channels(name: str, host: nn.Module) -> int:
-    for attribute in ("num_features", "out_channels", "num_channels"):
-        channels = getattr(host, attribute, None)
-        if isinstance(channels, int):
-            return channels
-    raise ValueError(
-        f"cannot tell the output channels of {name} ({type(host).__name__}); attach after a norm or a convolution"
-    )

@@ -1,5 +1,7 @@
 """`Attached`: a layer of a network with attention behind it."""
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from sase_attn.attention import scale_words
@@ -7,13 +9,17 @@ from sase_attn.scaled import Scaled
 
 
 class Attached(Scaled):
-    """A layer of a network, `host`, followed by an attention, `attn`, and a factor where that has no `scale`."""
+    """A layer of a network, `host`, followed by an attention, `attn`, and a factor where that has no `scale`.
+
+    The attention gets the mode of the layer, train or eval. What a network has noted at the layer, such as its place in
+    the graph, is found here too, but for its tensors and layers.
+    """
 
     def __init__(self, host: nn.Module, attn: nn.Module, scale: float = 1.0) -> None:
         super().__init__()
         self.training = host.training
         self.host = host
-        self.attn = attn
+        self.attn = attn.train(host.training)
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -22,3 +28,20 @@ class Attached(Scaled):
 
     def extra_repr(self) -> str:
         return scale_words(self.scale).removeprefix(", ")
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError as error:
+            host = self.__dict__.get("_modules", {}).get("host")
+            if host is None or name.startswith("_"):
+                raise
+            if name in vars(host):
+                return vars(host)[name]
+            if name in host._parameters or name in host._buffers:
+                kind = type(host).__name__
+                raise AttributeError(
+                    f"Attached has no {name!r}, which is that of its host, a {kind}: to fold that into another layer "
+                    f"would lose the attention; attach it behind the module that holds both"
+                ) from error
+            raise

@@ -1,7 +1,9 @@
 """How many channels modules get: asked of them, or seen in a forward pass without data."""
 
+import warnings
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from sase_attn.insert.kinds import is_convolution
@@ -13,11 +15,15 @@ def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str,
     """Channels of attention modules of `model`, by name.
 
     Squeeze-and-excitation has them in its layers, others in their attribute `channels`, a convolution whose place
-    attention can take in its own. For the rest a copy of the
-    network on the meta device is run once at the network's own input size (timm's `pretrained_cfg`), or at 3×224×224.
+    attention can take in its own. For the rest a copy of the network on the meta device is run once at its own input
+    size (timm's `pretrained_cfg`), or at 3×224×224.
+
+    Returns:
+        The channels of all but those that would have to be seen, and that no forward pass reaches.
 
     Raises:
-        ValueError: that pass fails, does not reach a module, or shows that it is no map of (B, C, H, W) to that shape.
+        ValueError: that pass fails, reaches none of all modules, or shows that one is no map of (B, C, H, W) to that
+            shape.
     """
     known: dict[str, int] = {}
     for name, module in modules.items():
@@ -28,23 +34,66 @@ def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str,
         if isinstance(channels, int):
             known[name] = channels
     rest = {name: module for name, module in modules.items() if name not in known}
-    return known | (_seen(model, rest) if rest else {})
-
-
-def _seen(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
-    labels = {name: f"{name} ({type(module).__name__})" for name, module in modules.items()}
-    try:
-        shapes = map_shapes(model, modules)
-    except ValueError as error:
-        first = next(iter(labels.values()))
-        raise ValueError(f"cannot tell the channels of {first}: it has no attribute `channels`, and {error}") from error
-    for name, label in labels.items():
-        if name not in shapes:
-            raise ValueError(f"cannot tell the channels of {label}: no forward pass reaches it")
-        before, after = shapes[name]
+    shapes = _seen(model, rest, "channels", "`channels`", bool(known)) if rest else {}
+    for name, (before, after) in shapes.items():
+        label = f"{name} ({type(rest[name]).__name__})"
         if len(before) != 4 or before != after:
             raise ValueError(
                 f"{label} cannot be replaced: it maps {tuple(before)} to {tuple(after)}, attention maps (B, C, H, W) "
                 "to the same shape"
             )
-    return {name: shapes[name][0][1] for name in modules}
+    return known | {name: before[1] for name, (before, _) in shapes.items()}
+
+
+def output_channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
+    """Channels of what modules give, by name: asked of norms and convolutions, seen of others that have parameters.
+
+    Returns:
+        Those of all but the ones that would have to be seen, and that no forward pass reaches.
+
+    Raises:
+        ValueError: a module is none of these; the pass in which it would be seen fails or reaches none of all modules;
+            or what it gives is no map (B, C, H, W).
+    """
+    known: dict[str, int] = {}
+    rest: dict[str, nn.Module] = {}
+    for name, module in modules.items():
+        said = (getattr(module, attribute, None) for attribute in ("num_features", "out_channels", "num_channels"))
+        channels = next((number for number in said if isinstance(number, int)), None)
+        if channels is not None:
+            known[name] = channels
+        elif next(module.parameters(), None) is not None:
+            rest[name] = module
+        else:
+            raise _no_output_channels(name, module)
+    shapes = _seen(model, rest, "output channels", "`out_channels`", bool(known)) if rest else {}
+    for name, (_, after) in shapes.items():
+        if len(after) != 4:
+            raise _no_output_channels(name, modules[name])
+    return known | {name: after[1] for name, (_, after) in shapes.items()}
+
+
+def _no_output_channels(name: str, module: nn.Module) -> ValueError:
+    kind = type(module).__name__
+    return ValueError(f"cannot tell the output channels of {name} ({kind}); attach after a norm or a convolution")
+
+
+def _seen(
+    model: nn.Module, modules: Mapping[str, nn.Module], what: str, attribute: str, may_be_empty: bool
+) -> dict[str, tuple[torch.Size, torch.Size]]:
+    name, module = next(iter(modules.items()))
+    first = f"cannot tell the {what} of {name} ({type(module).__name__})"
+    try:
+        shapes = map_shapes(model, modules)
+    except ValueError as error:
+        raise ValueError(f"{first}: it has no attribute {attribute}, and {error}") from error
+    if not shapes and not may_be_empty:
+        raise ValueError(f"{first}: no forward pass reaches it")
+    return shapes
+
+
+def warn_of_unreached(modules: Mapping[str, nn.Module], channels: Mapping[str, int]) -> None:
+    """Warn, at the line two calls up, of modules whose channels nobody knows as no forward pass reaches them."""
+    if unreached := [f"{name} ({type(m).__name__})" for name, m in modules.items() if name not in channels]:
+        shown = ", ".join(unreached[:8]) + (f" and {len(unreached) - 8} more" if len(unreached) > 8 else "")
+        warnings.warn(f"left as they are, as no forward pass reaches them: {shown}", stacklevel=3)

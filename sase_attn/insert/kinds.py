@@ -11,11 +11,16 @@ from sase_attn.attentions.registry import ATTENTIONS, list_attentions
 from sase_attn.errors import unknown_name
 from sase_attn.insert.squeeze_excite import describe_se
 
-# Classes of timm beside those of `list_attentions()`; a kind of both holds both. By full name, so that no class has to
-# be imported to be recognised.
-_TIMM = {
+# Classes of timm and others beside those of `list_attentions()`; a kind of both holds both. By full name, so that no
+# class has to be imported to be recognised.
+_OTHERS = {
     "eca": ("timm.layers.eca.EcaModule", "timm.layers.eca.CecaModule"),
-    "cbam": ("timm.layers.cbam.CbamModule", "timm.layers.cbam.LightCbamModule"),
+    "cbam": (
+        "timm.layers.cbam.CbamModule",
+        "timm.layers.cbam.LightCbamModule",
+        "ultralytics.nn.modules.conv.CBAM",
+    ),
+    "scse": ("segmentation_models_pytorch.base.modules.SCSEModule",),
     "gc": ("timm.layers.global_context.GlobalContext",),
     "ge": ("timm.layers.gather_excite.GatherExcite",),
     "coord": ("timm.layers.coord_attn.CoordAttn", "timm.layers.coord_attn.SimpleCoordAttn"),
@@ -26,12 +31,13 @@ CONVOLUTIONS = "conv3x3"
 _TILED = ("sase_attn.tiling.block.TiledSE",)
 _SLOTS = {"se", "se_module", "se_layer", "se_block", "squeeze_excite", "squeeze_excitation"}
 _SE_CLASS = re.compile(r"(E|Eff\w*)?(SE|[Ss]e|Squeeze(And)?Excit\w*)(Module|Layer|Block|Unit|Attention|2d)?")
+_INLINE = re.compile(r"_?se_?(reduce|expand)")
 _ATTENTION_CLASS = re.compile(r"Attn|Attention|Excit|SelectiveKernel$|GlobalContext$|Eca|ECA|Cbam|CBAM|MHSA")
 
 
 def list_kinds() -> list[str]:
     """Names of the kinds of modules that can be replaced: of attention, and "conv3x3" (see `is_convolution`)."""
-    return list(dict.fromkeys([*list_attentions(), *_TIMM, CONVOLUTIONS]))
+    return list(dict.fromkeys([*list_attentions(), *_OTHERS, CONVOLUTIONS]))
 
 
 def of_kind(kind: str | type[nn.Module]) -> Callable[[nn.Module], bool]:
@@ -53,7 +59,7 @@ def of_kind(kind: str | type[nn.Module]) -> Callable[[nn.Module], bool]:
         return is_convolution
     if kind == "se":
         return lambda module: describe_se(module) is not None and not _is_one_of(module, _TILED)
-    own, others = ATTENTIONS.get(kind), _TIMM.get(kind, ())
+    own, others = ATTENTIONS.get(kind), _OTHERS.get(kind, ())
     return lambda module: bool(own and isinstance(module, own)) or _is_one_of(module, others)
 
 
@@ -118,13 +124,21 @@ def attention_inventory(model: nn.Module) -> str:
         for name, module in model.named_modules()
         if name and (_is_known(module) or name in alike or _ATTENTION_CLASS.search(type(module).__name__))
     )
-    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+    words = [f"{count} {name}" for name, count in counts.items()]
+    inline = Counter(type(module).__name__ for module in model.modules() if _computes_inline(module))
+    words += [f"{count} {name} whose own forward computes it" for name, count in inline.items()]
+    return ", ".join(words) or "none"
+
+
+def _computes_inline(module: nn.Module) -> bool:
+    """Whether squeeze-and-excitation is a part of a block's `forward`, so that there is no module to exchange."""
+    return describe_se(module) is None and any(_INLINE.fullmatch(name) for name, _ in module.named_children())
 
 
 def _is_known(module: nn.Module) -> bool:
     return (
         describe_se(module) is not None
-        or any(_is_one_of(module, names) for names in _TIMM.values())
+        or any(_is_one_of(module, names) for names in _OTHERS.values())
         or isinstance(module, tuple(ATTENTIONS.values()))
     )
 

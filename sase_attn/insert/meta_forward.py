@@ -1,7 +1,7 @@
 """A forward pass without data: a network on the meta device, to see in which order its modules run and on what."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -42,6 +42,15 @@ def run_once(model: nn.Module, x: Tensor) -> None:
         raise ValueError(f"a trial pass of {tuple(x.shape)} fails with {type(error).__name__}: {reason}") from error
 
 
+def run_until(model: nn.Module, x: Tensor, is_done: Callable[[], bool]) -> None:
+    """`run_once`, whose failure does not matter once `is_done`, such as in the head of a detector."""
+    try:
+        run_once(model, x)
+    except ValueError:
+        if not is_done():
+            raise
+
+
 def map_shapes(
     model: nn.Module, names: Iterable[str], size: tuple[int, int] | None = None
 ) -> dict[str, tuple[torch.Size, torch.Size]]:
@@ -50,20 +59,21 @@ def map_shapes(
     Modules that the pass does not reach are left out; what is no tensor has an empty shape.
 
     Raises:
-        ValueError: the pass fails.
+        ValueError: the pass fails before it has reached them all.
     """
     copied = meta_copy(model)
     shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
 
     def watch(name: str) -> None:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            shapes[name] = (inputs[0].shape, getattr(output, "shape", torch.Size()))
+            shapes[name] = (getattr(inputs[0], "shape", torch.Size()), getattr(output, "shape", torch.Size()))
 
         copied.get_submodule(name).register_forward_hook(hook)
 
+    names = list(names)
     for name in names:
         watch(name)
-    run_once(copied, meta_image(model, size))
+    run_until(copied, meta_image(model, size), lambda: len(shapes) == len(names))
     return shapes
 
 
@@ -71,7 +81,7 @@ def in_execution_order(model: nn.Module, names: Iterable[str]) -> list[str]:
     """`names` of modules in the order in which a forward pass first reaches them, then those that it does not reach.
 
     Raises:
-        ValueError: a trial pass fails.
+        ValueError: a trial pass fails before it has reached them all.
     """
     copied = meta_copy(model)
     names = list(names)
@@ -83,7 +93,7 @@ def in_execution_order(model: nn.Module, names: Iterable[str]) -> list[str]:
     modules = {name: copied.get_submodule(name) for name in names}
     for module in modules.values():
         module.register_forward_pre_hook(hook)
-    run_once(copied, meta_image(model))
+    run_until(copied, meta_image(model), lambda: len(reached) == len({id(module) for module in modules.values()}))
     order = list(reached)
     return sorted(
         names, key=lambda name: order.index(id(modules[name])) if id(modules[name]) in reached else len(order)

@@ -13,7 +13,7 @@ from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
-from sase_attn.insert.channels import channels_of
+from sase_attn.insert.channels import channels_of, warn_of_unreached
 from sase_attn.insert.keep_weights import can_keep, class_of, with_weights
 from sase_attn.insert.kinds import (
     attention_inventory,
@@ -78,7 +78,8 @@ def replace(
 
     Warns:
         UserWarning: `only` matches modules that are of another kind too; or, for "se" without `only`, there are modules
-            that look like squeeze-and-excitation but are of unknown class (see `register_se`). The message names them.
+            that look like squeeze-and-excitation but are of unknown class (see `register_se`); or the channels of some
+            would be seen in a forward pass, which does not reach them. The message names them.
 
     Raises:
         ValueError: nothing matched (the network's attention and the known kinds are given); a match has forward hooks,
@@ -105,6 +106,8 @@ def replace(
             f"modules: {attention_inventory(model)}; {hint}"
         )
     channels = channels_of(model, chosen)
+    warn_of_unreached(chosen, channels)
+    chosen = {name: module for name, module in chosen.items() if name in channels}
     planned: dict[int, tuple[nn.Module, bool]] = {}
     for name, module in chosen.items():
         if id(module) not in planned:

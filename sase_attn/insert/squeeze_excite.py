@@ -6,6 +6,7 @@ layers, and multiplies its input by what comes out. Classes differ in the names 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -124,6 +125,12 @@ def _layers(names: Iterable[str]) -> Adapter:
     return adapter
 
 
+def _reduce_expand(module: Any) -> SqueezeExcitation:
+    """For a class that calls the functions ReLU and sigmoid itself."""
+    layers = {"reduce": module.reduce, "relu": nn.ReLU(), "expand": module.expand, "sigmoid": nn.Sigmoid()}
+    return SqueezeExcitation(module.reduce.in_channels, layers)
+
+
 def _children(module: nn.Module) -> SqueezeExcitation:
     """For a class whose children are its excitation, in that order."""
     layers = dict(module.named_children())
@@ -137,6 +144,10 @@ _KNOWN: dict[str, Adapter] = {
     "timm.models.hgnet.EseModule": _layers(("conv", "sigmoid")),
     "timm.models._efficientnet_blocks.SqueezeExcite": _layers(("conv_reduce", "act1", "conv_expand", "gate")),
     "timm.models.senet.SEModule": _layers(("fc1", "relu", "fc2", "sigmoid")),
+    "segmentation_models_pytorch.encoders._senet.SEModule": _layers(("fc1", "relu", "fc2", "sigmoid")),
+    "segmentation_models_pytorch.encoders.mobileone.SEBlock": _reduce_expand,
+    "pretrainedmodels.models.senet.SEModule": _layers(("fc1", "relu", "fc2", "sigmoid")),
+    "ultralytics.nn.modules.conv.ChannelAttention": _layers(("fc", "act")),
     "torchvision.ops.misc.SqueezeExcitation": _layers(("fc1", "activation", "fc2", "scale_activation")),
     "sase_attn.attentions.se.SE": _layers(("fc1", "bn", "act", "fc2", "gate")),
     "sase_attn.tiling.block.TiledSE": _children,

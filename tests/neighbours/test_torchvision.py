@@ -1,9 +1,10 @@
 """Detectors of torchvision."""
 
+import networks
 import pytest
 import torch
 
-from sase_attn import attach
+from sase_attn import attach, fuse, replace, tile
 
 
 @pytest.mark.works_with("torchvision", "`attach` in Faster R-CNN's backbone: losses, backward, boxes")
@@ -22,3 +23,30 @@ def test_detector():
     with torch.no_grad():
         (found,) = network.eval()([torch.rand(3, 64, 64)])
     assert found["boxes"].shape[1] == 4
+
+
+@pytest.mark.works_with("torchvision", "`replace` and `tile` of SE in detectors on MobileNetV3, the first three too")
+@pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"])
+def test_squeeze_and_excitation(name):
+    from torchvision.models import detection
+
+    def detector():
+        return getattr(detection, name)(weights=None, weights_backbone=None, num_classes=2).eval()
+
+    network = detector()
+    assert len(tile(network, count=3)) == 3
+    assert len(replace(detector(), "se", with_="sase")) == 8
+    with torch.no_grad():
+        assert network([torch.rand(3, 64, 64)])[0]["boxes"].shape[1] == 4
+
+
+@pytest.mark.works_with("torchvision", "`create_feature_extractor` of a network that `fuse` has changed")
+def test_features_of_a_fused_network():
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    network = networks.network("sase_resnet20", layers=[1, 1, 1])
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = create_feature_extractor(network, {"layer2": "y"})(x)["y"]
+        found = create_feature_extractor(fuse(network), {"layer2": "y"})(x)["y"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -61,8 +61,8 @@ TRITON_LAYERS = [{"affine"}, {"reduce", "gate"}, {"backward"}, {"launches"}, {"o
 INSERT_LAYERS = [
     {"squeeze_excite", "meta_forward", "attached", "nearby"},
     {"gain", "kinds", "keep_weights"},
-    {"channels", "attach"},
-    {"replace"},
+    {"channels"},
+    {"attach", "replace"},
 ]
 TILING_LAYERS = [{"tiles", "dataflow"}, {"block", "report"}, {"convert"}, {"measure"}]
 FUSION_LAYERS = [{"folding", "tails"}, {"fused", "training"}, {"fuse"}]
