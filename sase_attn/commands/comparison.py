@@ -1,11 +1,12 @@
 """The comparison at the end of a search: what is compared."""
 
 import argparse
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sase_attn.commands.arguments import whole
-from sase_attn.files import write_json
+from sase_attn.files import write_atomically
 from sase_attn.records import read_record
 from sase_attn.settings import MANY
 
@@ -26,7 +27,12 @@ class CompareOptions:
 
     def save(self, folder: Path) -> None:
         """Write `compare.json` to the folder of the search, for a session that resumes it."""
-        write_json(folder / NAME, asdict(self))
+        write_atomically(folder / NAME, self.files[NAME])
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The same for a search that is to write it when it starts: the text of `compare.json`, by its name."""
+        return {NAME: json.dumps(asdict(self), indent=2) + "\n"}
 
 
 _QUICK = CompareOptions(quick=True, random=1, seeds=2, epochs=4)  # eight trainings: the first look takes minutes

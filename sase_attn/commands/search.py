@@ -18,7 +18,8 @@ from sase_attn.commands.search_flags import add_config_flags, config_from_flags
 from sase_attn.comparison.networks import own_attention
 from sase_attn.lock import InUseError, one_process
 from sase_attn.search.agreement import agreement
-from sase_attn.search.by_trainings import saved_config
+from sase_attn.search.begun import has_trainings, saved_config
+from sase_attn.search.by_shared_weights import OnlyLookedError, look_first
 from sase_attn.search.config import BY_TRAININGS, SearchConfig
 from sase_attn.search.report.page import write_report
 from sase_attn.search.result import SearchResult
@@ -62,16 +63,20 @@ def run(args: argparse.Namespace) -> None:
         print(config.to_json())
         return
     by_trainings = config.method in BY_TRAININGS
-    if args.storage and not by_trainings:
-        args.error(f"--storage: wanted a method that trains genotypes ({', '.join(BY_TRAININGS)}), got {config.method}")
-    needed = [*(["optuna", "scipy"] * by_trainings), *(["scipy", "matplotlib"] * args.compare)]
+    trains = by_trainings or config.signal > 0
+    if args.storage and not trains:
+        args.error(
+            f"--storage: wanted a method that trains genotypes ({', '.join(BY_TRAININGS)}), or --signal, got "
+            f"{config.method} alone"
+        )
+    needed = [*(["optuna", "scipy"] * trains), *(["scipy", "matplotlib"] * args.compare)]
     if missing := [package for package in dict.fromkeys(needed) if find_spec(package) is None]:
         raise ImportError(f'a search with its report needs {" and ".join(missing)}: pip install "sase-attn[search]"')
     stem = Path(name).stem if name.endswith(".json") else name
     words = stem if config.method == SearchConfig.method else f"{stem}-{config.method}"
     output = args.resume or args.output or Path("runs") / re.sub(r"[^\w.-]+", "-", f"search-{words}-seed{config.seed}")
-    options = compare_options(args, output, quick=stem == "quick")
-    if by_trainings and args.compare_epochs is None and not holds_options(args):
+    options = compare_options(args, output, quick=stem == "quick" and args.resume is None)
+    if trains and args.compare_epochs is None and not holds_options(args):
         options = replace(options, epochs=config.train_epochs)
     if args.seeds > 1:
         if by_trainings:
@@ -80,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
         return
     resume = args.resume is not None
     with ranks(args.device) as group, ExitStack() as stack:
-        if not by_trainings:  # of which others may be workers
+        if not trains:  # else others may be workers
             stack.enter_context(run_folder(output, group, "search", resume=resume))
         if group.world_size > 1 and args.jobs > 1:
             args.error("--jobs: expected 1 with several processes of one search")
@@ -97,6 +102,7 @@ def run(args: argparse.Namespace) -> None:
                 storage=args.storage,
                 jobs=args.jobs,
                 device=args.device,
+                beside=options.files,
                 echo=echo,
             )
             echo(f"genotype: {result.genotype}")
@@ -104,8 +110,12 @@ def run(args: argparse.Namespace) -> None:
                 echo(f"  doubt: {line}")
             if args.compare:
                 _compare(args, config, result, options, group, echo)
+        except OnlyLookedError as error:
+            echo(str(error))
+            return
         except KeyboardInterrupt:
-            if by_trainings or result is not None:  # else the search has said it
+            begun = by_trainings or (trains and not (output / CHECKPOINT).exists())
+            if begun or result is not None:  # else the search has said it
                 storage = " --storage URL" if args.storage else ""
                 echo(f"search and comparison go on with\nsase-attn search --resume {output}{storage}")
             raise
@@ -118,8 +128,9 @@ def _start(args: argparse.Namespace, name: str) -> SearchConfig:
     """The configuration that flags change: of a recipe, or of the search that goes on."""
     if args.resume is None:
         return SearchConfig.get(name)
-    saved = None if (args.resume / CHECKPOINT).exists() else saved_config(args.resume)
-    return saved if saved is not None and saved.method in BY_TRAININGS else load_search(args.resume).settings
+    if (args.resume / CHECKPOINT).exists() or not has_trainings(args.resume):
+        return load_search(args.resume).settings
+    return saved_config(args.resume) or load_search(args.resume).settings
 
 
 def _compare(
@@ -164,7 +175,7 @@ def _compare(
                 result.save()
                 echo(f"report: {write_report(output, note)}")
     except InUseError:
-        if config.method not in BY_TRAININGS:
+        if config.method not in BY_TRAININGS and not config.signal:
             raise
         echo(f"another worker compares what was found, and writes the report in {output}")
 
@@ -195,13 +206,33 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path, options: CompareOptions) -> None:
-    """Several seeds, how far they agree, and one comparison of what all of them found."""
+    """Several seeds, how far they agree, and one comparison of what all of them found.
+
+    One look for signal is enough for all of them.
+    """
     seeds = range(config.seed, config.seed + args.seeds)
 
     echo = partial(print, flush=True)
     echo(summary(config, f"{args.seeds} searches in {output}"))
     with one_process(output):
-        results = search_seeds(config, output, seeds, jobs=args.jobs, device=args.device, echo=echo)
+        if config.signal:
+            with ranks(args.device) as group:
+                nothing = look_first(
+                    config,
+                    output,
+                    storage=args.storage,
+                    jobs=args.jobs,
+                    device=args.device,
+                    beside=options.files,
+                    group=group,
+                    echo=echo,
+                )
+            if nothing is not None:
+                echo(f"not decided: {nothing.reason}")
+                if args.compare:
+                    echo(f"report: {write_report(output)}")
+                return
+        results = search_seeds(config.override(signal=0), output, seeds, jobs=args.jobs, device=args.device, echo=echo)
         for line in agreement(results).lines():
             echo(line)
         if args.compare:
@@ -217,4 +248,7 @@ def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path
                 echo=echo,
             )
             echo(comparison.table())
+            looked = load_signal(output) if config.signal else None
+            if looked is not None:
+                looked.save(first.output)  # the report is that of the first search
             echo(f"report: {write_report(first.output)}")

@@ -46,6 +46,13 @@ CONV_INITS = ("timm", "torch")
 GATE_INITS = ("drawn", "centred", "constant")
 LAST_NORM_INITS = ("one", "network")
 SPLITS = ("drawn", "first")
+MAY_CHANGE = (
+    *("data", "workers", "log_every", "imports"),
+    *("select", "select_images", "candidates", "tune_epochs"),
+    *("trainings", "signal"),
+)
+"""Fields in which a search that goes on may differ: they move no number of what is trained already. Of `data` the place
+may: see `check_same_data`."""
 # Which draw a generator is for: with the seed, the key of its random numbers.
 SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER, PATH_DRAW = range(5)
 
@@ -55,7 +62,7 @@ class SearchConfig(Settings):
     """What is searched, on what and how; fields are flags of `sase-attn search`.
 
     The defaults are the `paper` recipe in the space `release`, from the initial weights that our own trainings have,
-    and by the exact gradient of alpha.
+    by the exact gradient of alpha, and without a look for signal.
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
@@ -111,7 +118,9 @@ class SearchConfig(Settings):
     on_broken: str = setting("refuse", 'broken images: "refuse" or "skip"')
 
     trainings: int = setting(42, "budget of a search by trainings, those of the look for signal among them")
-    signal: int = setting(28, "of these at most for a look for signal before all else (0: none)")
+    signal: int = setting(
+        0, "trainings from scratch at most for a look for signal before all else, by any method: 28, or 0 for none"
+    )
     signal_seeds: int = setting(4, "of each genotype in the look for signal")
     train_epochs: int = setting(10, "passes of each training from scratch over all training images")
 
@@ -231,12 +240,13 @@ SEARCHES: Mapping[str, SearchConfig] = {
         select_images=1000,
         **_MENDED,
         warmup_epochs=1,
-        signal=0,
         trainings=20,
         train_epochs=4,
     ),
-    "mended": SearchConfig(data="cifar10", without=("channel_squeeze:l2norm",), **_MENDED, warmup_epochs=5),
-    "paper": SearchConfig(data="cifar10", space="paper", position_weights="map", conv_init="torch", hvp="fd"),
+    "mended": SearchConfig(data="cifar10", without=("channel_squeeze:l2norm",), **_MENDED, warmup_epochs=5, signal=28),
+    "paper": SearchConfig(
+        data="cifar10", space="paper", position_weights="map", conv_init="torch", hvp="fd", signal=28
+    ),
     "release": SearchConfig(
         data="cifar10",
         position_weights="map",
@@ -248,5 +258,6 @@ SEARCHES: Mapping[str, SearchConfig] = {
         hvp="fd",
         unmoved=("layer3",),
         seed=2,
+        signal=28,
     ),
 }

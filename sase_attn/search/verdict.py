@@ -25,7 +25,8 @@ def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult
     A search has decided if the block that it found is known to be better than random ones:
     - by the comparison, if it has five seeds or more: the 95 % interval of the paired difference to the mean of the
       random networks lies above zero. Its seeds are none that the block was chosen by;
-    - without such a comparison by the look for signal: it answered "signal", and a method chose among the genotypes.
+    - without such a comparison by the look for signal: it answered "signal", and a method chose by such trainings. A
+      choice by shared weights is another thing, which only the comparison can judge.
 
     Nothing is decided where the look for signal answered "nothing to find".
 
@@ -38,7 +39,7 @@ def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult
     """
     if comparison is not None and result.genotype not in _attentions(comparison):
         comparison = None
-    decided, reason = _settled(load_signal(Path(result.output)), comparison, result.genotype)
+    decided, reason = _settled(load_signal(Path(result.output)), comparison, result)
     return replace(result, decided=decided, reason=reason)
 
 
@@ -73,14 +74,14 @@ def load_signal(folder: Path) -> Signal | None:
     return Signal.load(folder) if (folder / NAME).is_file() else None
 
 
-def _settled(looked: Signal | None, comparison: Comparison | None, found: str) -> tuple[bool, str]:
+def _settled(looked: Signal | None, comparison: Comparison | None, result: SearchResult) -> tuple[bool, str]:
     if looked is not None and looked.answer == NOTHING:
         icc = looked.judged.variation.high
         return False, f"there is nothing to find in such trainings: at most {icc:.2f} of their variance is of genotypes"
-    judged = None if comparison is None else _against_random(comparison, found)
+    judged = None if comparison is None else _against_random(comparison, result.genotype)
     if judged is not None:
         return judged
-    if looked is not None and looked.answer == SIGNAL:
+    if looked is not None and looked.answer == SIGNAL and result.trained:
         icc = looked.judged.variation.low
         return True, f"genotypes differ in such trainings: at least {icc:.2f} of their variance is of genotypes"
     return False, f"the found block was not compared with random ones by {FEWEST} seeds or more"

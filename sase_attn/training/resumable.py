@@ -7,9 +7,10 @@ the numbers of one that was never stopped: to the bit on the CPU.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from sase_attn.errors import in_words
@@ -135,8 +136,12 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         """Time of the run so far, with the time before it was resumed."""
         return self._seconds_before + time.perf_counter() - self._start
 
-    def run(self, saved: Checkpoint[S, P] | None = None) -> None:
+    def run(self, saved: Checkpoint[S, P] | None = None, beside: Mapping[str, str] = MappingProxyType({})) -> None:
         """Train to the end, new or from a checkpoint of the same settings.
+
+        Args:
+            saved: the checkpoint.
+            beside: further files that the folder gets at the start, by name, each with its text.
 
         Raises:
             ValueError: the checkpoint does not fit the network, the data give another number of batches, or the network
@@ -152,6 +157,8 @@ class ResumableLoop(ABC, Generic[S, P, B]):
                 self.echo(f"resuming at {self.ROUND} {self.progress.epoch + 1}, step {self.progress.step}")
         self.pace = Pace(self.ranks.device, self.settings.epochs * self.steps_per_epoch - self.global_step)
         self._start, self._seconds_before = time.perf_counter(), self.progress.seconds
+        files = [self._settings_file, *(self.folder / name for name in beside)]
+        new = [path for path in files if not path.exists()]  # a folder may have been begun by what came before a run
         if self.ranks.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._log = Log(self.folder, self.progress.log_bytes)
@@ -160,12 +167,14 @@ class ResumableLoop(ABC, Generic[S, P, B]):
                 self.save()  # before other files: a folder that holds any holds a run that can be resumed
             if self.ranks.is_main:
                 write_atomically(self._settings_file, self.settings.to_json() + "\n")
+                for name, text in beside.items():
+                    write_atomically(self.folder / name, text)
             with self.interrupt:
                 while not self.is_finished:
                     self._epoch()
         except Exception as error:
             if saved is None and self.global_step == 0 and not isinstance(error, FloatingPointError):
-                self._undo_start()
+                self._undo_start(new)
                 if _is_of_the_network(error):
                     words = f"the network cannot take its first step with these arguments and images: {in_words(error)}"
                     raise ValueError(words) from error
@@ -178,11 +187,11 @@ class ResumableLoop(ABC, Generic[S, P, B]):
     def _settings_file(self) -> Path:
         return self.folder / f"{self.SETTINGS_NAME}.json"
 
-    def _undo_start(self) -> None:
-        """Remove what a run wrote that failed before its first step, so that the corrected one finds its folder new."""
+    def _undo_start(self, new: Iterable[Path]) -> None:
+        """Remove the files of a run that failed before its first step, so that the next one finds its folder new."""
         if self._log is not None:
             self._log.close()
-            for path in (self.folder / checkpoint.NAME, self.folder / log.NAME, self._settings_file):
+            for path in (self.folder / checkpoint.NAME, self.folder / log.NAME, *new):
                 path.unlink(missing_ok=True)
 
     def _epoch(self) -> None:

@@ -73,8 +73,9 @@ SEARCH_LAYERS = [
     {"shared_weights", "signal", "methods"},
     {"compare", "replay"},
     {"result", "trainings"},
-    {"agreement", "verdict", "helpers"},
-    {"by_trainings", "report"},
+    {"agreement", "verdict", "helpers", "begun", "look"},
+    {"chosen", "finish", "report"},
+    {"by_trainings", "by_shared_weights"},
     {"run"},
     {"seeds"},
 ]

@@ -3,74 +3,29 @@
 import html
 import json
 import signal
-from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 import trainings_driver as driver
 import warm
+from made_up_trainings import hash_of, made_up, of_genotype, of_nothing
 
 from sase_attn import Genotype, genotypes
 from sase_attn.commands.main import main
-from sase_attn.search import SearchConfig, SearchResult, Signal, by_trainings, search
+from sase_attn.search import SearchConfig, SearchResult, Signal, search
 from sase_attn.search.by_trainings import search_by_trainings
 from sase_attn.search.config import BY_TRAININGS
 from sase_attn.search.methods import METHODS
 from sase_attn.search.result import FRESH_SEED
-from sase_attn.search.trainings import run
 from sase_attn.training import Recipe
-from sase_attn.training.data import DataIdentity
-from sase_attn.training.result import TrainResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = ["--model-kwargs", "layers=[1,1,1]", "--size", "12", "--device", "cpu"]
 
 
-def of_genotype(genotype, seed):
-    """Genotypes differ: what has `fc` as its excitation is worse."""
-    return 60.0 - 9.0 * (genotype.channel_excite == "fc") + (hash_of(genotype) + 3 * seed) % 7 / 10
-
-
-def of_nothing(genotype, seed):
-    """Every genotype has the same mean over four seeds."""
-    return 60.0 + (-1) ** (hash_of(genotype) + seed)
-
-
-def hash_of(genotype):
-    return sum(map(ord, str(genotype)))
-
-
 @pytest.fixture
 def values(monkeypatch):
-    """What trainings give, as a function of genotype and seed; None is a network without attention."""
-    chosen = [of_genotype]
-
-    def ended(recipe, folder):
-        attention = recipe.model_kwargs.get("attn", "constant")
-        genotype = None if attention == "constant" else Genotype.parse(attention)
-        known = {"output": str(folder), "top1": chosen[0](genotype, recipe.seed) if genotype else 55.0, "loss": 1.0}
-        made = object.__new__(TrainResult)
-        defaults = {item.name: None for item in fields(TrainResult)}
-        numbers = {
-            "parameters": 1,
-            "seconds": 1.0,
-            "count": 1000,
-            "data": DataIdentity(),
-            "versions": {},
-            "machine": "",
-        }
-        made.__dict__.update(defaults | numbers | known)
-        return made
-
-    def train_all(runs, **options):
-        return [ended(*one) for one in runs]
-
-    monkeypatch.setattr(run, "train", lambda recipe, folder, **options: ended(recipe, folder))
-    for module in (run, by_trainings):
-        monkeypatch.setattr(module, "check_start", lambda recipes, device: DataIdentity())
-    monkeypatch.setattr("sase_attn.comparison.run.check_start", lambda recipes, device: None)
-    monkeypatch.setattr("sase_attn.comparison.run.train_all", train_all)
-    return chosen
+    return made_up(monkeypatch)
 
 
 def command(folder, *arguments):

@@ -49,7 +49,13 @@ def test_recipes_are_the_paper_and_the_script():
     assert set(paper.differences(script)) == differ
     assert (script.space, script.hvp, script.split, script.unmoved) == ("release", "fd", "first", ("layer3",))
     assert (paper.position_weights, paper.conv_init) == ("map", "torch")  # where the text is silent, as the script
-    assert set(paper.differences(SearchConfig())) == {"data", "space", "position_weights", "conv_init", "hvp"}
+    assert set(paper.differences(SearchConfig())) == {"data", "space", "position_weights", "conv_init", "hvp", "signal"}
+    assert {name: config.signal for name, config in SEARCHES.items()} == {
+        "quick": 0,
+        "mended": 28,
+        "paper": 28,
+        "release": 28,
+    }
     assert SearchConfig().hvp == SEARCHES["quick"].hvp == "exact"
 
 

@@ -15,8 +15,10 @@ from types import SimpleNamespace
 import search_driver
 import torch
 
-from sase_attn.search import by_trainings
+from sase_attn.search import by_shared_weights, by_trainings
 from sase_attn.search.compare import default_recipe
+from sase_attn.search.config import BY_TRAININGS
+from sase_attn.search.shared_weights import loop
 from sase_attn.search.trained import Training
 from sase_attn.search.trainings import run
 from sase_attn.training.data import DataIdentity
@@ -77,6 +79,26 @@ def result(top1, loss):
     return made
 
 
+def super_network(config, options, **shared):
+    """A search by shared weights; the process is killed at a step of the super-network, where one is given."""
+    kill_at, count, step = options.get("kill_at", -1), 0, loop.Searcher.step
+
+    def watched(self, batch):
+        nonlocal count
+        count += 1
+        if count == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch)
+
+    loop.Searcher.step = watched
+    resume = options.get("resume", False)
+    try:
+        return by_shared_weights.search_by_shared_weights(config, options["folder"], resume=resume, **shared)
+    except by_shared_weights.OnlyLookedError as error:
+        print(error)
+        sys.exit(0)
+
+
 def rows(done):
     return [[str(row.training.genotype), row.training.seed, row.top1, row.loss] for row in done]
 
@@ -110,9 +132,14 @@ def main() -> None:
     }
     if "search" in options:
         config = config.override(**options["search"])
-        by_trainings.check_start = run.check_start
-        found = by_trainings.search_by_trainings(config, options["folder"], recipe=recipe, **shared)
-        print(json.dumps({"genotype": found.genotype, "trained": [list(vars(row).values()) for row in found.trained]}))
+        by_trainings.check_start = by_shared_weights.check_start = run.check_start
+        if config.method in BY_TRAININGS:
+            found = by_trainings.search_by_trainings(config, options["folder"], recipe=recipe, **shared)
+        else:
+            found = super_network(config, options, recipe=recipe, **shared)
+        values = {"alpha": found.alpha, "scores": found.scores, "reason": found.reason}
+        trained = [list(vars(row).values()) for row in found.trained]
+        print(json.dumps({"genotype": found.genotype, "trained": trained, **values}))
         return
     plan = Pairs(config, options["count"])
     done = run.run_trainings(

@@ -69,7 +69,8 @@ def page(
         looked: the look for signal, if there was one.
     """
     config = result.config
-    stays = looked is not None and looked.answer == NOTHING and result.found in genotypes.values()
+    ended = looked is not None and looked.answer == NOTHING
+    stays = ended and result.found in genotypes.values()
     said = [
         note,
         f"{'decided' if result.decided else 'not decided'}: {result.reason}",
@@ -87,7 +88,9 @@ def page(
         parts.append(f"<p>{escape(_choice(result))}</p>")
     if comparison:
         parts += ["<h2>Retrained side by side</h2>", charts.comparison(comparison), tables.comparison(comparison)]
-    parts += trainings.parts(result, looked) if result.trained else _shared_weights(result, rows)
+    if looked is not None:
+        parts += trainings.look(looked)
+    parts += trainings.parts(result, ended=ended) if result.trained else _shared_weights(result, rows)
     parts += ["<h2>Where it comes from</h2>", _origin(result)]
     title = f"sase-attn search: {escape(Path(config['data']).name)}"
     head = f'<meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'

@@ -19,33 +19,39 @@ Found = tuple[str, list[TrainingRow], list[float]]
 """A genotype, its trainings, and the accuracies of those that did not fail, less what their seeds have."""
 
 
-def parts(result: SearchResult, looked: Signal | None) -> list[str]:
-    """HTML of a search by trainings.
+def look(looked: Signal) -> list[str]:
+    """HTML of a look for signal."""
+    lines = "\n".join(looked.lines())
+    return [
+        "<h2>Is there anything to find?</h2>",
+        f'<pre class="lines">{escape(lines)}</pre>',
+        "<h2>What each operation does</h2>",
+        f'<div class="wide">{effects(looked)}</div>',
+        '<p class="note">Mean of genotypes that have an operation, less the mean of its edge, with an interval '
+        "where genotypes are enough; all intervals together hold with 95 %. Orange: told from 0.</p>",
+    ]
+
+
+def parts(result: SearchResult, *, ended: bool) -> list[str]:
+    """HTML of the trainings from scratch that a genotype was chosen by.
 
     Args:
         result: of the search.
-        looked: its look for signal, if there was one.
+        ended: whether the look for signal has ended it.
     """
     found = by_genotype(result)
-    made = []
-    if looked is not None:
-        lines = "\n".join(looked.lines())
-        made += [
-            "<h2>Is there anything to find?</h2>",
-            f'<pre class="lines">{escape(lines)}</pre>',
-            "<h2>What each operation does</h2>",
-            f'<div class="wide">{effects(looked)}</div>',
-            '<p class="note">Mean of genotypes that have an operation, less the mean of its edge, with an interval '
-            "where genotypes are enough; all intervals together hold with 95 %. Orange: told from 0.</p>",
-        ]
-    return [
-        *made,
-        "<h2>Trainings</h2>",
-        f'<div class="wide">{rungs(result, found)}</div>',
-        f'<p class="note">{len(result.trained)} of {result.epochs} epochs, those of the look for signal among them; '
+    said = (
+        "those of the look for signal, which has ended the search. A dot a training, a line the mean of a genotype."
+        if ended
+        else "those of the look for signal among them; "
         f"method: {escape(result.config['method'])}. A dot a training, a line the mean of a genotype. A method trains "
         "genotypes again that it thinks good, so that those to the right were chosen by luck too: the comparison has "
-        "seeds that did not choose.</p>",
+        "seeds that did not choose."
+    )
+    return [
+        "<h2>Trainings</h2>",
+        f'<div class="wide">{rungs(result, found)}</div>',
+        f'<p class="note">{len(result.trained)} of {result.epochs} epochs, {said}</p>',
         f'<div class="wide">{tables.trainings(found[::-1])}</div>',
     ]
 

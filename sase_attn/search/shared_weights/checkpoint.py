@@ -6,10 +6,6 @@ from pathlib import Path
 from sase_attn.search.config import SearchConfig
 from sase_attn.training.checkpoint import Checkpoint, Progress, load_checkpoint
 
-# Fields that move no number of the super-network's training, and so may change when a search is resumed. Of
-# `data` the place may: see `check_same_data`.
-MAY_CHANGE = ("data", "workers", "log_every", "select", "select_images", "candidates", "tune_epochs", "imports")
-
 
 @dataclass
 class SearchProgress(Progress):

@@ -1,0 +1,70 @@
+"""The folder of a search that trains genotypes from scratch: its first files, which workers that join it find there."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sase_attn.files import read_json, write_atomically, write_json
+from sase_attn.lock import Lock, held
+from sase_attn.records import read_record
+from sase_attn.search.config import MAY_CHANGE, SearchConfig
+from sase_attn.search.trainings.storage import shown
+from sase_attn.training.checkpoint import check_same
+from sase_attn.training.run_folder import check_new_folder
+
+CONFIG, STORAGE = "config.json", "storage.json"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the trainings of a search are written down: the URL of a database without its password, or a file."""
+
+    storage: str | None
+
+
+def saved_config(folder: str | Path) -> SearchConfig | None:
+    """The configuration of the search in a folder, if there is one. Raises ValueError, naming the file, if damaged."""
+    path = Path(folder) / CONFIG
+    return read_json(path, lambda values: SearchConfig.from_json(json.dumps(values))) if path.is_file() else None
+
+
+def has_trainings(folder: str | Path) -> bool:
+    """Whether a folder is that of a search which trains genotypes from scratch, at its start at least."""
+    return (Path(folder) / STORAGE).is_file()
+
+
+def begin(folder: Path, config: SearchConfig, storage: str | None, beside: Mapping[str, str]) -> None:
+    """Write the configuration to a new folder, or check that of a begun one.
+
+    Args:
+        folder: of the search.
+        config: of the search; one that goes on may differ in `MAY_CHANGE`.
+        storage: the URL of a database in which trainings are.
+        beside: other files of the search by name, each with its text.
+
+    Raises:
+        FileExistsError: the folder holds something else. ValueError: another search, or one in another storage.
+    """
+    now = None if storage is None else shown(storage)
+    if saved_config(folder) is None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with held(Lock(folder.parent / f".{folder.name}.start.lock")):  # workers may start together
+            if saved_config(folder) is None:
+                check_new_folder(folder, "search")
+                folder.mkdir(exist_ok=True)
+                write_json(folder / STORAGE, asdict(_Place(now)))
+                write_atomically(folder / CONFIG, config.to_json() + "\n")
+    saved = saved_config(folder)
+    assert saved is not None
+    check_same(config, saved, MAY_CHANGE)
+    if not has_trainings(folder):  # a super-network alone until now
+        write_json(folder / STORAGE, asdict(_Place(now)))
+    before = read_record(folder / STORAGE, _Place).storage
+    if before != now:
+        wanted = f"--storage {before}" if before else "no --storage"
+        raise ValueError(f"the search in {folder} was started with another storage: wanted {wanted}, got {now}")
+    if saved != config:
+        write_atomically(folder / CONFIG, config.to_json() + "\n")
+    for name, text in beside.items():
+        write_atomically(folder / name, text)

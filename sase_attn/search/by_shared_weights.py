@@ -1,0 +1,213 @@
+"""`search_by_shared_weights`: a search by a super-network. First a look for signal, if it is asked for.
+
+Any number of workers may take part in the look. One of them, that which has the folder, then trains the super-network.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+
+from torch import nn
+
+from sase_attn.lock import InUseError, one_process
+from sase_attn.search.begun import begin, has_trainings, saved_config
+from sase_attn.search.chosen import save_chosen
+from sase_attn.search.compare import default_recipe
+from sase_attn.search.config import MAY_CHANGE, SearchConfig
+from sase_attn.search.finish import finish
+from sase_attn.search.helpers import helpers
+from sase_attn.search.look import forget_look, look_for_signal, look_plan, published_genotype
+from sase_attn.search.methods import RandomSearch
+from sase_attn.search.result import NAME, SearchResult
+from sase_attn.search.shared_weights.checkpoint import SearchProgress, load_search
+from sase_attn.search.shared_weights.halves import SearchData, open_halves
+from sase_attn.search.shared_weights.loop import Searcher
+from sase_attn.search.shared_weights.network import create_supernet
+from sase_attn.search.shared_weights.single_path import SinglePathSearcher
+from sase_attn.search.signal.answers import NOTHING
+from sase_attn.search.space import SearchSpace
+from sase_attn.search.trained import Training
+from sase_attn.search.trainings.recipe import training_recipe
+from sase_attn.search.trainings.run import LEASE, run_trainings
+from sase_attn.search.verdict import load_signal
+from sase_attn.training.checkpoint import NAME as CHECKPOINT
+from sase_attn.training.checkpoint import Checkpoint, check_same, check_same_data
+from sase_attn.training.distributed import Ranks, ranks
+from sase_attn.training.recipes import Recipe
+from sase_attn.training.run import check_start
+from sase_attn.training.run_folder import check_new_folder, run_folder
+
+Saved = Checkpoint[SearchConfig, SearchProgress]
+
+
+class OnlyLookedError(InUseError):
+    """This worker has done its part of the look for signal, and another one goes on with the search."""
+
+
+def search_by_shared_weights(
+    config: SearchConfig,
+    output: str | Path,
+    *,
+    model: nn.Module | None = None,
+    space: SearchSpace | None = None,
+    data: SearchData | None = None,
+    resume: bool = False,
+    recipe: Recipe | None = None,
+    storage: str | None = None,
+    lease: float = LEASE,
+    jobs: int = 1,
+    device: str | None = None,
+    beside: Mapping[str, str] = MappingProxyType({}),
+    echo: Callable[[str], object] = print,
+) -> SearchResult:
+    """Train shared weights, choose a genotype by them, and write `genotype.json` and `result.json`.
+
+    If the look for signal answers "nothing to find", no super-network is trained, and the genotype is a published one.
+
+    Args:
+        config: how. Its `signal`, `signal_seeds` and `train_epochs` are of the look.
+        output: the folder of the search: a new one; where it goes on, or joins a look for signal, that of the same one.
+        model, space, data, resume, device: see `search`.
+        recipe: of each training of the look; by default the recipe `embedded` on the data of the configuration.
+        storage, lease: of the look, see `run_trainings`.
+        jobs: workers of the look to start here, this one among them.
+        beside: files that the folder gets at the start, by name.
+        echo: gets a line for each thing that people may want to read; on rank 0 only.
+
+    Raises:
+        OnlyLookedError: another worker of the look has the folder, and goes on. Else as `search`.
+    """
+    folder, plan = Path(output), look_plan(config)
+    with ranks(device) as group, ExitStack() as stack:
+        if plan is None:
+            stack.enter_context(run_folder(folder, group, "search", resume=resume))
+        finished, saved = _before(config, folder, group, resume) if resume or plan else (None, None)
+        if finished is not None:
+            return finished
+        if saved is not None and not resume:
+            check_new_folder(folder, "search")  # another line may join a look, not a super-network
+        group.wait()  # all have looked before one writes
+        echo = group.on_main(echo)
+        with group.together():  # a disk of one machine must not leave the other ranks waiting
+            data = data or open_halves(config, group)
+            if saved is not None:
+                check_same_data(data.info.identity, saved)
+        if model is None:
+            info = data.info
+            model = create_supernet(
+                config, num_classes=len(info.classes), in_chans=info.channels, size=info.size, echo=echo
+            )
+        kind = SinglePathSearcher if config.method == "single-path" else Searcher
+        searcher = kind(config, model, data, folder, group, echo, space)  # fails before the look, not after it
+        if plan is None:
+            forget_look(folder, group)
+        elif saved is None or saved.settings.signal != config.signal or load_signal(folder) is None:
+            has_folder = _takes(folder, group, stack)
+            nothing = look_first(
+                config,
+                folder,
+                recipe=recipe,
+                storage=storage,
+                lease=lease,
+                jobs=jobs,
+                device=device,
+                beside=beside,
+                group=group,
+                echo=echo,
+            )
+            if nothing is not None:
+                return nothing
+            if not has_folder and not _takes(folder, group, stack):
+                raise OnlyLookedError(f"the look for signal is done, and another worker goes on in {folder}")
+            finished, saved = _before(config, folder, group, resume=False)  # what a worker that is gone has done
+            if finished is not None:
+                return finished
+        else:
+            stack.enter_context(run_folder(folder, group, "search", resume=True))
+        searcher.run(saved, beside)
+        return finish(searcher, group)
+
+
+def look_first(
+    config: SearchConfig,
+    folder: Path,
+    *,
+    recipe: Recipe | None = None,
+    storage: str | None = None,
+    lease: float = LEASE,
+    jobs: int = 1,
+    device: str | None = None,
+    beside: Mapping[str, str] = MappingProxyType({}),
+    group: Ranks,
+    echo: Callable[[str], object] = print,
+) -> SearchResult | None:
+    """The result of a search that ends by its look for signal; None if the search is to go on.
+
+    Args:
+        config: of the search, with `signal`.
+        folder: of the search: a new one, or that of the same search.
+        recipe, storage, lease, jobs, device, beside, echo: see `search_by_shared_weights`.
+        group: the processes of this worker.
+
+    Raises:
+        ValueError, FileExistsError: as `begin`. Else as `check_start`, `look_for_signal` and `run_trainings`.
+    """
+    plan, space, start = look_plan(config), config.search_space(), time.perf_counter()
+    assert plan is not None
+    recipe = recipe or default_recipe(config, config.train_epochs)
+    data = check_start([training_recipe(config, recipe, Training(space.random(config.seed), config.seed))], device)
+    with group.together():
+        if group.is_main:
+            begin(folder, config, storage, beside)
+    work = partial(
+        run_trainings,
+        config=config,
+        recipe=recipe,
+        folder=folder,
+        storage=storage,
+        lease=lease,
+        data=data,
+        device=device,
+        echo=echo,
+    )
+    with helpers(folder, jobs - 1, storage=storage, device=device, echo=echo):
+        looked, done = look_for_signal(plan, work, folder, epochs=recipe.epochs, group=group, echo=echo)
+    if looked.answer != NOTHING:
+        return None
+    found = published_genotype(space) or RandomSearch(space, len(done)).choose(done)
+    seconds = time.perf_counter() - start
+    return save_chosen(config, folder, found, done, epochs=recipe.epochs, seconds=seconds, data=data, group=group)
+
+
+def _before(config: SearchConfig, folder: Path, group: Ranks, resume: bool) -> tuple[SearchResult | None, Saved | None]:
+    """What the folder holds: the result, if the search has ended, and the super-network's checkpoint, if there is one.
+
+    Raises FileNotFoundError if a search is to be resumed that has not begun, ValueError if it is another one.
+    """
+    begun = saved_config(folder)
+    has_checkpoint = group.share((folder / CHECKPOINT).is_file())
+    saved = load_search(folder) if has_checkpoint or (resume and not has_trainings(folder)) else None
+    before = begun if saved is None else saved.settings
+    if before is None:
+        return None, None
+    check_same(config, before, MAY_CHANGE)
+    if group.share((folder / NAME).is_file()):
+        finished = SearchResult.load(folder)
+        if set(config.differences(finished.settings)) <= {"workers", "log_every", "imports"}:
+            return finished, saved
+    return None, saved
+
+
+def _takes(folder: Path, group: Ranks, stack: ExitStack) -> bool:
+    """Whether this worker now has the folder, for as long as the stack lasts."""
+    taken = True
+    with group.together():
+        if group.is_main:
+            try:
+                stack.enter_context(one_process(folder))
+            except InUseError:
+                taken = False
+    return group.share(taken)
