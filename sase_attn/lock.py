@@ -28,6 +28,10 @@ class InUseError(FileExistsError):
     """Another process, or another thread of this one, works on a folder."""
 
 
+class NoLocksError(OSError):
+    """A file system has no locks, which several processes need to share a folder."""
+
+
 class Lock:
     """An advisory lock on a file. The file says who holds it, and goes when it is released."""
 
@@ -40,13 +44,13 @@ class Lock:
         """Take the lock, waiting for it or not; returns whether it is now held.
 
         Raises:
-            OSError: the file cannot be made or opened.
+            NoLocksError: the file system has no locks. OSError: the file cannot be made or opened.
         """
         while True:
             file = self._open()
             held = False
             try:
-                held = _take(file, wait)
+                held = self._take(file, wait)
                 held = held and self._names(file)
                 if held:
                     self._file = file
@@ -108,6 +112,19 @@ class Lock:
             except FileNotFoundError:
                 raise error from None
 
+    def _take(self, file: int, wait: bool) -> bool:
+        """Lock an open file; returns whether it is locked. Where there are no locks, none is left lying about."""
+        try:
+            return _take(file, wait)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            with suppress(OSError):
+                if not os.fstat(file).st_size:
+                    self._path.unlink()
+            words = "this file system has no locks, which several processes need: wanted a folder on another one"
+            raise NoLocksError(error.errno, words, str(self._path.parent)) from None
+
     def _names(self, file: int) -> bool:
         """Whether the path still names the open file."""
         try:
@@ -128,7 +145,7 @@ _LOCKS: "WeakSet[Lock]" = WeakSet()
 
 @contextmanager
 def held(lock: Lock) -> Iterator[None]:
-    """Within the context the lock is held; it waits for it. Raises OSError as `Lock.acquire`."""
+    """Within the context the lock is held; it waits for it. Raises NoLocksError and OSError as `Lock.acquire`."""
     lock.acquire(wait=True)
     try:
         yield
@@ -229,9 +246,10 @@ def _locked(folder: Path, name: str, named: Path) -> Lock | None:
         except FileNotFoundError:  # a process that failed has just removed its folder
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            if isinstance(error, InUseError) or error.errno not in (errno.EACCES, errno.EROFS, *_NO_LOCKS):
+            no_locks = isinstance(error, NoLocksError)
+            if isinstance(error, InUseError) or not (no_locks or error.errno in (errno.EACCES, errno.EROFS)):
                 raise
-            if error.errno in _NO_LOCKS:
+            if no_locks:
                 warnings.warn(f"{folder}: this file system has no locks; start no second process on it", stacklevel=2)
             return None
 

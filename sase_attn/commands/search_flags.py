@@ -15,8 +15,14 @@ def add_config_flags(parser: argparse.ArgumentParser, names: list[str] | None = 
 
 
 def config_from_flags(args: argparse.Namespace, start: SearchConfig) -> SearchConfig:
-    """The configuration `start` with the flags; arguments of one model are not those of another."""
+    """The configuration `start` with the flags.
+
+    Arguments of one model are not those of another. The first epochs, in which the weights alone are trained, leave one
+    for alpha in a search of fewer epochs.
+    """
     flags = given_flags(args, SearchConfig)
+    if flags.get("epochs", start.epochs) < start.epochs:
+        flags = {"warmup_epochs": min(start.warmup_epochs, max(0, flags["epochs"] - 1))} | flags
     if "model" in flags and flags["model"] != start.model:
         flags = {"model_kwargs": {}} | flags
     return start.override(**flags)

@@ -21,16 +21,19 @@ def helpers(
         count: of processes.
         storage, device: as the search has them.
         echo: gets a line if one of them failed; its work is then for the others.
+
+    Raises:
+        OSError: a process, or its log, cannot be started.
     """
     command = [sys.executable, "-m", "sase_attn", "search", "--resume", str(folder), "--no-compare"]
     command += [*(["--storage", storage] if storage else []), *(["--device", device] if device else [])]
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // (count + 1)))}
     started = {}
-    for number in range(count):
-        path = folder / f"helper{number + 1}.log"
-        with path.open("a") as log:
-            started[path] = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
+        for number in range(count):
+            path = folder / f"helper{number + 1}.log"
+            with path.open("a") as log:
+                started[path] = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         yield
     except BaseException:
         for process in started.values():

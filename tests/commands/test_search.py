@@ -109,6 +109,14 @@ def test_missing_extras_are_named_before_the_search(data, tmp_path, monkeypatch,
     assert not (tmp_path / "run").exists()
 
 
+def test_fewer_epochs_than_the_recipe_waits_for_alpha(capsys):
+    for epochs, waits in ((1, 0), (2, 1), (9, 1)):
+        assert main(["search", "--epochs", str(epochs), "--show"]) == 0
+        assert SearchConfig.from_json(capsys.readouterr().out).warmup_epochs == waits
+    assert main(["search", "--epochs", "1", "--warmup-epochs", "1", "--show"]) == 1
+    assert "warmup_epochs: wanted fewer than 1 epochs, got 1" in capsys.readouterr().err
+
+
 def test_arguments_of_one_model_are_not_those_of_another(capsys):
     assert main(["search", "--model", "resnet18", "--show"]) == 0
     config = SearchConfig.from_json(capsys.readouterr().out)

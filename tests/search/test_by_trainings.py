@@ -1,5 +1,6 @@
 """Searches by trainings from scratch: signal, method, verdict. Trainings compute nothing here."""
 
+import errno
 import html
 import json
 import signal
@@ -15,6 +16,7 @@ from sase_attn.commands.main import main
 from sase_attn.search import SearchConfig, SearchResult, Signal, search
 from sase_attn.search.by_trainings import search_by_trainings
 from sase_attn.search.config import BY_TRAININGS
+from sase_attn.search.helpers import helpers
 from sase_attn.search.methods import METHODS
 from sase_attn.search.result import FRESH_SEED
 from sase_attn.training import Recipe
@@ -170,6 +172,30 @@ def test_several_workers_are_started_at_once(values, tmp_path, monkeypatch, caps
     arguments = ["search", "--resume", str(folder), "--no-compare", "--device", "cpu"]
     assert started == [arguments] * 2
     assert f"a worker ended with code 1: see {folder / 'helper2.log'}" in capsys.readouterr().out
+
+
+def test_where_a_worker_cannot_be_started_none_is_left(tmp_path, monkeypatch):
+    done = []
+
+    class Process:
+        def __init__(self, words, **more):
+            if done:
+                raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+            done.append("started")
+
+        def terminate(self):
+            done.append("terminated")
+
+        def wait(self):
+            done.append("waited for")
+
+    monkeypatch.setattr("sase_attn.search.helpers.subprocess", SimpleNamespace(Popen=Process, STDOUT=None))
+    with (
+        pytest.raises(OSError, match="temporarily unavailable"),
+        helpers(tmp_path, 2, storage=None, device=None, echo=print),
+    ):
+        raise AssertionError("the context is not entered")
+    assert done == ["started", "terminated", "waited for"]
 
 
 def worker(folder, **options):

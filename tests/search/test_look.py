@@ -1,5 +1,6 @@
 """The look for signal before a super-network. Trainings from scratch compute nothing here; super-networks are tiny."""
 
+import argparse
 import html
 import json
 import signal
@@ -12,6 +13,7 @@ import warm
 from made_up_trainings import made_up, of_nothing
 
 from sase_attn import Genotype, genotypes
+from sase_attn.commands.comparison import CompareOptions, compare_options
 from sase_attn.commands.main import main
 from sase_attn.search import SearchConfig, SearchResult, SearchSpace, Signal, search
 from sase_attn.search.shared_weights.loop import Searcher
@@ -114,18 +116,38 @@ def stop(*arguments):
     raise KeyboardInterrupt
 
 
+def fails(*arguments):
+    raise ValueError("out of something")
+
+
 def test_a_first_step_that_fails_leaves_the_look(values, data, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-
-    def fails(self, batch):
-        raise ValueError("out of something")
-
     monkeypatch.setattr(Searcher, "step", fails)
     assert command(data, folder, "--signal", "28") == 1
     assert {path.name for path in folder.iterdir()} >= {"config.json", "compare.json", "journal.log", "signal.json"}
     values[0] = None  # the look is done with
     monkeypatch.setattr(Searcher, "step", stop)
     assert command(data, folder, "--signal", "28") == 130
+
+
+@pytest.mark.parametrize("name", ["quick", "paper"])
+def test_the_options_of_a_comparison_are_written_at_the_start(data, tmp_path, monkeypatch, name):
+    """So that a search that is killed and resumed is compared as it was to be; a failed start leaves nothing."""
+    folder = tmp_path / "run"
+    flags = ["--recipe", name, "--signal", "0", "--compare-random", "7"]
+    monkeypatch.setattr(Searcher, "step", fails)
+    assert command(data, folder, *flags) == 1 and not folder.exists()
+    monkeypatch.setattr(Searcher, "step", stop)
+    assert command(data, folder, *flags) == 130
+    seeds, epochs = (2, 4) if name == "quick" else (5, 10)
+    wanted = CompareOptions(quick=name == "quick", random=7, seeds=seeds, epochs=epochs)
+    args = argparse.Namespace(resume=folder, compare_random=None, compare_seeds=None, compare_epochs=None)
+    assert compare_options(args, folder, quick=False) == wanted
+    (folder / "compare.json").unlink()  # one that was started from Python
+    asked = []
+    monkeypatch.setattr("sase_attn.commands.search.search", lambda **given: asked.append(given["beside"]) or stop())
+    assert main(["search", "--resume", str(folder), "--device", "cpu"]) == 130
+    assert json.loads(asked[0]["compare.json"])["quick"] is False
 
 
 def test_workers_of_the_look_are_started_at_once(values, data, tmp_path, monkeypatch):

@@ -13,8 +13,13 @@ import training_driver as driver
 import warm
 
 from sase_attn import lock
+from sase_attn.commands.failures import report
 from sase_attn.commands.main import main
-from sase_attn.lock import InUseError, one_process, one_writer
+from sase_attn.lock import InUseError, NoLocksError, one_process, one_writer
+from sase_attn.search import SearchConfig
+from sase_attn.search.begun import begin
+from sase_attn.search.trainings.journal_lock import JournalLock
+from sase_attn.search.trainings.worker import Worker
 from sase_attn.training import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -169,7 +174,27 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
 
     monkeypatch.setattr(lock.fcntl, "flock", refuse)
     with pytest.warns(UserWarning, match="this file system has no locks"), one_process(tmp_path):
-        pass
+        assert not names(tmp_path)
+
+
+def test_several_workers_on_a_file_system_without_locks_are_told_in_one_line(tmp_path, monkeypatch, capsys):
+    def refuse(*arguments):
+        raise OSError(lock.errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    users = {
+        tmp_path: lambda: begin(tmp_path / "run", SearchConfig(), None, {}),
+        tmp_path / "journal": JournalLock(tmp_path / "journal").acquire,
+        tmp_path / "workers": Worker(None, tmp_path, 60.0).__enter__,
+    }
+    (tmp_path / "journal").mkdir()
+    for folder, user in users.items():
+        with pytest.raises(NoLocksError) as raised:
+            user()
+        report(raised.value)
+        wanted = f"sase-attn: error: {folder}: this file system has no locks, which several processes need: wanted a "
+        assert capsys.readouterr().err == f"{wanted}folder on another one\n"
+        assert not [path for path in folder.iterdir() if path.is_file()]
 
 
 def test_what_is_published_is_written_by_one(tmp_path, capsys):

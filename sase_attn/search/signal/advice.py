@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sase_attn.search.signal.answers import NOTHING, SIGNAL, Size, size_that_decides
+from sase_attn.search.signal.answers import MORE_SEEDS, MOST, NOTHING, SIGNAL, Size, size_that_decides
 from sase_attn.search.signal.gains import TRAININGS, Gain
 
 WORTH = 0.1
@@ -22,8 +22,9 @@ class Advice:
         method: of `sase-attn search`: "additive", which finds as much as any other, or "none".
         trainings: for it, after which twice as many would add less than `WORTH` points; 0 with "none".
         decides: the trainings that would answer four times in five, if the intraclass correlation is `decides_icc`;
-            None where thousands are too few, and after "signal".
+            None after "signal", and where `too_few` is not enough.
         decides_icc: the estimate. After "nothing to find" a strong one, that longer trainings may have.
+        too_few: in words, the most trainings that were thought of.
         longer: times the length of these trainings at which the question is open again, after "nothing to find".
     """
 
@@ -31,11 +32,12 @@ class Advice:
     trainings: int
     decides: Size | None
     decides_icc: float
+    too_few: str
     longer: int | None
 
     def lines(self, said: str, epochs: int | None) -> list[str]:
         """In words, after what was said."""
-        size = "more than 5,000 trainings"
+        size = f"more than {self.too_few}"
         if self.decides is not None:
             genotypes, seeds = self.decides.genotypes, self.decides.seeds
             size = f"{self.decides.trainings:,} trainings ({genotypes} genotypes × {seeds} seeds)"
@@ -54,15 +56,22 @@ class Advice:
         return [*lines, f"{start}: --method {self.method}, {self.trainings} trainings{more}"]
 
 
-def advice(said: str, icc: float, ladder: Sequence[Gain], *, threshold: float, step: int, seeds: int) -> Advice:
+def advice(
+    said: str, icc: float, ladder: Sequence[Gain], *, threshold: float, step: int, seeds: int, space_size: int
+) -> Advice:
     """What an answer, the intraclass correlation and the gains advise. Raises ImportError without scipy."""
     trainings = 0 if said == NOTHING else worth(ladder)
     expected = max(STRONG, (1 + threshold) / 2) if said == NOTHING else icc
+    whole = space_size * MORE_SEEDS * seeds < MOST
+    size = None
+    if said != SIGNAL:
+        size = size_that_decides(expected, threshold, step=step, seeds=seeds, space_size=space_size)
     return Advice(
         method="additive" if trainings else "none",
         trainings=trainings,
-        decides=None if said == SIGNAL else size_that_decides(expected, threshold, step=step, seeds=seeds),
+        decides=size,
         decides_icc=expected,
+        too_few=f"{MORE_SEEDS * seeds} seeds of all {space_size} genotypes" if whole else f"{MOST:,} trainings",
         longer=LONGER if said == NOTHING else None,
     )
 

@@ -11,6 +11,8 @@ ERROR = 0.05
 POWER = 0.8
 MOST = 5000
 """Trainings that nobody would spend on the question."""
+MORE_SEEDS = 4
+"""Times the seeds of a look that may be advised."""
 
 
 @dataclass(frozen=True)
@@ -33,32 +35,38 @@ def answer(found: Variation, threshold: float) -> str:
     return NOTHING if found.high < threshold else UNDECIDED
 
 
-def size_that_decides(icc: float, threshold: float, *, step: int, seeds: int) -> Size | None:
+def size_that_decides(icc: float, threshold: float, *, step: int, seeds: int, space_size: int) -> Size | None:
     """The fewest trainings that answer four times in five, by their last look, if the intraclass correlation is `icc`.
 
     Args:
         icc: the true one.
         threshold: that it is compared with.
         step: genotypes of a look.
-        seeds: at least so many, and up to four times as many.
+        seeds: at least so many, and up to `MORE_SEEDS` times as many.
+        space_size: genotypes that there are.
 
     Returns:
-        The size, or None where `MOST` trainings are too few.
+        The size, or None where all genotypes, or `MOST` trainings, are too few.
 
     Raises:
         ImportError: scipy is not installed.
     """
     found: list[Size] = []
-    for count in range(seeds, 4 * seeds + 1, max(1, seeds // 2)):
-        most = min([MOST, *(size.trainings for size in found)]) // (step * count)
-        looks = next((looks for looks in range(1, most + 1) if _power(icc, threshold, step, looks, count) >= POWER), 0)
-        found += [Size(step * looks, count)] * (looks > 0)
+    for count in range(seeds, MORE_SEEDS * seeds + 1, max(1, seeds // 2)):
+        most = min([MOST, *(size.trainings for size in found)]) // count
+        for looks in range(1, -(-min(space_size, most) // step) + 1):
+            genotypes = min(looks * step, space_size)
+            if genotypes > most:
+                break
+            if _power(icc, threshold, genotypes, looks, count) >= POWER:
+                found.append(Size(genotypes, count))
+                break
     return min(found, key=lambda size: size.trainings, default=None)
 
 
-def _power(icc: float, threshold: float, step: int, looks: int, seeds: int) -> float:
+def _power(icc: float, threshold: float, genotypes: int, looks: int, seeds: int) -> float:
     """Of the last of so many looks, by the distribution of F."""
-    f, freedom = stats().f, (step * looks - 1, (step * looks - 1) * (seeds - 1))
+    f, freedom = stats().f, (genotypes - 1, (genotypes - 1) * (seeds - 1))
     true, limit = (1 + seeds * value / (1 - value) for value in (icc, threshold))
     above = float(f.isf(ERROR / looks, *freedom)) * limit
     below = float(f.ppf(ERROR / looks, *freedom)) * limit

@@ -165,6 +165,7 @@ def signal(done: Sequence[Trained], plan: SignalPlan, *, epochs: int | None = No
             threshold=plan.threshold,
             step=plan.step,
             seeds=len(plan.seeds),
+            space_size=plan.space.size,
         ),
         left_out=[one for one in plan.genotypes[: look * plan.step] if one not in rows],
         trained=[row for found in rows.values() for row in found],

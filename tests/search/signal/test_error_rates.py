@@ -99,11 +99,19 @@ def test_looking_often_without_correction_would_err():
 
 @pytest.mark.parametrize("icc", [0.0, 0.6])
 def test_the_size_that_decides_does(icc):
-    size = size_that_decides(icc, 0.2, step=7, seeds=4)
+    size = size_that_decides(icc, 0.2, step=7, seeds=4, space_size=7**6)
     assert size is not None and size.genotypes % 7 == 0 and 4 <= size.seeds <= 16
     _, answers, _ = judge(draw(icc, WORLDS, size.genotypes, size.seeds), 0.2, step=7, looks=size.genotypes // 7)
     assert 0.78 < (answers == (1 if icc else -1)).mean() < 0.95
-    assert size_that_decides(0.2, 0.2, step=7, seeds=4) is None
+    assert size_that_decides(0.2, 0.2, step=7, seeds=4, space_size=7**6) is None
+
+
+def test_no_more_genotypes_are_advised_than_there_are():
+    sizes = {count: size_that_decides(0.6, 0.2, step=min(7, count), seeds=4, space_size=count) for count in (4, 10, 30)}
+    assert sizes[4] is None and sizes[30] == size_that_decides(0.6, 0.2, step=7, seeds=4, space_size=7**6)
+    assert sizes[10] is None or sizes[10].genotypes <= 10
+    ten = size_that_decides(0.8, 0.2, step=7, seeds=4, space_size=10)
+    assert ten is not None and ten.genotypes <= 10
 
 
 def test_the_table_of_the_page():
