@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import trainings_driver as driver
 import warm
 from checkout import ROOT
 
+from sase_attn.search import SearchConfig, SearchResult
 from sase_attn.search.space import SearchSpace
 from sase_attn.search.trainings.ledger import Ledger
 from sase_attn.search.trainings.storage import Storage, StorageError
@@ -80,6 +82,42 @@ def test_machines_that_share_a_server_only(data, tmp_path, url):
                   ) == ["COMPLETE"] * 6 + ["FAIL"] * 2  # fmt: skip
     alone, _ = ended(machine(data, tmp_path / "alone", None, 6))
     assert sorted(alone) == sorted(rows)
+
+
+COMMAND = """
+import sys
+from sase_attn.commands.main import main
+from sase_attn.search.by_trainings import search_by_trainings
+search_by_trainings.__kwdefaults__["lease"] = 3.0  # of a minute
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_command_with_a_folder_each_on_one_server(data, tmp_path, url):
+    """`sase-attn search --storage` with real trainings: a worker is killed in one, and joins again at the end."""
+    options = ["--method", "additive", "--trainings", "5", "--train-epochs", "3", "--no-compare", "--device", "cpu"]
+    options += ["--data", data, "--model-kwargs", "layers=[1,1,1]", "--size", "12", "--storage", url]
+
+    def search(name):
+        words = ["-c", COMMAND, "search", *options, "--output", tmp_path / name / "command"]
+        return warm.Process(words, warm.environment(PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path])))
+
+    lost, other, deadline = search("lost"), search("other"), time.monotonic() + 90
+    while not list(tmp_path.glob("lost/command/trainings/*/checkpoint.pt")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    lost.send_signal(signal.SIGKILL)
+    assert lost.wait(60) == -signal.SIGKILL
+    both = {"lost": search("lost"), "other": other}
+    outs = {name: process.communicate(300) for name, process in both.items()}
+    assert [process.returncode for process in both.values()] == [0, 0], outs
+    assert "goes on, as" in outs["lost"][0] + outs["other"][0] and url not in outs["lost"][1]
+    found = [SearchResult.load(tmp_path / name / "command") for name in both]
+    assert found[0].trained == found[1].trained and found[0].genotype == found[1].genotype
+    assert len(found[0].trained) == 5 and all(row.top1 is not None for row in found[0].trained)
+    assert len(list(tmp_path.glob("*/command/trainings/*/result.json"))) >= 5  # in one folder or the other
+    space = SearchConfig.get("quick").search_space()
+    states = [trial.state.name for trial in Ledger(tmp_path / "command", Storage(tmp_path, url), space).trials()]
+    assert states.count("COMPLETE") == 5 and "RUNNING" not in states
 
 
 def test_a_server_that_goes_away_is_one_line(tmp_path):
