@@ -41,7 +41,8 @@ def test_a_signal(tmp_path):
 def test_a_small_space_is_not_advised_to_be_larger():
     ops = {edge: names[:1] for edge, names in RELEASE.ops.items()} | {"channel_gate": RELEASE.ops["channel_gate"][:4]}
     plan, draw = SignalPlan(SearchSpace(ops)), random.Random(0)
-    done = [Trained(training, 60 + draw.gauss(0, 0.6), 1 + draw.gauss(0, 0.1)) for training in plan.wanted([])]
+    true = {genotype: 60 + 0.3 * place for place, genotype in enumerate(plan.genotypes)}
+    done = [Trained(one, true[one.genotype] + draw.gauss(0, 0.6), draw.gauss(1, 0.1)) for one in plan.wanted([])]
     found = signal(done, plan)
     assert found.answer == "not decided" and found.advice.decides is None
     assert any("it takes more than 16 seeds of all 4 genotypes to decide" in line for line in found.lines())
