@@ -125,12 +125,12 @@ def test_ranks_hold_identical_alphas(tmp_path, data):
     # Each rank also prints the alpha that it holds itself, before rank 0's is read from the file.
     spied = script.read_text().replace(
         "result = search",
-        "from sase_attn.search import run\n"
-        "finish = run._finish\n"
+        "from sase_attn.search import by_shared_weights as run\n"
+        "finish = run.finish\n"
         "def spy(searcher, group):\n"
         f"    torch.save(searcher.architecture.alpha.detach(), {str(tmp_path)!r} + f'/alpha{{group.rank}}.pt')\n"
         "    return finish(searcher, group)\n"
-        "run._finish = spy\n"
+        "run.finish = spy\n"
         "result = search",
     )
     script.write_text(spied)
