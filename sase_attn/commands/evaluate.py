@@ -2,8 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,8 @@ from typing import Any
 import torch
 
 from sase_attn.commands.arguments import add_command
-from sase_attn.commands.flags import add_flags, given_flags
+from sase_attn.commands.flags import add_flags
+from sase_attn.commands.trained_source import naming_imports, recipe_for
 from sase_attn.plot.confusion import draw_confusion
 from sase_attn.plot.figure import figure_path
 from sase_attn.training.confusion import Confusion
@@ -20,9 +19,8 @@ from sase_attn.training.data.evaluation_images import find_evaluation_images
 from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.evaluate import evaluate
-from sase_attn.training.loading import load_network, recipe_of
+from sase_attn.training.loading import load_network
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import is_named_like_weights
 
 _FIELDS = ["model", "model_kwargs", "data", "size", "batch_size", "workers", "on_broken"]
 
@@ -44,30 +42,11 @@ def add_parser(commands: Any) -> None:
     add_flags(sub.add_argument_group("data and model", text), Recipe, _FIELDS)
 
 
-@contextmanager
-def naming_imports(recorded: tuple[str, ...]) -> Iterator[None]:
-    """Where a name is unknown, say what the run had imported: weights may be anybody's, so nothing is imported here."""
-    try:
-        yield
-    except ValueError as error:
-        if not recorded:
-            raise
-        flags = " ".join(f"--import {name}" for name in recorded)
-        raise type(error)(f"{error}; it was trained with {flags}: give that too if you trust it") from None
-
-
 def run(args: argparse.Namespace) -> None:
     """Load, evaluate, and print the accuracy."""
-    given = given_flags(args, Recipe)
-    if not Path(args.source).exists() and is_named_like_weights(args.source):
-        raise FileNotFoundError(f"no such file or folder: {args.source}")
-    if given.keys() & {"model", "model_kwargs"} and not Path(args.source).is_file():
-        raise ValueError(
-            f"{args.source} says itself which network it is: --model and --model-kwargs are for weights files"
-        )
+    recipe = recipe_for(args)
     if args.confusion is not None:
         figure_path(args.confusion)
-    recipe = (recipe_of(args.source) or Recipe()).override(**given)
     recorded = () if hasattr(args, "imports") else recipe.imports
     with ranks(args.device) as group:
         images = find_evaluation_images(DataConfig.of(recipe), rank=group.rank, world_size=group.world_size)

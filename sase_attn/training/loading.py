@@ -73,7 +73,7 @@ class LoadedNetwork(NamedTuple):
             yield images, targets if self.places is None else self.places[targets]
 
 
-def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chans: int) -> LoadedNetwork:
+def load_network(source: str, recipe: Recipe, *, classes: Sequence[str] | None, in_chans: int) -> LoadedNetwork:
     """The network of a run's folder, of a folder that timm can load, of a weights file, or timm's by name.
 
     A run that has not finished gives the weights of its checkpoint. Where the run averages its weights, the average
@@ -82,7 +82,7 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
     Args:
         source: the folder, the file or the name; a name may carry timm's `hf-hub:` or `local-dir:`.
         recipe: its `model` and `model_kwargs` count, for files.
-        classes, in_chans: of the data.
+        classes, in_chans: of the data. Without classes the network may have any.
 
     Raises:
         UnknownNameError: no such model.
@@ -103,17 +103,21 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str], in_chan
             raise FileNotFoundError(f"{path} holds no network: wanted a run's folder, or a saved model's")
         names = saved_class_names(file)
         uninitialised = recipe.override(init_from=None)
-        model = create_network(uninitialised, num_classes=len(names or classes), in_chans=in_chans)
+        outputs = len(names or classes or ()) or _outputs(file, uninitialised, in_chans)
+        model = create_network(uninitialised, num_classes=outputs, in_chans=in_chans)
         weights, genotype = _weights(file, model)
         take_unasked_gains(genotype, model, source=source)
         check_state_dict(weights, model, source=source, genotype=genotype)
         model.load_state_dict(weights)
         knows_data = take_data_config(model, file)
-    for name, wanted in (("num_classes", len(names or classes)), ("in_chans", in_chans)):
+        if not knows_data and is_run_checkpoint(file):
+            knows_data = take_data_config(model, file.with_name("best.safetensors"))  # of the same run
+    own = getattr(model, "num_classes", None) if names is None and classes is None else len(names or classes or ())
+    for name, wanted in (("num_classes", own), ("in_chans", in_chans)):
         came = getattr(model, name, wanted)
         if came != wanted:
             raise ValueError(f"{source} has {name} {came}, the data {wanted}; fine-tune it first, or name other data")
-    places = None if names is None else places_of(classes, names, source)
+    places = None if names is None else places_of(names if classes is None else classes, names, source)
     return LoadedNetwork(model, knows_data or normalised_by_model(recipe), names, places)
 
 
@@ -133,6 +137,15 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
     classes, channels = (cfg.num_classes, cfg.input_size[0]) if cfg is not None else (1000, 3)
     named = recipe.override(model=name, init_from="pretrained", model_kwargs={})
     return create_network(named, num_classes=classes, in_chans=channels)
+
+
+def _outputs(file: Path, recipe: Recipe, in_chans: int) -> int:
+    """How many classes weights tell apart, by the layer that the recipe's model calls its classifier."""
+    model = create_network(recipe, num_classes=1, in_chans=in_chans)
+    weights, _ = _weights(file, model)
+    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    weight = weights.get(f"{cfg.get('classifier')}.weight")
+    return 1 if weight is None else len(weight)
 
 
 def _weights(path: Path, model: nn.Module) -> tuple[StateDict, str | None]:

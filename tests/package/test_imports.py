@@ -108,7 +108,7 @@ TRAININGS_LAYERS = [
 TRAINING_LAYERS = [
     {"class_weights", "data"},
     {"recipes", "distributed", "interrupt", "log", "pace", "provenance"},
-    {"checkpoint", "optimizer", "evaluate", "confusion", "run_folder", "data_config"},
+    {"checkpoint", "optimizer", "evaluate", "predict", "confusion", "run_folder", "data_config"},
     {"class_names", "balance"},
     {"initial_weights"},
     {"network", "step", "saved_model", "result", "resumable"},
@@ -147,7 +147,16 @@ ONE_SHOT_LAYERS = [
 COMMANDS_LAYERS = [
     {"arguments", "failures", "progress", "networks"},
     {"flags"},
-    {"search_flags", "comparison", "tile_arguments", "tile_source", "tile_output", "synthesize_one_shot"},
+    {
+        "search_flags",
+        "comparison",
+        "trained_source",
+        "prediction_output",
+        "tile_arguments",
+        "tile_source",
+        "tile_output",
+        "synthesize_one_shot",
+    },
     {
         "list_contents",
         "show",
@@ -156,6 +165,7 @@ COMMANDS_LAYERS = [
         "run_script",
         "train",
         "evaluate",
+        "predict",
         "compare",
         "signal",
         "search",
@@ -182,7 +192,7 @@ INNER_LAYERS = {
     "training": TRAINING_LAYERS,
     "training.data": DATA_LAYERS,
     "spatially_adaptive": [{"layers"}, {"spectral_norm", "same_layer", "literal"}, {"skip"}],
-    "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns", "confusion"}, {"saliency_grid"}],
+    "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns", "confusion", "predictions"}, {"saliency_grid"}],
     "weights": [
         {"file_kinds", "wrappers", "authors_keys"},
         {"files"},

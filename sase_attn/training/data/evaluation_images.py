@@ -81,4 +81,4 @@ def _read(folder: Path, found: ClassFolders, config: DataConfig, shard: Shard, v
     if config.on_broken == "refuse":
         check_headers(paths)
     info = described(size=(size, size), crop_pct=crop_pct)
-    return evaluation_loader(found.files, info, view.interpolation, config, shard), info
+    return evaluation_loader(found.files, info, view, config, shard), info

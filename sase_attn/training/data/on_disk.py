@@ -18,6 +18,7 @@ from sase_attn.training.data.loader import DataInfo
 from sase_attn.training.data.normalise import Normalise
 from sase_attn.training.data.order import Batches, Shard
 from sase_attn.training.data.reading import Broken, report_broken
+from sase_attn.training.data.view import View
 
 CROP_PCT = 0.875  # of the shorter side, in the centre: the test view that goes with "imagenet"
 
@@ -154,14 +155,10 @@ def file_loaders(
     return loaders[0], loaders[1]
 
 
-def evaluation_loader(
-    files: ImageFiles, info: DataInfo, interpolation: str, config: DataConfig, shard: Shard
-) -> FileLoader:
-    """A loader of test images alone, served at the (square) size and the crop of `info`."""
+def evaluation_loader(files: ImageFiles, info: DataInfo, view: View, config: DataConfig, shard: Shard) -> FileLoader:
+    """A loader of test images alone, served at the (square) size and the crop of `info`, in the manner of a view."""
     batches = Batches(len(files.paths), config.batch_size, shard, training=False)
-    transform = create_transform(
-        info.size[0], is_training=False, interpolation=interpolation, crop_pct=info.crop_pct, normalize=False
-    )
+    transform = view.transform(info.size[0], info.crop_pct)
     return FileLoader(files, transform, batches, Normalise(info.mean, info.std), config, shard.rank == 0)
 
 

@@ -1,8 +1,11 @@
 """`View`: how a network sees test images."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+
+from timm.data import create_transform
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -13,11 +16,13 @@ class View:
         size: height and width.
         crop_pct: the central part of the shorter side that is resized to it.
         interpolation: of the resizing; a name of timm's.
+        crop_mode: how timm fits an image to the size: "center", "squash" or "border".
     """
 
     size: int | None = None
     crop_pct: float | None = None
     interpolation: str = "bilinear"
+    crop_mode: str = "center"
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any]) -> Self:
@@ -28,4 +33,17 @@ class View:
             int(shape[1]) if square and shape is not None else None,
             float(crop_pct) if isinstance(crop_pct, int | float) and crop_pct > 0 else None,
             cfg.get("interpolation") or cls.interpolation,
+            cfg.get("crop_mode") or cls.crop_mode,
         )
+
+    def transform(self, size: int, crop_pct: float) -> Callable[[Any], Tensor]:
+        """An RGB image of Pillow to uint8 (3, size, size)."""
+        made: Callable[[Any], Tensor] = create_transform(
+            size,
+            is_training=False,
+            interpolation=self.interpolation,
+            crop_pct=crop_pct,
+            crop_mode=self.crop_mode,
+            normalize=False,
+        )
+        return made

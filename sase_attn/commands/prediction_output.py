@@ -1,0 +1,66 @@
+"""Predictions as a table for people, as CSV, and as JSON holds them."""
+
+import csv
+import io
+from typing import Any
+
+from sase_attn.training.predict import Predictions
+
+
+def as_table(found: Predictions) -> str:
+    """A line an image: its path, the class, the probability, and the next classes. Then what could not be read."""
+    width = max(len(str(image.path)) for image in found.images)
+    name = max(len(image.classes[0]) for image in found.images)
+    lines = []
+    for image in found.images:
+        (first, *others) = zip(image.classes, image.probabilities, strict=True)
+        rest = ", ".join(f"{other} {100 * probability:.1f}" for other, probability in others)
+        lines.append(f"{image.path!s:<{width}}  {first[0]:<{name}}  {100 * first[1]:5.1f} %  {rest}".rstrip())
+    lines += [f"{path!s:<{width}}  cannot be read: {reason}" for path, reason in found.broken]
+    if line := folder_line(found):
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def folder_line(found: Predictions) -> str:
+    """How many images are of the class that their folder is named after; empty if no folder is named after one."""
+    named = [image for image in found.images if image.folder_class is not None]
+    if not named:
+        return ""
+    right = sum(not image.is_wrong for image in named)
+    return f"{right} of {len(named)} as their folders say: {100 * right / len(named):.1f} %"
+
+
+def as_csv(found: Predictions) -> str:
+    """A line an image: `image`, `folder_class`, `class_1`, `probability_1`, …, and for broken ones the reason."""
+    count = max(len(image.classes) for image in found.images)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [f"{kind}_{place}" for place in range(1, count + 1) for kind in ("class", "probability")]
+    writer.writerow(["image", "folder_class", *columns, "broken"])
+    for image in found.images:
+        pairs = [f"{x:.6g}" if isinstance(x, float) else x
+                 for pair in zip(image.classes, image.probabilities, strict=True) for x in pair]  # fmt: skip
+        writer.writerow([image.path, image.folder_class or "", *pairs, ""])
+    for path, reason in found.broken:
+        writer.writerow([path, "", *([""] * len(columns)), reason])
+    return text.getvalue().rstrip("\n")
+
+
+def as_dict(found: Predictions, source: str) -> dict[str, Any]:
+    """Everything, for JSON."""
+    return {
+        "source": source,
+        "images": [
+            {
+                "image": str(image.path),
+                "folder_class": image.folder_class,
+                "predictions": [
+                    {"class": name, "probability": probability}
+                    for name, probability in zip(image.classes, image.probabilities, strict=True)
+                ],
+            }
+            for image in found.images
+        ],
+        "broken": [{"image": str(path), "reason": reason} for path, reason in found.broken],
+    }
