@@ -35,6 +35,7 @@ def test_every_command_has_its_line():
         "show",
         "train",
         "evaluate",
+        "predict",
         "compare",
         "signal",
         "search",
