@@ -18,6 +18,7 @@ from sase_attn.training.data.normalise import Normalise
 from sase_attn.training.data.open_folder import NORMALISATION
 from sase_attn.training.data.reading import report_broken
 from sase_attn.training.distributed import ranks
+from sase_attn.training.imagenet_names import described
 from sase_attn.training.loading import LoadedNetwork, load_network
 from sase_attn.training.predict import image_paths, predict
 from sase_attn.training.recipes import Recipe
@@ -74,16 +75,22 @@ def run(args: argparse.Namespace) -> None:
     report_broken(found.broken, len(paths), "skip", warn=True)
     if network.names is None:
         warnings.warn(f"{args.source} does not name its {len(names)} classes: numbers are shown", stacklevel=2)
+    words = dict(zip(names, described(names), strict=True))
     if args.grid is not None:
         tiles = [
-            Tile(pixels, image.classes[0], image.probabilities[0], image.folder_class if image.is_wrong else None)
+            Tile(
+                pixels,
+                words[image.classes[0]],
+                image.probabilities[0],
+                words[image.folder_class] if image.folder_class is not None and image.is_wrong else None,
+            )
             for pixels, image in zip(found.pixels, found.images, strict=False)
         ]
         draw_predictions(tiles, args.grid)
     if args.json:
         print(json.dumps(as_dict(found, args.source), indent=2, ensure_ascii=False))
     else:
-        print(as_csv(found) if args.csv else as_table(found))
+        print(as_csv(found) if args.csv else as_table(found, words))
 
 
 def _names(network: LoadedNetwork) -> tuple[str, ...]:

@@ -2,18 +2,22 @@
 
 import csv
 import io
+from collections.abc import Mapping
 from typing import Any
 
 from sase_attn.training.predict import Predictions
 
 
-def as_table(found: Predictions) -> str:
-    """A line an image: its path, the class, the probability, and the next classes. Then what could not be read."""
+def as_table(found: Predictions, words: Mapping[str, str]) -> str:
+    """A line an image: its path, the class, the probability, and the next classes. Then what could not be read.
+
+    `words` has what each class is called.
+    """
     width = max(len(str(image.path)) for image in found.images)
-    name = max(len(image.classes[0]) for image in found.images)
+    name = max(len(words[image.classes[0]]) for image in found.images)
     lines = []
     for image in found.images:
-        (first, *others) = zip(image.classes, image.probabilities, strict=True)
+        (first, *others) = zip(map(words.__getitem__, image.classes), image.probabilities, strict=True)
         rest = ", ".join(f"{other} {100 * probability:.1f}" for other, probability in others)
         lines.append(f"{image.path!s:<{width}}  {first[0]:<{name}}  {100 * first[1]:5.1f} %  {rest}".rstrip())
     lines += [f"{path!s:<{width}}  cannot be read: {reason}" for path, reason in found.broken]

@@ -13,6 +13,7 @@ from sase_attn.training.checkpoint import is_run_checkpoint, load_run
 from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
 from sase_attn.training.data.view import View
 from sase_attn.training.data_config import take_data_config
+from sase_attn.training.imagenet_names import imagenet_synsets
 from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
 from sase_attn.weights import (
@@ -97,6 +98,8 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str] | None, 
     if is_timms:
         model = _from_timm(source if folder is None else f"local-dir:{folder}", recipe)
         names = class_names_of(model)
+        if names is None and folder is None:
+            names = imagenet_synsets(model, classes)
     else:
         file = path / CHECKPOINT if path.is_dir() else path
         if not file.is_file():

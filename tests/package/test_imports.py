@@ -108,7 +108,7 @@ TRAININGS_LAYERS = [
 TRAINING_LAYERS = [
     {"class_weights", "data"},
     {"recipes", "distributed", "interrupt", "log", "pace", "provenance"},
-    {"checkpoint", "optimizer", "evaluate", "predict", "confusion", "run_folder", "data_config"},
+    {"checkpoint", "optimizer", "evaluate", "predict", "confusion", "imagenet_names", "run_folder", "data_config"},
     {"class_names", "balance"},
     {"initial_weights"},
     {"network", "step", "saved_model", "result", "resumable"},

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from sase_attn.commands.main import main
 from sase_attn.training import Recipe, create_network, train
 from sase_attn.training.class_names import class_names_of, saved_class_names
+from sase_attn.training.imagenet_names import described
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = Recipe(
@@ -202,3 +203,20 @@ def test_a_fine_tuning_sees_images_as_the_weights_did(run):
         ).pretrained_cfg
         assert [list(cfg[name]) for name in ("mean", "std")] == [trained["mean"], trained["std"]]
     assert list(create_network(SMALL, num_classes=3, in_chans=3).pretrained_cfg["mean"]) != trained["mean"]
+
+
+def test_a_part_of_imagenet_is_found_by_its_synsets(images, tmp_path, monkeypatch, capsys):
+    """For networks of timm that do not name their classes and have as many as ImageNet."""
+    network = timm.create_model("resnet20_cifar", layers=[1, 1, 1], num_classes=1000)
+    monkeypatch.setattr("sase_attn.training.loading._from_timm", lambda name, recipe: network)
+    part = renamed(images, tmp_path / "part", ("n02124075", "n02129165", "n01698640"))
+    code, out, err = evaluated(capsys, "some_network", "--data", part, "--json")
+    values = json.loads(out)
+    assert code == 0 and values["classes_by"] == "name" and list(values["per_class"]) == sorted(values["per_class"])
+    code, out, err = evaluated(capsys, "some_network", "--data", images)
+    assert code == 1 and "has num_classes 1000, the data 3" in err
+    code = main(["predict", "some_network", str(part / "val" / "n02124075"), "--device", "cpu"])
+    out, _ = capsys.readouterr()
+    assert code == 0 and "n02124075" not in out.splitlines()[0].split("png")[1] and "of 8 as their folders say" in out
+    assert described(["n02124075", "n02129165"]) == ("Egyptian cat", "lion")
+    assert described(["n02124075", "dog"]) == ("n02124075", "dog") and described(["n99999999"]) == ("n99999999",)
