@@ -9,8 +9,9 @@ from typing import Any
 
 from sase_attn.commands.arguments import add_command, whole
 from sase_attn.commands.flags import add_flags
-from sase_attn.commands.prediction_output import as_csv, as_dict, as_table
+from sase_attn.commands.prediction_output import as_csv, as_dict, as_table, folder_confusion
 from sase_attn.commands.trained_source import naming_imports, recipe_for
+from sase_attn.plot.confusion import draw_confusion
 from sase_attn.plot.figure import figure_path
 from sase_attn.plot.predictions import Tile, draw_predictions
 from sase_attn.settings import MANY
@@ -36,6 +37,10 @@ def add_parser(commands: Any) -> None:
         "--top", type=whole(1, MANY), default=3, metavar="K", help="classes an image (default: %(default)s)"
     )
     sub.add_argument("--grid", type=Path, metavar="FILE", help=f"draw the first {DRAWN} images: .png, .svg or .pdf")
+    sub.add_argument("--per-class", action="store_true", help="also print each class's accuracy, by folders' names")
+    sub.add_argument(
+        "--confusion", type=Path, metavar="FILE", help="draw which class is taken for which, by folders' names"
+    )
     forms = sub.add_mutually_exclusive_group()
     forms.add_argument("--csv", action="store_true", help="print CSV, a line an image")
     forms.add_argument("--json", action="store_true", help="print JSON")
@@ -49,8 +54,9 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> None:
     """Load, predict, and print what is seen; images that cannot be read are named, and counted in a warning."""
     recipe = recipe_for(args)
-    if args.grid is not None:
-        figure_path(args.grid)
+    for picture in (args.grid, args.confusion):
+        if picture is not None:
+            figure_path(picture)
     paths = image_paths(args.images)
     recorded = () if hasattr(args, "imports") else recipe.imports
     with ranks(args.device) as group, naming_imports(recorded):
@@ -75,6 +81,11 @@ def run(args: argparse.Namespace) -> None:
     report_broken(found.broken, len(paths), "skip", warn=True)
     if network.names is None:
         warnings.warn(f"{args.source} does not name its {len(names)} classes: numbers are shown", stacklevel=2)
+    confusion = folder_confusion(found, names)
+    if confusion is None and (args.confusion is not None or args.per_class):
+        raise ValueError("--confusion and --per-class want images in folders named after classes, got none")
+    if confusion is not None and args.confusion is not None:
+        draw_confusion(confusion.counts, confusion.classes, confusion.known, args.confusion)
     words = dict(zip(names, described(names), strict=True))
     if args.grid is not None:
         tiles = [
@@ -88,9 +99,14 @@ def run(args: argparse.Namespace) -> None:
         ]
         draw_predictions(tiles, args.grid)
     if args.json:
-        print(json.dumps(as_dict(found, args.source), indent=2, ensure_ascii=False))
+        by_class = {} if confusion is None else confusion.to_dict()
+        print(json.dumps(as_dict(found, args.source) | by_class, indent=2, ensure_ascii=False))
+    elif args.csv:
+        print(as_csv(found))
     else:
-        print(as_csv(found) if args.csv else as_table(found, words))
+        print(as_table(found, words))
+        if confusion is not None and args.per_class:
+            print(confusion.table())
 
 
 def _names(network: LoadedNetwork) -> tuple[str, ...]:

@@ -2,9 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from sase_attn.training.confusion import Confusion
 from sase_attn.training.predict import Predictions
 
 
@@ -24,6 +27,19 @@ def as_table(found: Predictions, words: Mapping[str, str]) -> str:
     if line := folder_line(found):
         lines.append(line)
     return "\n".join(lines)
+
+
+def folder_confusion(found: Predictions, names: Sequence[str]) -> Confusion | None:
+    """What images of each class, by their folders, were taken for; None if no folder is named after a class."""
+    place = {name: index for index, name in enumerate(names)}
+    pairs = [(place[image.folder_class], place[image.classes[0]]) for image in found.images if image.folder_class]
+    if not pairs:
+        return None
+    rows, columns = torch.tensor(pairs).mT
+    counts = torch.zeros(len(names), len(names), dtype=torch.int64)
+    counts.index_put_((rows, columns), torch.ones_like(rows), accumulate=True)
+    there = rows.unique()
+    return Confusion.of(counts, [names[index] for index in there.tolist()], names, there)
 
 
 def folder_line(found: Predictions) -> str:

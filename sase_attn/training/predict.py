@@ -24,7 +24,7 @@ class Prediction:
         path: of the file.
         classes: the most probable ones by name, the first first.
         probabilities: theirs, from 0 to 1.
-        folder_class: the class that a folder above the file is named after, if one is.
+        folder_class: the class that the file's folder is named after, if it is.
     """
 
     path: Path
@@ -129,6 +129,7 @@ def predict(
                 raise ValueError(f"wanted names of {scores.shape[1]} classes, got {len(classes)}")
             best = scores.topk(min(top, len(classes)))
             for path, values, places in zip(whole, best.values.tolist(), best.indices.tolist(), strict=True):
-                own = next((part for part in reversed(path.absolute().parts[:-1]) if part in names), None)
-                found.images.append(Prediction(path, tuple(classes[i] for i in places), tuple(values), own))
+                folder = path.absolute().parent.name
+                best_names = tuple(classes[i] for i in places)
+                found.images.append(Prediction(path, best_names, tuple(values), folder if folder in names else None))
     return found

@@ -80,6 +80,11 @@ def test_the_table_counts_what_folders_say_and_the_picture_is_drawn(network, pre
     folder = labelled.draw_classes(tmp_path / "animals")
     values = json.loads(predicted(network, folder, "--json")[1])
     right = sum(row["predictions"][0]["class"] == row["folder_class"] for row in values["images"])
+    assert sum(row["count"] for row in values["per_class"].values()) == 12
+    assert sum(values["confusion"][name].get(name, 0) for name in labelled.CLASSES) == right
+    code, out, err = predicted(network, folder, "--per-class", "--confusion", tmp_path / "taken.png")
+    assert code == 0 and out.splitlines()[13].startswith("class") and len(out.splitlines()) == 17
+    assert (tmp_path / "taken.png").stat().st_size > 1000
     code, out, err = predicted(network, folder / "ant", folder / "bee", folder / "cat", "--grid", tmp_path / "grid.png")
     assert code == 0 and err == ""
     lines = out.splitlines()
@@ -114,5 +119,8 @@ def test_what_cannot_be_predicted_is_one_line(network, photos, predicted, tmp_pa
     ):
         code, out, err = predicted(network, *images)
         assert code == 1 and out == "" and said in err and err.count("\n") == 1
+    with pytest.warns(UserWarning, match="cannot be read"):
+        code, out, err = predicted(network, photos, "--per-class")
+    assert code == 1 and out == "" and "want images in folders named after classes, got none" in err
     code, _, err = predicted(network, photos, "--grid", tmp_path / "grid.txt")
     assert code == 1 and "a picture is a .png, .svg, .pdf file" in err
