@@ -15,7 +15,7 @@ from timm.models._hub import generate_readme
 from torch import nn
 
 from sase_attn import quoting
-from sase_attn.files import naming, remove_temporaries, temporary_beside
+from sase_attn.files import naming, parse_json, remove_temporaries, temporary_beside, write_json
 from sase_attn.lock import one_writer
 from sase_attn.share.card import card_of, checked_repo_id
 from sase_attn.share.errors import HubError, first_words
@@ -99,8 +99,9 @@ def write_model(model: Any, folder: Path) -> None:
     """Write config.json and model.safetensors, and prove that timm loads the same model from them."""
     name = model.pretrained_cfg["architecture"]
     try:
-        config = {"pretrained_cfg": noted(model)}
+        config = {"pretrained_cfg": noted(model), **_labels(model)}
         save_for_hf(model, str(folder), model_config=config, model_args=model_args(model), safe_serialization=True)
+        _say_classes_once(folder / "config.json")
         write_safetensors(model.state_dict(), folder / "model.safetensors", metadata={}, model=model)
         with torch.random.fork_rng(devices=[]):  # a checkpoint must not move the random stream of its run
             problem = difference(model, timm.create_model(f"local-dir:{folder}", pretrained=True))
@@ -115,3 +116,21 @@ def write_model(model: Any, folder: Path) -> None:
             "attach, replace and tile do, the model 'attached' does by arguments that are saved with it: "
             "timm.create_model('attached', base=..., after= or replace= or tile=...)"
         )
+
+
+def _labels(model: Any) -> dict[str, list[str]]:
+    """Names of the classes at the place where transformers looks for them; timm reads them there too."""
+    names = model.pretrained_cfg.get("label_names") or ()
+    return {"label_names": list(names)} if len(names) == model.num_classes else {}
+
+
+def _say_classes_once(config: Path) -> None:
+    """Leave the number of classes out of the arguments, and their names out of the rest: they stand beside them.
+
+    transformers gives the number itself, and refuses it twice.
+    """
+    content = parse_json(config.read_bytes())
+    for part, name in (("model_args", "num_classes"), ("pretrained_cfg", "label_names")):
+        if name in content and name in content.get(part, {}):
+            del content[part][name]
+    write_json(config, content)

@@ -58,7 +58,10 @@ def _recorded(weights: Path) -> object:
         config = parse_json(weights.with_name("config.json").read_bytes())
     except (ValueError, OSError):  # somebody else's; whoever reads the tensors says what is wrong
         return None
-    return config.get("pretrained_cfg") if isinstance(config, dict) else None
+    found = config.get("pretrained_cfg") if isinstance(config, dict) else None
+    if isinstance(found, dict) and "label_names" in config:  # timm's place for them
+        found["label_names"] = config["label_names"]
+    return found
 
 
 def as_metadata(info: DataInfo) -> dict[str, str]:

@@ -74,8 +74,7 @@ def test_another_order_and_a_part_are_found_by_name(images, run, tmp_path, capsy
     shutil.copytree(folder, copy)
     names = {"a": "c", "b": "b", "c": "a"}  # the images of a are now called c
     config = json.loads((copy / "model" / "config.json").read_text())
-    cfg = config["pretrained_cfg"]
-    cfg["label_names"] = [names[name] for name in cfg["label_names"]]
+    config["label_names"] = [names[name] for name in config["label_names"]]
     (copy / "model" / "config.json").write_text(json.dumps(config))
     saved = torch.load(copy / "checkpoint.pt", weights_only=True)
     saved["data"]["classes"] = ("c", "b", "a")
