@@ -51,21 +51,28 @@ class Confusion:
                 found.append(ClassAccuracy(name, count, 100 * int(row[place]) / count, mistaken, most))
         return found
 
+    @property
+    def balanced_top1(self) -> float:
+        """The mean of the accuracies on the classes, in percent: each class counts alike."""
+        rows = self.accuracies()
+        return sum(row.top1 for row in rows) / len(rows)
+
     def to_dict(self) -> dict[str, Any]:
-        """`per_class` and `confusion` as JSON holds them: counts above 0, by the names of both classes."""
+        """`balanced_top1`, `per_class` and `confusion` (counts above 0, by the names of both classes), for JSON."""
         per_class = {row.name: {"top1": row.top1, "count": row.count} for row in self.accuracies()}
         confusion = {
             name: {self.known[column]: int(row[column]) for column in row.nonzero().flatten().tolist()}
             for name, row in zip(self.classes, self.counts, strict=True)
         }
-        return {"per_class": per_class, "confusion": confusion}
+        return {"balanced_top1": self.balanced_top1, "per_class": per_class, "confusion": confusion}
 
     def table(self) -> str:
-        """The classes by their accuracy, the worst first, as text."""
+        """The classes by their accuracy, the worst first, and the mean of them, as text."""
         rows = sorted(self.accuracies(), key=lambda row: row.top1)
         width = max(5, *(len(row.name) for row in rows))
         lines = [f"{'class':<{width}}  images   top-1  most often mistaken for"]
         for row in rows:
             mistaken = f"{row.mistaken_for} ({row.mistakes})" if row.mistakes else ""
             lines.append(f"{row.name:<{width}}  {row.count:>6}  {row.top1:>5.1f} %  {mistaken}".rstrip())
+        lines.append(f"mean of {len(rows)} classes: {self.balanced_top1:.2f} %")
         return "\n".join(lines)

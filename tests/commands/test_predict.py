@@ -83,7 +83,7 @@ def test_the_table_counts_what_folders_say_and_the_picture_is_drawn(network, pre
     assert sum(row["count"] for row in values["per_class"].values()) == 12
     assert sum(values["confusion"][name].get(name, 0) for name in labelled.CLASSES) == right
     code, out, err = predicted(network, folder, "--per-class", "--confusion", tmp_path / "taken.png")
-    assert code == 0 and out.splitlines()[13].startswith("class") and len(out.splitlines()) == 17
+    assert code == 0 and out.splitlines()[13].startswith("class") and len(out.splitlines()) == 18
     assert (tmp_path / "taken.png").stat().st_size > 1000
     code, out, err = predicted(network, folder / "ant", folder / "bee", folder / "cat", "--grid", tmp_path / "grid.png")
     assert code == 0 and err == ""

@@ -77,8 +77,9 @@ def test_the_table_and_the_picture(evaluated, tmp_path):
     assert code == 0, err
     lines = out.splitlines()
     assert lines[1].split() == ["class", "images", "top-1", "most", "often", "mistaken", "for"]
-    accuracies = [float(line.split()[2]) for line in lines[2:]]
-    assert accuracies == sorted(accuracies) and len(accuracies) == 3
+    accuracies = [float(line.split()[2]) for line in lines[2:5]]
+    assert accuracies == sorted(accuracies)
+    assert lines[5:] == [f"mean of 3 classes: {sum(accuracies) / 3:.2f} %"]
     assert (tmp_path / "taken.png").stat().st_size > 1000
     code, out, err = evaluated("--data", folder, "--confusion", tmp_path / "taken.txt")
     assert code == 1 and out == "" and "a picture is a .png, .svg, .pdf file" in err
@@ -140,6 +141,7 @@ def test_a_class_without_images_has_no_accuracy():
         ("a", 75.0, "b"),
         ("c", 50.0, "b"),
     ]
+    assert confusion.balanced_top1 == 62.5
 
 
 def test_counts_are_added(network):
