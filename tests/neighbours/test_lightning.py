@@ -7,11 +7,12 @@ from torch.nn.functional import cross_entropy
 
 import sase_attn  # noqa: F401  registers the models with timm
 
+QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
 
-@pytest.mark.works_with("lightning", "`Trainer.fit` with validation, its checkpoint read back by `test`")
-def test_fit(tmp_path):
-    from lightning import LightningModule, Trainer
-    from lightning.pytorch.callbacks import ModelCheckpoint
+
+def classifier():
+    """A network with what Lightning asks for."""
+    from lightning import LightningModule
 
     class Classifier(LightningModule):
         def __init__(self):
@@ -29,13 +30,42 @@ def test_fit(tmp_path):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
+    return Classifier()
+
+
+def loader():
     data = torch.utils.data.TensorDataset(torch.randn(8, 3, 16, 16), torch.randint(10, (8,)))
-    loader = torch.utils.data.DataLoader(data, batch_size=4)
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return torch.utils.data.DataLoader(data, batch_size=4)
+
+
+@pytest.mark.works_with("lightning", "`Trainer.fit` with validation, its checkpoint read back by `test`")
+def test_fit(tmp_path):
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
     kept = ModelCheckpoint(tmp_path, monitor="loss")
-    trainer = Trainer(max_epochs=1, accelerator="cpu", callbacks=[kept], default_root_dir=tmp_path, **quiet)
-    network = Classifier()
-    trainer.fit(network, loader, loader)
+    trainer = Trainer(max_epochs=1, callbacks=[kept], default_root_dir=tmp_path, **QUIET)
+    data = loader()
+    trainer.fit(classifier(), data, data)
     loss = float(trainer.callback_metrics["loss"])
-    (tested,) = trainer.test(Classifier(), loader, ckpt_path=kept.best_model_path, weights_only=True, verbose=False)
+    (tested,) = trainer.test(classifier(), data, ckpt_path=kept.best_model_path, weights_only=True, verbose=False)
     assert tested["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.works_with("lightning", "stochastic weight averaging, which averages the statistics of norms at the end")
+def test_weight_averaging(tmp_path):
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+    network, means = classifier(), []
+    norm = network.model.layer1[0].se.norm
+
+    def seen(norm, inputs):
+        if norm.momentum is None:  # in the pass at the end
+            means.append(inputs[0].mean((0, 2, 3)))
+
+    norm.register_forward_pre_hook(seen)
+    averaging = StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+    Trainer(max_epochs=2, callbacks=[averaging], default_root_dir=tmp_path, **QUIET).fit(network, loader())
+    assert len(means) == norm.num_batches_tracked == 2 and norm.momentum == 0.1
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).detach().mean(0))

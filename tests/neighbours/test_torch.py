@@ -63,3 +63,51 @@ def shard(network):
 @pytest.mark.works_with("torch", "FSDP2, `fully_shard` of every block, on two processes: the step is that of one")
 def test_fsdp2(tmp_path):
     check(shard, tmp_path)
+
+
+@pytest.mark.works_with("torch", "`torch.compile` of a whole training step: forward, loss, backward, SGD")
+def test_compiled_step():
+    from torch._dynamo.utils import counters
+
+    def losses(wrap):
+        torch.manual_seed(0)
+        layers = [
+            nn.Conv2d(3, 8, 3, 2),
+            nn.BatchNorm2d(8),
+            sase_attn.SASEBlock(8),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        ]
+        network = nn.Sequential(*layers, nn.Linear(8, 4))
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        images, targets = torch.randn(4, 3, 16, 16), torch.arange(4)
+
+        def step():
+            optimizer.zero_grad()
+            loss = cross_entropy(network(images), targets)
+            loss.backward()
+            optimizer.step()
+            return loss.detach()
+
+        step = wrap(step)
+        return torch.stack([step() for _ in range(3)])
+
+    torch._dynamo.reset()
+    expected = losses(lambda step: step)
+    torch.testing.assert_close(losses(torch.compile), expected)
+    assert expected[2] < expected[0]
+    # torch itself leaves the graph at zero_grad, backward and step.
+    assert not any("sase_attn" in reason for reason in counters["graph_break"])
+    torch._dynamo.reset()
+
+
+@pytest.mark.works_with("torch", "`optim.swa_utils`: averaged weights, and statistics of norms by `update_bn`")
+def test_swa():
+    from torch.optim.swa_utils import AveragedModel, update_bn
+
+    averaged = AveragedModel(networks.network("sase_resnet20", layers=[1, 1, 1]))
+    norm, means = averaged.module.layer1[0].se.norm, []
+    norm.register_forward_pre_hook(lambda _, inputs: means.append(inputs[0].mean((0, 2, 3))))
+    update_bn([torch.randn(4, 3, 16, 16) for _ in range(3)], averaged)
+    assert len(means) == norm.num_batches_tracked == 3
+    torch.testing.assert_close(norm.running_mean, torch.stack(means).mean(0))
