@@ -3,8 +3,9 @@
 import networks
 import pytest
 import torch
+from exporting import exported
 
-import sase_attn  # noqa: F401  registers the models with timm
+from sase_attn import fuse, tile
 
 
 @pytest.mark.works_with("openvino", "`convert_model` of a SASE ResNet, run at other sizes than the converted one")
@@ -20,3 +21,27 @@ def test_convert_model():
         with torch.no_grad():
             expected = network(images)
         torch.testing.assert_close(torch.from_numpy(compiled(images.numpy())[0]), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.works_with(
+    "openvino", "ONNX of networks that `fuse` and `tile` have changed, other sizes than the exported"
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("name", ["fused SASE", "tiled SE, fused"])
+def test_fused_and_tiled(name, tmp_path):
+    import openvino
+
+    if name == "fused SASE":
+        network = networks.network("sase_resnet20", layers=[1, 1, 1])
+    else:
+        network = networks.network("seresnet18", layers=[1, 1, 1, 1])
+        tile(network, 3, 2)
+    fuse(network)
+    images = [torch.randn(shape) for shape in [(2, 3, 64, 64), (3, 3, 48, 80), (1, 3, 96, 33)]]
+    path = str(tmp_path / "network.onnx")
+    with torch.no_grad():
+        torch.onnx.export(exported(network, images[0], smallest=33), dynamo=True, verbose=False).save(path)
+        compiled = openvino.compile_model(openvino.convert_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        for x in images:
+            found = torch.from_numpy(compiled(x.numpy())[0])
+            torch.testing.assert_close(found, network(x), rtol=1e-3, atol=1e-4)
