@@ -11,14 +11,19 @@ from hub_server import HubServer
 from pages import CONTRIBUTING, PAGES, blocks, name, script
 from safetensors.torch import save
 
-# Pages share a process, which imports torch once, and have a namespace and a folder of their own.
+# Pages share a process, which imports torch once, and have a namespace, a folder and operations of their own.
 RUN = """
 import json, os, sys
+from sase_attn.ops import OP_SETS
 top = os.getcwd()
+ours = {name: dict(ops) for name, ops in OP_SETS.items()}
 for page, code in json.load(sys.stdin):
     os.makedirs(os.path.join(top, "runs of " + page.replace("/", " ")))
     os.chdir(os.path.join(top, "runs of " + page.replace("/", " ")))
     exec(compile(code, page, "exec"), {"__name__": "__main__"})
+    for name, ops in ours.items():
+        OP_SETS[name].clear()
+        OP_SETS[name].update(ops)
     print("finished", page)
 """
 

@@ -103,7 +103,8 @@ class Signal:
                 "differ more than these numbers say"
             )
         if found.all_equal:
-            return [*lines, f"all trainings ended at the same {name}: nothing can be told; look at one of them first"]
+            equal = f"all trainings ended at the same {name} within their seed: nothing can be told"
+            return [*lines, f"{equal}; train for longer, as attention starts as a constant, and look at one of them"]
         return [
             *lines,
             "expected gain over a random genotype, points of top-1, if genotypes are normal:",

@@ -82,6 +82,7 @@ def test_all_equal_ends_it():
     assert plan.wanted(done) == []
     found = signal(done, plan)
     assert found.answer == "not decided" and "all trainings ended at the same top-1" in found.lines()[-1]
+    assert "within their seed" in found.lines()[-1] and "train for longer" in found.lines()[-1]
 
 
 def test_small_spaces_are_asked_whole():
