@@ -6,6 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import sase_attn  # noqa: F401  registers the models with timm
+from sase_attn.weights import read_checkpoint
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
 
@@ -69,3 +70,34 @@ def test_weight_averaging(tmp_path):
     Trainer(max_epochs=2, callbacks=[averaging], default_root_dir=tmp_path, **QUIET).fit(network, loader())
     assert len(means) == norm.num_batches_tracked == 2 and norm.momentum == 0.1
     torch.testing.assert_close(norm.running_mean, torch.stack(means).detach().mean(0))
+
+
+@pytest.mark.works_with(
+    "lightning", "a checkpoint with a criterion's weights and hyperparameters, by `read_checkpoint`"
+)
+def test_its_checkpoint_is_read(tmp_path):
+    from lightning import LightningModule, Trainer
+
+    class Classifier(LightningModule):
+        def __init__(self, lr):
+            super().__init__()
+            self.save_hyperparameters()
+            self.model = timm.create_model("sase_resnet20", layers=[1, 1, 1])
+            self.criterion = torch.nn.CrossEntropyLoss(torch.ones(10))
+
+        def training_step(self, batch, index):
+            return self.criterion(self.model(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.hparams.lr, momentum=0.9)
+
+    data = torch.utils.data.TensorDataset(torch.randn(4, 3, 16, 16), torch.randint(10, (4,)))
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    trainer = Trainer(max_epochs=1, accelerator="cpu", enable_checkpointing=False, default_root_dir=tmp_path, **quiet)
+    network = Classifier(lr=0.1)
+    trainer.fit(network, torch.utils.data.DataLoader(data, batch_size=4))
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = timm.create_model("sase_resnet20", layers=[1, 1, 1])
+    again.load_state_dict(read_checkpoint(tmp_path / "last.ckpt", again))
+    wanted = network.model.state_dict()
+    assert all(torch.equal(value, wanted[key]) for key, value in again.state_dict().items())

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 import timm
 import torch
+from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -63,6 +64,20 @@ def test_a_checkpoint_gives_the_weights_of_its_network(kind, tmp_path):
     read = read_checkpoint(saved(tmp_path / "last.pth.tar", CHECKPOINTS[kind]), MODEL)
     check_state_dict(read, MODEL, source=kind)
     assert all(torch.equal(read[key], value) for key, value in WEIGHTS.items())
+
+
+def test_what_timm_saves_is_read(tmp_path):
+    model = timm.create_model("sase_resnet20", **TINY)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    averaged, options = (
+        ModelEmaV3(model),
+        {"args": argparse.Namespace(model="sase_resnet20"), "checkpoint_dir": tmp_path},
+    )
+    with torch.no_grad():
+        averaged.module.fc.bias.fill_(7)
+    CheckpointSaver(model, optimizer, model_ema=averaged, **options).save_checkpoint(0, metric=1.0)
+    read = read_checkpoint(tmp_path / "last.pth.tar", model)
+    assert read.keys() == model.state_dict().keys() and (read["fc.bias"] == 7).all()
 
 
 def test_names_behind_a_prefix_are_found_also_for_attention_that_was_attached(tmp_path):
