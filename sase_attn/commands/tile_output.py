@@ -9,12 +9,13 @@ import timm
 
 from sase_attn import share
 from sase_attn.insert.attached import Attached
+from sase_attn.share.publishable import model_args
 from sase_attn.tiling.report import BufferingReport
 
 
 def as_attached(model: Any, options: dict[str, Any], names: list[str]) -> Any:
     """The same network as the model `attached`, which timm can rebuild from its arguments, with the same weights."""
-    cfg, recorded = dict(model.pretrained_cfg), dict(model._model_args)
+    cfg, recorded = dict(model.pretrained_cfg), model_args(model)
     name = cfg["architecture"]
     if name != "attached":
         recorded["base"] = name
