@@ -130,7 +130,7 @@ class Genotype:
 
     @classmethod
     def _from_object(cls, fields: object) -> Self:
-        if isinstance(fields, list):
+        if isinstance(fields, list) and fields:
             return cls.from_dict(fields_from_pairs(fields))
         if not isinstance(fields, dict):
             raise ValueError(f"a genotype is a JSON object, got {type(fields).__name__}")
