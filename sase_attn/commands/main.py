@@ -88,9 +88,9 @@ class _Parser(argparse.ArgumentParser):
         """What argparse makes of the arguments; unknown ones are an error of the command that they came to."""
         namespace, unknown = super().parse_known_args(*given, **options)
         if unknown:
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            nearest = get_close_matches(unknown[0].partition("=")[0], flags, n=1, cutoff=0.6)
-            hint = f"; did you mean {nearest[0]}?" if nearest and unknown[0].startswith("-") else ""
+            flags = [flag.strip("-") for action in self._actions for flag in action.option_strings]
+            nearest = get_close_matches(unknown[0].partition("=")[0].strip("-"), flags, n=1, cutoff=0.5)
+            hint = f"; did you mean --{nearest[0]}?" if nearest and unknown[0].startswith("--") else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)[:200]}{hint}")
         return namespace, unknown
 

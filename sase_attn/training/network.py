@@ -49,6 +49,10 @@ def create_network(
     except Exception as error:  # of timm, of the Hub, of a model that is given what it was not made for
         if pretrained and (explained := share.explanation(error, f"load {recipe.model}")):
             raise share.HubError(explained) from None
+        if pretrained and "No pretrained weights exist" in str(error):
+            raise ValueError(
+                f"{recipe.model} has no pretrained weights: name a run's folder or a weights file"
+            ) from None
         if isinstance(error, ValueError | OSError | MemoryError):
             raise
         raise ValueError(f"cannot make {recipe.model}: {in_words(error)}") from None
