@@ -50,9 +50,8 @@ def create_network(
         if pretrained and (explained := share.explanation(error, f"load {recipe.model}")):
             raise share.HubError(explained) from None
         if pretrained and "No pretrained weights exist" in str(error):
-            raise ValueError(
-                f"{recipe.model} has no pretrained weights: name a run's folder or a weights file"
-            ) from None
+            wanted = "it has no pretrained weights; name a run's folder or a weights file"
+            raise ValueError(f"cannot make {recipe.model}: {wanted}") from None
         if isinstance(error, ValueError | OSError | MemoryError):
             raise
         raise ValueError(f"cannot make {recipe.model}: {in_words(error)}") from None

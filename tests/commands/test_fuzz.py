@@ -127,6 +127,7 @@ def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
         "run": ["run", made / "script.py"],
         "train": ["train", *data, *quick, "--warmup-epochs", "0", "--output", "run"],
         "evaluate": ["evaluate", made / "run", *data],
+        "predict": ["predict", made / "run", made / "data" / "val", "--device", "cpu"],
         "search": ["search", *data, *quick, *few, "--order", "1", "--warmup-epochs", "0", "--output", "run"],
         "compare": ["compare", "eca", *data, *quick[:4], "--warmup-epochs", "0", "--seeds", "1", "--output", "run"],
         "signal": [
