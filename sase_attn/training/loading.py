@@ -8,6 +8,7 @@ import timm
 from torch import Tensor, nn
 
 from sase_attn import share
+from sase_attn.errors import UnknownNameError
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import is_run_checkpoint, load_run
 from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
@@ -86,7 +87,7 @@ def load_network(source: str, recipe: Recipe, *, classes: Sequence[str] | None, 
         classes, in_chans: of the data. Without classes the network may have any.
 
     Raises:
-        UnknownNameError: no such model.
+        UnknownNameError: no such model, or no such operation or attention in it.
         ValueError: the weights are not those of the network or of its genotype, or the network is for other classes or
             channels.
         FileNotFoundError: no such file, or a folder without weights.
@@ -129,7 +130,7 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
         try:
             with share.one_report():
                 model: nn.Module = timm.create_model(name, pretrained=True)
-        except MemoryError:
+        except (MemoryError, UnknownNameError):  # what a name lacks the caller says
             raise
         except Exception as error:  # of the Hub, of any HTTP library, of the files
             raise share.HubError(share.pull_error(error, name)) from error
