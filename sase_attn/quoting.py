@@ -14,6 +14,11 @@ def one_line(text: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, as in "1 epoch" and "2 epochs"."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def markdown(text: object) -> str:
     """One line of Markdown that shows the text."""
     return _STARTS_A_LIST.sub(r"\1\\\2", _MARKDOWN.sub(r"\\\g<0>", one_line(text)))

@@ -3,7 +3,7 @@
 import argparse
 import json
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
@@ -25,9 +25,10 @@ def given_flags(args: argparse.Namespace, cls: type[Settings]) -> dict[str, Any]
     return {item.name: getattr(args, item.name) for item, _ in settings_fields(cls) if hasattr(args, item.name)}
 
 
-def summary(settings: Settings, title: str) -> str:
-    """All values, under a title, for people."""
-    values = [f"{key}={json.dumps(value)}".replace('"', "") for key, value in asdict(settings).items()]
+def summary(settings: Settings, title: str, without: Container[str] = ()) -> str:
+    """All values but those of the fields `without`, under a title, for people."""
+    shown = {key: value for key, value in asdict(settings).items() if key not in without}
+    values = [f"{key}={json.dumps(value)}".replace('"', "") for key, value in shown.items()]
     return "\n".join([f"{title}:", *textwrap.wrap(", ".join(values), 110, initial_indent="  ", subsequent_indent="  ")])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from sase_attn import quoting
 from sase_attn.commands.arguments import add_command, whole
 from sase_attn.commands.comparison import CompareOptions, add_comparison_flags, compare_options, holds_options
-from sase_attn.commands.flags import summary
+from sase_attn.commands.flags import given_flags, summary
 from sase_attn.commands.search_flags import add_config_flags, config_from_flags
 from sase_attn.comparison.networks import own_attention
 from sase_attn.lock import InUseError, one_process
@@ -59,6 +59,9 @@ def run(args: argparse.Namespace) -> None:
         args.error("--resume goes on with what the folder holds: leave out --recipe, --output and --seeds")
     name = args.recipe or "quick"
     config = config_from_flags(args, _start(args, name))
+    if unread := sorted(config.without_effect & given_flags(args, SearchConfig).keys()):
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in unread)
+        args.error(f"{flags}: no effect with the method {config.method}; leave out, or choose another --method")
     if args.show:
         print(config.to_json())
         return
@@ -73,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
     if missing := [package for package in dict.fromkeys(needed) if find_spec(package) is None]:
         raise ImportError(f'a search with its report needs {" and ".join(missing)}: pip install "sase-attn[search]"')
     stem = Path(name).stem if name.endswith(".json") else name
-    words = stem if config.method == SearchConfig.method else f"{stem}-{config.method}"
+    words = stem if config.method == SearchConfig.get(name).method else f"{stem}-{config.method}"
     output = args.resume or args.output or Path("runs") / re.sub(r"[^\w.-]+", "-", f"search-{words}-seed{config.seed}")
     options = compare_options(args, output, quick=stem == "quick" and args.resume is None)
     if trains and args.compare_epochs is None and not holds_options(args):
@@ -90,7 +93,7 @@ def run(args: argparse.Namespace) -> None:
         if group.world_size > 1 and args.jobs > 1:
             args.error("--jobs: expected 1 with several processes of one search")
         echo = group.on_main(partial(print, flush=True))
-        echo(summary(config, f"configuration of {output}" if args.resume else f"search {name}"))
+        echo(summary(config, f"configuration of {output}" if args.resume else f"search {name}", config.without_effect))
         if line := own_attention(config.model, config.model_kwargs):
             echo(line)
         result = None
@@ -182,12 +185,12 @@ def _compare(
 
 def quick_note(config: SearchConfig) -> str:
     """How far a search that started from the recipe `quick` can be trusted, with the values that it ran with."""
-    changed = config.differences(SearchConfig.get("quick"))
-    work = _epochs(config.epochs)
+    changed = [name for name in config.differences(SearchConfig.get("quick")) if name not in config.without_effect]
+    work = quoting.counted(config.epochs, "epoch")
     advice = "search with --recipe paper on your own data, with several --seeds, and retrain for longer"
     if config.method in BY_TRAININGS:
-        work = f"{config.trainings} trainings of {_epochs(config.train_epochs)}"
-        advice = "ask sase-attn signal --recipe paper first, on your own data and with longer trainings"
+        work = f"{config.trainings} trainings of {quoting.counted(config.train_epochs, 'epoch')}"
+        advice = "search with --recipe standard on your own data, and ask sase-attn signal before"
     elif config.method == "darts":
         work += f" and an alpha learning rate of {config.alpha_lr:g}"
     size = "the data's own size" if config.size is None else f"{config.size}×{config.size} images"
@@ -195,10 +198,6 @@ def quick_note(config: SearchConfig) -> str:
         f"This is the quick recipe{f', with other {_listed(changed)}' if changed else ''}: {config.model}, {size}, "
         f"{work}, to show the whole way in minutes. Trust it to run, not to rank: for a genotype to use, {advice}."
     )
-
-
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -213,7 +212,7 @@ def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path
     seeds = range(config.seed, config.seed + args.seeds)
 
     echo = partial(print, flush=True)
-    echo(summary(config, f"{args.seeds} searches in {output}"))
+    echo(summary(config, f"{args.seeds} searches in {output}", config.without_effect))
     with one_process(output):
         if config.signal:
             with ranks(args.device) as group:

@@ -9,6 +9,7 @@ from typing import Any
 from sase_attn.commands.arguments import add_command, whole
 from sase_attn.commands.search_flags import add_config_flags, config_from_flags
 from sase_attn.comparison.networks import own_attention
+from sase_attn.quoting import counted
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.signal import SignalPlan
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
         if line := own_attention(config.model, config.model_kwargs):
             echo(line)
         first = f"{plan.step} genotypes × {args.seeds} seeds"
-        echo(f"{first} of {args.train_epochs} epochs, then more of them up to {plan.looks} times as many")
+        echo(f"{first} of {counted(args.train_epochs, 'epoch')}, then more of them up to {plan.looks} times as many")
         done = run_trainings(plan, config, recipe, args.output, storage=args.storage, device=args.device, echo=echo)
         found = read_signal(done, plan, epochs=args.train_epochs)
         if group.is_main:

@@ -5,15 +5,18 @@ what the authors' script does: Adam's betas and weight decay, the gradient clip,
 weights start from. `release` is that script with its defaults: 100 epochs, first order, seed 2, the first half of the
 images for the weights, and a validation batch drawn afresh at every step. With order 2 it is the run that the
 published genotype came from, whose last stage takes no virtual step: that is a fault of the script, and `unmoved`
-reproduces it. `quick` is ours: a small network, small images and a large alpha learning rate, for a first look in
-minutes; its verdict is worth no more. It leaves out the channel squeeze `l2norm`, which is a constant and yet fills
-most of the mixture. Its gates are centred and its norms start as in retraining: as published, alpha prefers operations
-by the factor that their gates start from. `mended` does the same at the length of `paper`; the others are as published.
+reproduces it.
+
+The others are ours, and leave out the channel squeeze `l2norm`, which is a constant. `standard` searches without a
+super-network, by the method that has found most in replays. `quick` does the same with a small network, small images
+and trainings of one epoch, for a first look in minutes; its verdict is worth no more. `mended` is the search of `paper`
+but for its two known faults: its gates are centred, and its norms start as in retraining. As published, alpha prefers
+operations by the factor that their gates start from.
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from sase_attn.genotype import SPACES
@@ -40,6 +43,13 @@ HVP = ("fd", "exact")
 SELECTIONS = ("argmax", "perturbation", "score")
 SHARED_WEIGHTS = ("darts", "single-path")
 BY_TRAININGS = ("race", "additive", "tpe", "random")
+_OF_NETWORKS = ("method", "model", "model_kwargs", "after", "space", "without", "seed", "imports")
+_OF_DATA = ("data", "size", "augment", "color_jitter", "workers", "on_broken")
+_OF_TRAININGS = ("trainings", "signal", "signal_seeds", "train_epochs")
+_OF_ALPHA = (
+    *("order", "hvp", "radius", "unmoved", "alpha_lr", "alpha_betas", "alpha_weight_decay", "alpha_std"),
+    *("beta", "entropy", "curvature", "stop_ratio", "select", "tune_epochs"),
+)
 VAL_ORDERS = ("epoch", "fresh")
 POSITION_WEIGHTS = ("7x7", "map")
 CONV_INITS = ("timm", "torch")
@@ -219,17 +229,28 @@ class SearchConfig(Settings):
         """A recipe by name, or from a `.json` file. Raises UnknownNameError, or FileNotFoundError."""
         return cls.read(name, SEARCHES)
 
+    @property
+    def without_effect(self) -> frozenset[str]:
+        """The fields that the method does not read."""
+        if self.method in BY_TRAININGS:
+            read = {*_OF_NETWORKS, *_OF_DATA, *_OF_TRAININGS}
+            return frozenset(item.name for item in fields(self)) - read
+        unread = {"trainings"} | (set() if self.signal else {"signal_seeds", "train_epochs"})
+        return frozenset(unread | (set(_OF_ALPHA) if self.method == "single-path" else set()))
+
     def search_space(self) -> SearchSpace:
         """The space with the operations that are left. Raises as `SearchSpace` does."""
         space = read_record(self.space, SearchSpace) if self.space.endswith(".json") else SearchSpace.get(self.space)
         return space.without(*self.without)
 
 
+_CONSTANT = ("channel_squeeze:l2norm",)
 _MENDED: dict[str, Any] = {"gate_init": "centred", "last_norm_init": "network"}
 SEARCHES: Mapping[str, SearchConfig] = {
     "quick": SearchConfig(
+        method="additive",
         model_kwargs={"layers": [1, 1, 1]},
-        without=("channel_squeeze:l2norm",),
+        without=_CONSTANT,
         size=16,
         images=4000,
         batch_size=64,
@@ -240,10 +261,12 @@ SEARCHES: Mapping[str, SearchConfig] = {
         select_images=1000,
         **_MENDED,
         warmup_epochs=1,
-        trainings=20,
-        train_epochs=4,
+        signal=28,
+        trainings=32,
+        train_epochs=1,
     ),
-    "mended": SearchConfig(data="cifar10", without=("channel_squeeze:l2norm",), **_MENDED, warmup_epochs=5, signal=28),
+    "standard": SearchConfig(method="additive", data="cifar10", without=_CONSTANT, signal=28, trainings=84),
+    "mended": SearchConfig(data="cifar10", without=_CONSTANT, **_MENDED, warmup_epochs=5, signal=28),
     "paper": SearchConfig(
         data="cifar10", space="paper", position_weights="map", conv_init="torch", hvp="fd", signal=28
     ),

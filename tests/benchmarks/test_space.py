@@ -111,11 +111,12 @@ def test_the_correlation_of_each_length_is_shown(results, tmp_path):
     found = lengths.variations(lengths.all_rows())
     assert list(found) == [240, 960] and found[240].low == 0 and found[960].low > 0.2
     lines = tables.made("results", "space").splitlines()
-    assert lines[2].startswith("| 240 | 14 × 5 | ") and lines[3].startswith("| 960 | 14 × 5 | ")
-    assert f"| {found[960].icc:.2f} [{found[960].low:.2f}, {found[960].high:.2f}] |" in lines[3]
     others = lengths.variations(lengths.without_constant(lengths.all_rows()))[960]
     assert others.genotypes == 12  # each block of seven has one
-    assert lines[3].endswith(f"| 12 × 5 | {others.icc:.2f} [{others.low:.2f}, {others.high:.2f}] |")
+    starts = ["| 240 | all | 14 × 5 | ", "| 240 | without", "| 960 | all | 14 × 5 | ", "| 960 | without"]
+    assert [line.startswith(start) for line, start in zip(lines[2:6], starts, strict=True)] == [True] * 4
+    for line, icc in ((lines[4], found[960]), (lines[5], others)):
+        assert f"{icc.genotypes} × 5 | {icc.icc:.2f} [{icc.low:.2f}, {icc.high:.2f}] |" in line
     charts.draw_lengths(tmp_path / "lengths.svg")
     text = (tmp_path / "lengths.svg").read_text(encoding="utf-8")
     assert f"{found[240].icc:.2f}" in text and f"[{others.low:.2f}, {others.high:.2f}]" in text

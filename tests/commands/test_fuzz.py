@@ -40,6 +40,10 @@ def made(tmp_path_factory):
     assert main(["train", *shared, "--warmup-epochs", "0", "--output", str(folder / "run")]) == 0
     compare = ["--compare-seeds", "1", "--compare-epochs", "1", "--compare-random", "1", "--select-images", "8"]
     search = [
+        "--method",
+        "darts",
+        "--signal",
+        "0",
         "--images",
         "16",
         "--warmup-epochs",
@@ -118,7 +122,7 @@ def flags():
 def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = ["--data", made / "data", "--device", "cpu"]
-    few = ["--no-compare", "--images", "16"]
+    few = ["--method", "darts", "--signal", "0", "--order", "1", "--no-compare", "--images", "16"]
     quick = ["--epochs", "1", "--batch-size", "8", "--model-kwargs", "layers=[1,1,1]"]  # noqa: E501
     base = {
         "list": ["list"], "show": ["show", "sase"], "tile": ["tile", made / "run"],
@@ -128,7 +132,7 @@ def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
         "train": ["train", *data, *quick, "--warmup-epochs", "0", "--output", "run"],
         "evaluate": ["evaluate", made / "run", *data],
         "predict": ["predict", made / "run", made / "data" / "val", "--device", "cpu"],
-        "search": ["search", *data, *quick, *few, "--order", "1", "--warmup-epochs", "0", "--output", "run"],
+        "search": ["search", *data, *quick, *few, "--warmup-epochs", "0", "--output", "run"],
         "compare": ["compare", "eca", *data, *quick[:4], "--warmup-epochs", "0", "--seeds", "1", "--output", "run"],
         "signal": [
             "signal", *data, "--space", made / "two.json", "--without", "--seeds", "2", "--budget", "4",

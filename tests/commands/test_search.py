@@ -11,7 +11,7 @@ from sase_attn.search import SEARCHES, SearchConfig, SearchResult
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = ["--model-kwargs", "layers=[1,1,1]", "--images", "32", "--batch-size", "8", "--epochs", "1", "--order", "1"]
-TINY += ["--warmup-epochs", "0"]
+TINY += ["--warmup-epochs", "0", "--method", "darts", "--signal", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +52,17 @@ def test_a_search_from_the_command_line(data, tmp_path, capsys):
 
 def test_the_note_of_the_quick_recipe_says_what_ran():
     assert quick_note(SEARCHES["quick"]).startswith(
-        "This is the quick recipe: resnet20_cifar, 16×16 images, 4 epochs and an alpha learning rate of 0.02, to show"
+        "This is the quick recipe: resnet20_cifar, 16×16 images, 32 trainings of 1 epoch, to show"
     )
-    changed = SEARCHES["quick"].override(epochs=7, alpha_lr=0.5, size=None, model="resnet18", model_kwargs={})
-    assert quick_note(changed).startswith(
-        "This is the quick recipe, with other model, model_kwargs, size, epochs and alpha_lr: resnet18, the data's own "
-        "size, 7 epochs and an alpha learning rate of 0.5, to show"
+    changed = dict(method="darts", epochs=7, alpha_lr=0.5, size=None, model="resnet18", model_kwargs={}, trainings=9)
+    assert quick_note(SEARCHES["quick"].override(**changed)).startswith(
+        "This is the quick recipe, with other method, model, model_kwargs, size, epochs and alpha_lr: resnet18, the "
+        "data's own size, 7 epochs and an alpha learning rate of 0.5, to show"
     )
-    by_trainings = quick_note(SEARCHES["quick"].override(method="race", trainings=9, train_epochs=1))
-    assert "images, 9 trainings of 1 epoch, to show" in by_trainings and by_trainings.endswith(
-        "ask sase-attn signal --recipe paper first, on your own data and with longer trainings."
+    by_trainings = quick_note(SEARCHES["quick"].override(method="race", trainings=40, train_epochs=2, epochs=7))
+    assert "with other method, trainings and train_epochs: " in by_trainings
+    assert "images, 40 trainings of 2 epochs, to show" in by_trainings and by_trainings.endswith(
+        "search with --recipe standard on your own data, and ask sase-attn signal before."
     )
     assert "16×16 images, 4 epochs, to show" in quick_note(SEARCHES["quick"].override(method="single-path"))
 
@@ -82,16 +83,24 @@ def test_several_seeds_and_their_agreement(data, tmp_path, capsys):
     ("arguments", "code", "message"),
     [
         (["--recipe", "quik"], 2, "unknown search 'quik'; did you mean quick"),
-        (["--model", "resnet20_cifr"], 2, "unknown model 'resnet20_cifr'; did you mean resnet20_cifar"),
-        (["--model", "sase_resnet20"], 1, "has SASE blocks already"),
+        (["--model", "resnet20_cifr"], 2, "model 'resnet20_cifr'; did you mean resnet20_cifar"),
+        (["--model", "sase_resnet20", "--method", "darts", "--signal", "0"], 1, "has SASE blocks already"),
         (["--without", "gapp"], 2, "unknown operation of the space 'gapp'"),
+        (["--epochs", "3", "--images", "64"], 2, "--epochs and --images: no effect with the method additive"),
+        (["--method", "single-path", "--alpha-lr", "0.1"], 2, "--alpha-lr: no effect with the method single-path"),
+        (["--method", "darts", "--trainings", "9"], 2, "--trainings: no effect with the method darts"),
         (["--order", "3"], 1, "search field order: wanted 1 or 2, got 3"),
         (["--data", "nowhere/at/all"], 1, "no such image folder"),
         (["--resume", "nowhere"], 1, "nothing to resume"),
+        (["--seeds", "2"], 2, "--seeds: wanted 1 with additive, which trains with several itself, got 2"),
         (["--resume", "nowhere", "--seeds", "2"], 2, "leave out --recipe, --output and --seeds"),
         (["--seeds", "0"], 2, "expected at least 1"),
         (["--compare-seeds", "0"], 2, "--compare-seeds: expected at least 1, got 0"),
-        (["--images", "7000"], 1, "images: wanted at most the 6000 training images of embedded"),
+        (
+            ["--method", "darts", "--images", "7000", "--signal", "0"],
+            1,
+            "images: wanted at most the 6000 training images of embedded",
+        ),
     ],
 )
 def test_errors_are_one_line(arguments, code, message, tmp_path, monkeypatch, capsys):
@@ -111,9 +120,9 @@ def test_missing_extras_are_named_before_the_search(data, tmp_path, monkeypatch,
 
 def test_fewer_epochs_than_the_recipe_waits_for_alpha(capsys):
     for epochs, waits in ((1, 0), (2, 1), (9, 1)):
-        assert main(["search", "--epochs", str(epochs), "--show"]) == 0
+        assert main(["search", "--method", "darts", "--epochs", str(epochs), "--show"]) == 0
         assert SearchConfig.from_json(capsys.readouterr().out).warmup_epochs == waits
-    assert main(["search", "--epochs", "1", "--warmup-epochs", "1", "--show"]) == 1
+    assert main(["search", "--method", "darts", "--epochs", "1", "--warmup-epochs", "1", "--show"]) == 1
     assert "warmup_epochs: wanted fewer than 1 epochs, got 1" in capsys.readouterr().err
 
 
@@ -137,7 +146,10 @@ def test_a_start_that_fails_leaves_no_folder(command, change, message, data, tmp
     if command == "train" and change[0] == "--after":
         change, message = ["--freeze", "nowhere.*"], "nowhere"
     before = ["--data", data, "--device", "cpu", "--output", str(tmp_path / "new" / "run")]
-    more = {"search": ["--images", "32", "--batch-size", "8"], "search by trainings": ["--method", "random"]}
+    more = {
+        "search": ["--method", "darts", "--images", "32", "--batch-size", "8"],
+        "search by trainings": ["--method", "random"],
+    }
     assert main([command.split()[0], *before, *more.get(command, []), *change]) in (1, 2)
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and message in err

@@ -51,3 +51,7 @@ def test_yaml_is_plain_where_it_can_be():
     assert [quoting.yaml(text) for text in ("mit", "apache-2.0", "cc-by-4.0")] == ["mit", "apache-2.0", "cc-by-4.0"]
     for text, wanted in {"no": '"no"', "a: b": '"a: b"', "1.0": '"1.0"', "x\ny: z": '"x\\ny: z"', "": '""'}.items():
         assert quoting.yaml(text) == wanted
+
+
+def test_counted():
+    assert [quoting.counted(count, "epoch") for count in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]

@@ -22,7 +22,7 @@ from sase_attn.search.result import FRESH_SEED
 from sase_attn.training import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-TINY = ["--model-kwargs", "layers=[1,1,1]", "--size", "12", "--device", "cpu"]
+TINY = ["--model-kwargs", "layers=[1,1,1]", "--size", "12", "--device", "cpu", "--signal", "0", "--train-epochs", "4"]
 
 
 @pytest.fixture
@@ -125,6 +125,12 @@ def test_the_look_for_signal_is_the_first_rung(values, tmp_path):
     assert result.decided == (json.loads((tmp_path / "run" / "signal.json").read_text())["answer"] == "signal")
 
 
+def test_a_storage_is_for_trainings(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", "--method", "darts", "--signal", "0", "--storage", "sqlite:///s.db"]) == 2
+    assert "--storage: wanted a method that trains genotypes" in capsys.readouterr().err
+
+
 def test_a_folder_belongs_to_its_search(values, tmp_path, capsys):
     folder = tmp_path / "run"
     assert command(folder, "--method", "random", "--trainings", "2", "--no-compare") == 0
@@ -133,12 +139,8 @@ def test_a_folder_belongs_to_its_search(values, tmp_path, capsys):
         (["--method", "race"], "another search: method (saved 'random', now 'race')"),
         (["--method", "random", "--storage", f"sqlite:///{tmp_path}/s.db"], "wanted no --storage, got sqlite:///"),
         (["--method", "random", "--signal", "5"], "signal: budget: wanted 28 or more"),
-        (["--storage", "sqlite:///s.db"], "--storage: wanted a method that trains genotypes"),
         (["--method", "tpe", "--seeds", "2"], "--seeds: wanted 1 with tpe"),
-        (
-            ["--method", "race", "--signal", "28"],
-            "signal: wanted at most the 20 trainings in all, or 0",
-        ),
+        (["--method", "race", "--signal", "42"], "signal: wanted at most the 32 trainings in all, or 0"),
     ]:
         assert command(folder, *arguments, "--no-compare") in (1, 2)
         err = capsys.readouterr().err

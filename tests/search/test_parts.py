@@ -51,12 +51,17 @@ def test_recipes_are_the_paper_and_the_script():
     assert (paper.position_weights, paper.conv_init) == ("map", "torch")  # where the text is silent, as the script
     assert set(paper.differences(SearchConfig())) == {"data", "space", "position_weights", "conv_init", "hvp", "signal"}
     assert {name: config.signal for name, config in SEARCHES.items()} == {
-        "quick": 0,
+        "quick": 28,
+        "standard": 28,
         "mended": 28,
         "paper": 28,
         "release": 28,
     }
     assert SearchConfig().hvp == SEARCHES["quick"].hvp == "exact"
+    assert {name: config.method for name, config in SEARCHES.items() if config.method != "darts"} == {
+        "quick": "additive",
+        "standard": "additive",
+    }
 
 
 @pytest.mark.parametrize(

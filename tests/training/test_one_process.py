@@ -97,7 +97,8 @@ def test_searches_and_comparisons_have_their_folder_alone(running, tmp_path):
     space = config.search_space()
     with pytest.raises(InUseError):
         compare(folder, config, {"a": space.random(0)}, driver.TINY, seeds=[0], **quiet)
-    assert main(["search", "--data", str(data), "--seeds", "2", "--output", str(folder), "--device", "cpu"]) == 1
+    several = ["search", "--recipe", "mended", "--data", str(data), "--seeds", "2", "--output", str(folder)]
+    assert main([*several, "--device", "cpu"]) == 1
 
 
 def test_ranks_fail_together_with_one_line(running):

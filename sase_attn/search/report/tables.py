@@ -9,6 +9,7 @@ import torch
 
 from sase_attn.comparison import Comparison, Network
 from sase_attn.comparison.result import difference_words
+from sase_attn.quoting import counted
 from sase_attn.search.report.log_rows import Rows
 from sase_attn.search.result import SearchResult, TrainingRow
 from sase_attn.search.shared_weights.op_scales import energy_fractions
@@ -34,9 +35,10 @@ def comparison(found: Comparison) -> str:
     tau = "" if found.tau is not None or not count else f" Kendall's τ with {count} sub-networks: not defined."
     return (
         f'<div class="wide">{_table(head, map(row, found.networks))}</div>'
-        f'<p class="note">{recipe["epochs"]} epochs, learning rate {recipe["lr"]}, batch {recipe["batch_size"]}; the '
-        f"last epoch's accuracy on {found.test_images:,} test images; seeds {', '.join(map(str, found.seeds))}, each "
-        f"with the same initial weights, order of images and augmentation for every network.{tau}</p>"
+        f'<p class="note">{counted(recipe["epochs"], "epoch")}, learning rate {recipe["lr"]}, batch '
+        f"{recipe['batch_size']}; the last epoch's accuracy on {found.test_images:,} test images; seeds "
+        f"{', '.join(map(str, found.seeds))}, each with the same initial weights, order of images and augmentation for "
+        f"every network.{tau}</p>"
     )
 
 

@@ -6,6 +6,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 from sase_attn.genotype import EDGES
+from sase_attn.quoting import counted
 from sase_attn.search.additive_model import AdditiveModel
 from sase_attn.search.report import tables
 from sase_attn.search.report.figure import FOUND, OTHER, figure
@@ -51,7 +52,7 @@ def parts(result: SearchResult, *, ended: bool) -> list[str]:
     return [
         "<h2>Trainings</h2>",
         f'<div class="wide">{rungs(result, found)}</div>',
-        f'<p class="note">{len(result.trained)} of {result.epochs} epochs, {said}</p>',
+        f'<p class="note">{len(result.trained)} of {counted(result.epochs, "epoch")}, {said}</p>',
         f'<div class="wide">{tables.trainings(found[::-1])}</div>',
     ]
 
@@ -90,7 +91,7 @@ def rungs(result: SearchResult, found: Sequence[Found]) -> str:
             if values:
                 axes.plot([place - 0.35, place + 0.35], [mean(values)] * 2, color=colour, linewidth=2)
             if len(rows) != before:
-                label = f"{len(rows)} seed{'s' * (len(rows) != 1)}"
+                label = counted(len(rows), "seed")
                 axes.annotate(label, (place - 0.4, 1.02), xycoords=("data", "axes fraction"), fontsize=8)
                 axes.axvline(place - 0.5, color="#999999", linewidth=0.8, linestyle=":")
             before = len(rows)

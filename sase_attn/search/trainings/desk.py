@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sase_attn.errors import in_words
+from sase_attn.quoting import counted
 from sase_attn.search.trained import Plan, Trained, Training
 from sase_attn.search.trainings.folders import TRAININGS, copy_run, folder_name
 from sase_attn.search.trainings.ledger import FOLDER, GIVEN_UP, LEASE, OVER, SECOND, WORKER, Ledger
@@ -69,7 +70,7 @@ class Desk:
                     self._waits = False
                     return claim
         if not self._waits:
-            self._echo(f"waiting for {len(taken)} training{'s' * (len(taken) != 1)} of other workers")
+            self._echo(f"waiting for {counted(len(taken), 'training')} of other workers")
         self._waits = True
         time.sleep(min(PAUSE, self._worker.lease / BEATS))
         return None
