@@ -174,7 +174,7 @@ def _lengths(rows: list[Row]) -> "Figure":
             axes.plot([x, x], [found.low, found.high], "-", color=colour, lw=2)
             axes.plot([x], [found.icc], "o", color=colour, ms=7)
             text = f"{found.icc:.2f}\n[{found.low:.2f}, {found.high:.2f}]"
-            axes.annotate(text, (x, found.icc), (7, -9), textcoords="offset points", fontsize=8)
+            axes.annotate(text, (x, found.icc), (7, 2), textcoords="offset points", fontsize=8)
     counts = [f"{step:,} steps\n{found.genotypes} × {found.seeds}" for step, found in steps.items()]
     axes.set_xticks(range(len(steps)), counts)
     axes.set_yticks([tenth / 10 for tenth in range(11)])

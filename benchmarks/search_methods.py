@@ -7,6 +7,7 @@ worlds of a kind, the same worlds for every method. It takes a few minutes of on
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from functools import partial
 
@@ -37,9 +38,8 @@ def worlds() -> dict[str, Callable[[int], World]]:
         return world_at(space, icc, key=key)
 
     made: dict[str, Callable[[int], World]] = {f"ICC {icc:g}": partial(simulated, icc=icc) for icc in ICCS}
-    if PATH.exists():
-        made["table"] = SpaceTable.load().world
-    return made
+    lengths = json.loads(PATH.read_text(encoding="utf-8"))
+    return made | {f"table, {steps} steps": SpaceTable.load(int(steps)).world for steps in lengths}
 
 
 def row_of(method: str, kind: str, world: Callable[[int], World], trainings: int) -> Row:

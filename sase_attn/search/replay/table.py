@@ -52,14 +52,14 @@ class SpaceTable:
 
     @classmethod
     def load(cls, steps: int = 960, path: str | Path = PATH) -> Self:
-        """The table in a file that `benchmarks/space` makes; none comes with the package yet.
+        """The table that comes with the package, or the one in a file that `benchmarks/space` makes.
 
         Args:
             steps: the length of the trainings.
             path: of the file.
 
         Raises:
-            FileNotFoundError: there is no such file: `benchmarks/space` makes it.
+            FileNotFoundError: there is no such file.
             ValueError: it has no trainings of this length, or it is damaged; the message names the file.
         """
 
