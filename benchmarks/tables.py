@@ -14,6 +14,7 @@ from pathlib import Path
 
 from attentions_table import judged, others
 from captions import caption, starting_factor_table
+from confirm_table import confirmed
 from gain_checks_table import checks
 from gain_table import gains
 from gradient_table import gradients
@@ -68,6 +69,7 @@ def table(study: str, rows: list[Row]) -> str:
         "synthesis": _syntheses,
         "search_methods": lambda rows: searchers(rows, _place(rows)),
         "space": lambda rows: lengths(rows, _place(rows)),
+        "search_confirm": lambda rows: confirmed(rows, _place(rows)),
     }
     return makers.get(study, _trainings)(rows)
 

@@ -105,8 +105,8 @@ def test_table_gives_mean_deviation_and_regime():
     assert "| a | 12.00 | 81.00 | 1 |" in tables.table("made", [row("a", 0, 81.0) | {"before_top1": 12.0}])
 
 
-NOT_OF_RECIPES = {"search_step", "search_gradient", "search_methods", "compare_cost", "tiling", "speed"}
-NOT_OF_RECIPES |= {"one_shot", "synthesis"}
+NOT_OF_RECIPES = {"search_step", "search_gradient", "search_methods", "search_confirm", "compare_cost", "tiling"}
+NOT_OF_RECIPES |= {"one_shot", "synthesis", "speed"}
 
 
 def test_published_rows_are_complete():
@@ -358,6 +358,7 @@ def test_commands():
         "search_gpu.py",
         "search_signal.py",
         "search_methods.py",
+        "search_confirm.py",
         "subset.py",
     ):
         done = warm.run(BENCHMARKS / script, "--help")

@@ -1,0 +1,35 @@
+"""The table of `results/search_confirm.jsonl`: what the default method found, beside others, with fresh seeds."""
+
+import statistics
+
+from gain_table import interval
+from rows import Row
+
+from sase_attn.comparison.networks import PLAIN
+from sase_attn.comparison.paired import paired_differences
+
+
+def confirmed(rows: list[Row], place: str) -> str:
+    """A line a network: accuracy, paired difference to plain with its interval, verdict.
+
+    Args:
+        rows: a training each, of all networks with the same seeds.
+        place: where they come from, in words.
+    """
+    top1: dict[str, list[float]] = {}
+    for row in sorted(rows, key=lambda row: int(row["seed"])):
+        top1.setdefault(row["label"], []).append(row["top1"])
+    first = rows[0]
+    found = {one.label: one for one in paired_differences(top1, PLAIN, images=first["count"])}
+    lines = ["| network | top-1, % | minus plain, points | verdict |", "| --- | ---: | ---: | --- |"]
+    for label, values in top1.items():
+        mean = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+        lines.append(f"| {label} | {mean} | {interval(found.get(label))} |")
+    visible = [one.visible for one in found.values() if one.visible is not None]
+    notes = (
+        f"The look for signal answered: {first['answer']}. After {first['trainings']} trainings of {first['epochs']} "
+        f"epochs: {first['reason']}. {len(top1[PLAIN])} paired seeds that did not choose, mean ± standard deviation, "
+        f"95 % interval, Holm's correction; a true difference of {min(visible):.2f} to {max(visible):.2f} points would "
+        f"be seen; embedded Fashion-MNIST at 16×16, {first['count']:,} test images; {place}."
+    )
+    return "\n".join([*lines, "", notes])
