@@ -30,6 +30,10 @@ register_op("spatial_squeeze", "own_mean", Mean)
 """
 GENOTYPE = str(genotypes["sase"]).replace("spatial_squeeze_input:gap", "spatial_squeeze_input:own_mean")
 TINY = [
+    "--method",
+    "darts",
+    "--signal",
+    "0",
     "--images",
     "16",
     "--select-images",
@@ -110,7 +114,7 @@ def test_several_seeds_and_a_search_by_trainings(files, tmp_path, capsys, monkey
     ]
     seeds = ["--seeds", "2", "--no-compare", "--output", str(tmp_path / "seeds")]
     assert main(["search", *flags, *TINY, "--warmup-epochs", "0", *seeds, "--device", "cpu"]) == 0, capsys.readouterr()
-    few = ["--method", "random", "--train-epochs", "1", "--trainings", "1", "--no-compare"]
+    few = ["--method", "random", "--signal", "0", "--train-epochs", "1", "--trainings", "1", "--no-compare"]
     trained = command("search", *flags, *few, "--output", tmp_path / "s", cwd=files)
     assert trained.returncode == 0 and "own_mean" in trained.stdout, trained.stderr
 

@@ -95,8 +95,8 @@ sys.exit(main(sys.argv[1:]))
 
 def test_the_command_with_a_folder_each_on_one_server(data, tmp_path, url):
     """`sase-attn search --storage` with real trainings: a worker is killed in one, and joins again at the end."""
-    options = ["--method", "additive", "--trainings", "5", "--train-epochs", "3", "--no-compare", "--device", "cpu"]
-    options += ["--data", data, "--model-kwargs", "layers=[1,1,1]", "--size", "12", "--storage", url]
+    options = ["--method", "additive", "--signal", "0", "--trainings", "5", "--train-epochs", "3", "--no-compare"]
+    options += ["--device", "cpu", "--data", data, "--model-kwargs", "layers=[1,1,1]", "--size", "12", "--storage", url]
 
     def search(name):
         words = ["-c", COMMAND, "search", *options, "--output", tmp_path / name / "command"]
