@@ -68,8 +68,17 @@ class PerPosition(Op):
         for name in self.per_position:
             own, loaded = getattr(self, name), state_dict.get(f"{prefix}{name}")
             if loaded is not None and differs_in_size(own.shape, loaded.shape):
-                setattr(self, name, nn.Parameter(own.new_empty(loaded.shape), requires_grad=own.requires_grad))
+                resize_(own, loaded.shape)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+
+def resize_(parameter: nn.Parameter, shape: Sequence[int]) -> None:
+    """Give a parameter another shape, without values. An optimizer made before still has it."""
+    parameter.grad = None
+    # A graph that is still alive expects gradients of the old shape. Only a change of dtype makes autograd forget it.
+    new = parameter.new_empty(list(shape))
+    parameter.data = parameter.new_empty(0, dtype=torch.half if parameter.dtype == torch.float else torch.float)
+    parameter.data = new
 
 
 def differs_in_size(own: Sequence[int], other: Sequence[int]) -> bool:

@@ -23,23 +23,25 @@ def state_dict_of(checkpoint: object, *, source: str) -> StateDict:
     """The tensors by name of what a checkpoint holds, without the names of wrappers around the network.
 
     Args:
-        checkpoint: a state dict, or a mapping that holds it: under a usual name, averaged weights first, or as the only
-            state dict there is.
+        checkpoint: a state dict, or a mapping that holds it: under the first usual name that leads to one, averaged
+            weights first, or as the only state dict there is.
         source: where it is from, for the message.
 
     Raises:
-        ValueError: there is no state dict, or there are several under other names.
+        ValueError: there is no state dict, or there are several under other names, or two of its names are the same
+            without those of wrappers.
     """
-    found = checkpoint
-    for _ in range(_DEPTH):
-        if not is_state_dict(found):
-            found = _inner(found, source)
-    if not is_state_dict(found):
+    found = _inner(checkpoint, source, _DEPTH)
+    if found is None:
         raise ValueError(f"{source} holds no state dict (a mapping of names to tensors): {_what_it_holds(checkpoint)}")
     names = {key: _without_wrappers(key) for key in found}
     if all(key.startswith(_AT_FRONT) for key in found if key != _AVERAGED):
         names.pop(_AVERAGED, None)
-    return {name: found[key] for key, name in names.items()}
+    keys: dict[str, str] = {}
+    for key, name in names.items():
+        if (first := keys.setdefault(name, key)) != key:
+            raise ValueError(f"{source} holds both {first} and {key}, which are one name without wrappers: save one")
+    return {name: found[key] for name, key in keys.items()}
 
 
 def is_state_dict(value: object) -> TypeGuard[Mapping[str, Tensor]]:
@@ -51,13 +53,15 @@ def is_state_dict(value: object) -> TypeGuard[Mapping[str, Tensor]]:
     )
 
 
-def _inner(value: object, source: str) -> object | None:
-    """What the mapping holds that is, or leads to, a state dict."""
-    if not isinstance(value, Mapping):
+def _inner(value: object, source: str, depth: int) -> Mapping[str, Tensor] | None:
+    """The state dict that a value is, or leads to within so many mappings."""
+    if is_state_dict(value):
+        return value
+    if not isinstance(value, Mapping) or not depth:
         return None
-    usual = (value.get(name) for name in _WRAPPERS)
-    if (found := next((inner for inner in usual if isinstance(inner, Mapping) and inner), None)) is not None:
-        return found
+    for name in _WRAPPERS:
+        if (found := _inner(value.get(name), source, depth - 1)) is not None:
+            return found
     others = [name for name, inner in value.items() if is_state_dict(inner)]
     if len(others) > 1:
         listed = ", ".join(map(str, others[:4]))
@@ -77,7 +81,10 @@ def _what_it_holds(checkpoint: object) -> str:
         return f"it holds a {type(checkpoint).__name__}"
     for inner in (checkpoint, *checkpoint.values()):
         if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
-            name, value = next((name, value) for name, value in inner.items() if not isinstance(value, Tensor))
-            return f"{name} in it is a {type(value).__name__}"
+            for name, value in inner.items():
+                if not isinstance(value, Tensor):
+                    return f"{name} in it is a {type(value).__name__}"
+                if not isinstance(name, str):
+                    return f"{name} in it, the name of a tensor, is no string"
     listed = ", ".join(str(key) for key in list(checkpoint)[:5])
     return f"it holds {listed or 'nothing'}{', …' * (len(checkpoint) > 5)}"

@@ -187,6 +187,21 @@ def test_the_identity_they_start_as_survives_resizing(op_set, name, size):
     assert_close(op(x), formula(name, x, one, zero), tolerance=1e-14)
 
 
+@pytest.mark.parametrize("op_set, name", PER_POSITION)
+def test_an_optimizer_made_before_trains_weights_that_took_another_size(op_set, name):
+    op, other = (create_op(op_set, name, 3, size=size) for size in (5, 4))
+    optimizer = torch.optim.SGD(op.parameters(), 0.1)
+    x = draw(2, 1 if name == "affine" else 3, 4, 4)
+    loss = op(x).sum()  # as in a notebook, its graph lives on
+    loss.backward()
+    op.load_state_dict(other.state_dict())
+    optimizer.step()
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in op.state_dict().items())
+    op(x).sum().backward()
+    optimizer.step()
+    assert not any(torch.equal(value, other.state_dict()[key]) for key, value in op.state_dict().items())
+
+
 def test_every_operation_with_weights_per_position_is_here():
     found = []
     for op_set, name in OPS:

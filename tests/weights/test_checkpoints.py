@@ -27,6 +27,10 @@ def behind(prefix, weights=WEIGHTS):
     return {prefix + key: value for key, value in weights.items()}
 
 
+def without(part, weights=WEIGHTS):
+    return {key: value for key, value in weights.items() if part not in key}
+
+
 def saved(path, content):
     torch.save(content, path)
     return path
@@ -54,6 +58,17 @@ CHECKPOINTS = {
     "by another name": {"model_state_dict": WEIGHTS, "optimizer_state_dict": {"state": {}}},
     "of nets": {"net": WEIGHTS, "acc": 90.1, "epoch": 3},
     "by an unusual name": {"my_weights": WEIGHTS, "epoch": 3},
+    "beside an average that is none": {"model": WEIGHTS, "ema": {"decay": 0.9}, "epoch": 3},
+    "beside an average without names": {
+        "model": WEIGHTS,
+        "ema": {"decay": 0.9, "num_updates": 3, "shadow_params": [torch.zeros(2)]},
+    },
+    "inside others that hold none": {"model_ema": {"ema": {"decay": 0.9}}, "net": {"model": WEIGHTS}},
+    "of parts, with a second classifier": behind("backbone.", without("fc."))
+    | {"aux_head.fc.weight": torch.zeros(10, 64), "aux_head.fc.bias": torch.zeros(10)}
+    | {f"head.{key}": WEIGHTS[key] for key in ("fc.weight", "fc.bias")},
+    "without counters, beside another network with them": behind("model.", without("num_batches_tracked"))
+    | {f"{name}.bn1.num_batches_tracked": torch.tensor(3) for name in ("a", "b")},
     "of parts": {f"head.{k}" if k.startswith("fc.") else f"backbone.{k}": v for k, v in WEIGHTS.items()},
     "without counters": {key: value for key, value in WEIGHTS.items() if not key.endswith("num_batches_tracked")},
 }
@@ -155,6 +170,15 @@ def test_programs_and_archives_are_named(tmp_path):
             "holds no state dict (a mapping of names to tensors): lr",
         ),
         ([1, 2], "it holds a list"),
+        ({1: torch.zeros(3)}, "1 in it, the name of a tensor, is no string"),
+        ({"a": {"b": torch.zeros(3), 1: torch.zeros(3)}}, "1 in it, the name of a tensor, is no string"),
+        (WEIGHTS | behind("module."), "holds both conv1.weight and module.conv1.weight, which are one name without"),
+        (behind("student.") | behind("teacher.", without("num_batches_tracked")), "such networks (student, teacher)"),
+        (behind("student.", without("fc.")) | behind("teacher."), "several such networks (student, teacher)"),
+        (
+            behind("backbone.", without("fc.")) | {f"{name}_head.fc.bias": torch.zeros(10) for name in "ab"},
+            "holds several fc.bias (a_head.fc.bias, b_head.fc.bias): save the one to load",
+        ),
         ({"epoch": 3, "lr": 0.1}, "it holds epoch, lr"),
         ({"student": WEIGHTS, "teacher": WEIGHTS}, "several state dicts (student, teacher): save the one to load"),
         (behind("a.") | behind("b."), "several such networks (a, b): save the one to load"),
