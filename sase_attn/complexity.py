@@ -36,9 +36,11 @@ def thop_ops() -> Counters:
         if running:  # as a part of what is run a second time
             return
         running.append(module)
-        with FlopCounterMode(display=False) as counter:
-            module.forward(*inputs)
-        running.clear()
+        try:
+            with FlopCounterMode(display=False) as counter:
+                module.forward(*inputs)
+        finally:
+            running.clear()
         module.total_ops += counter.get_total_flops() / 2
 
     bases: tuple[type[nn.Module], ...] = (SASEBlock, Attention, Op)

@@ -17,7 +17,7 @@ from sase_attn.plot.predictions import Tile, draw_predictions
 from sase_attn.settings import MANY
 from sase_attn.training.data.normalise import Normalise
 from sase_attn.training.data.open_folder import NORMALISATION
-from sase_attn.training.data.reading import report_broken
+from sase_attn.training.data.reading import in_words, report_broken
 from sase_attn.training.distributed import ranks
 from sase_attn.training.imagenet_names import described
 from sase_attn.training.loading import LoadedNetwork, load_network
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
     for picture in (args.grid, args.confusion):
         if picture is not None:
             figure_path(picture)
-    paths = image_paths(args.images)
+    images = image_paths(args.images)
     recorded = () if hasattr(args, "imports") else recipe.imports
     with ranks(args.device) as group, naming_imports(recorded):
         network = load_network(args.source, recipe, classes=None, in_chans=CHANNELS)
@@ -66,19 +66,20 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"{args.source} does not say at which size it sees images; give --size")
         found = predict(
             network.model.to(group.device),
-            paths,
+            images,
             names := _names(network),
             view,
             _normalise(network, args.source),
             top=args.top,
             batch_size=args.at_once,
             keep=DRAWN if args.grid is not None else 0,
+            compare_folders=network.names is not None,
         )
     if not group.is_main:
         return
     if not found.images:
-        report_broken(found.broken, len(paths), "refuse", warn=True)
-    report_broken(found.broken, len(paths), "skip", warn=True)
+        raise ValueError(f"none of {len(images)} images can be read: {in_words(found.broken)}")
+    report_broken(found.broken, len(images), "skip", warn=True)
     if network.names is None:
         warnings.warn(f"{args.source} does not name its {len(names)} classes: numbers are shown", stacklevel=2)
     confusion = folder_confusion(found, names)

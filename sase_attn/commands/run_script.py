@@ -23,11 +23,13 @@ def add_parser(commands: Any) -> None:
     )
     sub.usage = "sase-attn run [--import MODULE] SCRIPT [ARGUMENTS]"
     sub.epilog = "torchrun --nproc-per-node 2 -m sase_attn run SCRIPT … runs it on two devices."
-    sub.add_argument("script", metavar="SCRIPT", help="a Python file, such as timm's train.py")
-    rest = sub.add_argument(
-        "arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="all that follows is its own"
+    # One argument, not two: of a script apart from its arguments argparse would drop a "--" behind the script.
+    sub.add_argument(
+        "script",
+        nargs=argparse.PARSER,
+        metavar="SCRIPT",
+        help="a Python file, such as timm's train.py; all that follows is its own",
     )
-    rest.required = False  # argparse would ask for it where the script is missing
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,9 +39,13 @@ def run(args: argparse.Namespace) -> None:
         SystemExit: with the script's own exit code; 1 after an error, whose traceback is the one that Python prints.
         FileNotFoundError: no such script. ValueError: it is not Python.
     """
-    path = Path(args.script)
+    given = args.script
+    if given[0] == "--" and len(given) > 1:  # before the script, where argparse leaves it in some versions of Python
+        given = given[1:]
+    script, *arguments = given
+    path = Path(script)
     _check(path)
-    with _as_main(path, args.arguments):
+    with _as_main(path, arguments):
         try:
             runpy.run_path(str(path.absolute()), run_name="__main__")
         except Exception as error:

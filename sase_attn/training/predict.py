@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,18 @@ from sase_attn.training.data.view import View
 from sase_attn.training.data.walk import Skipped, images_below
 
 
+class ImagePath(NamedTuple):
+    """An image file that was given, or that lies below a folder that was.
+
+    Attributes:
+        path: of the file.
+        folders: names of the folders that it is in, the innermost first, the given one last; of a given file its own.
+    """
+
+    path: Path
+    folders: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Prediction:
     """What a network sees in an image.
@@ -24,7 +37,7 @@ class Prediction:
         path: of the file.
         classes: the most probable ones by name, the first first.
         probabilities: theirs, from 0 to 1.
-        folder_class: the class that the file's folder is named after, if it is.
+        folder_class: the class that the nearest folder above the file is named after, if one is.
     """
 
     path: Path
@@ -50,20 +63,22 @@ class Predictions:
     pixels: list[Tensor] = field(default_factory=list)
 
 
-def image_paths(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def image_paths(sources: Iterable[str | os.PathLike[str]]) -> list[ImagePath]:
     """Image files as they are given, and those at any depth below folders; a warning says what is left out.
 
     Raises:
         FileNotFoundError: no such file or folder, or none holds an image.
     """
-    found: list[Path] = []
+    found: list[ImagePath] = []
     for source in map(Path, sources):
         if source.is_dir():
             skipped = Skipped()
-            found += [source / file.name for file in images_below(source, skipped)]
+            for file in images_below(source, skipped):
+                inner = Path(file.name).parent.parts
+                found.append(ImagePath(source / file.name, (*reversed(inner), source.absolute().name)))
             skipped.warn(source)
         elif source.is_file():
-            found.append(source)
+            found.append(ImagePath(source, (source.absolute().parent.name,)))
         else:
             raise FileNotFoundError(f"no such image or folder: {source}")
     if not found:
@@ -74,7 +89,7 @@ def image_paths(sources: Iterable[str | os.PathLike[str]]) -> list[Path]:
 @torch.inference_mode()
 def predict(
     model: nn.Module,
-    paths: Sequence[Path],
+    images: Sequence[ImagePath],
     classes: Sequence[str],
     view: View,
     normalise: Normalise,
@@ -82,18 +97,21 @@ def predict(
     top: int = 5,
     batch_size: int = 32,
     keep: int = 0,
+    compare_folders: bool = True,
 ) -> Predictions:
     """Predict in eval mode and float32, on the model's device.
 
     Args:
         model: maps (B, 3, size, size) to (B, classes).
-        paths: image files.
+        images: what `image_paths` gives.
         classes: names of the outputs.
         view: how the network sees images; its size must be known.
         normalise: takes values from 0 to 255.
         top: how many classes of each image.
         batch_size: images at a time.
         keep: of how many images the pixels are kept.
+        compare_folders: whether folders are named after classes. They are not where `classes` are mere numbers of the
+            outputs: a folder named 10 need not be output 10.
 
     Raises:
         ValueError: the view has no size, or the network has another number of outputs than there are names.
@@ -101,35 +119,37 @@ def predict(
     if view.size is None:
         raise ValueError("the network does not say at which size it sees images; give the size")
     parameter, transform = next(model.parameters()), view.transform(view.size, view.crop_pct or 1.0)
-    names, found = set(classes), Predictions()
+    names, found = set(classes if compare_folders else ()), Predictions()
 
-    def load(path: Path) -> Tensor | str:
+    def load(image: ImagePath) -> Tensor | str:
         try:
-            image = read_image(path)
+            whole = read_image(image.path)
         except UnreadableImageError as error:
             return str(error)
-        return transform(image)
+        return transform(whole)
 
     model.eval()
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(paths), batch_size):
-            some = paths[start : start + batch_size]
+        for start in range(0, len(images), batch_size):
+            some = images[start : start + batch_size]
             loaded = list(pool.map(load, some))
             found.broken += [
-                Broken(path, image) for path, image in zip(some, loaded, strict=True) if isinstance(image, str)
+                Broken(image.path, reason)
+                for image, reason in zip(some, loaded, strict=True)
+                if isinstance(reason, str)
             ]
-            whole = [path for path, image in zip(some, loaded, strict=True) if isinstance(image, Tensor)]
-            pixels = [image for image in loaded if isinstance(image, Tensor)]
+            whole = [image for image, values in zip(some, loaded, strict=True) if isinstance(values, Tensor)]
+            pixels = [values for values in loaded if isinstance(values, Tensor)]
             if not pixels:
                 continue
             found.pixels += pixels[: keep - len(found.pixels)] if keep > len(found.pixels) else []
-            images = normalise(torch.stack(pixels)).to(parameter.device, parameter.dtype)
-            scores = model(images).float().softmax(1).cpu()
+            inputs = normalise(torch.stack(pixels)).to(parameter.device, parameter.dtype)
+            scores = model(inputs).float().softmax(1).cpu()
             if scores.shape[1] != len(classes):
                 raise ValueError(f"wanted names of {scores.shape[1]} classes, got {len(classes)}")
             best = scores.topk(min(top, len(classes)))
-            for path, values, places in zip(whole, best.values.tolist(), best.indices.tolist(), strict=True):
-                folder = path.absolute().parent.name
+            for image, values, places in zip(whole, best.values.tolist(), best.indices.tolist(), strict=True):
                 best_names = tuple(classes[i] for i in places)
-                found.images.append(Prediction(path, best_names, tuple(values), folder if folder in names else None))
+                folder_class = next((folder for folder in image.folders if folder in names), None)
+                found.images.append(Prediction(image.path, best_names, tuple(values), folder_class))
     return found

@@ -152,6 +152,18 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             if self.ema is not None:
                 self.ema.module.load_state_dict(state["ema"])
+            sizes = _group_sizes(state["optimizer"])
+        if sizes != _group_sizes(self.optimizer.state_dict()):
+            raise ValueError(
+                "the checkpoint's parameter groups differ: it was begun by a version that decayed other weights; "
+                "start a new run"
+            )
+        with fitting_network():
             self.optimizer.load_state_dict(state["optimizer"])
             self._scaler.load_state_dict(state["scaler"])
             self.updates = int(state["updates"])
+
+
+def _group_sizes(optimizer: dict[str, Any]) -> list[int]:
+    """How many parameters each group of an optimizer has, by its state."""
+    return [len(group["params"]) for group in optimizer["param_groups"]]

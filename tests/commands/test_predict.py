@@ -108,17 +108,41 @@ def test_a_weights_file_says_what_it_does_not_know(network, photos, predicted, t
     assert code == 0 and out.split()[1] in "012"
     first, second = (str(warning.message) for warning in warned)
     assert "ImageNet's statistics are taken" in first and "does not name its 3 classes: numbers are shown" in second
+    numbered = labelled.draw_images(tmp_path / "numbered" / "1", count=1).parent
+    with pytest.warns(UserWarning, match="numbers are shown"):
+        code, out, err = predicted(plain, numbered, *named, "--size", 16, "--json")
+    values = json.loads(out)
+    assert code == 0 and [row["folder_class"] for row in values["images"]] == [None] and "per_class" not in values
+    for flags in (["--per-class"], ["--confusion", tmp_path / "taken.png"]):
+        with pytest.warns(UserWarning, match="numbers are shown"):
+            code, out, err = predicted(plain, numbered, *named, "--size", 16, *flags)
+        assert code == 1 and out == "" and "want images in folders named after classes, got none" in err
+
+
+def test_the_nearest_folder_that_is_named_after_a_class_counts(network, predicted, tmp_path):
+    for place in ("ant/field/red", "ant/bee/pair", "other"):
+        labelled.draw_images(tmp_path / "cat" / place, count=1)
+    expected = {"ant/bee/pair": "bee", "ant/field/red": "ant"}
+
+    def seen(*images):
+        rows = json.loads(predicted(network, *images, "--json")[1])["images"]
+        return {str(Path(row["image"]).parent.relative_to(tmp_path / "cat")): row["folder_class"] for row in rows}
+
+    assert seen(tmp_path / "cat") == {**expected, "other": "cat"}
+    assert seen(tmp_path / "cat" / "other") == {"other": None}
+    assert seen(tmp_path / "cat" / "ant") == expected
+    assert seen(tmp_path / "cat" / "ant" / "bee" / "pair" / "0.png") == {"ant/bee/pair": None}
 
 
 def test_what_cannot_be_predicted_is_one_line(network, photos, predicted, tmp_path):
     (tmp_path / "empty").mkdir()
     for images, said in (
-        ([photos / "broken.jpg"], "1 of 1 images cannot be read"),
+        ([photos / "broken.jpg"], "none of 1 images can be read: "),
         ([tmp_path / "nowhere"], "no such image or folder"),
         ([tmp_path / "empty"], "no images in"),
     ):
         code, out, err = predicted(network, *images)
-        assert code == 1 and out == "" and said in err and err.count("\n") == 1
+        assert code == 1 and out == "" and said in err and "on_broken" not in err and err.count("\n") == 1
     with pytest.warns(UserWarning, match="cannot be read"):
         code, out, err = predicted(network, photos, "--per-class")
     assert code == 1 and out == "" and "want images in folders named after classes, got none" in err

@@ -47,6 +47,17 @@ def test_a_script_makes_our_models_and_is_main(script, capfd, monkeypatch):
     assert main(["run", "--import", "own.py", "tool.py", "--model", "own_network"]) == 0
 
 
+@pytest.mark.parametrize(
+    "given", [["--", "--a"], ["--"], ["b", "--", "--", "c"], ["--import", "x", "--", "--help"], []], ids=" ".join
+)
+def test_its_arguments_are_passed_as_they_are(tmp_path, monkeypatch, capfd, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "show.py").write_text("import sys\n\nprint(sys.argv[1:])\n")
+    for before in ([], ["--"], ["--import", "sys"]):
+        assert main(["run", *before, "show.py", *given]) == 0
+        assert capfd.readouterr().out == f"{given}\n"
+
+
 @pytest.mark.parametrize("end, code, said", [("5", 5, ""), ("stopped", 1, "stopped\n")])
 def test_it_ends_as_the_script_does(script, capfd, end, code, said):
     assert main(["run", str(script), "--model", "sase_resnet20", "--end", end]) == code

@@ -63,3 +63,12 @@ def test_classes_of_the_user():
         """A class that is defined after the package."""
 
     assert Mine in thop_ops()
+
+
+def test_a_pass_that_fails_leaves_the_next_to_be_counted():
+    counters = thop_ops()
+    module, x = create_attention("sase", 16).eval(), draw(2, 16, 6, 5)
+    with pytest.raises(ValueError, match="expected an input of shape"):
+        counters[type(module)](module, (draw(2, 15, 6, 5),), None)
+    expected = flops(module, x)
+    assert counted(module, counters, "total_ops", x)[0] == expected > 0

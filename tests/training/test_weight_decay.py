@@ -9,7 +9,9 @@ from torch import nn
 from sase_attn import SASEBlock, attach, create_attention
 from sase_attn.attentions import no_weight_decay
 from sase_attn.training import Recipe
+from sase_attn.training.distributed import Ranks
 from sase_attn.training.optimizer import create_optimizer
+from sase_attn.training.step import Trainer
 
 
 def undecayed(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[str]:
@@ -59,3 +61,13 @@ def test_what_the_model_names_comes_along():
             return {"0.weight"}
 
     assert no_weight_decay(Mine(nn.Conv2d(3, 8, 1), create_attention("gct_gated", 8))) == {"0.weight", "1.beta"}
+
+
+def test_a_checkpoint_of_other_parameter_groups_says_so():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), create_attention("gct_gated", 8))
+    trainer = Trainer(Recipe(decay_all=True), model, Ranks(0, 1, torch.device("cpu")), 1)
+    state = trainer.state_dict()
+    trainer.load_state_dict(state)
+    state["optimizer"] = torch.optim.SGD(model.parameters(), 0.1).state_dict()
+    with pytest.raises(ValueError, match=r"^the checkpoint's parameter groups differ: .*; start a new run$"):
+        trainer.load_state_dict(state)

@@ -121,13 +121,18 @@ def check_headers(paths: Sequence[Path]) -> None:
         report_broken(list(chain.from_iterable(pool.map(check, groups))), len(paths), "refuse", warn=False)
 
 
+def in_words(broken: Sequence[Broken]) -> str:
+    """The names of the first three, and why they cannot be read."""
+    names = ", ".join(str(path) for path, _ in broken[:3]) + " …" * (len(broken) > 3)
+    reasons = "; ".join(dict.fromkeys(reason for _, reason in broken[:3]))
+    return f"{names} ({reasons})"
+
+
 def report_broken(broken: Sequence[Broken], total: int, on_broken: str, *, warn: bool) -> None:
     """Raise ValueError if broken images are refused; if they are skipped, `warn` (one rank should) with their names."""
     if not broken:
         return
-    names = ", ".join(str(path) for path, _ in broken[:3]) + " …" * (len(broken) > 3)
-    reasons = "; ".join(dict.fromkeys(reason for _, reason in broken[:3]))
-    line = f"{len(broken)} of {total} images cannot be read: {names} ({reasons})"
+    line = f"{len(broken)} of {total} images cannot be read: {in_words(broken)}"
     if on_broken == "refuse":
         raise ValueError(f'{line}; mend or remove them, or give on_broken "skip"')
     if warn:
