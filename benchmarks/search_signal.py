@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import rows
@@ -26,9 +26,9 @@ import torch
 from gain import AFTER, BATCH, HOST, LAYERS, LR, SIZE, attached, load, one, recipe_of
 from rows import Row, add_row, has_row, read_rows
 from space.cases import SEEDS, blocks
+from tables import table
 from torch import nn
 
-from sase_attn.comparison.kendall import kendall
 from sase_attn.lock import Lock
 from sase_attn.search import SearchConfig, SearchData, SearchResult, search
 from sase_attn.search.shared_weights.halves import divide
@@ -185,41 +185,6 @@ def _step_seconds(method: str, arrays: Arrays, data: str) -> float:
     return mean(spent[1:] or spent)
 
 
-def summary() -> list[str]:
-    """Lines of a table: a row a method."""
-    table: dict[str, dict[int, float]] = {}
-    for row in read_rows(f"space_{STEPS}"):
-        if row.get("block") is not None:
-            table.setdefault(row["label"], {})[row["seed"]] = row["top1"]
-    means = {label: mean(seeds.values()) for label, seeds in table.items()}
-    trained: dict[str, dict[int, float]] = {label: dict(seeds) for label, seeds in table.items()}
-    for row in read_rows(TRAINED):
-        trained.setdefault(row["label"], {})[row["seed"]] = row["top1"]
-    lines = [
-        "| search | found, minus the mean random genotype, points | percentile of random | τ of losses |",
-        "| --- | --- | --- | --- |",
-    ]
-    for method in METHODS:
-        differences, percentiles, taus = [], [], []
-        for row in read_rows(SEARCHES):
-            found = trained.get(row["genotype"], {})
-            if row["label"] != method or not found or not means:
-                continue
-            common = {seed: [seeds[seed] for seeds in table.values() if seed in seeds] for seed in found}
-            differences.append(mean(top1 - mean(common[seed]) for seed, top1 in found.items() if common[seed]))
-            percentiles.append(100 * mean(mean(found.values()) > other for other in means.values()))
-            known = [label for label in row["losses"] if label in means]
-            tau, _ = kendall([-row["losses"][label] for label in known], [means[label] for label in known])
-            taus.append(tau)
-        if differences:
-            spread = f" ± {stdev(differences):.2f}" if len(differences) > 1 else ""
-            lines.append(
-                f"| {method} | {mean(differences):+.2f}{spread} | {', '.join(f'{p:.0f}' for p in percentiles)} | "
-                f"{', '.join('' if tau is None else f'{tau:+.2f}' for tau in taus)} |"
-            )
-    return lines
-
-
 def main() -> None:
     """Search, and train what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -231,7 +196,7 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="the table of what has rows, and end")
     args = parser.parse_args()
     if args.summary:
-        print("\n".join(summary()))
+        print(table(SEARCHES, read_rows(SEARCHES)))
         return
     if args.data is None:
         parser.error("--data: wanted CIFAR-10 as an image folder")

@@ -21,6 +21,7 @@ from gradient_table import gradients
 from one_shot_table import one_shots
 from rows import Row, read_rows
 from search_methods_table import searchers
+from search_signal_table import searched
 from space.lengths import all_rows, lengths
 from spatial_table import spatial
 from speed_table import speed
@@ -70,6 +71,7 @@ def table(study: str, rows: list[Row]) -> str:
         "search_methods": lambda rows: searchers(rows, _place(rows)),
         "space": lambda rows: lengths(rows, _place(rows)),
         "search_confirm": lambda rows: confirmed(rows, _place(rows)),
+        "search_signal": _searched,
     }
     return makers.get(study, _trainings)(rows)
 
@@ -133,6 +135,12 @@ def _gradients(rows: list[Row]) -> str:
 def _gains(rows: list[Row]) -> str:
     """A line a network, at published and at equal starting gain."""
     return gains(rows, _place(rows))
+
+
+def _searched(rows: list[Row]) -> str:
+    """A line a method by shared weights, and where what it found stands among random genotypes."""
+    trained = read_rows("search_signal_trained")
+    return searched(rows, read_rows("space_960"), trained, _place(rows + trained))
 
 
 def _one_shots(rows: list[Row]) -> str:

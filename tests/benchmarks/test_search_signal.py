@@ -9,6 +9,7 @@ from checkout import BENCHMARKS
 sys.path.insert(0, str(BENCHMARKS))
 import rows  # noqa: E402
 import search_signal as study  # noqa: E402
+import tables  # noqa: E402
 
 from sase_attn.genotype import Genotype  # noqa: E402
 from sase_attn.training.data.sets import Arrays  # noqa: E402
@@ -52,7 +53,8 @@ def test_rows_once_and_their_summary(results, arrays, tmp_path, monkeypatch):
     def one(label, recipe, arrays):
         done.append((label, recipe.seed))
         assert recipe.model_kwargs["gain"] == "unit" and recipe.epochs == 8
-        return {"label": label, "seed": recipe.seed, "top1": 51.0 + recipe.seed, "seconds": 1.0}
+        place = {"machine": "m", "versions": {"torch": "t"}, "commit": "c"}
+        return {"label": label, "seed": recipe.seed, "top1": 51.0 + recipe.seed, "seconds": 1.0, **place}
 
     monkeypatch.setattr(study, "one", one)
     study.train_missing(arrays, "noise")
@@ -62,8 +64,8 @@ def test_rows_once_and_their_summary(results, arrays, tmp_path, monkeypatch):
         for seed in range(5):
             row = {"label": label, "seed": seed, "block": 0, "top1": 50.0 + seed + place / 2 - 0.75}
             rows.add_row("space_960", row)
-    lines = study.summary()
-    assert len(lines) == 4 and all("| +1.00 | 100 |" in line for line in lines[2:])
+    lines = tables.table("search_signal", found).splitlines()
+    assert lines[4] == "" and all("| +1.00 | 100 |" in line for line in lines[2:4])
     assert [path.name for path in results.iterdir() if path.suffix == ".lock"] == []
     assert study.estimate(WANTED, arrays, "noise")[-1] == "in all 0.0 core hours"
 
