@@ -1,5 +1,6 @@
 """Modules and parameters of a network by their names: patterns that choose them, what is frozen, what is counted."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -57,6 +58,11 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
 def count_parameters(module: nn.Module) -> int:
     """Number of learnable values."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def is_finite(module: nn.Module) -> bool:
+    """Whether every learnable value is."""
+    return all(math.isfinite(float(p.detach().abs().max())) for p in module.parameters() if p.numel())
 
 
 def derived_classes(cls: type[Any]) -> Iterator[type[nn.Module]]:

@@ -1,6 +1,6 @@
 """Optimizer and learning-rate schedule of a recipe; both are timm's."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
@@ -12,7 +12,41 @@ from sase_attn.attentions import no_weight_decay
 from sase_attn.training.recipes import Recipe
 
 
-def create_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+class OptimizerSettings(Protocol):
+    """What `create_optimizer` reads of a recipe."""
+
+    @property
+    def optimizer(self) -> str:
+        """A name of timm's."""
+        ...
+
+    @property
+    def lr(self) -> float:
+        """Learning rate."""
+        ...
+
+    @property
+    def momentum(self) -> float:
+        """Momentum."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay."""
+        ...
+
+    @property
+    def decay_all(self) -> bool:
+        """Whether biases and norms are decayed too."""
+        ...
+
+    @property
+    def layer_decay(self) -> float | None:
+        """Factor of the learning rate from each layer to the one before it, if there is one."""
+        ...
+
+
+def create_optimizer(recipe: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of a recipe over the parameters of a model that require gradients.
 
     Without decay are those of `sase_attn.attentions.no_weight_decay`, and biases and norms unless `decay_all`.

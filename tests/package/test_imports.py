@@ -107,10 +107,10 @@ TRAININGS_LAYERS = [
 ]
 TRAINING_LAYERS = [
     {"class_weights", "data"},
-    {"recipes", "distributed", "interrupt", "log", "pace", "provenance"},
+    {"recipes", "distributed", "interrupt", "log", "pace", "provenance", "precision"},
     {"checkpoint", "optimizer", "evaluate", "predict", "confusion", "imagenet_names", "run_folder", "data_config"},
     {"class_names", "balance"},
-    {"initial_weights"},
+    {"initial_weights", "optimizer_step"},
     {"network", "step", "saved_model", "result", "resumable"},
     {"loading", "loop"},
     {"run"},

@@ -1,11 +1,11 @@
 """`Trainer`: one step of the discriminator and one of the generator, with everything that they change."""
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sase_attn.modules import is_finite
 from sase_attn.spatially_adaptive.synthesis.augment import augmented
 from sase_attn.spatially_adaptive.synthesis.average import Average
 from sase_attn.spatially_adaptive.synthesis.config import SynthesisConfig
@@ -80,8 +80,7 @@ class Trainer:
 
     def is_finite(self) -> bool:
         """Whether every weight of both networks is."""
-        networks = (self.generator, self.discriminator)
-        return all(math.isfinite(float(p.detach().abs().max())) for network in networks for p in network.parameters())
+        return is_finite(self.generator) and is_finite(self.discriminator)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a step reads and changes."""
