@@ -1,9 +1,10 @@
 """How fast a run goes: images a second, time left and memory, and a progress bar on terminals."""
 
+import math
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -39,20 +40,39 @@ class Pace:
         }
 
 
-def progress_bar(batches: Iterable[_T], *, total: int, start: int, title: str, show: bool) -> Iterable[_T]:
-    """tqdm around the batches of an epoch; nothing is shown where stderr is no terminal."""
-    if not show or not sys.stderr.isatty():
-        return batches
-    from tqdm import tqdm  # type: ignore[import-untyped]
+class ProgressBar(Generic[_T]):
+    """tqdm around the batches of an epoch, with notes behind it; nothing is shown where stderr is no terminal."""
 
-    bar: Iterable[_T] = tqdm(batches, total=total, initial=start, desc=title, unit="step", leave=False)
-    return bar
+    def __init__(self, batches: Iterable[_T], *, total: int, start: int, title: str, show: bool) -> None:
+        self._batches, self._bar = batches, None
+        if show and sys.stderr.isatty():
+            from tqdm import tqdm  # type: ignore[import-untyped]
+
+            self._bar = tqdm(
+                batches, total=total, initial=start, desc=title, unit="step", leave=False, dynamic_ncols=True
+            )
+
+    def __iter__(self) -> Iterator[_T]:
+        return iter(self._batches if self._bar is None else self._bar)
+
+    def note(self, values: Mapping[str, Any], pace: Pace) -> None:
+        """Show the numbers among a step's values, the time that the whole run has left, and its memory."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{losses_text(values)}  {pace_text(pace.report())}".strip(), refresh=False)
+
+
+def losses_text(values: Mapping[str, Any]) -> str:
+    """The first numbers among values, with their names; a line has room for six."""
+    shown = [(name, value) for name, value in values.items() if isinstance(value, float) and math.isfinite(value)]
+    return " ".join(f"{name} {value:.3g}" for name, value in shown[:6])
 
 
 def pace_text(row: Mapping[str, Any]) -> str:
     """The pace in a line for people, from the keys that `Pace.report` gives."""
     minutes, seconds = divmod(round(row["eta_seconds"]), 60)
-    return f"{row['images_per_second']:.0f} images/s  {row['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
+    rate = row["images_per_second"]
+    speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+    return f"{speed} images/s  {row['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
 
 
 def peak_memory(device: torch.device) -> int:

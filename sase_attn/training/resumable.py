@@ -21,7 +21,7 @@ from sase_attn.training.data.identity import DataIdentity
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.interrupt import Interrupt
 from sase_attn.training.log import Log
-from sase_attn.training.pace import Pace, progress_bar
+from sase_attn.training.pace import Pace, ProgressBar
 
 
 class LoopSettings(Protocol):
@@ -197,17 +197,18 @@ class ResumableLoop(ABC, Generic[S, P, B]):
     def _epoch(self) -> None:
         """The rest of an epoch, what it is judged by, and the checkpoint at its end."""
         progress, settings = self.progress, self.settings
-        batches = progress_bar(
+        bar = ProgressBar(
             self.batches(),
             total=self.steps_per_epoch,
             start=progress.step,
             title=f"{self.ROUND} {progress.epoch + 1}/{settings.epochs}",
             show=self.ranks.is_main,
         )
-        for batch in batches:
+        for batch in bar:
             images, stop, values = self.step(batch)
             progress.step += 1
             self.pace.step(images)
+            bar.note(values, self.pace)
             if settings.log_every and progress.step % settings.log_every == 0:
                 self.write("step", **values)
             if stop or (self.checkpoint_every and progress.step % self.checkpoint_every == 0):
