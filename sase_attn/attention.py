@@ -1,12 +1,11 @@
 """`Attention`: what the attentions of the literature share."""
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from sase_attn.channel_axes import ChannelAxes
 from sase_attn.ops import functional
-from sase_attn.ops.op import Axes
 from sase_attn.scaled import Scaled
 
 
@@ -15,7 +14,7 @@ def scale_words(scale: float) -> str:
     return "" if scale == 1 else f", scale={scale:g}"
 
 
-class Attention(Scaled):
+class Attention(Scaled, ChannelAxes):
     """A map (B, C, H, W) of any floating type in, the attended map of the same shape and type out.
 
     Subclasses take `channels` first, then their own options, then `act_layer` (hosts such as timm's EfficientNet pass
@@ -65,18 +64,6 @@ class Attention(Scaled):
     def no_weight_decay(self) -> set[str]:
         """Names of parameters that the paper trains without weight decay."""
         return set()
-
-    def channel_axes(self) -> Mapping[str, Axes] | None:
-        """Which axes of its parameters are over the channels, so that `sase_attn.pruning` can take channels away.
-
-        By the names of parameters, or of layers, all of whose parameters and buffers have the axis. Modules inside that
-        have such a method speak for themselves. None where it is not known.
-        """
-        return None if next(self.parameters(), None) is not None else {}
-
-    def channel_groups(self) -> int:
-        """Groups of equal size that the channels fall into; all groups lose the same channels."""
-        return 1
 
 
 def no_weight_decay(model: nn.Module) -> set[str]:

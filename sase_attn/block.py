@@ -12,12 +12,12 @@ import torch
 from timm.layers import make_divisible
 from torch import Tensor, nn
 
+from sase_attn.channel_axes import Axes, ChannelAxes
 from sase_attn.genotype import EDGES, Genotype
 from sase_attn.kernels import reader
 from sase_attn.ops import Excite, create_op, functional
 from sase_attn.ops.arguments import known, positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d, Mixer, draw_as_release
-from sase_attn.ops.op import Axes
 from sase_attn.scaled import Scaled
 
 GATE_INITS = {
@@ -27,7 +27,7 @@ GATE_INITS = {
 """What the gates of a `SASEBlock` start from."""
 
 
-class SASEBlock(Scaled):
+class SASEBlock(Scaled, ChannelAxes):
     """Gates a map by the sum of a channel mask and a spatial mask: y = x·(A_c + A_s)/2 (+ x if `residual`).
 
     Takes (B, C, H, W) of any floating type and any H, W ≥ 1; returns the same shape, type and memory format. Put it
@@ -179,9 +179,5 @@ class SASEBlock(Scaled):
         return f"{self.channels}, genotype={str(self.genotype)!r}{scale}"
 
     def channel_axes(self) -> dict[str, Axes] | None:
-        """As in `sase_attn.attentions.Attention`: None with an operation that does not say."""
+        """Its operations speak for themselves; None with one that does not."""
         return {} if all(hasattr(getattr(self, edge), "channel_axes") for edge in EDGES) else None
-
-    def channel_groups(self) -> int:
-        """Of the block itself; its operations have their own."""
-        return 1

@@ -12,8 +12,8 @@ from sase_attn.attentions.cbam import CBAM
 from sase_attn.attentions.double_attention import DoubleAttention
 from sase_attn.attentions.gather_excite import GEThetaPlus
 from sase_attn.attentions.se import SE
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import known, positive
-from sase_attn.ops.op import Axes
 
 CHOICES: dict[str, Callable[..., nn.Module]] = {
     "identity": lambda channels, **place: nn.Identity(),

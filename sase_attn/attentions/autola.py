@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from sase_attn.attention import Attention
 from sase_attn.attentions.cbam import CBAM
 from sase_attn.attentions.se import SE
+from sase_attn.channel_axes import Axes
 from sase_attn.kernels import reader
 from sase_attn.ops.arguments import multiple, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import Axes, zero_
+from sase_attn.ops.op import zero_
 
 
 def _chain(width: int, outputs: int, dilation: int = 1, twice: bool = True, **place: Any) -> nn.Sequential:

@@ -5,10 +5,11 @@ from torch import Tensor
 
 from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
+from sase_attn.channel_axes import Axes
 from sase_attn.kernels import reader
 from sase_attn.ops.arguments import odd, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d, Filter
-from sase_attn.ops.op import Axes, zero_
+from sase_attn.ops.op import zero_
 
 
 class CBAM(Attention):

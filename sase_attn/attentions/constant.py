@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import above_zero, flag, positive
-from sase_attn.ops.op import Axes
 
 
 class Constant(Attention):

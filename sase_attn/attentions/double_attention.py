@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import reduced_channels
-from sase_attn.ops.op import Axes, zero_
+from sase_attn.ops.op import zero_
 
 
 class DoubleAttention(Attention):

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.attentions.layers import divisor
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import positive
-from sase_attn.ops.op import Axes
 
 
 class EAN(Attention):

@@ -7,8 +7,9 @@ from timm.layers import EcaModule
 from torch import Tensor
 
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import odd, positive
-from sase_attn.ops.op import Axes, zero_
+from sase_attn.ops.op import zero_
 
 
 class ECA(Attention, EcaModule):

@@ -7,8 +7,9 @@ from timm.layers import GlobalContext
 from torch import Tensor, nn
 
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import reduced_channels
-from sase_attn.ops.op import Axes, zero_
+from sase_attn.ops.op import zero_
 
 
 class GC(Attention, GlobalContext):

@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import flag, positive
-from sase_attn.ops.op import Axes
 
 
 class GCTGaussian(Attention):

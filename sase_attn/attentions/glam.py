@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import odd, positive
 from sase_attn.ops.layers import Filter
-from sase_attn.ops.op import Axes
 
 
 class GLAM(Attention):

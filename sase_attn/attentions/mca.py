@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
 from sase_attn.ops.arguments import odd, positive
-from sase_attn.ops.op import Axes
 
 
 class MCAE(Attention):

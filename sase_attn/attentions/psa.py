@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from sase_attn import statistics
 from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise, divisor
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import multiple, odd, positive, reduced_channels
-from sase_attn.ops.op import Axes
 
 
 class PSA(Attention):

@@ -7,8 +7,9 @@ from timm.layers import SEModule, get_act_layer
 from torch import Tensor, nn
 
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import flag, positive, reduced_channels
-from sase_attn.ops.op import Axes, zero_
+from sase_attn.ops.op import zero_
 
 
 class SE(Attention, SEModule):

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.kernels import reader
 from sase_attn.ops.arguments import positive
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import Axes
 
 
 class SRM(Attention):

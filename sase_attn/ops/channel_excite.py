@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sase_attn.channel_axes import Axes
 from sase_attn.ops import functional
 from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.layers import Dense, Filter
-from sase_attn.ops.op import Axes, Excite, zero_
+from sase_attn.ops.op import Excite, zero_
 
 
 class FC(Excite):

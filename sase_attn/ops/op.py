@@ -1,18 +1,16 @@
 """`Op`, what every operation of the four sets is: a module with one signature."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sase_attn.channel_axes import ChannelAxes
 from sase_attn.ops.arguments import above_zero, positive, reference_size
 
-Axes = int | tuple[int, ...]
-"""The axes of a parameter that are over the channels."""
 
-
-class Op(nn.Module):
+class Op(ChannelAxes):
     """Base of the operations; your own may derive from it, or be any module with the same signature.
 
     A derived class makes its parameters in `build`. Its `forward` begins with a check: `functional.check_input` for a
@@ -44,18 +42,6 @@ class Op(nn.Module):
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
         """Make the parameters and layers, for `self.channels`; `place` has their device and dtype."""
-
-    def channel_axes(self) -> Mapping[str, Axes] | None:
-        """Which axes of its parameters are over the channels, so that `sase_attn.pruning` can take channels away.
-
-        By the names of parameters, or of layers, all of whose parameters and buffers have the axis. Modules inside that
-        have such a method speak for themselves. None where it is not known.
-        """
-        return None if next(self.parameters(), None) is not None else {}
-
-    def channel_groups(self) -> int:
-        """Groups of equal size that the channels fall into; all groups lose the same channels."""
-        return 1
 
 
 class PerPosition(Op):

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sase_attn.channel_axes import Axes
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
 from sase_attn.ops.layers import Mixer
-from sase_attn.ops.op import Axes, Op
+from sase_attn.ops.op import Op
 
 
 class Reduction(Op):

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sase_attn.channel_axes import Axes
 from sase_attn.ops import functional
 from sase_attn.ops.layers import Filter
-from sase_attn.ops.op import Axes, Excite, PerPosition, zero_
+from sase_attn.ops.op import Excite, PerPosition, zero_
 
 
 class Conv2d(Excite):

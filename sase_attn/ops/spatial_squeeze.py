@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn import statistics
+from sase_attn.channel_axes import Axes
 from sase_attn.kernels import reader
 from sase_attn.ops import functional, reductions
 from sase_attn.ops.gsop import SecondOrder
-from sase_attn.ops.op import Axes, Op, PerPosition
+from sase_attn.ops.op import Op, PerPosition
 
 
 class SpatialGAP(reductions.GAP):

@@ -6,16 +6,14 @@ Any number of workers may take part in the look. One of them, that which has the
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from torch import nn
 
 from sase_attn.lock import InUseError, one_process
-from sase_attn.search.begun import begin, has_trainings, saved_config
+from sase_attn.search.begun import has_trainings, saved_config
 from sase_attn.search.chosen import save_chosen
-from sase_attn.search.compare import default_recipe
 from sase_attn.search.config import MAY_CHANGE, SearchConfig
 from sase_attn.search.finish import finish
 from sase_attn.search.helpers import helpers
@@ -29,15 +27,13 @@ from sase_attn.search.shared_weights.network import create_supernet
 from sase_attn.search.shared_weights.single_path import SinglePathSearcher
 from sase_attn.search.signal.answers import NOTHING
 from sase_attn.search.space import SearchSpace
-from sase_attn.search.trained import Training
-from sase_attn.search.trainings.recipe import training_recipe
-from sase_attn.search.trainings.run import LEASE, run_trainings
+from sase_attn.search.study import begin_study
+from sase_attn.search.trainings.run import LEASE
 from sase_attn.search.verdict import load_signal
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import Checkpoint, check_same, check_same_data
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.run import check_start
 from sase_attn.training.run_folder import check_new_folder, run_folder
 
 Saved = Checkpoint[SearchConfig, SearchProgress]
@@ -157,29 +153,25 @@ def look_first(
     """
     plan, space, start = look_plan(config), config.search_space(), time.perf_counter()
     assert plan is not None
-    recipe = recipe or default_recipe(config, config.train_epochs)
-    data = check_start([training_recipe(config, recipe, Training(space.random(config.seed), config.seed))], device)
-    with group.together():
-        if group.is_main:
-            begin(folder, config, storage, beside)
-    work = partial(
-        run_trainings,
-        config=config,
+    study = begin_study(
+        config,
+        folder,
         recipe=recipe,
-        folder=folder,
         storage=storage,
         lease=lease,
-        data=data,
         device=device,
+        beside=beside,
+        group=group,
         echo=echo,
     )
+    epochs = study.recipe.epochs
     with helpers(folder, jobs - 1, storage=storage, device=device, echo=echo):
-        looked, done = look_for_signal(plan, work, folder, epochs=recipe.epochs, group=group, echo=echo)
+        looked, done = look_for_signal(plan, study.work, folder, epochs=epochs, group=group, echo=echo)
     if looked.answer != NOTHING:
         return None
     found = published_genotype(space) or RandomSearch(space, len(done)).choose(done)
     seconds = time.perf_counter() - start
-    return save_chosen(config, folder, found, done, epochs=recipe.epochs, seconds=seconds, data=data, group=group)
+    return save_chosen(config, folder, found, done, epochs=epochs, seconds=seconds, data=study.data, group=group)
 
 
 def _before(config: SearchConfig, folder: Path, group: Ranks, resume: bool) -> tuple[SearchResult | None, Saved | None]:

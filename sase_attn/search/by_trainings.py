@@ -5,25 +5,20 @@ Each call is a worker: start as many as you like, on one folder or one database.
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from sase_attn.search.begun import begin
 from sase_attn.search.chosen import save_chosen
-from sase_attn.search.compare import default_recipe
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.helpers import helpers
 from sase_attn.search.look import forget_look, look_for_signal, look_plan, published_genotype
 from sase_attn.search.methods import METHODS, Method
 from sase_attn.search.result import SearchResult
 from sase_attn.search.signal.answers import NOTHING
-from sase_attn.search.trained import Training
-from sase_attn.search.trainings.recipe import training_recipe
-from sase_attn.search.trainings.run import LEASE, run_trainings
+from sase_attn.search.study import begin_study
+from sase_attn.search.trainings.run import LEASE
 from sase_attn.training.distributed import ranks
 from sase_attn.training.recipes import Recipe
-from sase_attn.training.run import check_start
 
 
 def search_by_trainings(
@@ -59,38 +54,34 @@ def search_by_trainings(
     if recipe is not None and jobs > 1:
         raise ValueError(f"jobs: wanted 1 with a recipe of your own, which other workers do not know, got {jobs}")
     folder, space, start = Path(output), config.search_space(), time.perf_counter()
-    recipe = recipe or default_recipe(config, config.train_epochs)
     method: Method = METHODS[config.method](space, config.trainings, config.seed)
     plan = look_plan(config)
-    data = check_start([training_recipe(config, recipe, Training(space.random(config.seed), config.seed))], device)
     with ranks(device) as group:
         echo = group.on_main(echo)
-        with group.together():
-            if group.is_main:
-                begin(folder, config, storage, beside)
-        work = partial(
-            run_trainings,
-            config=config,
+        study = begin_study(
+            config,
+            folder,
             recipe=recipe,
-            folder=folder,
             storage=storage,
             lease=lease,
-            data=data,
             device=device,
+            beside=beside,
+            group=group,
             echo=echo,
         )
+        epochs = study.recipe.epochs
         with helpers(folder, jobs - 1, storage=storage, device=device, echo=echo):
             found = None
             if plan is None:
                 forget_look(folder, group)
             else:
-                looked, done = look_for_signal(plan, work, folder, epochs=recipe.epochs, group=group, echo=echo)
+                looked, done = look_for_signal(plan, study.work, folder, epochs=epochs, group=group, echo=echo)
                 if looked.answer == NOTHING:
                     found = published_genotype(space) or method.choose(done)
             if found is None:
                 echo(f"{config.method}, up to {method.trainings} trainings in all")
-                done = work(method)
+                done = study.work(method)
                 found = method.choose(done)
         echo(f"{len(done)} trainings ended, {sum(row.failed for row in done)} of them without a number")
         seconds = time.perf_counter() - start
-        return save_chosen(config, folder, found, done, epochs=recipe.epochs, seconds=seconds, data=data, group=group)
+        return save_chosen(config, folder, found, done, epochs=epochs, seconds=seconds, data=study.data, group=group)

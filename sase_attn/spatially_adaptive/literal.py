@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import flag, known, positive, reduced_channels
-from sase_attn.ops.op import Axes
 from sase_attn.spatially_adaptive.layers import NORMALIZERS, Styles, halved, mask_logits, mixed, pooled
 
 

@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.attention import Attention
+from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import positive, reduced_channels
 from sase_attn.ops.layers import BatchNorm2d
-from sase_attn.ops.op import Axes
 from sase_attn.spatially_adaptive.layers import GroupedLinear, halved, pooled
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from sase_attn.attention import Attention, scale_words
 from sase_attn.attentions.registry import register_attention
 from sase_attn.attentions.se import SE
-from sase_attn.ops.op import Axes, zero_
+from sase_attn.channel_axes import Axes
+from sase_attn.ops.op import zero_
 from sase_attn.tiling import tiles
 from sase_attn.tiling.tiles import Tile, checked_tile
 

@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from sase_attn import Genotype
-from sase_attn.search import by_shared_weights, by_trainings
+from sase_attn.search import study
 from sase_attn.search.trainings import run
 from sase_attn.training.data import DataIdentity
 from sase_attn.training.result import TrainResult
@@ -51,7 +51,7 @@ def made_up(monkeypatch):
         return [ended(*one) for one in runs]
 
     monkeypatch.setattr(run, "train", lambda recipe, folder, **options: ended(recipe, folder))
-    for module in (run, by_trainings, by_shared_weights):
+    for module in (run, study):
         monkeypatch.setattr(module, "check_start", lambda recipes, device: DataIdentity())
     monkeypatch.setattr("sase_attn.comparison.run.check_start", lambda recipes, device: None)
     monkeypatch.setattr("sase_attn.comparison.run.train_all", train_all)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import search_driver
 import torch
 
-from sase_attn.search import by_shared_weights, by_trainings
+from sase_attn.search import by_shared_weights, by_trainings, study
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.config import BY_TRAININGS
 from sase_attn.search.shared_weights import loop
@@ -132,7 +132,7 @@ def main() -> None:
     }
     if "search" in options:
         config = config.override(**options["search"])
-        by_trainings.check_start = by_shared_weights.check_start = run.check_start
+        study.check_start = run.check_start
         if config.method in BY_TRAININGS:
             found = by_trainings.search_by_trainings(config, options["folder"], recipe=recipe, **shared)
         else:
