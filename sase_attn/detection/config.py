@@ -2,7 +2,7 @@
 
 The defaults are the paper's for ResNet-50 (arXiv 2411.08333, section IV-C, and its release's schedule): 12 epochs of
 SGD at lr 0.01 for 8 images a step, drops after epochs 8 and 11, a linear warm-up of 500 steps, stem and first stage
-frozen, batch norm frozen, images of at most 800/1333 pixels, flips. Heads are torchvision's.
+frozen, the statistics of batch norm too, images of at most 800/1333 pixels, flips. Heads are torchvision's.
 """
 
 import os
@@ -61,7 +61,7 @@ class DetectionConfig(Settings):
         None, 'start the backbone from a run, a weights file, or "pretrained": timm\'s weights'
     )
     freeze_stages: int = setting(1, "not trained: -1 nothing, 0 the stem, 1 stem and first stage, up to 4")
-    frozen_norms: bool = setting(True, "batch norm of the backbone keeps its statistics and weights")
+    frozen_norms: bool = setting(True, "batch norm of the backbone keeps its statistics; its weights train")
     pyramid_width: int = setting(256, "channels of the feature pyramid")
     box_head_width: int = setting(1024, "width of the two layers of the box head")
     mask_head_widths: tuple[int, ...] = setting((256, 256, 256, 256), "channels of the mask head's convolutions")

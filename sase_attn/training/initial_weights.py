@@ -25,10 +25,11 @@ def start_from(
     """Load weights of this network, or of the same network without attention, whose outputs are then preserved.
 
     A classifier for another number of classes, or for others by name, is left as it was initialised; for the same in
-    another order it is put in theirs. A first convolution for other channels is adapted as timm does it. `echo` gets a
-    line for each, and for a classifier that is taken though its classes are not known by name. The `pretrained_cfg`
-    gets the normalisation of images that the weights were trained with, where they record it. Attention of a network
-    that was asked for no gain starts with that of the weights, by their record.
+    another order it is put in theirs; a network that was made without one takes none. A first convolution for other
+    channels is adapted as timm does it. `echo` gets a line for each, and for a classifier that is taken though its
+    classes are not known by name. The `pretrained_cfg` gets the normalisation of images that the weights were trained
+    with, where they record it. Attention of a network that was asked for no gain starts with that of the weights, by
+    their record.
 
     Args:
         model: a network as it was made.
@@ -54,10 +55,12 @@ def start_from(
             weights[key] = adapt_input_conv(wanted[key].shape[1], weights[key])
     for prefix in _names(cfg.get("classifier")):
         keys = [key for key in wanted if key.startswith(f"{prefix}.")]
-        if any(key not in weights or weights[key].shape != wanted[key].shape for key in keys):
+        if not keys:
+            weights = {key: value for key, value in weights.items() if not key.startswith(f"{prefix}.")}
+        elif any(key not in weights or weights[key].shape != wanted[key].shape for key in keys):
             echo(f"{prefix}: not taken from {path}, which has another number of classes; trained from scratch")
             weights |= {key: wanted[key] for key in keys}
-        elif classes is not None and keys:
+        elif classes is not None:
             known = saved_class_names(path)
             if known is None:
                 echo(f"{prefix}: taken from {path} by index; it does not name its classes")

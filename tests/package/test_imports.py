@@ -144,6 +144,11 @@ ONE_SHOT_LAYERS = [
     {"loop"},
     {"run"},
 ]
+DETECTION_LAYERS = [
+    {"config"},
+    {"network"},
+]
+DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}]
 COMMANDS_LAYERS = [
     {"arguments", "failures", "progress", "networks"},
     {"flags"},
@@ -214,6 +219,8 @@ INNER_LAYERS = {
     "search.trainings": TRAININGS_LAYERS,
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,
     "spatially_adaptive.synthesis.one_shot": ONE_SHOT_LAYERS,
+    "detection": DETECTION_LAYERS,
+    "detection.network": DETECTION_NETWORK_LAYERS,
     "search.report": [{"log_rows", "figure"}, {"tables", "charts"}, {"trainings"}, {"page"}],
 }
 ROOMS = {"": LAYERS, **INNER_LAYERS}

@@ -1,0 +1,90 @@
+"""The network of timm below a detector: made with its weights, then asked for four feature maps."""
+
+from collections.abc import Callable
+
+import torch
+from timm.models import FeatureInfo, build_model_with_cfg
+from torch import Tensor, nn
+
+from sase_attn.detection.config import DetectionConfig
+from sase_attn.errors import in_words
+from sase_attn.models.feature_maps import feature_cfg_of
+from sase_attn.training.network import create_network
+from sase_attn.training.recipes import Recipe
+
+STRIDES = (4, 8, 16, 32)
+PROBE_SIZE = (64, 96)  # not square: a network that takes one size only is found out
+_OURS = ("pretrained", "num_classes", "in_chans", "features_only", "out_indices", "feature_cls", "output_stride")
+
+
+def create_body(config: DetectionConfig, *, echo: Callable[[str], object] = print) -> nn.Module:
+    """The backbone of a configuration, which gives the maps at `STRIDES` as a list; seeds torch's generator.
+
+    Its `feature_info` names them, and its `pretrained_cfg` says how images are normalised.
+
+    Args:
+        config: backbone, backbone_kwargs, init_from and seed count.
+        echo: gets a line for each thing that was changed to make weights fit.
+
+    Raises:
+        UnknownNameError: no such model.
+        ValueError: arguments that it does not take, weights that do not fit it, or no maps at these strides.
+        FileNotFoundError: `init_from` does not exist. HubError: timm's weights cannot be fetched.
+    """
+    if taken := [name for name in _OURS if name in config.backbone_kwargs]:
+        raise ValueError(f"detection field backbone_kwargs: {', '.join(taken)}: set by the detector; leave them out")
+    recipe = Recipe(
+        model=config.backbone, model_kwargs=config.backbone_kwargs, init_from=config.init_from, seed=config.seed
+    )
+    network = create_network(recipe, num_classes=0, in_chans=3, echo=echo)
+    indices = _indices(network, config.backbone)
+    try:
+        body: nn.Module = build_model_with_cfg(
+            lambda **_: network,  # as it is, with its weights
+            config.backbone,
+            pretrained=False,
+            pretrained_cfg=network.pretrained_cfg,
+            feature_cfg={**feature_cfg_of(config.backbone, config.backbone_kwargs), "out_indices": indices},
+            features_only=True,
+        )
+        maps = probe(body)
+    except Exception as error:  # of a network that was made for other uses
+        raise _refused(config.backbone, in_words(error)) from None
+    for stride, each in zip(STRIDES, maps, strict=True):
+        size = each.shape[1:3] if is_channels_last(body) else each.shape[2:]
+        if tuple(size) != (wanted := tuple(side // stride for side in PROBE_SIZE)):
+            raise _refused(config.backbone, f"wanted a map of {wanted} at stride {stride}, got {tuple(size)}")
+    return body
+
+
+def probe(body: nn.Module) -> list[Tensor]:
+    """The maps of a small image in eval mode, with the graph that they were computed by."""
+    mode, device = body.training, next(body.parameters()).device
+    body.eval()
+    try:
+        with torch.enable_grad():
+            maps: list[Tensor] = list(body(torch.zeros(1, 3, *PROBE_SIZE, device=device)))
+    finally:
+        body.train(mode)
+    return maps
+
+
+def is_channels_last(body: nn.Module) -> bool:
+    """Whether the maps are (B, H, W, C)."""
+    return str(getattr(body.output_fmt, "value", body.output_fmt)) == "NHWC"
+
+
+def _indices(network: nn.Module, name: str) -> tuple[int, ...]:
+    """Which of a network's maps are the last ones at each stride."""
+    info = getattr(network, "feature_info", None)
+    entries = info.info if isinstance(info, FeatureInfo) else list(info or ())
+    strides = [entry["reduction"] for entry in entries]
+    if missing := [stride for stride in STRIDES if stride not in strides]:
+        words = f"its strides are {', '.join(map(str, strides))}" if strides else "timm knows none of its maps"
+        raise _refused(name, f"no map at stride {' and '.join(map(str, missing))}; {words}")
+    return tuple(len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES)
+
+
+def _refused(name: str, reason: str) -> ValueError:
+    wanted = f"wanted feature maps at strides {', '.join(map(str, STRIDES))} for images of any size"
+    return ValueError(f"cannot make a detector of {name}: {wanted}; {reason}")

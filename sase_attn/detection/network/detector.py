@@ -1,0 +1,87 @@
+"""`create_detector`: torchvision's Faster R-CNN or Mask R-CNN on a network of this package or of timm."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
+
+from sase_attn.detection.config import DetectionConfig
+from sase_attn.detection.network.backbone import PyramidBackbone
+from sase_attn.detection.network.body import create_body, is_channels_last
+from sase_attn.detection.network.freezing import freeze_backbone
+from sase_attn.settings import MANY
+
+_BOX_CELLS = 7 * 7  # of a region that the box head sees
+
+
+def create_detector(
+    config: DetectionConfig, num_classes: int, *, echo: Callable[[str], object] = print
+) -> FasterRCNN | MaskRCNN:
+    """The detector of a configuration with its initial weights, a function of its seed; seeds torch's generator.
+
+    In training mode it takes images (3, H, W) of values from 0 to 1 and targets, and gives losses; in eval mode it
+    gives boxes, labels from 1, scores, and masks. `model.backbone.body` is the network, `model.backbone.fpn` the
+    pyramid. Images are normalised as the backbone's weights want it.
+
+    Args:
+        config: of the network; of the training only what is frozen and the seed count.
+        num_classes: kinds of objects; the heads have one output more, for the background.
+        echo: gets a line for each thing that was changed to make weights fit, and for what starts frozen at random.
+
+    Raises:
+        UnknownNameError: no such backbone.
+        ValueError: no class; arguments that the backbone does not take, weights that do not fit it, or no feature maps
+            at strides 4, 8, 16 and 32.
+        FileNotFoundError: `init_from` does not exist. HubError: timm's weights cannot be fetched.
+    """
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes < MANY:
+        raise ValueError(f"wanted at least one class to detect, got num_classes={num_classes!r}")
+    body = create_body(config, echo=echo)
+    width = config.pyramid_width
+    widths = body.feature_info.channels()  # type: ignore[union-attr,operator]
+    backbone = PyramidBackbone(body, widths, width, channels_last=is_channels_last(body))
+    ratios = config.anchor_ratios
+    model = (MaskRCNN if config.has_masks else FasterRCNN)(
+        backbone,
+        min_size=config.min_size,
+        max_size=config.max_size,
+        image_mean=list(body.pretrained_cfg["mean"]),  # type: ignore[index]
+        image_std=list(body.pretrained_cfg["std"]),  # type: ignore[index]
+        rpn_anchor_generator=AnchorGenerator(
+            tuple((size,) for size in config.anchor_sizes), (ratios,) * len(config.anchor_sizes)
+        ),
+        rpn_head=RPNHead(width, len(ratios)),
+        rpn_pre_nms_top_n_train=config.proposals_train,
+        rpn_pre_nms_top_n_test=config.proposals_test,
+        rpn_post_nms_top_n_train=config.proposals_train,
+        rpn_post_nms_top_n_test=config.proposals_test,
+        rpn_batch_size_per_image=config.anchors_per_image,
+        box_head=TwoMLPHead(width * _BOX_CELLS, config.box_head_width),
+        box_predictor=FastRCNNPredictor(config.box_head_width, num_classes + 1),
+        box_score_thresh=config.score_threshold,
+        box_nms_thresh=config.nms_threshold,
+        box_detections_per_img=config.detections_per_image,
+        box_batch_size_per_image=config.rois_per_image,
+        **_mask_parts(config, num_classes),
+    )
+    freeze_backbone(model, config)
+    if config.init_from is None and (config.freeze_stages >= 0 or config.frozen_norms):
+        echo(
+            f"the backbone starts at random, and what is frozen stays so: give init_from, or set freeze_stages to -1 "
+            f"and frozen_norms to false (here {config.freeze_stages} and {str(config.frozen_norms).lower()})"
+        )
+    return model
+
+
+def _mask_parts(config: DetectionConfig, num_classes: int) -> dict[str, Any]:
+    if not config.has_masks:
+        return {}
+    widths = config.mask_head_widths
+    return {
+        "mask_head": MaskRCNNHeads(config.pyramid_width, widths, 1),
+        "mask_predictor": MaskRCNNPredictor(widths[-1], config.mask_predictor_width, num_classes + 1),
+    }
