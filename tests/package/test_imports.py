@@ -118,7 +118,7 @@ TRAINING_LAYERS = [
 ]
 DATA_LAYERS = [
     {"sampling", "sets", "identity", "paths", "walk", "image_file", "crop", "color_jitter", "view"},
-    {"config", "order"},
+    {"config", "order", "workers"},
     {"loader", "folder", "reading"},
     {"augment", "normalise", "file_dataset"},
     {"in_memory", "on_disk"},
@@ -146,9 +146,18 @@ ONE_SHOT_LAYERS = [
 ]
 DETECTION_LAYERS = [
     {"config"},
-    {"network"},
+    {"network", "data"},
 ]
 DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}]
+DETECTION_DATA_LAYERS = [
+    {"report", "masks", "boxes", "formats", "splits", "image_files"},
+    {"objects", "parse"},
+    {"coco_set", "read_objects"},
+    {"read_coco"},
+    {"images"},
+    {"loader"},
+    {"open"},
+]
 COMMANDS_LAYERS = [
     {"arguments", "failures", "progress", "networks"},
     {"flags"},
@@ -220,6 +229,7 @@ INNER_LAYERS = {
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,
     "spatially_adaptive.synthesis.one_shot": ONE_SHOT_LAYERS,
     "detection": DETECTION_LAYERS,
+    "detection.data": DETECTION_DATA_LAYERS,
     "detection.network": DETECTION_NETWORK_LAYERS,
     "search.report": [{"log_rows", "figure"}, {"tables", "charts"}, {"trainings"}, {"page"}],
 }

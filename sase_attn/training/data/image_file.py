@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 LONGEST = 100  # times the shorter side: resized to 224 such an image takes 15 MB, and one of 20000x1 would take 13 GB
 ORIENTATION = 0x0112
+SIDEWAYS = 5  # orientations from here on exchange width and height
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -54,11 +55,16 @@ def read_image(path: Path) -> Image.Image:
         raise UnreadableImageError(_reason(error)) from None
 
 
-def check_header(path: Path) -> None:
-    """Raise UnreadableImageError where the first bytes of a file tell that `read_image` would; pixels are not read."""
+def check_header(path: Path) -> tuple[int, int]:
+    """Width and height by the first bytes of a file, standing as EXIF says where it comes before the pixels.
+
+    Raises:
+        UnreadableImageError: `read_image` would, as far as these bytes tell.
+    """
     try:
-        with _opened(path):
-            pass
+        with _opened(path) as image:
+            width, height = image.size
+            return (height, width) if _lies_on_its_side(image) else (width, height)
     except MemoryError:
         raise
     except Exception as error:
@@ -85,6 +91,16 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # damaged EXIF, beside pixels that may be whole
         return image
     return image if turn is None else image.transpose(turn)
+
+
+def _lies_on_its_side(image: Image.Image) -> bool:
+    """Whether `_upright` exchanges width and height; Pillow gives the size of a TIFF as it is once turned."""
+    if image.format == "TIFF" or "exif" not in image.info:
+        return False
+    try:
+        return image.getexif().get(ORIENTATION, 1) >= SIDEWAYS
+    except Exception:  # damaged EXIF
+        return False
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,13 +1,10 @@
 """Loaders of sets that stay on disk: timm's transforms on each image, in worker processes if so wished."""
 
-import signal
 from collections.abc import Iterator
-from typing import Any, cast
 
 import torch
 from timm.data import create_transform
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from sase_attn.training.data.config import DataConfig
@@ -19,24 +16,9 @@ from sase_attn.training.data.normalise import Normalise
 from sase_attn.training.data.order import Batches, Shard
 from sase_attn.training.data.reading import Broken, report_broken
 from sase_attn.training.data.view import View
+from sase_attn.training.data.workers import Workers
 
 CROP_PCT = 0.875  # of the shorter side, in the centre: the test view that goes with "imagenet"
-
-
-class _Plan:
-    """What a DataLoader asks for: this rank's samples of each batch, of the epoch and from the batch that were set."""
-
-    def __init__(self, batches: Batches) -> None:
-        self._batches = batches
-        self.epoch = self.start = 0
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        epoch, own = self.epoch, self._batches.own
-        for batch, indices in self._batches.epoch(epoch, self.start):
-            draws = torch.zeros(len(indices), dtype=torch.int64)
-            if self._batches.sampling != "shuffle":  # an image may come again, and is then to be augmented otherwise
-                draws = torch.arange(1, len(indices) + 1) + self._batches.bounds[batch]
-            yield [(epoch, index, draw) for index, draw in zip(indices[own].tolist(), draws[own].tolist(), strict=True)]
 
 
 class FileLoader:
@@ -60,8 +42,7 @@ class FileLoader:
         self._samples = FileDataset(files.paths, files.targets, transform, batches.seed)
         self._batches, self._normalise, self._config, self._warn = batches, normalise, config, warn
         self._broken: set[int] = set()
-        self._kept: tuple[_Plan, DataLoader[Any]] | None = None
-        self._kept_are_busy = False
+        self._workers = Workers(self._samples, collate, config.workers)
         self.batches = len(batches)
 
     @property
@@ -90,49 +71,26 @@ class FileLoader:
         Raises:
             ValueError: broken images that are refused, or nothing but broken images in a batch.
         """
-        if self._kept_are_busy:
-            yield from self._serve(*self._create(keep=False), epoch, start)
-            return
-        self._kept = self._kept or self._create(keep=self._config.workers > 0)
-        self._kept_are_busy = True
-        try:
-            yield from self._serve(*self._kept, epoch, start)
-        finally:
-            self._kept_are_busy = False
-
-    def _create(self, *, keep: bool) -> tuple[_Plan, DataLoader[Any]]:
-        plan = _Plan(self._batches)
-        loader = DataLoader(
-            self._samples,
-            batch_sampler=cast(Any, plan),
-            num_workers=self._config.workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),
-            persistent_workers=keep,
-            worker_init_fn=_leave_signals_to_parent,
-        )
-        return plan, loader
-
-    def _serve(self, plan: _Plan, loader: DataLoader[Any], epoch: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-        plan.epoch, plan.start = epoch, start
-        for images, targets, broken in loader:
+        for images, targets, broken in self._workers.serve(lambda: self._keys(epoch, start)):
             self._report(broken)
             if not len(targets):
                 raise ValueError("no image of a batch can be read; raise batch_size or remove the broken images")
             yield self._normalise(images), targets
+
+    def _keys(self, epoch: int, start: int) -> Iterator[list[Key]]:
+        """This rank's samples of each batch."""
+        own = self._batches.own
+        for batch, indices in self._batches.epoch(epoch, start):
+            draws = torch.zeros(len(indices), dtype=torch.int64)
+            if self._batches.sampling != "shuffle":  # an image may come again, and is then to be augmented otherwise
+                draws = torch.arange(1, len(indices) + 1) + self._batches.bounds[batch]
+            yield [(epoch, index, draw) for index, draw in zip(indices[own].tolist(), draws[own].tolist(), strict=True)]
 
     def _report(self, broken: dict[int, str]) -> None:
         new = {index: reason for index, reason in broken.items() if index not in self._broken}
         self._broken.update(new)
         named = [Broken(self._samples.paths[index], reason) for index, reason in new.items()]
         report_broken(named, len(self._samples), self._config.on_broken, warn=self._warn)
-
-
-def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal, and what a run does about it is not inherited."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def file_loaders(

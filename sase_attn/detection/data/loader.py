@@ -1,0 +1,80 @@
+"""`DetectionLoader`: batches of annotated images, each a function of (seed, epoch, batch, rank)."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from sase_attn.detection.data.coco_set import CocoSet
+from sase_attn.detection.data.images import DetectionImages, Key, Target, collate
+from sase_attn.training.data.order import Batches, Shard
+from sase_attn.training.data.reading import Broken, report_broken
+from sase_attn.training.data.workers import Workers
+
+
+class DetectionLoader:
+    """Batches of images and targets, as torchvision's detectors want them: lists, as images differ in size.
+
+    Images are read as they stand, mirrored by draws of (seed, epoch, image); the detector resizes them. In a test each
+    rank gets one image a batch, in order and not mirrored: padded to a common size, an image would get other detections
+    beside other images.
+
+    Args:
+        coco: what is served.
+        batch_size: images a training batch, over all ranks.
+        shard: the seed, and this process among all.
+        training: shuffled and mirrored, or for a test.
+        flip: share of the training images that are mirrored.
+        workers: processes that read; they change no number.
+        on_broken: of images whose pixels cannot be read: "refuse", or "skip" with a warning.
+
+    Raises:
+        ValueError: fewer training images, or a smaller batch, than ranks.
+    """
+
+    def __init__(
+        self,
+        coco: CocoSet,
+        *,
+        batch_size: int,
+        shard: Shard,
+        training: bool,
+        flip: float = 0.0,
+        workers: int = 0,
+        on_broken: str = "refuse",
+    ) -> None:
+        self.coco, self._shard, self._on_broken = coco, shard, on_broken
+        images_a_batch = batch_size if training else shard.world_size
+        self._batches = Batches(len(coco), images_a_batch, shard, training=training)
+        samples = DetectionImages(coco, seed=shard.seed, flip=flip if training else 0.0)
+        self._workers = Workers(samples, collate, workers)
+        self._broken: set[int] = set()
+
+    @property
+    def batches(self) -> int:
+        """Batches an epoch, on this rank."""
+        return len(self._batches)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[Tensor], list[Target]]]:
+        """Batches of an epoch from batch `start` on: images, float32 (3, height, width) in [0, 1], and their targets.
+
+        For what a target has see `DetectionImages`.
+
+        Raises:
+            ValueError: broken images that are refused, or nothing but broken images in a training batch; no such batch.
+        """
+        for images, targets, broken in self._workers.serve(lambda: self._keys(epoch, start)):
+            self._report(broken)
+            if not images and self._batches.training:
+                raise ValueError("no image of a batch can be read; raise batch_size or remove the broken images")
+            if images:
+                yield [image.float().div_(255) for image in images], targets
+
+    def _keys(self, epoch: int, start: int) -> Iterator[list[Key]]:
+        for _, places in self._batches.epoch(epoch, start):
+            yield [(epoch, place) for place in places[self._batches.own].tolist()]
+
+    def _report(self, broken: dict[int, str]) -> None:
+        new = {place: reason for place, reason in broken.items() if place not in self._broken}
+        self._broken.update(new)
+        named = [Broken(self.coco.images[place].path, reason) for place, reason in new.items()]
+        report_broken(named, len(self.coco), self._on_broken, warn=self._shard.rank == 0)

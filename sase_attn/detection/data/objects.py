@@ -1,0 +1,123 @@
+"""`Objects`: the objects of all images in a few arrays, which worker processes share; `ImageObjects`: those of one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sase_attn.detection.data.masks import RunLengths, decode_masks
+
+
+@dataclass(frozen=True)
+class ImageObjects:
+    """The N objects of one image, crowds too, in the order of the annotation file.
+
+    Args:
+        xywh: boxes as COCO has them, float64 (N, 4), inside the image.
+        labels: int64 (N,) from 1; `category_ids[label - 1]` of the set is the id in the file.
+        crowds: bool (N,).
+        areas: pixels as the file says, by which COCO sorts objects into small, medium and large; float64 (N,).
+        counts: compressed run lengths of each mask; None if masks were not read.
+        height, width: of the image.
+    """
+
+    xywh: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    crowds: NDArray[np.bool_]
+    areas: NDArray[np.float64]
+    counts: list[bytes] | None
+    height: int
+    width: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def boxes(self) -> Tensor:
+        """Boxes as torchvision has them: x1, y1, x2, y2, float32 (N, 4)."""
+        corners = np.concatenate([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], 1)
+        return torch.from_numpy(corners.astype(np.float32))
+
+    @property
+    def run_lengths(self) -> list[RunLengths]:
+        """The masks as COCO writes them. Raises ValueError if masks were not read."""
+        return [{"size": [self.height, self.width], "counts": one} for one in self._read_counts()]
+
+    @property
+    def masks(self) -> Tensor:
+        """The masks as uint8 (N, height, width). Raises ValueError if masks were not read."""
+        return decode_masks(self._read_counts(), self.height, self.width)
+
+    def without_crowds(self) -> "ImageObjects":
+        """What a detector learns from."""
+        kept = ~self.crowds
+        counts = None if self.counts is None else [one for one, keep in zip(self.counts, kept, strict=True) if keep]
+        return ImageObjects(
+            self.xywh[kept], self.labels[kept], self.crowds[kept], self.areas[kept], counts, self.height, self.width
+        )
+
+    def _read_counts(self) -> list[bytes]:
+        if self.counts is None:
+            raise ValueError("masks were not read: open the data with masks")
+        return self.counts
+
+
+class Objects:
+    """The objects of each image of a set, by the image's place.
+
+    Args:
+        sizes: width and height of each image, int64 (M, 2).
+        places: the image of each object, int64 (N,), rising.
+        xywh, labels, crowds, areas: of each object; see `ImageObjects`.
+        counts: of each object, or None.
+    """
+
+    def __init__(
+        self,
+        sizes: NDArray[np.int64],
+        places: NDArray[np.int64],
+        xywh: NDArray[np.float64],
+        labels: NDArray[np.int64],
+        crowds: NDArray[np.bool_],
+        areas: NDArray[np.float64],
+        counts: Sequence[bytes] | None,
+    ) -> None:
+        self._sizes, self.xywh, self.labels, self.crowds, self.areas = sizes, xywh, labels, crowds, areas
+        self._starts = np.searchsorted(places, np.arange(len(sizes) + 1))
+        self._ends: NDArray[np.int64] | None = None
+        if counts is not None:
+            self._ends = np.cumsum([0, *map(len, counts)])
+            self._bytes = np.frombuffer(b"".join(counts), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    @property
+    def count(self) -> int:
+        """How many objects, of all images."""
+        return len(self.labels)
+
+    def __getitem__(self, place: int) -> ImageObjects:
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"image: wanted one of {len(self)}, got {place}")
+        place %= len(self)
+        own = slice(int(self._starts[place]), int(self._starts[place + 1]))
+        width, height = map(int, self._sizes[place])
+        return ImageObjects(
+            self.xywh[own], self.labels[own], self.crowds[own], self.areas[own], self._counts(own), height, width
+        )
+
+    def arrays(self) -> list[NDArray[Any]]:
+        """All that the objects are, for a digest."""
+        masks: list[NDArray[Any]] = [] if self._ends is None else [self._ends, self._bytes]
+        return [self._starts, self.xywh, self.labels, self.crowds, self.areas, *masks]
+
+    def _counts(self, own: slice) -> list[bytes] | None:
+        if self._ends is None:
+            return None
+        ends = self._ends[own.start : own.stop + 1].tolist()
+        return [self._bytes[start:end].tobytes() for start, end in zip(ends[:-1], ends[1:], strict=True)]

@@ -1,0 +1,98 @@
+"""`CocoReport`: what annotations hold that a reader should know of, counted; nothing is left out without a line."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sase_attn.quoting import counted, one_line
+
+# What can be found, in the order in which it is told: the noun, and what becomes of it.
+FINDINGS = {
+    "empty_images": ("image", "without objects, kept with no boxes"),
+    "crowds": ("crowd", "left out of training, kept for evaluation"),
+    "cropped": ("box", "reaching beyond the image, cropped to it"),
+    "outside": ("box", "wholly outside the image, dropped"),
+    "no_area": ("box", "without area, dropped"),
+    "no_box": ("object", "whose box is not four finite numbers, dropped"),
+    "no_mask": ("object", "without a mask that can be read, dropped"),
+    "other_mask": ("object", "whose mask and box hardly overlap, kept"),
+    "unknown_images": ("object", "of images that the file does not list, dropped"),
+    "unknown_categories": ("object", "of categories that the file does not list, dropped"),
+    "duplicates": ("object", "that another repeats: the same class and box in the same image, kept"),
+    "repeated_images": ("image", "listed twice under one id, taken once"),
+    "shared_files": ("image", "whose file another image has too, kept"),
+    "missing": ("image", "without a file, left out with its objects"),
+    "unreadable": ("image", "that cannot be read, left out with its objects"),
+    "other_size": ("image", "whose file has another size than the annotations say, left out with its objects"),
+    "unlisted": ("image", "in the folder that the file does not list, not used"),
+    "unused_classes": ("class", "without objects, kept"),
+}
+BROKEN = ("missing", "unreadable", "other_size")
+EXAMPLES = 3
+_PLURALS = {"box": "boxes", "class": "classes"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How often something was found, and the first few places."""
+
+    kind: str
+    count: int
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        noun, fate = FINDINGS[self.kind]
+        what = f"{self.count} {_PLURALS[noun]}" if self.count != 1 and noun in _PLURALS else counted(self.count, noun)
+        more = " …" if self.count > len(self.examples) else ""
+        where = f" ({', '.join(map(one_line, self.examples))}{more})" if self.examples else ""
+        return f"{what} {fate}{where}"
+
+
+class Findings:
+    """What is found while annotations are read."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, list[str]]] = {}
+
+    def add(self, kind: str, examples: Iterable[object]) -> None:
+        """Count places of a kind of `FINDINGS`, and keep the first ones as examples."""
+        count, kept = self._found.get(kind, (0, []))
+        for example in examples:
+            count += 1
+            if len(kept) < EXAMPLES:
+                kept.append(str(example))
+        if count:
+            self._found[kind] = count, kept
+
+    def in_order(self) -> tuple[Finding, ...]:
+        """All that was found, in the order of `FINDINGS`."""
+        return tuple(Finding(kind, *self._of(kind)) for kind in FINDINGS if kind in self._found)
+
+    def _of(self, kind: str) -> tuple[int, tuple[str, ...]]:
+        count, kept = self._found[kind]
+        return count, tuple(kept)
+
+
+@dataclass(frozen=True)
+class CocoReport:
+    """What a set of annotations holds, and what was found in it.
+
+    Args:
+        images, objects, classes: how many are served; crowds are objects.
+        findings: in the order of `FINDINGS`.
+    """
+
+    images: int
+    objects: int
+    classes: int
+    findings: tuple[Finding, ...] = ()
+
+    def count(self, kind: str) -> int:
+        """How often something of `FINDINGS` was found. Raises KeyError for another kind."""
+        _ = FINDINGS[kind]
+        return next((finding.count for finding in self.findings if finding.kind == kind), 0)
+
+    def lines(self) -> Iterator[str]:
+        """The counts, then each finding in one line."""
+        classes = f"{self.classes} {'class' if self.classes == 1 else 'classes'}"
+        yield f"{counted(self.images, 'image')}, {counted(self.objects, 'object')}, {classes}"
+        yield from map(str, self.findings)
