@@ -90,6 +90,7 @@ class DetectionConfig(Settings):
     lr_batch_size: int | None = setting(8, "batch that lr is for: others scale it linearly (none: lr as it is)")
     momentum: float = setting(0.9, "momentum of the optimizer")
     weight_decay: float = setting(1e-4, "weight decay")
+    decay_all: bool = setting(True, "decay biases and norms too")
     lr_drops: tuple[int, ...] = setting((8, 11), "epochs after which the learning rate falls to a tenth")
     warmup_steps: int = setting(500, "steps of linear warm-up")
     warmup_factor: float = setting(0.001, "of the learning rate at the first step")
@@ -153,6 +154,11 @@ class DetectionConfig(Settings):
     def has_masks(self) -> bool:
         """Whether the detector gives masks too."""
         return self.detector == "mask_rcnn"
+
+    @property
+    def layer_decay(self) -> None:
+        """A detector's layers all learn at one rate."""
+        return None
 
     @property
     def scaled_lr(self) -> float:

@@ -64,7 +64,7 @@ class ProgressBar(Generic[_T]):
 def losses_text(values: Mapping[str, Any]) -> str:
     """The first numbers among values, with their names; a line has room for six."""
     shown = [(name, value) for name, value in values.items() if isinstance(value, float) and math.isfinite(value)]
-    return " ".join(f"{name} {value:.3g}" for name, value in shown[:6])
+    return " ".join(f"{name.removeprefix('loss_')} {value:.3g}" for name, value in shown[:6])
 
 
 def pace_text(row: Mapping[str, Any]) -> str:

@@ -147,6 +147,7 @@ ONE_SHOT_LAYERS = [
 DETECTION_LAYERS = [
     {"config"},
     {"network", "data"},
+    {"saved"},
 ]
 DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}]
 DETECTION_DATA_LAYERS = [

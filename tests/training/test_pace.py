@@ -28,7 +28,7 @@ def test_a_terminal_sees_losses_memory_and_the_time_left(tmp_path, monkeypatch):
 
 
 def test_what_is_no_number_is_not_shown():
-    values = {"loss": 1.23456, "alpha": [1.0], "count": 3, "norm": float("nan"), "box": 0.00012}
+    values = {"loss": 1.23456, "alpha": [1.0], "count": 3, "norm": float("nan"), "loss_box": 0.00012}
     assert losses_text(values) == "loss 1.23 box 0.00012"
     assert len(losses_text({str(name): 1.0 for name in range(9)}).split()) == 12
 
