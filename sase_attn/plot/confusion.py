@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 # Inches, and points of texts.
 _LARGEST, _CELL, _MARGIN, _HEAD, _LONGEST_NAME = 8.0, 0.42, 0.12, 0.28, 1.6
-_TITLE, _TITLE_POINTS = "A row: what the images of a class were taken for", 9
+_TITLE_POINTS = 9
 _NUMBERED = 40  # classes of which each count is written
 _NAMED = 120  # classes whose names can be read
 
 
-def draw_confusion(counts: Tensor, classes: Sequence[str], known: Sequence[str], path: str | os.PathLike[str]) -> None:
+def draw_confusion(
+    counts: Tensor, classes: Sequence[str], known: Sequence[str], path: str | os.PathLike[str], *, of: str = "images"
+) -> None:
     """Draw how many images of each class (rows) were taken for which (columns), shaded by the part of the row.
 
     Counts are written up to 40 classes, and names up to 120.
@@ -28,6 +30,7 @@ def draw_confusion(counts: Tensor, classes: Sequence[str], known: Sequence[str],
         classes: names of the rows.
         known: names of the columns.
         path: a .png, .svg or .pdf file. If it exists, it is replaced once the new one is complete.
+        of: what is counted, for the title.
 
     Raises:
         ValueError: the names are not as many as the rows and columns; another suffix.
@@ -37,10 +40,11 @@ def draw_confusion(counts: Tensor, classes: Sequence[str], known: Sequence[str],
     path = figure_path(path)
     if counts.shape != (len(classes), len(known)) or not counts.numel():
         raise ValueError(f"wanted counts of {len(classes)} × {len(known)} classes, got {tuple(counts.shape)}")
-    write_figure(lambda: _figure(counts, classes, known), path)
+    title = f"A row: what the {of} of a class were taken for"
+    write_figure(lambda: _figure(counts, classes, known, title), path)
 
 
-def _figure(counts: Tensor, classes: Sequence[str], known: Sequence[str]) -> "Figure":
+def _figure(counts: Tensor, classes: Sequence[str], known: Sequence[str], title: str) -> "Figure":
     from matplotlib.figure import Figure
 
     rows, columns = counts.shape
@@ -49,10 +53,10 @@ def _figure(counts: Tensor, classes: Sequence[str], known: Sequence[str]) -> "Fi
     named, numbered = max(rows, columns) <= _NAMED, max(rows, columns) <= _NUMBERED
     left, right = ([fitted_text(name, _LONGEST_NAME, points) for name in names] for names in (classes, known))
     room = [max(text_width(name, points) for name in names) + 0.12 if named else 0.05 for names in (left, right)]
-    across = max(2 * _MARGIN + room[0] + columns * cell, 2 * _MARGIN + text_width(_TITLE, _TITLE_POINTS))
+    across = max(2 * _MARGIN + room[0] + columns * cell, 2 * _MARGIN + text_width(title, _TITLE_POINTS))
     down = 2 * _MARGIN + _HEAD + room[1] + rows * cell
     figure = Figure(figsize=(across, down))
-    figure.text(_MARGIN / across, 1 - _MARGIN / down, _TITLE, fontsize=_TITLE_POINTS, va="top")
+    figure.text(_MARGIN / across, 1 - _MARGIN / down, title, fontsize=_TITLE_POINTS, va="top")
     box = ((_MARGIN + room[0]) / across, _MARGIN / down, columns * cell / across, rows * cell / down)
     axes = figure.add_axes(box)
     parts = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()

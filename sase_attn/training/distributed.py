@@ -82,6 +82,14 @@ class Ranks:
         dist.broadcast_object_list(shared, device=self.device)
         return shared[0]
 
+    def gather(self, value: T) -> list[T]:
+        """The values of all ranks on the main process, in the order of ranks; on the others none."""
+        if self.world_size == 1:
+            return [value]
+        values: list[T] = [value] * (self.world_size if self.is_main else 0)
+        dist.gather_object(value, values or None)
+        return values
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """What every rank does, or none: where one raises an error, the others raise OtherRankError."""

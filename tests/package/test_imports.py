@@ -147,7 +147,8 @@ ONE_SHOT_LAYERS = [
 DETECTION_LAYERS = [
     {"config"},
     {"network", "data"},
-    {"saved"},
+    {"saved", "evaluation"},
+    {"drawing", "predict"},
 ]
 DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}]
 DETECTION_DATA_LAYERS = [
@@ -159,8 +160,13 @@ DETECTION_DATA_LAYERS = [
     {"loader"},
     {"open"},
 ]
+DETECTION_EVALUATION_LAYERS = [
+    {"coco_numbers", "detections", "truth"},
+    {"results", "confusion", "class_names"},
+    {"metrics"},
+]
 COMMANDS_LAYERS = [
-    {"arguments", "failures", "progress", "networks"},
+    {"arguments", "failures", "progress", "networks", "detect_arguments"},
     {"flags"},
     {
         "search_flags",
@@ -172,6 +178,8 @@ COMMANDS_LAYERS = [
         "tile_output",
         "synthesize_one_shot",
     },
+    {"detect_source"},
+    {"detect_evaluate", "detect_predict"},
     {
         "list_contents",
         "show",
@@ -232,6 +240,8 @@ INNER_LAYERS = {
     "detection": DETECTION_LAYERS,
     "detection.data": DETECTION_DATA_LAYERS,
     "detection.network": DETECTION_NETWORK_LAYERS,
+    "detection.evaluation": DETECTION_EVALUATION_LAYERS,
+    "detection.drawing": [{"labels"}, {"picture"}, {"sheet"}],
     "search.report": [{"log_rows", "figure"}, {"tables", "charts"}, {"trainings"}, {"page"}],
 }
 ROOMS = {"": LAYERS, **INNER_LAYERS}

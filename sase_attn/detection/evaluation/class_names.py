@@ -1,0 +1,33 @@
+"""A detector's labels as those of a set that names its classes alike, in any order: `labels_by_name`, `relabelled`."""
+
+from collections.abc import Sequence
+
+import torch
+
+from sase_attn.detection.evaluation.detections import Detections
+from sase_attn.training.data.identity import listed
+
+
+def labels_by_name(known: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
+    """For each class that a detector knows its label in a set, 0 where the set does not have it.
+
+    Raises:
+        ValueError: the set has none of the classes.
+    """
+    labels = tuple(wanted.index(name) + 1 if name in wanted else 0 for name in known)
+    if not any(labels):
+        raise ValueError(
+            f"the detector knows none of the classes of the annotations: wanted some of {listed(list(known))}, "
+            f"got {listed(list(wanted))}"
+        )
+    return labels
+
+
+def relabelled(seen: Detections, labels: Sequence[int]) -> Detections:
+    """Detections with other labels, of what `labels_by_name` gives; those of classes that a set does not have go."""
+    mapped = torch.tensor(labels, dtype=torch.int64)[seen["labels"] - 1]
+    kept = mapped > 0
+    made = Detections(boxes=seen["boxes"][kept], scores=seen["scores"][kept], labels=mapped[kept])
+    if "masks" in seen:
+        made["masks"] = [mask for mask, keep in zip(seen["masks"], kept.tolist(), strict=True) if keep]
+    return made

@@ -1,0 +1,167 @@
+"""Which class a detector takes for which, what it misses, and what it sees where nothing is: `DetectionConfusion`.
+
+A detection and an object are a pair where their boxes overlap by IoU 0.5 or more. As with COCO the surest detection
+chooses first, among the objects of its class; then the rest are paired over the classes. A detection in a crowd of its
+class is not counted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sase_attn.detection.data.coco_set import CocoSet
+from sase_attn.detection.data.masks import mask_tools
+from sase_attn.detection.data.objects import ImageObjects
+from sase_attn.detection.evaluation.detections import Detections
+
+OVERLAP = 0.5
+SCORE = 0.5
+SIZES = (("small", 32.0**2), ("medium", 96.0**2), ("large", float("inf")))
+"""COCO's sizes, each with the area in pixels that it ends at."""
+
+BACKGROUND, MISSED = "background", "not found"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which detection of an image is which object: places of both, -1 for none; crowds are no objects here.
+
+    Attributes:
+        object_of: of each detection, int64 (N,); -2 for one that is not counted, unsure or in a crowd.
+        detection_of: of each object, int64 (M,); -2 for a crowd.
+    """
+
+    object_of: NDArray[np.int64]
+    detection_of: NDArray[np.int64]
+
+
+def pairs(seen: Detections, objects: ImageObjects, *, min_score: float = SCORE) -> Pairs:
+    """The pairs of one image. Raises ImportError if faster-coco-eval is not installed."""
+    labels, scores = seen["labels"].numpy(), seen["scores"].numpy()
+    object_of = np.full(len(labels), -1, np.int64)
+    detection_of = np.where(objects.crowds, -2, -1)
+    object_of[scores < min_score] = -2
+    if not len(labels) or not len(objects):
+        return Pairs(object_of, detection_of)
+    boxes = seen["boxes"].double().numpy()
+    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    overlaps = np.asarray(mask_tools().iou(xywh, objects.xywh, objects.crowds.astype(int).tolist()))
+    order = [place for place in np.argsort(-scores, kind="stable") if scores[place] >= min_score]
+    same = labels[:, None] == objects.labels[None]
+    in_crowd = (same & objects.crowds[None] & (overlaps >= OVERLAP)).any(1)
+    for allowed in (same, ~same):
+        for place in order:
+            free = (detection_of == -1) & allowed[place] & (overlaps[place] >= OVERLAP)
+            if object_of[place] == -1 and free.any():
+                best = int(np.argmax(np.where(free, overlaps[place], -1)))
+                object_of[place], detection_of[best] = best, place
+        object_of[(object_of == -1) & in_crowd] = -2
+    return Pairs(object_of, detection_of)
+
+
+@dataclass(frozen=True)
+class SizeCounts:
+    """The objects of a size: how many, found as what they are, taken for another class, not found; and what was seen
+    in this size where nothing is."""
+
+    name: str
+    objects: int
+    found: int
+    mistaken: int
+    missed: int
+    false_alarms: int
+
+
+@dataclass(frozen=True)
+class DetectionConfusion:
+    """How many objects of each class (rows) were taken for each class (columns).
+
+    Attributes:
+        classes: names, without the background.
+        counts: int64 (K + 1, K + 1). The last row is what was seen where nothing is, the last column what was missed.
+        sizes: the same by COCO's sizes.
+        min_score: detections with a lower score are not counted.
+    """
+
+    classes: tuple[str, ...]
+    counts: Tensor
+    sizes: tuple[SizeCounts, ...]
+    min_score: float = field(default=SCORE)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Names of the rows."""
+        return (*self.classes, BACKGROUND)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
+        return (*self.classes, MISSED)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All counts above 0, for JSON."""
+        confusion = {
+            name: {self.columns[column]: int(row[column]) for column in row.nonzero().flatten().tolist()}
+            for name, row in zip(self.rows, self.counts, strict=True)
+        }
+        sizes = {row.name: {key: value for key, value in vars(row).items() if key != "name"} for row in self.sizes}
+        return {"overlap": OVERLAP, "min_score": self.min_score, "confusion": confusion, "sizes": sizes}
+
+    def table(self) -> str:
+        """Each class and each size: what was found, taken for another class, missed, and seen where nothing is."""
+        rows = [["", "objects", "found", "other class", "not found", "false alarms", "most often taken for"]]
+        for place, name in enumerate(self.classes):
+            row = self.counts[place]
+            others = row[:-1].clone()
+            others[place] = 0
+            most = int(others.argmax())
+            taken = f"{self.classes[most]} ({int(others[most])})" if others[most] else ""
+            values = torch.stack([row.sum(), row[place], others.sum(), row[-1], self.counts[-1, place]])
+            rows.append([name, *map(str, values.tolist()), taken])
+        for size in self.sizes:
+            counts = (size.objects, size.found, size.mistaken, size.missed, size.false_alarms)
+            rows.append([size.name, *map(str, counts), ""])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return "\n".join(
+            "  ".join(
+                cell.rjust(width) if 0 < column < len(widths) - 1 else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        )
+
+
+def confusion_of(found: Mapping[int, Detections], coco_set: CocoSet, *, min_score: float = SCORE) -> DetectionConfusion:
+    """The confusion over images, by their ids. Raises ImportError if faster-coco-eval is not installed."""
+    classes = len(coco_set.classes)
+    counts = torch.zeros(classes + 1, classes + 1, dtype=torch.int64)
+    by_size = np.zeros((len(SIZES), 5), np.int64)
+    bounds = [end for _, end in SIZES[:-1]]
+    for place, image in enumerate(coco_set.images):
+        if image.id not in found:
+            continue
+        seen, objects = found[image.id], coco_set.objects[place]
+        matched = pairs(seen, objects, min_score=min_score)
+        labels = seen["labels"].numpy() - 1
+        for row, size, other in zip(
+            objects.labels - 1, np.digitize(objects.areas, bounds), matched.detection_of, strict=True
+        ):
+            if other == -2:
+                continue
+            column = classes if other == -1 else int(labels[other])
+            counts[int(row), column] += 1
+            by_size[size, 0] += 1
+            by_size[size, 3 if other == -1 else 1 if column == row else 2] += 1
+        alone = matched.object_of == -1
+        boxes = seen["boxes"].double().numpy()[alone]
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        for column, size in zip(labels[alone], np.digitize(areas, bounds), strict=True):
+            counts[-1, int(column)] += 1
+            by_size[size, 4] += 1
+    sizes = tuple(SizeCounts(name, *map(int, row)) for (name, _), row in zip(SIZES, by_size, strict=True))
+    return DetectionConfusion(coco_set.classes, counts, sizes, min_score)

@@ -1,0 +1,137 @@
+"""`evaluate_detector`: COCO's numbers of a detector on a set of images, over all ranks."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.detection.data.coco_set import CocoSet
+from sase_attn.detection.evaluation.coco_numbers import CocoNumbers, coco_numbers
+from sase_attn.detection.evaluation.detections import Detections, detect, evaluating
+from sase_attn.detection.evaluation.results import as_results
+from sase_attn.detection.evaluation.truth import truth_of
+from sase_attn.training.distributed import Ranks
+
+_COLUMNS = ("AP", "AP50", "AP75", "small", "medium", "large")
+
+
+@dataclass(frozen=True)
+class DetectionMetrics:
+    """COCO's numbers of the boxes, of the masks where the detector gives them, and how many images were seen."""
+
+    images: int
+    boxes: CocoNumbers
+    masks: CocoNumbers | None = None
+
+    @property
+    def best_by(self) -> float:
+        """What one training is better by than another: average precision, of the masks where there are any."""
+        return (self.masks or self.boxes).ap or 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers, for JSON."""
+        masks = None if self.masks is None else self.masks.to_dict()
+        return {"images": self.images, "boxes": self.boxes.to_dict(), "masks": masks}
+
+    def line(self) -> str:
+        """The numbers that are named first, in one line."""
+        kinds = [(kind, numbers) for kind, numbers in self._kinds() if numbers is not None]
+        return ", ".join(f"{kind} AP {_digits(numbers.ap)}, AP50 {_digits(numbers.ap50)}" for kind, numbers in kinds)
+
+    def table(self, *, per_class: bool = False) -> str:
+        """The numbers as text: a row for boxes, one for masks, and each class with its objects if it is asked for."""
+        rows = [["", *_COLUMNS, "AR1", "AR10", "AR100", "objects"]]
+        for kind, numbers in self._kinds():
+            if numbers is None:
+                continue
+            values = (numbers.ap, numbers.ap50, numbers.ap75, numbers.ap_small, numbers.ap_medium, numbers.ap_large,
+                      numbers.ar1, numbers.ar10, numbers.ar100)  # fmt: skip
+            rows.append([kind, *map(_digits, values), str(sum(row.objects for row in numbers.per_class))])
+            if per_class:
+                gap = [""] * (len(_COLUMNS) + 1)
+                rows += [[f"  {row.name}", _digits(row.ap), _digits(row.ap50), *gap, str(row.objects)]
+                         for row in numbers.per_class]  # fmt: skip
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = [
+            "  ".join(cell.ljust(width) if not column else cell.rjust(width)
+                      for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
+            for row in rows
+        ]  # fmt: skip
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _kinds(self) -> tuple[tuple[str, CocoNumbers | None], ...]:
+        return ("boxes", self.boxes), ("masks", self.masks)
+
+
+def evaluate_detector(
+    model: nn.Module,
+    batches: Iterable[tuple[Sequence[Tensor], Sequence[Mapping[str, Any]]]],
+    coco_set: CocoSet,
+    ranks: Ranks | None = None,
+    *,
+    masks: bool,
+    amp: str = "none",
+) -> DetectionMetrics:
+    """COCO's numbers on the images of a loader, in eval mode; every module's mode is then what it was.
+
+    Each rank brings its own images; all get the numbers of all. Objects in images that no rank brings do not count.
+
+    Args:
+        model: what `create_detector` gives.
+        batches: images and their targets, of which "image_id" is looked at: `loader.epoch(0)`.
+        coco_set: the images' annotations.
+        ranks: the processes of the run; by default this one alone.
+        masks: whether masks are evaluated too.
+        amp: type of autocast: "none", "bfloat16" or "float16".
+
+    Raises:
+        ValueError: there was no image.
+        ImportError: faster-coco-eval is not installed.
+        OtherRankError: another rank has raised one of these.
+    """
+    ranks = ranks or Ranks(0, 1, torch.device("cpu"))
+    with ranks.together():
+        found = detect_all(model, batches, amp=amp)
+    everything = {image: seen for part in ranks.gather(found) for image, seen in part.items()}
+    metrics: DetectionMetrics | None = None
+    with ranks.together():
+        if ranks.is_main:
+            metrics = measure(everything, coco_set, masks=masks)
+    metrics = ranks.share(metrics)
+    assert metrics is not None
+    return metrics
+
+
+def detect_all(
+    model: nn.Module,
+    batches: Iterable[tuple[Sequence[Tensor], Sequence[Mapping[str, Any]]]],
+    *,
+    amp: str = "none",
+) -> dict[int, Detections]:
+    """What a detector sees in the images of a loader, by the ids of the images; modules' modes stay."""
+    found: dict[int, Detections] = {}
+    with evaluating(model):
+        for images, targets in batches:
+            for target, seen in zip(targets, detect(model, images, amp=amp), strict=True):
+                found[int(target["image_id"])] = seen
+    return found
+
+
+def measure(found: Mapping[int, Detections], coco_set: CocoSet, *, masks: bool) -> DetectionMetrics:
+    """COCO's numbers of what was seen in images, by their ids.
+
+    Raises:
+        ValueError: there was no image. ImportError: faster-coco-eval is not installed.
+    """
+    if not found:
+        raise ValueError("nothing to evaluate: wanted at least one image, got none")
+    truth = truth_of(coco_set, found, masks=masks)
+    results = [row for image, seen in found.items() for row in as_results(image, seen, coco_set.category_ids)]
+    boxes = coco_numbers(truth, results, "boxes")
+    return DetectionMetrics(len(found), boxes, coco_numbers(truth, results, "masks") if masks else None)
+
+
+def _digits(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

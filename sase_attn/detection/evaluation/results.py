@@ -1,0 +1,67 @@
+"""Detections as COCO writes results, and the list of images that they are of: `write_results`, `write_images`."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from sase_attn.detection.evaluation.detections import Detections
+from sase_attn.files import write_atomically, write_json
+
+
+def as_results(image_id: int, seen: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """The detections of an image; `category_ids` are those of the labels from 1 on."""
+    corners = seen["boxes"].double()
+    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
+    results = [
+        {"image_id": image_id, "category_id": category_ids[label - 1], "bbox": box, "score": score}
+        for box, label, score in zip(boxes, seen["labels"].tolist(), seen["scores"].tolist(), strict=True)
+    ]
+    for result, mask in zip(results, seen.get("masks", ()), strict=False):
+        result["segmentation"] = mask
+    return results
+
+
+def write_results(rows: Iterable[dict[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Write results as JSON, a line each, atomically; masks as text, as COCO's server wants them.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def write(file: BinaryIO) -> None:
+        start = b"[\n"
+        for row in rows:
+            file.write(start + json.dumps(_as_text(row)).encode())
+            start = b",\n"
+        file.write(b"\n]\n" if start == b",\n" else b"[]\n")
+
+    write_atomically(path, write)
+
+
+def write_images(
+    images: Iterable[tuple[int, Path, tuple[int, int]]],
+    classes: Sequence[str],
+    category_ids: Sequence[int],
+    path: str | os.PathLike[str],
+) -> None:
+    """Write ids, paths and (width, height) of images as a COCO file without annotations, atomically.
+
+    COCO's tools read results beside it: `COCO("images.json").loadRes("results.json")`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    listed = [{"id": id, "file_name": str(file), "width": size[0], "height": size[1]} for id, file, size in images]
+    names = [{"id": id, "name": name} for id, name in zip(category_ids, classes, strict=True)]
+    write_json(path, {"images": listed, "annotations": [], "categories": names})
+
+
+def _as_text(row: dict[str, Any]) -> dict[str, Any]:
+    mask = row.get("segmentation")
+    if mask is None or isinstance(mask["counts"], str):
+        return row
+    return row | {"segmentation": {"size": list(mask["size"]), "counts": mask["counts"].decode("ascii")}}
