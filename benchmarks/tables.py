@@ -3,7 +3,8 @@
     python benchmarks/tables.py [--write]
 
 Prints the tables, or puts each between its markers: `<!-- results STUDY -->` … `<!-- /results -->`. The same for the
-lines below charts, `<!-- regime CHART -->`, and for the tables `<!-- operations -->` and `<!-- attentions -->`.
+lines below charts, `<!-- regime CHART -->`, and for the tables `<!-- operations -->`, `<!-- attentions -->` and
+`<!-- detectors -->`.
 """
 
 import argparse
@@ -28,13 +29,16 @@ from speed_table import speed
 from synthesis_table import syntheses
 
 from sase_attn.describe import attentions_table, operations_table
+from sase_attn.detection.network.paper_sizes import detectors_table
 from sase_attn.search.supernet.architecture import mean_entropy
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ROWS = {"attentions_others": "attentions", "earlier_accuracies": "compare_embedded"}
 """The file of a table's rows where its name is another."""
-MARKED = re.compile(r"(<!-- (results|regime|operations|attentions) ?(\w*) -->\n).*?(<!-- /\2 -->)", flags=re.DOTALL)
+MARKED = re.compile(
+    r"(<!-- (results|regime|operations|attentions|detectors) ?(\w*) -->\n).*?(<!-- /\2 -->)", flags=re.DOTALL
+)
 
 
 def made(kind: str, name: str) -> str:
@@ -43,6 +47,8 @@ def made(kind: str, name: str) -> str:
         return operations_table()
     if kind == "attentions":
         return attentions_table()
+    if kind == "detectors":
+        return detectors_table()
     if kind == "regime":
         return caption(name)
     if name == "starting_factor":

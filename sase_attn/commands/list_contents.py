@@ -11,6 +11,7 @@ from sase_attn.attentions import ATTENTIONS
 from sase_attn.attentions.starting_gain import WITHOUT
 from sase_attn.commands.arguments import add_command
 from sase_attn.commands.progress import progress
+from sase_attn.detection.network import paper_sizes
 from sase_attn.genotype import genotypes
 from sase_attn.models import paper_table
 from sase_attn.models.registered import describe_models
@@ -59,11 +60,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _print_comparison(as_json: bool) -> None:
     compared = list(progress(paper_table.comparison(), len(paper_table.ATTENTIONS), "counting networks"))
+    detectors = list(progress(paper_sizes.detector_sizes(), paper_sizes.NUMBER, "counting detectors"))
     if as_json:
-        detectors = [asdict(detector) for detector in paper_table.detectors()]
-        print(json.dumps({"networks": [asdict(row) for row in compared], "detectors": detectors}, indent=2))
+        rows = {"networks": [asdict(row) for row in compared], "detectors": [asdict(row) for row in detectors]}
+        print(json.dumps(rows, indent=2))
     else:
-        print(paper_table.comparison_text(compared))
+        print(f"{paper_table.comparison_text(compared)}\n\n{paper_sizes.detectors_text(detectors)}")
 
 
 def _as_text(kind: str, rows: list[dict[str, Any]]) -> str:

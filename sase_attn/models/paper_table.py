@@ -38,15 +38,6 @@ NOTES = {
     "ean": "with 32 groups instead of 16 both round to the paper's figures",
 }
 
-# mmdetection's detectors for 80 classes: all parameters, and those that train with stem and first stage frozen.
-DETECTORS = {
-    ("Faster R-CNN", "resnet50"): (41_753_056, 41_527_712, ("41.5", "44.3")),
-    ("Faster R-CNN", "resnet101"): (60_745_184, 60_519_840, ("60.5", "65.6")),
-    ("Mask R-CNN", "resnet50"): (44_396_336, 44_170_992, ("44.2", "46.9")),
-    ("Mask R-CNN", "resnet101"): (63_388_464, 63_163_120, ("63.2", "68.2")),
-}
-
-
 ATTENTIONS = tuple(dict.fromkeys([*PAPER_TABLE, *PLACEMENTS]))
 """Of the networks that are compared, those of the paper's table first."""
 
@@ -64,18 +55,6 @@ class ComparedAttention:
     note: str
 
 
-@dataclass(frozen=True)
-class Detector:
-    """A detector of the paper's COCO tables: its own parameters, those of SASE's, and the paper's two entries."""
-
-    detector: str
-    host: str
-    total: int
-    trainable: int
-    sase_total: int
-    paper_millions: tuple[str, str]
-
-
 def comparison() -> Iterator[ComparedAttention]:
     """Every attention that has networks here, those of the paper's table first."""
     for attention in ATTENTIONS:
@@ -87,17 +66,8 @@ def comparison() -> Iterator[ComparedAttention]:
         yield ComparedAttention(attention, sizes, (counts[0][1], counts[1][1]), millions, top1, agrees, note)
 
 
-def detectors() -> list[Detector]:
-    """The detectors of the paper's COCO tables, with the parameters that SASE's blocks add to the backbone."""
-    added = {host: count_parameters(_network(f"sase_{host}")) - count_parameters(_network(host)) for host in HOSTS}
-    return [
-        Detector(name, host, total, trainable, total + added[host], paper)
-        for (name, host), (total, trainable, paper) in DETECTORS.items()
-    ]
-
-
 def comparison_text(compared: Iterable[ComparedAttention]) -> str:
-    """Both tables, and what is inconsistent in the paper's. `compared` is what `comparison` gives."""
+    """The table, and what is inconsistent in the paper's. `compared` is what `comparison` gives."""
     rows: list[tuple[str, ...]] = [("attention", "R50", "MACs", "R101", "MACs", "paper", "top-1", "agrees")]
     notes = []
     for row in compared:
@@ -107,13 +77,6 @@ def comparison_text(compared: Iterable[ComparedAttention]) -> str:
         rows.append((row.attention, *counts, paper, "/".join(row.paper_top1 or ()) or "-", agrees))
         if row.agrees is False:
             notes.append(f"  {row.attention}: {row.note}")
-    detector_rows = [("detector", "all", "trainable", "paper", "with SASE, all", "paper")]
-    for detector in detectors():
-        name = f"{detector.detector} {detector.host}"
-        plain, sase = detector.paper_millions
-        detector_rows.append(
-            (name, f"{detector.total:,}", f"{detector.trainable:,}", plain, f"{detector.sase_total:,}", sase)
-        )
     return "\n".join(
         [
             "parameters and MACs (one 224×224 image); paper: millions of parameters and ImageNet top-1 of its table",
@@ -121,10 +84,6 @@ def comparison_text(compared: Iterable[ComparedAttention]) -> str:
             "",
             "where the paper's column and the count disagree",
             *notes,
-            "",
-            "COCO (mmdetection, 80 classes): the paper's baselines leave out the frozen stem and first stage, its SASE",
-            "rows count all: the true difference is 2.55M and 4.81M, not 2.8M and 5.1M",
-            text_table(detector_rows, right=(1, 2, 3, 4, 5)),
         ]
     )
 

@@ -1,11 +1,13 @@
 """`sase-attn list --compare`: counts beside the paper's table, and what is inconsistent in that."""
 
 import json
+import re
 
 import pytest
 import timm
 
 from sase_attn.commands import main
+from sase_attn.detection.network import paper_sizes
 from sase_attn.models import paper_table
 
 MEASURED = ("resnet50", "resnet101", "sase_resnet50", "sase_resnet101")
@@ -50,27 +52,16 @@ def test_exact_counts(listed):
     assert f"{listed['srm'].parameters[1] / 1e6:.2f}" == listed["mca_e"].paper_millions[1]
 
 
-@pytest.fixture(scope="module")
-def detectors():
-    return paper_table.detectors()
-
-
-def test_detectors_mix_two_conventions(detectors):
-    for box in detectors:
-        plain, sase = box.paper_millions
-        assert f"{box.trainable / 1e6:.1f}" == plain != f"{box.total / 1e6:.1f}"
-        assert f"{box.sase_total / 1e6:.1f}" == sase
-        assert box.sase_total - box.total in (2_545_536, 4_808_984)
-
-
-def test_the_command(listed, detectors, capsys, monkeypatch):
-    monkeypatch.setattr(paper_table, "detectors", lambda: detectors)
+def test_the_command(listed, capsys, monkeypatch):
+    made = [paper_sizes.DetectorSize("Faster R-CNN", host, "plain", 2_000_000, 1, "2.0", "all") for host in "ab"]
+    monkeypatch.setattr(paper_sizes, "detector_sizes", lambda: iter(made))
     monkeypatch.setattr(paper_table, "comparison", lambda: iter(listed.values()))
     assert main.main(["list", "--compare"]) == 0
     text = capsys.readouterr().out
     assert "25.56/44.68" in text and "28,102,568" in text and "mca_e: the paper's R101 entry" in text
+    assert re.search(r"plain +Faster R-CNN +2,000,000 +1 +2.0 \(all\)", text)
     assert main.main(["list", "--compare", "--json"]) == 0
     out, err = capsys.readouterr()
     found = json.loads(out)
     assert err == ""  # progress is for terminals
-    assert found["networks"][0]["attention"] == "plain" and len(found["detectors"]) == 4
+    assert found["networks"][0]["attention"] == "plain" and len(found["detectors"]) == 2

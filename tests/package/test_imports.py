@@ -150,7 +150,7 @@ DETECTION_LAYERS = [
     {"saved", "evaluation"},
     {"drawing", "predict"},
 ]
-DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}]
+DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}, {"paper_sizes"}]
 DETECTION_DATA_LAYERS = [
     {"report", "masks", "boxes", "formats", "splits", "image_files"},
     {"objects", "parse"},
