@@ -7,3 +7,5 @@ from sase_attn.detection.network import freeze_backbone as freeze_backbone
 from sase_attn.detection.saved import LoadedDetector as LoadedDetector
 from sase_attn.detection.saved import load_detector as load_detector
 from sase_attn.detection.saved import save_detector as save_detector
+from sase_attn.detection.training import DetectionResult as DetectionResult
+from sase_attn.detection.training import train_detector as train_detector

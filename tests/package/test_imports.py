@@ -148,8 +148,9 @@ DETECTION_LAYERS = [
     {"config"},
     {"network", "data"},
     {"saved", "evaluation"},
-    {"drawing", "predict"},
+    {"drawing", "predict", "training"},
 ]
+DETECTION_TRAINING_LAYERS = [{"schedule", "checkpoint", "result", "curves"}, {"trainer"}, {"loop"}, {"run"}]
 DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}, {"paper_sizes"}]
 DETECTION_DATA_LAYERS = [
     {"report", "masks", "boxes", "formats", "splits", "image_files"},
@@ -240,6 +241,7 @@ INNER_LAYERS = {
     "detection": DETECTION_LAYERS,
     "detection.data": DETECTION_DATA_LAYERS,
     "detection.network": DETECTION_NETWORK_LAYERS,
+    "detection.training": DETECTION_TRAINING_LAYERS,
     "detection.evaluation": DETECTION_EVALUATION_LAYERS,
     "detection.drawing": [{"labels"}, {"picture"}, {"sheet"}],
     "search.report": [{"log_rows", "figure"}, {"tables", "charts"}, {"trainings"}, {"page"}],

@@ -69,6 +69,28 @@ def probe(body: nn.Module) -> list[Tensor]:
     return maps
 
 
+def parameters_behind(result: Tensor) -> set[int]:
+    """Identities of all parameters that a tensor was computed with."""
+    found: set[int] = set()
+    seen = set()
+    waiting = [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        waiting.extend(following for following, _ in node.next_functions)
+    return found
+
+
+def trains_in_vain(body: nn.Module) -> bool:
+    """Whether a parameter that is not frozen has no part in any map, and so never gets a gradient."""
+    behind = set[int]().union(*map(parameters_behind, probe(body)))
+    return any(parameter.requires_grad and id(parameter) not in behind for parameter in body.parameters())
+
+
 def is_channels_last(body: nn.Module) -> bool:
     """Whether the maps are (B, H, W, C)."""
     return str(getattr(body.output_fmt, "value", body.output_fmt)) == "NHWC"

@@ -7,12 +7,12 @@ batch norm of the backbone, those inside attention blocks too, keeps its statist
 
 from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sase_attn.detection.config import DetectionConfig
 from sase_attn.detection.network.backbone import PyramidBackbone
-from sase_attn.detection.network.body import probe
+from sase_attn.detection.network.body import parameters_behind, probe
 
 
 def freeze_backbone(model: nn.Module, config: DetectionConfig) -> None:
@@ -42,7 +42,7 @@ def freeze_backbone(model: nn.Module, config: DetectionConfig) -> None:
 def _frozen(body: nn.Module, config: DetectionConfig) -> set[int]:
     """Identities of the parameters of the stem and so many stages."""
     number = max(config.freeze_stages, 1) - 1
-    behind = [_parameters_behind(each) for each in probe(body)]
+    behind = [parameters_behind(each) for each in probe(body)]
     frozen = behind[number]
     if not all(frozen <= deeper for deeper in behind[number:]):
         raise ValueError(f"{config.backbone}: its stages do not follow one another; wanted freeze_stages -1")
@@ -77,19 +77,3 @@ def _is_frozen(module: nn.Module) -> bool:
 def _plain(name: str) -> str:
     """A module's name however timm joined its parts."""
     return name.removeprefix("model.").replace(".", "_")
-
-
-def _parameters_behind(result: Tensor) -> set[int]:
-    """Identities of all parameters that a tensor was computed with."""
-    found: set[int] = set()
-    seen = set()
-    waiting = [result.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.add(id(node.variable))
-        waiting.extend(following for following, _ in node.next_functions)
-    return found

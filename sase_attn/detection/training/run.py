@@ -1,0 +1,92 @@
+"""`train_detector`: one training from a configuration to a folder, new or resumed."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from sase_attn.detection.config import MAY_CHANGE, DetectionConfig
+from sase_attn.detection.data import open_detection_data
+from sase_attn.detection.evaluation.coco_numbers import NEEDED
+from sase_attn.detection.training.checkpoint import load_detection
+from sase_attn.detection.training.loop import DetectionLoop
+from sase_attn.detection.training.result import DetectionResult, read_result
+from sase_attn.detection.training.schedule import lr_lines
+from sase_attn.imports import import_modules
+from sase_attn.modules import count_parameters
+from sase_attn.training.checkpoint import check_same, check_same_data
+from sase_attn.training.distributed import ranks
+from sase_attn.training.run_folder import run_folder
+
+
+def train_detector(
+    config: DetectionConfig,
+    output: str | Path,
+    *,
+    resume: bool = False,
+    device: str | None = None,
+    echo: Callable[[str], object] = print,
+) -> DetectionResult:
+    """Train a detector on annotated images, evaluate it after each epoch, and write everything to a folder.
+
+    The folder gets `detection.json` (the configuration), `log.jsonl`, `checkpoint.pt` (replaced after every epoch, and
+    every `checkpoint_every` steps), `model.safetensors` (the last epoch), `best.safetensors` (the best by AP, of masks
+    where there are any), and at the end `result.json` and, with matplotlib, `curves.png`. Started by `torchrun`, it is
+    one process of many.
+
+    Args:
+        config: what to do.
+        output: a folder that does not exist yet, or is empty.
+        resume: go on from the checkpoint in `output`; a training that has finished just gives its result.
+        device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
+        echo: gets a line for each thing that people may want to read; on rank 0 only.
+
+    Returns:
+        The result: COCO's numbers on the validation images, and where they come from.
+
+    Raises:
+        FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: nothing to resume, or
+            no data there.
+        ValueError: a resumed training would differ from the saved one or get other data, or see `open_detection_data`,
+            `create_detector` and `DetectionTrainer`.
+        ImportError: a package of the extra `detection` is missing, or one of the configuration's `imports` fails.
+        FloatingPointError: a loss is no longer finite; the last checkpoint is from before.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
+    """
+    folder = Path(output)
+    import_modules(config.imports)
+    if find_spec("faster_coco_eval") is None:
+        raise ImportError(NEEDED)  # now, and not after the first epoch
+    with ranks(device) as group, run_folder(folder, group, "training", resume=resume):
+        saved = finished = None
+        if resume:
+            saved = load_detection(folder)
+            check_same(config, saved.settings, MAY_CHANGE)
+            finished = read_result(folder) if saved.progress.epoch == config.epochs else None
+            if finished is not None and _same_places(config, saved.settings):
+                return finished
+        group.wait()  # all have looked before one writes
+        with group.together():  # a disk of one machine must not leave the other ranks waiting
+            data = open_detection_data(config, group)
+            if saved is not None:
+                check_same_data(data.identity, saved)
+        if finished is not None:
+            return finished
+        say = group.on_main(echo)
+        if saved is None:
+            for name, coco in (("training", data.train_set), ("validation", data.val_set)):
+                for line in coco.report.lines():
+                    say(f"{name}: {line}")
+        loop = DetectionLoop(config, folder, group, data, say)
+        if saved is None:
+            trained, parameters = loop.trained_parameters, count_parameters(loop.model)
+            say(f"{config.detector} on {config.backbone}: {parameters:,} parameters, {trained:,} of them trained")
+            for line in lr_lines(config, data.train.batches):
+                say(line)
+        loop.run(saved)
+        return loop.finish()
+
+
+def _same_places(config: DetectionConfig, saved: DetectionConfig) -> bool:
+    """Whether the data lie where they did."""
+    places = ("data", "train_images", "train_annotations", "val_images", "val_annotations")
+    return not set(places) & set(config.differences(saved))

@@ -1,0 +1,50 @@
+"""The learning rate of a detector: it rises linearly at the start, and falls to a tenth after some epochs.
+
+torch's and timm's schedules of this kind start the drops after the warm-up. Here a drop comes after its epoch whether
+the warm-up is over or not, as in mmdetection's schedules, which the papers use.
+"""
+
+from collections.abc import Iterator
+
+import torch
+
+from sase_attn.detection.config import DetectionConfig
+
+
+class DetectionSchedule:
+    """Sets the learning rate of an optimizer, as a function of the number of the step.
+
+    Args:
+        config: lr, lr_batch_size, batch_size, lr_drops, warmup_steps and warmup_factor count.
+        optimizer: all its groups get the same.
+        steps_per_epoch: steps an epoch.
+    """
+
+    def __init__(self, config: DetectionConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> None:
+        self._config, self._optimizer, self._steps_per_epoch = config, optimizer, steps_per_epoch
+
+    def __call__(self, step: int) -> None:
+        """Set the learning rate of a step; the first is 0."""
+        lr = self._config.scaled_lr * lr_factor(self._config, step, self._steps_per_epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+
+
+def lr_factor(config: DetectionConfig, step: int, steps_per_epoch: int) -> float:
+    """What the learning rate of a step is multiplied by; the first step is 0."""
+    drops = sum(step >= epoch * steps_per_epoch for epoch in config.lr_drops)
+    warmed = min(step / config.warmup_steps, 1.0) if config.warmup_steps else 1.0
+    return float((config.warmup_factor + (1 - config.warmup_factor) * warmed) / 10**drops)
+
+
+def lr_lines(config: DetectionConfig, steps_per_epoch: int) -> Iterator[str]:
+    """What the schedule comes to with these data, in words."""
+    lr, images, batch = config.scaled_lr, config.batch_size, config.lr_batch_size
+    scaled = "" if batch in (None, images) else f", scaled linearly from {config.lr:g} for {batch}"
+    yield f"learning rate {lr:.3g} for {images} images a step{scaled}; {steps_per_epoch:,} steps an epoch"
+    steps = config.epochs * steps_per_epoch
+    if config.warmup_steps > steps // 2:
+        yield (
+            f"the warm-up of {config.warmup_steps:,} steps is most of this training, which has {steps:,}: set "
+            f"warmup_steps to about {max(1, steps // 20):,}"
+        )
