@@ -154,10 +154,10 @@ DETECTION_TRAINING_LAYERS = [{"schedule", "checkpoint", "result", "curves"}, {"t
 DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}, {"paper_sizes"}]
 DETECTION_DATA_LAYERS = [
     {"report", "masks", "boxes", "formats", "splits", "image_files"},
-    {"objects", "parse"},
-    {"coco_set", "read_objects"},
-    {"read_coco"},
-    {"images"},
+    {"objects", "parse", "written_coco"},
+    {"coco_set", "read_objects", "yolo_layout", "voc_layout"},
+    {"read_coco", "convert_yolo", "convert_voc"},
+    {"images", "check"},
     {"loader"},
     {"open"},
 ]

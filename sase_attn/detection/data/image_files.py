@@ -1,6 +1,7 @@
 """The files of annotated images: found below their folder, and looked at without reading their pixels."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,19 +19,27 @@ class FileState(NamedTuple):
     reason: str | None = None
 
 
-def place_of(folder: Path, annotations: Path, name: str) -> str:
-    """The name of an image relative to the folder of the images.
+def find_names(folder: Path, annotations: Path, names: Sequence[str]) -> list[str]:
+    """The names of images relative to their folder.
 
-    It is the one in the annotation file if there is such a file; else, if those exist, its last part alone, or the one
-    beside the annotation file.
+    Each is the one in the annotation file if there is such a file; else, of those that exist, the one relative to the
+    annotation file, or its last part alone, where no other image has that too.
     """
-    if (folder / name).is_file():
-        return os.path.normpath(name)
-    last = name.replace("\\", "/").rsplit("/", 1)[-1]
-    if last != name and (folder / last).is_file():
-        return last
-    beside = annotations.parent / name
-    return os.path.relpath(beside, folder) if beside.is_file() else name
+    lasts = Counter(map(_last, names))
+    return [_found(folder, annotations.parent, name, lasts[_last(name)] == 1) for name in names]
+
+
+def _found(folder: Path, beside: Path, name: str, last_will_do: bool) -> str:
+    if not (folder / name).is_file():
+        if (beside / name).is_file():
+            return os.path.relpath(beside / name, folder)
+        if last_will_do and (folder / _last(name)).is_file():
+            return _last(name)
+    return os.path.normpath(name)
+
+
+def _last(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def look_at(paths: Sequence[Path], must_have_size: Callable[[int], bool]) -> list[FileState]:

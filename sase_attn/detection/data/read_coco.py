@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sase_attn.detection.data.coco_set import CocoImages, CocoSet, digest_of
-from sase_attn.detection.data.image_files import FileState, look_at, place_of
+from sase_attn.detection.data.image_files import FileState, find_names, look_at
 from sase_attn.detection.data.objects import Objects
 from sase_attn.detection.data.parse import CocoRecords, ImageRecord, parse_coco
 from sase_attn.detection.data.read_objects import read_objects
@@ -37,7 +37,7 @@ def read_coco(annotations: Path, images: Path, *, masks: bool, on_broken: str = 
     records = parse_coco(annotations)
     findings = Findings()
     listed = _once(records.images, annotations, findings)
-    names = [place_of(images, annotations, image.name) for image in listed]
+    names = find_names(images, annotations, [image.name for image in listed])
     states = look_at(Paths(images, names), lambda place: not listed[place].width or not listed[place].height)
     if all(state.bytes < 0 for state in states):
         raise FileNotFoundError(

@@ -26,6 +26,18 @@ FINDINGS = {
     "unlisted": ("image", "in the folder that the file does not list, not used"),
     "unused_classes": ("class", "without objects, kept"),
 }
+# What a conversion tells besides.
+CONVERSION_FINDINGS = {
+    "bad_lines": ("line", "of a label file that is no object, dropped"),
+    "not_shares": ("line", "with numbers that are no shares of the image, from 0 to 1, dropped"),
+    "unknown_numbers": ("line", "of a class that has no name, dropped"),
+    "no_labels": ("image", "without a label file, kept with no boxes"),
+    "no_image": ("label file", "without an image, dropped"),
+    "bad_images": ("image", "that cannot be read, left out"),
+    "bad_files": ("label file", "that cannot be read, left out with its image"),
+    "bad_objects": ("object", "without a name and a box of numbers, dropped"),
+    "difficult": ("object", "that is difficult, made a crowd: not learned from, and neither right nor wrong"),
+}
 BROKEN = ("missing", "unreadable", "other_size")
 EXAMPLES = 3
 _PLURALS = {"box": "boxes", "class": "classes"}
@@ -40,7 +52,7 @@ class Finding:
     examples: tuple[str, ...]
 
     def __str__(self) -> str:
-        noun, fate = FINDINGS[self.kind]
+        noun, fate = (FINDINGS | CONVERSION_FINDINGS)[self.kind]
         what = f"{self.count} {_PLURALS[noun]}" if self.count != 1 and noun in _PLURALS else counted(self.count, noun)
         more = " …" if self.count > len(self.examples) else ""
         where = f" ({', '.join(map(one_line, self.examples))}{more})" if self.examples else ""
@@ -54,7 +66,7 @@ class Findings:
         self._found: dict[str, tuple[int, list[str]]] = {}
 
     def add(self, kind: str, examples: Iterable[object]) -> None:
-        """Count places of a kind of `FINDINGS`, and keep the first ones as examples."""
+        """Count places of a kind, and keep the first ones as examples."""
         count, kept = self._found.get(kind, (0, []))
         for example in examples:
             count += 1
@@ -64,8 +76,9 @@ class Findings:
             self._found[kind] = count, kept
 
     def in_order(self) -> tuple[Finding, ...]:
-        """All that was found, in the order of `FINDINGS`."""
-        return tuple(Finding(kind, *self._of(kind)) for kind in FINDINGS if kind in self._found)
+        """All that was found, in the order of the tables."""
+        kinds = (*FINDINGS, *CONVERSION_FINDINGS)
+        return tuple(Finding(kind, *self._of(kind)) for kind in kinds if kind in self._found)
 
     def _of(self, kind: str) -> tuple[int, tuple[str, ...]]:
         count, kept = self._found[kind]

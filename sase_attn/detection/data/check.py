@@ -1,0 +1,76 @@
+"""What a set of annotated images holds, for people: counts by class and size, sides of boxes, images in both splits."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from sase_attn.detection.data.coco_set import CocoSet
+from sase_attn.detection.data.report import BROKEN, Finding
+from sase_attn.training.data.image_file import UnreadableImageError, read_image
+
+SIZES = (("small", 0.0), ("medium", 32.0**2), ("large", 96.0**2))  # COCO's, by the area from which each begins
+MAX_DETECTIONS = 100  # that COCO counts, and a detector's default
+
+
+def class_table(coco: CocoSet) -> str:
+    """The objects of each class, of all and of COCO's three sizes; crowds do not count."""
+    bounds = [least for _, least in SIZES[1:]]
+    kinds = np.searchsorted(bounds, coco.objects.areas, side="right")
+    rows = [["class", "objects", *(name for name, _ in SIZES)]]
+    for label, name in enumerate(coco.classes, start=1):
+        own = kinds[(coco.objects.labels == label) & ~coco.objects.crowds]
+        rows.append([name, str(len(own)), *(str(int((own == kind).sum())) for kind in range(len(SIZES)))])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  "
+        + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+
+
+def advice(coco: CocoSet) -> Iterator[str]:
+    """What of the objects bears on a configuration: the sides of boxes, and many objects in an image."""
+    sides = np.sqrt(np.prod(coco.objects.xywh[~coco.objects.crowds, 2:], axis=1))
+    if len(sides):
+        low, middle, high = np.percentile(sides, [5, 50, 95])
+        yield f"sides of boxes: 5 % below {low:.0f} pixels, half below {middle:.0f}, 5 % above {high:.0f}"
+    most = max((len(objects.without_crowds()) for objects in coco.objects), default=0)
+    if most > MAX_DETECTIONS:
+        yield f"up to {most} objects an image; detections_per_image is {MAX_DETECTIONS}, and COCO counts no more"
+
+
+def would_refuse(coco: CocoSet) -> list[Finding]:
+    """The findings for which data are not read unless on_broken is "skip"."""
+    return [finding for finding in coco.report.findings if finding.kind in BROKEN]
+
+
+def unreadable(coco: CocoSet) -> list[str]:
+    """Names of the images whose pixels cannot be read, with reasons; every file is read."""
+    found = []
+    for image in coco.images:
+        try:
+            read_image(image.path)
+        except UnreadableImageError as error:
+            found.append(f"{image.path.name}: {error}")
+    return found
+
+
+def in_both(first: CocoSet, second: CocoSet) -> list[tuple[Path, Path]]:
+    """Pairs of files of two sets with the same bytes."""
+    by_size: dict[int, list[Path]] = defaultdict(list)
+    for image in first.images:
+        by_size[image.path.stat().st_size].append(image.path)
+    digests: dict[Path, bytes] = {}
+    found = []
+    for image in second.images:
+        for other in by_size.get(image.path.stat().st_size, ()):
+            for path in (image.path, other):
+                if path not in digests:
+                    digests[path] = blake2b(path.read_bytes()).digest()
+            if digests[other] == digests[image.path]:
+                found.append((other, image.path))
+                break
+    return found

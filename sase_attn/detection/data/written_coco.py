@@ -1,0 +1,94 @@
+"""COCO JSON files as conversions write them: one of each split, all or none."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sase_attn.detection.data.report import Finding
+from sase_attn.files import write_atomically
+
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+@dataclass
+class CocoValue:
+    """The content of a COCO file that grows image by image.
+
+    Args:
+        folder: where the file will lie: the names of the images are relative to it.
+        categories: names by id.
+    """
+
+    folder: Path
+    categories: dict[int, str]
+    images: list[dict[str, Any]] = field(default_factory=list)
+    annotations: list[dict[str, Any]] = field(default_factory=list)
+
+    def add_image(self, path: Path, width: int, height: int) -> int:
+        """One image more, where it lies; returns its id."""
+        name = os.path.relpath(path.absolute(), self.folder.absolute()).replace(os.sep, "/")
+        self.images.append({"id": len(self.images) + 1, "file_name": name, "width": width, "height": height})
+        return len(self.images)
+
+    def add_object(self, image_id: int, category_id: int, box: list[float], **more: Any) -> None:
+        """One object more: its box is x, y, width, height; `more` are other fields of COCO."""
+        values = {"area": box[2] * box[3], "iscrowd": 0} | more
+        number = len(self.annotations) + 1
+        self.annotations.append({"id": number, "image_id": image_id, "category_id": category_id, "bbox": box, **values})
+
+    def to_json(self) -> str:
+        """The file's text."""
+        categories = [{"id": number, "name": name} for number, name in self.categories.items()]
+        return json.dumps({"images": self.images, "annotations": self.annotations, "categories": categories})
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The files that a conversion has written, by split, and what it tells: findings, then other lines."""
+
+    files: dict[str, Path]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+
+def write_splits(output: Path, splits: dict[str, CocoValue]) -> dict[str, Path]:
+    """Write OUTPUT/<split>.json of each split.
+
+    Raises:
+        ValueError: there are no images. FileExistsError: one of the files is there already.
+        OSError: it cannot be written.
+    """
+    if not any(value.images for value in splits.values()):
+        raise ValueError("no images with labels were found")
+    files = {name: output / f"{name}.json" for name, value in splits.items() if value.images}
+    for path in files.values():
+        if path.exists():
+            raise FileExistsError(f"{path} exists: remove it, or name another folder with -o")
+    output.mkdir(parents=True, exist_ok=True)
+    for name, path in files.items():
+        write_atomically(path, splits[name].to_json())
+    return files
+
+
+def divide(paths: list[Path], share: float | None, folder: Path) -> dict[str, list[Path]]:
+    """Images that have no splits, divided at random into train and val; the same ones each time.
+
+    Raises:
+        ValueError: `share`, that of the validation images, is not given, or leaves one of them empty.
+    """
+    if share is None:
+        raise ValueError(
+            f"{folder} does not say what is to train and what to validate on: give --val-share, such as 0.2"
+        )
+    count = round(share * len(paths))
+    if not 0 < count < len(paths):
+        raise ValueError(f"val_share: wanted images on both sides, got {count} of {len(paths)} to validate on")
+    order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(0)).tolist()
+    return {
+        "train": [paths[place] for place in sorted(order[count:])],
+        "val": [paths[place] for place in sorted(order[:count])],
+    }
