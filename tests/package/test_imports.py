@@ -180,7 +180,7 @@ COMMANDS_LAYERS = [
         "synthesize_one_shot",
     },
     {"detect_source"},
-    {"detect_evaluate", "detect_predict"},
+    {"detect_evaluate", "detect_predict", "detect_data"},
     {
         "list_contents",
         "show",

@@ -1,6 +1,6 @@
 """`Objects`: the objects of all images in a few arrays, which worker processes share; `ImageObjects`: those of one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,9 @@ class Objects:
         return ImageObjects(
             self.xywh[own], self.labels[own], self.crowds[own], self.areas[own], self._counts(own), height, width
         )
+
+    def __iter__(self) -> Iterator[ImageObjects]:
+        return (self[place] for place in range(len(self)))
 
     def arrays(self) -> list[NDArray[Any]]:
         """All that the objects are, for a digest."""

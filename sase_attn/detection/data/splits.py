@@ -10,6 +10,7 @@ from sase_attn.training.data.identity import listed
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "test")}
 OWN_FILES = ("_annotations.coco.json", "annotations.json")  # in the folder of a split itself
 LAYOUTS = ("{name}.json", "annotations/instances_{name}*.json", "annotations/{name}.json", "instances_{name}*.json")
+OTHERS = {"Pascal VOC": ("Annotations/*.xml", "train/*.xml", "*.xml"), "YOLO": ("*.yaml", "*.yml", "classes.txt")}
 WANTED = "NAME.json and NAME/, annotations/instances_NAME2017.json and NAME2017/, or NAME/_annotations.coco.json"
 
 
@@ -73,7 +74,15 @@ def _annotations_in(data: str, split: str) -> Path:
                 return files[0]
     has = listed(sorted(path.name for path in root.iterdir())) or "nothing"
     names = ", ".join(SPLITS[split])
-    raise FileNotFoundError(f"{root} has no annotations of {names}: wanted {WANTED}; it has {has}")
+    raise FileNotFoundError(f"{root} has no annotations of {names}: wanted {WANTED}; it has {has}{_hint(root)}")
+
+
+def _hint(root: Path) -> str:
+    """What to do about a data set of another form."""
+    for kind, patterns in OTHERS.items():
+        if any(True for pattern in patterns for _ in root.glob(pattern)):
+            return f"; this looks like {kind}: `sase-attn detect convert {root}` makes COCO of it"
+    return ""
 
 
 def _images_of(file: Path, root: Path) -> Path:

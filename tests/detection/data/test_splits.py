@@ -92,3 +92,15 @@ def test_what_is_missing(tmp_path, there, fields, error, words):
     with pytest.raises(error, match=words) as caught:
         find_splits(DetectionConfig(**{"data": str(tmp_path), **filled}))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name,kind", [("data.yaml", "YOLO"), ("Annotations/a.xml", "Pascal VOC"), ("a.xml", "Pascal VOC")]
+)
+def test_data_of_another_form(tmp_path, name, kind):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(
+        FileNotFoundError, match=f"this looks like {kind}: `sase-attn detect convert .*` makes COCO of it"
+    ):
+        find_splits(DetectionConfig(data=str(tmp_path)))
