@@ -29,6 +29,7 @@ from sase_attn.settings import (
 from sase_attn.training.recipes import AMP
 
 DETECTORS = ("faster_rcnn", "mask_rcnn")
+CONVENTIONS = ("torchvision", "mmdetection")
 LEVELS = 5  # of the feature pyramid: strides 4, 8, 16, 32, 64
 # Fields that move no number, and so may change when a training is resumed. Of the data the place may: see
 # `check_same_data`.
@@ -44,7 +45,7 @@ class DetectionConfig(Settings):
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
-        UnknownNameError: no such detector, optimizer or AMP type.
+        UnknownNameError: no such detector, convention, optimizer or AMP type.
     """
 
     data: str = setting("", "a folder with images and COCO annotations of a training and a validation split")
@@ -75,6 +76,9 @@ class DetectionConfig(Settings):
     detections_per_image: int = setting(100, "detections an image, at most; COCO counts the best 100")
     score_threshold: float = setting(0.05, "detections with a lower score are dropped")
     nms_threshold: float = setting(0.5, "of two boxes of a class that overlap more, the lower score is dropped")
+    conventions: str = setting(
+        "torchvision", f"geometry of anchors, regions, masks and resizing: {', '.join(CONVENTIONS)}"
+    )
 
     min_size: tuple[int, ...] = setting(
         (800,), "pixels of the shorter side; of several one is drawn for each training image, the last is for tests"
@@ -145,6 +149,7 @@ class DetectionConfig(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_name("detector", "detector", DETECTORS)
+        self.check_name("conventions", "convention", CONVENTIONS)
         self.check_name("optimizer", "optimizer", list_optimizers())
         self.check_name("amp", "AMP type", AMP)
         if max(self.min_size) > self.max_size:

@@ -18,7 +18,17 @@ _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".o
 _LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
 
 
-def read_file(source: str | os.PathLike[str], device: str = "cpu") -> object:
+class LeftOut:
+    """Stands for an object in a file whose class is not torch's: it holds nothing of it."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def read_file(source: str | os.PathLike[str], device: str = "cpu", *, leave_out: bool = False) -> object:
     """What a file holds: the tensors of a safetensors file by name, or what `torch.save` was given.
 
     Which of them it is its content says, not its name. Of classes torch makes none but its own, and the
@@ -27,6 +37,7 @@ def read_file(source: str | os.PathLike[str], device: str = "cpu") -> object:
     Args:
         source: of the file.
         device: that the tensors of a torch file come to; "meta" reads none.
+        leave_out: objects of other classes become `LeftOut`, where they are an error otherwise.
 
     Raises:
         FileNotFoundError: no such file. IsADirectoryError: it is a folder. OSError: it cannot be read.
@@ -42,7 +53,10 @@ def read_file(source: str | os.PathLike[str], device: str = "cpu") -> object:
     try:
         if is_safetensors(source):
             return load_file(source)
-        with safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):  # of other pickles
+        with (
+            safe_globals([argparse.Namespace, *(_left_out(source) if leave_out else ())]),
+            warnings.catch_warnings(action="ignore"),
+        ):  # of other pickles
             return torch.load(source, map_location=device, weights_only=True)
     except MemoryError:
         raise
@@ -82,12 +96,21 @@ def is_safetensors(source: Path) -> bool:
     return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER
 
 
-def _more_than_tensors(source: Path) -> str:
+def _left_out(source: Path) -> list[tuple[type, str]]:
+    return [(LeftOut, name) for name in _other_classes(source)]
+
+
+def _other_classes(source: Path) -> list[str]:
+    """Names of the classes and functions in a file that torch does not call, as far as they are known."""
     try:
         with safe_globals([argparse.Namespace]):
-            found = get_unsafe_globals_in_checkpoint(source)
+            return get_unsafe_globals_in_checkpoint(source)
     except Exception:  # of a file that is no archive, as old versions of torch wrote them
-        found = []
+        return []
+
+
+def _more_than_tensors(source: Path) -> str:
+    found = _other_classes(source)
     names = f" ({', '.join(sorted(found)[:3])}{', …' * (len(found) > 3)})" if found else ""
     return (
         f"{source} holds more than tensors{names} and is not read, because it could execute code; "

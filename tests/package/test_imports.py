@@ -148,10 +148,16 @@ DETECTION_LAYERS = [
     {"config"},
     {"network", "data"},
     {"saved", "evaluation"},
-    {"drawing", "predict", "training"},
+    {"drawing", "predict", "training", "authors"},
 ]
 DETECTION_TRAINING_LAYERS = [{"schedule", "checkpoint", "result", "curves"}, {"trainer"}, {"loop"}, {"run"}]
-DETECTION_NETWORK_LAYERS = [{"backbone", "body"}, {"freezing"}, {"detector"}, {"paper_sizes"}]
+DETECTION_NETWORK_LAYERS = [
+    {"backbone", "body", "mmdetection_transform"},
+    {"freezing", "mmdetection"},
+    {"detector"},
+    {"paper_sizes"},
+]
+DETECTION_AUTHORS_LAYERS = [{"config_text", "keys"}, {"told"}, {"load"}]
 DETECTION_DATA_LAYERS = [
     {"report", "masks", "boxes", "formats", "splits", "image_files"},
     {"objects", "parse", "written_coco"},
@@ -239,6 +245,7 @@ INNER_LAYERS = {
     "spatially_adaptive.synthesis": SYNTHESIS_LAYERS,
     "spatially_adaptive.synthesis.one_shot": ONE_SHOT_LAYERS,
     "detection": DETECTION_LAYERS,
+    "detection.authors": DETECTION_AUTHORS_LAYERS,
     "detection.data": DETECTION_DATA_LAYERS,
     "detection.network": DETECTION_NETWORK_LAYERS,
     "detection.training": DETECTION_TRAINING_LAYERS,

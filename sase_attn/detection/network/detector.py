@@ -13,6 +13,7 @@ from sase_attn.detection.config import DetectionConfig
 from sase_attn.detection.network.backbone import PyramidBackbone
 from sase_attn.detection.network.body import create_body, is_channels_last
 from sase_attn.detection.network.freezing import freeze_backbone
+from sase_attn.detection.network.mmdetection import follow_mmdetection
 from sase_attn.settings import MANY
 
 _BOX_CELLS = 7 * 7  # of a region that the box head sees
@@ -68,6 +69,8 @@ def create_detector(
         box_batch_size_per_image=config.rois_per_image,
         **_mask_parts(config, num_classes),
     )
+    if config.conventions == "mmdetection":
+        follow_mmdetection(model)
     freeze_backbone(model, config)
     if config.init_from is None and (config.freeze_stages >= 0 or config.frozen_norms):
         echo(

@@ -1,0 +1,5 @@
+"""Detectors of mmdetection, the authors' among them: their weights mean here what they mean there."""
+
+from sase_attn.detection.authors.load import ImportedDetector as ImportedDetector
+from sase_attn.detection.authors.load import import_detector as import_detector
+from sase_attn.detection.authors.load import load_authors_detector as load_authors_detector

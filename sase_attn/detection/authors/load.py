@@ -1,0 +1,179 @@
+"""Detectors that the authors of SASE (arXiv 2411.08333), or anybody, trained with mmdetection 2 or 3."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+from sase_attn.detection.authors.keys import from_mmdetection
+from sase_attn.detection.authors.told import MEAN, STD, Told, read_told
+from sase_attn.detection.config import DETECTION_RECIPES, DetectionConfig
+from sase_attn.detection.network import create_detector
+from sase_attn.detection.saved import LoadedDetector, save_detector
+from sase_attn.genotype import Genotype, genotypes
+from sase_attn.weights.authors import from_authors, genotype_of
+from sase_attn.weights.files import read_file
+from sase_attn.weights.fitting import fitted
+from sase_attn.weights.state_dicts import check_state_dict
+from sase_attn.weights.wrappers import StateDict, state_dict_of
+
+_BODY = "backbone.body."
+_RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
+    ((2, 2, 2, 2), False): "resnet18",
+    ((3, 4, 6, 3), False): "resnet34",
+    ((3, 4, 6, 3), True): "resnet50",
+    ((3, 4, 23, 3), True): "resnet101",
+    ((3, 8, 36, 3), True): "resnet152",
+}
+_COCO = {
+    name: number
+    for number, name in enumerate(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
+    if name not in ("__background__", "N/A")
+}
+
+
+class ImportedDetector(NamedTuple):
+    """What was written: so many tensors of this detector; and what was assumed, because the file does not say it."""
+
+    tensors: int
+    config: DetectionConfig
+    classes: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+
+def load_authors_detector(
+    source: str | os.PathLike[str],
+    *,
+    backbone: str | None = None,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+    genotype: Genotype | None = None,
+    classes: Sequence[str] | None = None,
+) -> tuple[LoadedDetector, tuple[str, ...]]:
+    """The detector of a checkpoint of mmdetection's Faster or Mask R-CNN, in eval mode, and what was assumed of it.
+
+    Its numbers are mmdetection's: see `sase_attn.detection.network.mmdetection`. Trained on here, it keeps its
+    geometry, and takes the losses and draws of torchvision. Nothing in the file is executed.
+
+    Args:
+        source: the checkpoint, such as the authors' `pnorm_det_r50.pth`.
+        backbone: a model of timm's registry; by default the ResNet, with SASE or without, that the weights are of.
+        backbone_kwargs: its arguments.
+        genotype: of the attention, by default the searched one.
+        classes: their names by label, if the file does not say them; by default COCO's if there are 80.
+
+    Raises:
+        FileNotFoundError: no such file. IsADirectoryError: it is a folder.
+        ValueError: the file is unreadable, of another kind of detector, of another genotype, or does not fit the
+            backbone; or its configuration has what cannot be made equal. Each reason is named.
+        UnknownNameError: no such backbone.
+    """
+    name = str(source)
+    checkpoint = read_file(source, leave_out=True)
+    told = read_told(checkpoint, source=name)
+    weights = from_mmdetection(state_dict_of(checkpoint, source=name), source=name)
+    arguments: dict[str, Any] = dict(backbone_kwargs or {})
+    if any(".attention." in key for key in weights):
+        genotype = genotype_of(weights, genotype, source=name)
+        weights = from_authors(weights, genotype)
+        if genotype != genotypes["sase"]:
+            arguments["genotype"] = str(genotype)
+    elif genotype is not None:
+        raise ValueError(f"{name} has no attention of the authors: leave the genotype out")
+    config = _config(weights, told, backbone or _resnet(weights, name), arguments)
+    names, assumed = _names(weights, told, classes, name)
+    with torch.random.fork_rng(devices=[]):
+        model = create_detector(config, len(names), echo=lambda line: None)
+    model.transform.image_mean, model.transform.image_std = list(MEAN), list(STD)
+    weights = fitted(weights, model, source=name)
+    check_state_dict(weights, model, source=name)
+    model.load_state_dict(weights)
+    if not told.has_config:
+        assumed = ("the configuration: that of the authors, mmdetection's for a ResNet with FPN", *assumed)
+    ids = tuple(_COCO.values()) if names == tuple(_COCO) else tuple(range(1, len(names) + 1))
+    return LoadedDetector(model.eval(), config, names, ids), assumed
+
+
+def import_detector(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    backbone: str | None = None,
+    backbone_kwargs: Mapping[str, Any] | None = None,
+    genotype: Genotype | None = None,
+    classes: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> ImportedDetector:
+    """Write the detector of `load_authors_detector` to a file that `load_detector` and the commands read.
+
+    Args:
+        source: as there.
+        output: the `.safetensors` file to write, atomically.
+        backbone, backbone_kwargs, genotype, classes: as there.
+        overwrite: replace an existing file.
+
+    Raises:
+        FileNotFoundError: no such source or output folder. FileExistsError: the output exists.
+        ValueError, UnknownNameError: as there; or the output is no `.safetensors`.
+    """
+    output = Path(output)
+    if output.suffix != ".safetensors":
+        raise ValueError(f"the output must be named *.safetensors, got {output.name}")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {output.parent}")
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"{output} exists")
+    detector, assumed = load_authors_detector(
+        source, backbone=backbone, backbone_kwargs=backbone_kwargs, genotype=genotype, classes=classes
+    )
+    save_detector(detector.model, output, detector.config, detector.classes, detector.category_ids)
+    return ImportedDetector(len(detector.model.state_dict()), detector.config, detector.classes, assumed)
+
+
+def _config(weights: StateDict, told: Told, backbone: str, arguments: dict[str, Any]) -> DetectionConfig:
+    recipe = DETECTION_RECIPES["faster-rcnn-r101" if "101" in backbone else "faster-rcnn-r50"]
+    fields: dict[str, Any] = {
+        "pyramid_width": len(weights["backbone.fpn.inner_blocks.0.0.weight"]),
+        "box_head_width": len(weights["roi_heads.box_head.fc6.weight"]),
+    }
+    layers = sum(key.startswith("roi_heads.mask_head.") and key.endswith(".weight") for key in weights)
+    if layers:
+        fields |= {
+            "detector": "mask_rcnn",
+            "mask_head_widths": tuple(len(weights[f"roi_heads.mask_head.{n}.0.weight"]) for n in range(layers)),
+            "mask_predictor_width": weights["roi_heads.mask_predictor.conv5_mask.weight"].shape[1],
+        }
+    return recipe.override(
+        backbone=backbone, backbone_kwargs=arguments, conventions="mmdetection", **fields, **told.fields
+    )
+
+
+def _resnet(weights: Mapping[str, Tensor], source: str) -> str:
+    """The model whose blocks the weights have."""
+    places = [key.removeprefix(_BODY).split(".") for key in weights if key.startswith(f"{_BODY}layer")]
+    blocks = [len({place[1] for place in places if place[0] == f"layer{stage}"}) for stage in range(1, 5)]
+    found = _RESNETS.get((tuple(blocks), any(place[2] == "conv3" for place in places)))
+    if found is None:
+        listed = ", ".join(map(str, blocks))
+        raise ValueError(
+            f"{source} is of no known ResNet ({listed} blocks): say by backbone (--backbone) of which model"
+        )
+    return f"sase_{found}" if any(place[2] == "se" for place in places) else found
+
+
+def _names(
+    weights: StateDict, told: Told, given: Sequence[str] | None, source: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The classes' names, and what was assumed of them."""
+    count = len(weights["roi_heads.box_predictor.cls_score.weight"]) - 1
+    names = tuple(given) if given is not None else told.classes
+    if names is None and count == len(_COCO):
+        return tuple(_COCO), ("the classes: COCO's",)
+    if names is None:
+        raise ValueError(f"{source} does not name its {count} classes: say them by classes (--classes), in their order")
+    if len(names) != count:
+        raise ValueError(f"{source} tells {count} classes apart, got names of {len(names)}")
+    return names, ()

@@ -1,0 +1,175 @@
+"""What the configuration inside a checkpoint of mmdetection says of its detector, and what of it cannot be made here.
+
+mmdetection 2 and 3 write it into `meta`, as Python text.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sase_attn.detection.authors.config_text import value_at, values_of
+
+_MEAN, _STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # red, green, blue, of gray levels
+MEAN, STD = tuple(value / 255 for value in _MEAN), tuple(value / 255 for value in _STD)
+_STRIDES = [4, 8, 16, 32, 64]
+
+# What must be so, by its place in the configuration. What a configuration does not say, is so.
+_WANTED: dict[str, Sequence[Any]] = {
+    "model.type": ("FasterRCNN", "MaskRCNN"),
+    "model.backbone.type": ("ResNet",),
+    "model.backbone.style": ("pytorch",),
+    "model.backbone.strides": ([1, 2, 2, 2],),
+    "model.backbone.dilations": ([1, 1, 1, 1],),
+    "model.backbone.out_indices": ([0, 1, 2, 3],),
+    "model.backbone.norm_cfg.type": ("BN", "SyncBN"),
+    "model.backbone.norm_cfg.eps": (1e-5,),
+    "model.neck.type": ("FPN",),
+    "model.neck.start_level": (0,),
+    "model.neck.num_outs": (5,),
+    "model.neck.add_extra_convs": (False,),
+    "model.neck.upsample_cfg.mode": ("nearest",),
+    "model.rpn_head.type": ("RPNHead",),
+    "model.rpn_head.anchor_generator.type": ("AnchorGenerator",),
+    "model.rpn_head.anchor_generator.strides": (_STRIDES,),
+    "model.rpn_head.anchor_generator.center_offset": (0,),
+    "model.rpn_head.anchor_generator.octave_base_scale": (None,),
+    "model.rpn_head.bbox_coder.type": ("DeltaXYWHBBoxCoder",),
+    "model.rpn_head.bbox_coder.target_means": ([0, 0, 0, 0],),
+    "model.rpn_head.bbox_coder.target_stds": ([1, 1, 1, 1],),
+    "model.rpn_head.loss_cls.use_sigmoid": (True,),
+    "model.roi_head.type": ("StandardRoIHead",),
+    "model.roi_head.bbox_roi_extractor.type": ("SingleRoIExtractor",),
+    "model.roi_head.bbox_roi_extractor.finest_scale": (56,),
+    "model.roi_head.bbox_roi_extractor.featmap_strides": (_STRIDES[:4],),
+    "model.roi_head.bbox_roi_extractor.roi_layer.type": ("RoIAlign",),
+    "model.roi_head.bbox_roi_extractor.roi_layer.output_size": (7,),
+    "model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio": (0,),
+    "model.roi_head.bbox_roi_extractor.roi_layer.aligned": (True,),
+    "model.roi_head.bbox_head.bbox_coder.type": ("DeltaXYWHBBoxCoder",),
+    "model.roi_head.bbox_head.bbox_coder.target_means": ([0, 0, 0, 0],),
+    "model.roi_head.bbox_head.bbox_coder.target_stds": ([0.1, 0.1, 0.2, 0.2],),
+    "model.roi_head.bbox_head.loss_cls.use_sigmoid": (False,),
+    "model.roi_head.bbox_head.reg_class_agnostic": (False,),
+    "model.roi_head.mask_roi_extractor.finest_scale": (56,),
+    "model.roi_head.mask_roi_extractor.roi_layer.type": ("RoIAlign",),
+    "model.roi_head.mask_roi_extractor.roi_layer.output_size": (14,),
+    "model.roi_head.mask_roi_extractor.roi_layer.sampling_ratio": (0,),
+    "model.roi_head.mask_roi_extractor.roi_layer.aligned": (True,),
+    "model.roi_head.mask_head.type": ("FCNMaskHead",),
+    "model.roi_head.mask_head.class_agnostic": (False,),
+    "model.test_cfg.rpn.nms.type": ("nms",),
+    "model.test_cfg.rpn.nms.iou_threshold": (0.7,),
+    "model.test_cfg.rpn.nms_thr": (0.7,),
+    "model.test_cfg.rpn.nms_across_levels": (False,),
+    "model.test_cfg.rpn.min_bbox_size": (0,),
+    "model.test_cfg.rcnn.nms.type": ("nms",),
+    "model.test_cfg.rcnn.mask_thr_binary": (0.5,),
+    "model.data_preprocessor.mean": (_MEAN,),
+    "model.data_preprocessor.std": (_STD,),
+    "model.data_preprocessor.bgr_to_rgb": (True,),
+    "model.data_preprocessor.pad_size_divisor": (32,),
+    "model.data_preprocessor.pad_value": (0,),
+    "img_norm_cfg.mean": (_MEAN,),
+    "img_norm_cfg.std": (_STD,),
+    "img_norm_cfg.to_rgb": (True,),
+}
+# Fields of `DetectionConfig` by their places.
+_FIELDS = {
+    "anchor_ratios": "model.rpn_head.anchor_generator.ratios",
+    "proposals_test": "model.test_cfg.rpn.max_per_img",
+    "score_threshold": "model.test_cfg.rcnn.score_thr",
+    "nms_threshold": "model.test_cfg.rcnn.nms.iou_threshold",
+    "detections_per_image": "model.test_cfg.rcnn.max_per_img",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a checkpoint says beside its weights.
+
+    Attributes:
+        fields: values of `DetectionConfig` that differ from a detector's of the paper.
+        classes: names of the classes, if it says them.
+        has_config: whether there is a configuration in it at all.
+    """
+
+    fields: dict[str, Any]
+    classes: tuple[str, ...] | None
+    has_config: bool
+
+
+def read_told(checkpoint: object, *, source: str) -> Told:
+    """What a checkpoint's `meta` says.
+
+    Args:
+        checkpoint: as it was read.
+        source: where it is from, for the message.
+
+    Raises:
+        ValueError: the configuration is of a detector that cannot be made here; each reason is named.
+    """
+    meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None
+    meta = meta if isinstance(meta, Mapping) else {}
+    text = next((meta[name] for name in ("cfg", "config") if isinstance(meta.get(name), str)), None)
+    config = {} if text is None else values_of(text)
+    if isinstance(model := config.get("model"), dict):
+        model.setdefault("test_cfg", config.get("test_cfg"))  # where the first versions of mmdetection 2 have it
+    problems = [
+        f"{place}={value!r}, wanted {' or '.join(map(repr, wanted))}"
+        for place, wanted in _WANTED.items()
+        if (value := value_at(config, place)) is not None and not any(_equal(value, each) for each in wanted)
+    ]
+    fields = _fields(config, problems)
+    if problems:
+        raise ValueError(f"{source} is of a detector that cannot be made equal: {'; '.join(problems)}")
+    return Told(fields, _classes(meta), bool(config))
+
+
+def _fields(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Fields of `DetectionConfig` that the configuration has a value for; adds to the problems."""
+    found: dict[str, Any] = {}
+    if (scales := value_at(config, "model.rpn_head.anchor_generator.scales")) is not None:
+        if isinstance(scales, list) and len(scales) == 1 and isinstance(scales[0], int):
+            found["anchor_sizes"] = tuple(stride * scales[0] for stride in _STRIDES)
+        else:
+            problems.append(f"model.rpn_head.anchor_generator.scales={scales!r}, wanted one whole number")
+    before, after = (value_at(config, f"model.test_cfg.rpn.{name}") for name in ("nms_pre", "max_per_img"))
+    if None not in (before, after) and before != after:
+        problems.append(f"model.test_cfg.rpn.nms_pre={before!r}, wanted max_per_img, {after!r}")
+    found |= {field: value for field, place in _FIELDS.items() if (value := value_at(config, place)) is not None}
+    sizes = {tuple(sorted(size)) for size in _sizes(config.get("test_pipeline"))}
+    if len(sizes) == 1:
+        ((shorter, longer),) = sizes
+        found |= {"min_size": (shorter,), "max_size": longer}
+    elif sizes:
+        problems.append(f"test_pipeline has several sizes: {', '.join(map(str, sorted(sizes)))}")
+    return found
+
+
+def _classes(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
+    of_data = meta.get("dataset_meta")
+    found = meta.get("CLASSES")
+    if isinstance(of_data, Mapping):
+        found = of_data.get("classes", of_data.get("CLASSES"))
+    is_list = isinstance(found, list | tuple) and all(isinstance(name, str) for name in found)
+    return tuple(found) if is_list and found else None
+
+
+def _sizes(value: object) -> list[list[int]]:
+    """Pairs of numbers that a pipeline resizes to."""
+    if isinstance(value, Mapping):
+        own = [value[name] for name in ("img_scale", "scale") if _is_pair(value.get(name))]
+        return own + [size for inner in value.values() for size in _sizes(inner)]
+    if isinstance(value, list):
+        return [size for inner in value for size in _sizes(inner)]
+    return []
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(side, int) for side in value)
+
+
+def _equal(value: Any, wanted: Any) -> bool:
+    if isinstance(value, list) and isinstance(wanted, list):
+        return len(value) == len(wanted) and all(map(_equal, value, wanted))
+    return bool(value == wanted)

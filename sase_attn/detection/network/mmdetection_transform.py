@@ -1,0 +1,94 @@
+"""How mmdetection resizes images and puts masks into them, in the place of torchvision's transform."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.onnx.operators import shape_as_tensor
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+_GRAY_LEVELS = 255
+
+
+class MmdetectionTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
+    """Images resized, then normalised, then padded to multiples of 32; boxes and masks back at the images' size.
+
+    - Sides are rounded, where torchvision cuts them off.
+    - The resized image has whole gray levels, as OpenCV gives them. OpenCV's weights have 11 bits, so that some are
+      one level off.
+    - A mask is read at the centres of the image's pixels, and is 0 outside of its box. torchvision's boxes of masks
+      have whole corners.
+    """
+
+    def normalize(self, image: Tensor) -> Tensor:
+        """Nothing yet: `resize` comes first here. Raises TypeError for an image of whole numbers."""
+        if not image.is_floating_point():
+            raise TypeError(f"wanted an image of floats from 0 to 1, got {image.dtype}")
+        return image
+
+    def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
+        """An image (3, H, W) and its target at the network's size, the image normalised."""
+        old = image.shape[-2:]
+        shorter = self.torch_choice(self.min_size) if self.training else self.min_size[-1]
+        size = resized(image, shorter, self.max_size)
+        image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
+        image = super().normalize(torch.round(image * _GRAY_LEVELS) / _GRAY_LEVELS)
+        if target is not None:
+            target["boxes"] = resize_boxes(target["boxes"], old, image.shape[-2:])
+            if "masks" in target:
+                target["masks"] = F.interpolate(target["masks"][:, None].float(), size=size)[:, 0].byte()
+        return image, target
+
+    def postprocess(
+        self,
+        result: list[dict[str, Tensor]],
+        image_shapes: Sequence[tuple[int, int]],
+        original_image_sizes: Sequence[tuple[int, int]],
+    ) -> list[dict[str, Tensor]]:
+        """Detections in the pixels of the images, with masks (N, 1, H, W) of probabilities."""
+        if not self.training:
+            for found, size, original in zip(result, image_shapes, original_image_sizes, strict=True):
+                found["boxes"] = resize_boxes(found["boxes"], size, original)
+                if "masks" in found:
+                    found["masks"] = pasted(found["masks"], found["boxes"], *original)
+        return result
+
+
+def resized(image: Tensor, shorter: int, longest: int) -> list[int]:
+    """Height and width with that shorter side, or with that longer one if it would be exceeded."""
+    if torch.onnx.is_in_onnx_export():
+        sides = shape_as_tensor(image)[-2:].double()
+        factor = torch.minimum(longest / sides.max(), shorter / sides.min())
+        return list((sides * factor + 0.5).floor().long().unbind())  # type: ignore[arg-type]
+    height, width = image.shape[-2:]
+    scale = min(longest / max(height, width), shorter / min(height, width))
+    return [int(height * scale + 0.5), int(width * scale + 0.5)]
+
+
+def pasted(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
+    """Masks (N, 1, h, w) of boxes (N, 4) in images of that size, read at the centres of pixels; 0 outside."""
+    rows = torch.arange(height, dtype=boxes.dtype, device=boxes.device) + 0.5
+    columns = torch.arange(width, dtype=boxes.dtype, device=boxes.device) + 0.5
+    if torch.onnx.is_in_onnx_export():
+        return _sampled(masks, boxes, rows, columns)
+    images = masks.new_zeros((len(masks), 1, height, width))
+    for number, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+        down, across = _reach(y0, y1, masks.shape[2], height), _reach(x0, x1, masks.shape[3], width)
+        one = slice(number, number + 1)
+        images[one, :, down, across] = _sampled(masks[one], boxes[one], rows[down], columns[across])
+    return images
+
+
+def _reach(start: float, end: float, cells: int, length: int) -> slice:
+    """Pixels that a box's mask may cover: half a cell more than the box."""
+    more = (end - start) / (2 * cells) + 1
+    return slice(max(int(start - more), 0), min(int(end + more) + 1, length))
+
+
+def _sampled(masks: Tensor, boxes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
+    down, across = (rows - y0) / (y1 - y0) * 2 - 1, (columns - x0) / (x1 - x0) * 2 - 1
+    shape = (-1, down.shape[1], across.shape[1])
+    grid = torch.stack([across[:, None, :].expand(shape), down[:, :, None].expand(shape)], dim=3)
+    return F.grid_sample(masks, grid.to(masks.dtype), align_corners=False)
