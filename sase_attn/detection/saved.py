@@ -15,6 +15,7 @@ from sase_attn.detection.network import create_detector
 from sase_attn.errors import unknown_name
 from sase_attn.files import parse_json
 from sase_attn.records import record_from
+from sase_attn.training import data_config
 from sase_attn.training.data.identity import DataIdentity
 from sase_attn.weights import (
     check_state_dict,
@@ -97,7 +98,9 @@ def save_detector(
         data or DataIdentity(),
     )
     weights = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    write_safetensors(weights, Path(path), metadata={_KEY: json.dumps(asdict(record))}, model=model)
+    # The second entry is for trainings of whatever starts from the backbone.
+    metadata = {_KEY: json.dumps(asdict(record)), data_config.KEY: json.dumps({"mean": record.mean, "std": record.std})}
+    write_safetensors(weights, Path(path), metadata=metadata, model=model)
 
 
 def load_detector(

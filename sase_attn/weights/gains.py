@@ -33,8 +33,9 @@ def take_gains(record: str | None, model: nn.Module, *, source: str) -> None:
     Raises:
         ValueError: the record is damaged.
     """
-    saved = "" if record is None else parsed(record, source)
-    for name, (holder, attn) in attentions_of(model).items():
+    attentions = attentions_of(model)
+    saved = "" if record is None else parsed(record, source, attentions)
+    for name, (holder, attn) in attentions.items():
         text = saved if isinstance(saved, str) else saved.get(name, "")
         scale = float(fields_of(text).get(SCALE, "1")) / (fixed_factor(attn) if SCALE in fields_of(text) else 1)
         if can_scale(attn):

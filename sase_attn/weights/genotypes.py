@@ -9,7 +9,7 @@ record are taken as they are.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,9 @@ def check_record(record: str | None, model: nn.Module, *, source: str) -> None:
     """Raise ValueError, saying how, if weights with this record are of other attention than the network."""
     if record is None:
         return
-    saved = parsed(record, source)
-    for name, (holder, attn) in attentions_of(model).items():
+    attentions = attentions_of(model)
+    saved = parsed(record, source, attentions)
+    for name, (holder, attn) in attentions.items():
         wanted = _text(holder, attn)
         text = saved if isinstance(saved, str) else saved.get(name, wanted)
         if not _is_ours(attn) and not text.startswith(f"{SCALE}:"):
@@ -124,8 +125,11 @@ def fields_of(text: str) -> dict[str, str]:
     return dict(part.partition(":")[::2] for part in text.split(","))
 
 
-def parsed(record: str, source: str) -> str | dict[str, str]:
-    """What a record says: one text for all attentions, or a text by name. Raises ValueError if it is damaged."""
+def parsed(record: str, source: str, names: Iterable[str]) -> str | dict[str, str]:
+    """What a record says: one text for all attentions, or a text by name. Raises ValueError if it is damaged.
+
+    Where the network of these names was a part of another one, such as a detector, its prefix is left out.
+    """
     if not record.startswith("{"):
         return record
     try:
@@ -134,7 +138,9 @@ def parsed(record: str, source: str) -> str | dict[str, str]:
         by_name = None
     if not isinstance(by_name, dict) or not all(isinstance(text, str) for text in by_name.values()):
         raise ValueError(f"{source} has a damaged record of its genotype: wanted a genotype, got {record[:80]!r}")
-    return by_name
+    prefixes = {key.removesuffix(name) for key in by_name for name in names if f".{key}".endswith(f".{name}")}
+    prefix = prefixes.pop() if len(prefixes) == 1 else ""
+    return {key.removeprefix(prefix): text for key, text in by_name.items()}
 
 
 def _difference(saved: str, wanted: str, where: str) -> str:

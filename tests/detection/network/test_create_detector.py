@@ -6,6 +6,7 @@ import torch
 from tiny_detector import TINY_BACKBONE, images_and_targets, tiny_config
 from torchvision.models.detection import MaskRCNN
 
+from sase_attn.detection import save_detector
 from sase_attn.detection.network import create_detector
 from sase_attn.errors import UnknownNameError
 from sase_attn.weights import write_safetensors
@@ -95,14 +96,22 @@ class TestInitFrom:
             last = model.backbone.body(image)[-1]
             torch.testing.assert_close(last, network.forward_features(image))
 
-    def test_a_detector(self, tmp_path):
-        model = create_detector(tiny_config(), 4)
-        torch.save(model.state_dict(), tmp_path / "detector.pth")
-        again = create_detector(tiny_config(seed=1, init_from=str(tmp_path / "detector.pth")), 2, echo=quiet)
-        assert torch.equal(again.backbone.body.conv1.weight, model.backbone.body.conv1.weight)
-        assert not torch.equal(
-            again.backbone.fpn.inner_blocks[0][0].weight, model.backbone.fpn.inner_blocks[0][0].weight
-        )
+    @pytest.mark.parametrize("gains", [(0.5, 0.5, 0.5, 0.5), (0.5, 0.25, 0.5, 0.75)])
+    def test_a_detector(self, tmp_path, gains):
+        """Its backbone, with all that its weights do not say: the gains of its attention, and the normalisation."""
+        model = create_detector(tiny_config(), 4).eval()
+        body = model.backbone.body
+        for gain, name in zip(gains, ("layer1", "layer2", "layer3", "layer4"), strict=True):
+            body[name][0].se.scale = gain
+        model.transform.image_mean = [0.1, 0.2, 0.3]
+        save_detector(model, tmp_path / "model.safetensors", tiny_config(), "abcd")
+        again = create_detector(tiny_config(seed=1, init_from=str(tmp_path)), 2, echo=quiet).eval()
+        assert again.transform.image_mean == [0.1, 0.2, 0.3]
+        image = torch.rand(1, 3, 64, 64)
+        with torch.no_grad():
+            assert all(map(torch.equal, again.backbone.body(image), body(image)))
+        convolutions = [each.backbone.fpn.inner_blocks[0][0].weight for each in (model, again)]
+        assert not torch.equal(*convolutions)
 
     def test_others_are_refused_by_name(self, tmp_path):
         torch.save(
