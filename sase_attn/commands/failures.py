@@ -29,7 +29,7 @@ def report(error: Exception) -> int:
     if isinstance(error, OtherRankError):
         return 1  # that rank says it
     if _is_memory(error):
-        _say(f"out of memory: {in_words(error)}; try a smaller --batch-size or --size")
+        _say(f"out of memory: {in_words(error)}; try a smaller --batch-size, or smaller images")
     elif isinstance(error, _EXPECTED):
         _say(_words(error))
     elif os.environ.get(TRACEBACK):

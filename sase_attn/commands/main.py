@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from sase_attn import __version__
 from sase_attn.commands import (
     compare,
+    detect,
     evaluate,
     import_weights,
     list_contents,
@@ -45,6 +46,7 @@ COMMANDS = (
     search,
     tile,
     synthesize,
+    detect,
 )
 
 

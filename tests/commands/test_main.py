@@ -387,7 +387,7 @@ def test_a_bug_is_not_hidden_from_who_wants_to_see_it(monkeypatch):
 @pytest.mark.parametrize(
     "error, said",
     [
-        (MemoryError(), "out of memory: MemoryError; try a smaller --batch-size or --size"),
+        (MemoryError(), "out of memory: MemoryError; try a smaller --batch-size, or smaller images"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't\nallocate"), "out of memory: [enforce fail] Default"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: CUDA out of memory. Tried; try"),
         (OSError(28, "No space left on device", "run/log.jsonl"), "run/log.jsonl: No space left on device"),

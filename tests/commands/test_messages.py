@@ -16,10 +16,12 @@ SAID = {
     "train --epoch 3": "; did you mean --epochs? (see sase-attn train --help)",
     "list ops more": "unrecognized arguments: more (see sase-attn list --help)",
     "synthesize one-shot sample x --heigth=3": "mean --height? (see sase-attn synthesize one-shot sample --help)",
+    "detect train --bacbone x": "; did you mean --backbone? (see sase-attn detect train --help)",
     "--bogus list": "unrecognized arguments: --bogus (see sase-attn --help)",
     "run": "the following arguments are required: SCRIPT (see sase-attn run --help)",
     # unknown names
     "tile zzzzqqqq": "known: aimv2_1b_patch14_224, ",
+    "detect train --recipe faster-rcnn": "did you mean",
     "search --space release --without nosuch": "known: affine, channel_excite:affine, ",
     "train --device nosuch": "unknown device 'nosuch': wanted cpu, cuda or cuda:N\n",
     # files and folders
@@ -45,11 +47,17 @@ SAID = {
     "train --output picture.png": "picture.png is a file: wanted a folder; name another",
     "synthesize sample picture.png": "picture.png is not of a generator",
     "synthesize one-shot sample picture.png": "picture.png holds no model of one image",
+    "detect train": "data: wanted a folder, or train_annotations and train_images\n",
+    "detect train --data empty": "empty has no annotations of train: wanted NAME.json and NAME/, ",
+    "detect evaluate empty": "empty holds no best.safetensors: wanted the folder of a run",
+    "detect evaluate picture.png": "picture.png is not of a detector: wanted a file that",
     "run empty": f"empty {NO_FOLDER}",
     # numbers
     "search --trainings 0": "trainings: wanted at least 1, got 0",
     "search --method race --trainings -1": "trainings: wanted at least 1, got -1",
     "signal --output s --budget 0": "--budget: expected at least 1, got 0",
+    "detect train --epochs 0": "detection field epochs: wanted at least 1, got 0",
+    "detect train --min-size 900 --max-size 800": "max_size: wanted at least min_size, 900, got 800",
     "train --epochs 0": "epochs: wanted at least 1, got 0",
 }
 

@@ -41,6 +41,7 @@ def test_every_command_has_its_line():
         "search",
         "tile",
         "synthesize",
+        "detect",
         "import",
         "push",
         "run",

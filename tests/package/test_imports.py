@@ -186,7 +186,7 @@ COMMANDS_LAYERS = [
         "synthesize_one_shot",
     },
     {"detect_source"},
-    {"detect_evaluate", "detect_predict", "detect_data"},
+    {"detect_evaluate", "detect_predict", "detect_data", "detect_train"},
     {
         "list_contents",
         "show",
@@ -201,6 +201,7 @@ COMMANDS_LAYERS = [
         "search",
         "tile",
         "synthesize",
+        "detect",
     },
     {"main"},
 ]
