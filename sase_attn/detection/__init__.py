@@ -2,6 +2,7 @@
 
 from sase_attn.detection.config import DETECTION_RECIPES as DETECTION_RECIPES
 from sase_attn.detection.config import DetectionConfig as DetectionConfig
+from sase_attn.detection.network import create_backbone as create_backbone
 from sase_attn.detection.network import create_detector as create_detector
 from sase_attn.detection.network import freeze_backbone as freeze_backbone
 from sase_attn.detection.saved import LoadedDetector as LoadedDetector

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from tiny_detector import tiny_config
 
 from sase_attn import attach, replace, tile
+from sase_attn.detection import create_backbone
 
 
 @pytest.mark.works_with("segmentation-models-pytorch", "U-Net on the encoder `tu-sase_resnet18`: forward, backward")
@@ -16,6 +18,25 @@ def test_encoder():
     assert masks.shape == (2, 3, 64, 64)
     smp.losses.DiceLoss("multiclass")(masks, torch.randint(3, (2, 64, 64))).backward()
     gates = [p for name, p in network.named_parameters() if ".se." in name or ".attn." in name]
+    assert gates and all(p.grad is not None and p.grad.isfinite().all() for p in gates)
+
+
+@pytest.mark.works_with(
+    "segmentation-models-pytorch",
+    "DeepLabV3+ on the encoder `tu-sase_resnet18`, weights of ours: forward, backward",
+)
+def test_dilated_encoder():
+    import segmentation_models_pytorch as smp
+
+    network = smp.DeepLabV3Plus("tu-sase_resnet18", encoder_weights=None, classes=3, decoder_channels=16)
+    backbone = create_backbone(tiny_config(backbone="sase_resnet18", backbone_kwargs={}))
+    network.encoder.model.load_state_dict(backbone.body.state_dict())
+    images = torch.randn(2, 3, 64, 96)
+    assert network.encoder(images)[-1].shape[-2:] == (4, 6)
+    masks = network(images)
+    assert masks.shape == (2, 3, 64, 96)
+    masks.square().mean().backward()
+    gates = [p for name, p in network.named_parameters() if ".se." in name]
     assert gates and all(p.grad is not None and p.grad.isfinite().all() for p in gates)
 
 

@@ -3,8 +3,10 @@
 import networks
 import pytest
 import torch
+from tiny_detector import images_and_targets, tiny_config
 
 from sase_attn import attach, fuse, replace, tile
+from sase_attn.detection import create_backbone
 
 
 @pytest.mark.works_with("torchvision", "`attach` in Faster R-CNN's backbone: losses, backward, boxes")
@@ -50,3 +52,21 @@ def test_features_of_a_fused_network():
         expected = create_feature_extractor(network, {"layer2": "y"})(x)["y"]
         found = create_feature_extractor(fuse(network), {"layer2": "y"})(x)["y"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.works_with("torchvision", "RetinaNet and FCOS on a backbone of `create_backbone`: losses, backward, boxes")
+@pytest.mark.parametrize("detector", ["RetinaNet", "FCOS"])
+def test_other_detectors(detector):
+    from torchvision.models import detection
+
+    config = tiny_config(pyramid_width=32, freeze_stages=1, frozen_norms=True)
+    backbone = create_backbone(config, echo=lambda line: None)
+    network = getattr(detection, detector)(backbone, num_classes=3, min_size=64, max_size=96)
+    losses = network.train()(*images_and_targets())
+    sum(losses.values()).backward()
+    named = dict(network.named_parameters())
+    assert all(p.grad is not None for p in named.values() if p.requires_grad)
+    assert not named["backbone.body.layer1.0.conv1.weight"].requires_grad
+    with torch.no_grad():
+        found = network.eval()(images_and_targets()[0])
+    assert all(each["boxes"].shape[1] == 4 for each in found)

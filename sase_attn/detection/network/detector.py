@@ -1,4 +1,7 @@
-"""`create_detector`: torchvision's Faster R-CNN or Mask R-CNN on a network of this package or of timm."""
+"""`create_detector`: torchvision's Faster R-CNN or Mask R-CNN on a network of this package or of timm.
+
+`create_backbone` is the network with its pyramid, for other detectors of torchvision.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,17 +44,15 @@ def create_detector(
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes < MANY:
         raise ValueError(f"wanted at least one class to detect, got num_classes={num_classes!r}")
-    body = create_body(config, echo=echo)
+    backbone = create_backbone(config, echo=echo)
     width = config.pyramid_width
-    widths = body.feature_info.channels()  # type: ignore[union-attr,operator]
-    backbone = PyramidBackbone(body, widths, width, channels_last=is_channels_last(body))
     ratios = config.anchor_ratios
     model = (MaskRCNN if config.has_masks else FasterRCNN)(
         backbone,
         min_size=config.min_size,
         max_size=config.max_size,
-        image_mean=list(body.pretrained_cfg["mean"]),  # type: ignore[index]
-        image_std=list(body.pretrained_cfg["std"]),  # type: ignore[index]
+        image_mean=list(backbone.body.pretrained_cfg["mean"]),  # type: ignore[index]
+        image_std=list(backbone.body.pretrained_cfg["std"]),  # type: ignore[index]
         rpn_anchor_generator=AnchorGenerator(
             tuple((size,) for size in config.anchor_sizes), (ratios,) * len(config.anchor_sizes)
         ),
@@ -71,13 +72,29 @@ def create_detector(
     )
     if config.conventions == "mmdetection":
         follow_mmdetection(model)
-    freeze_backbone(model, config)
+    return model
+
+
+def create_backbone(config: DetectionConfig, *, echo: Callable[[str], object] = print) -> PyramidBackbone:
+    """The backbone of `create_detector` with its pyramid, frozen as the configuration says; seeds torch's generator.
+
+    Args:
+        config: of the backbone the fields count, pyramid_width, what is frozen, and the seed.
+        echo: as in `create_detector`.
+
+    Raises:
+        UnknownNameError, ValueError, FileNotFoundError, HubError: as `create_detector`.
+    """
+    body = create_body(config, echo=echo)
+    widths = body.feature_info.channels()  # type: ignore[union-attr,operator]
+    backbone = PyramidBackbone(body, widths, config.pyramid_width, channels_last=is_channels_last(body))
+    freeze_backbone(backbone, config)
     if config.init_from is None and (config.freeze_stages >= 0 or config.frozen_norms):
         echo(
             f"the backbone starts at random, and what is frozen stays so: give init_from, or set freeze_stages to -1 "
             f"and frozen_norms to false (here {config.freeze_stages} and {str(config.frozen_norms).lower()})"
         )
-    return model
+    return backbone
 
 
 def _mask_parts(config: DetectionConfig, num_classes: int) -> dict[str, Any]:

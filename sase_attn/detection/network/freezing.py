@@ -22,13 +22,13 @@ def freeze_backbone(model: nn.Module, config: DetectionConfig) -> None:
     found by the graph of an image, whatever their names are.
 
     Args:
-        model: of `create_detector`.
+        model: of `create_detector`, or of `create_backbone`.
         config: freeze_stages and frozen_norms count.
 
     Raises:
         ValueError: the network's stages do not follow one another, or it has no stem apart from the first stage.
     """
-    backbone = model.backbone
+    backbone = model if isinstance(model, PyramidBackbone) else model.backbone
     assert isinstance(backbone, PyramidBackbone)
     body = backbone.body
     body.requires_grad_(True)
