@@ -2,9 +2,16 @@
 
 from typing import Any
 
-from sase_attn.commands import detect_data, detect_evaluate, detect_predict, detect_train
+from sase_attn.commands import (
+    detect_data,
+    detect_evaluate,
+    detect_export,
+    detect_import,
+    detect_predict,
+    detect_train,
+)
 
-PARTS = (detect_train, detect_evaluate, detect_predict, detect_data)
+PARTS = (detect_train, detect_evaluate, detect_predict, detect_data, detect_export, detect_import)
 
 
 def add_parser(commands: Any) -> None:

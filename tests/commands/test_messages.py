@@ -51,6 +51,11 @@ SAID = {
     "detect train --data empty": "empty has no annotations of train: wanted NAME.json and NAME/, ",
     "detect evaluate empty": "empty holds no best.safetensors: wanted the folder of a run",
     "detect evaluate picture.png": "picture.png is not of a detector: wanted a file that",
+    "detect export empty -o a.onnx": "empty holds no best.safetensors: wanted the folder of a run",
+    "detect export picture.png -o a.onnx": "picture.png is not of a detector: wanted a file that",
+    "detect import picture.png -o a.safetensors": "it is a PNG image",
+    "detect import empty -o a.safetensors": f"empty {NO_FOLDER}",
+    "detect import empty -o a.pt": "the output must be named *.safetensors, got a.pt",
     "run empty": f"empty {NO_FOLDER}",
     # numbers
     "search --trainings 0": "trainings: wanted at least 1, got 0",

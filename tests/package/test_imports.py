@@ -148,7 +148,7 @@ DETECTION_LAYERS = [
     {"config"},
     {"network", "data"},
     {"saved", "evaluation"},
-    {"drawing", "predict", "training", "authors"},
+    {"drawing", "predict", "training", "authors", "export"},
 ]
 DETECTION_TRAINING_LAYERS = [{"schedule", "checkpoint", "result", "curves"}, {"trainer"}, {"loop"}, {"run"}]
 DETECTION_NETWORK_LAYERS = [
@@ -186,7 +186,7 @@ COMMANDS_LAYERS = [
         "synthesize_one_shot",
     },
     {"detect_source"},
-    {"detect_evaluate", "detect_predict", "detect_data", "detect_train"},
+    {"detect_evaluate", "detect_predict", "detect_data", "detect_train", "detect_export", "detect_import"},
     {
         "list_contents",
         "show",

@@ -1,6 +1,6 @@
 """`detect`: what a detector sees in images, in pixels of the images, with masks as run lengths."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NotRequired, TypedDict
 
@@ -61,19 +61,22 @@ def detect(model: Any, images: Sequence[Tensor], *, amp: str = "none") -> list[D
         features = {"0": features} if isinstance(features, Tensor) else features
         proposals, _ = model.rpn(batch, features)
         found, _ = model.roi_heads(features, proposals, batch.image_sizes)
+    paste = getattr(model.transform, "paste_masks", paste_masks_in_image)
     return [
-        _of_image(seen, seen_size, (image.shape[-2], image.shape[-1]))
+        _of_image(seen, seen_size, (image.shape[-2], image.shape[-1]), paste)
         for seen, seen_size, image in zip(found, batch.image_sizes, images, strict=True)
     ]
 
 
-def _of_image(seen: dict[str, Tensor], seen_size: tuple[int, int], size: tuple[int, int]) -> Detections:
+def _of_image(
+    seen: dict[str, Tensor], seen_size: tuple[int, int], size: tuple[int, int], paste: Callable[..., Tensor]
+) -> Detections:
     """What the heads give for an image that they saw at `seen_size`, in pixels of the image itself."""
     boxes = resize_boxes(seen["boxes"].float(), seen_size, size)
     made = Detections(boxes=boxes.cpu(), scores=seen["scores"].float().cpu(), labels=seen["labels"].cpu())
     if "masks" in seen:
         pieces = zip(seen["masks"].float().split(1), boxes.split(1), strict=True)
-        made["masks"] = [_encoded(paste_masks_in_image(mask, box, size)[0, 0] > 0.5) for mask, box in pieces]
+        made["masks"] = [_encoded(paste(mask, box, size)[0, 0] > 0.5) for mask, box in pieces]
     return made
 
 

@@ -51,8 +51,22 @@ class MmdetectionTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
             for found, size, original in zip(result, image_shapes, original_image_sizes, strict=True):
                 found["boxes"] = resize_boxes(found["boxes"], size, original)
                 if "masks" in found:
-                    found["masks"] = pasted(found["masks"], found["boxes"], *original)
+                    found["masks"] = self.paste_masks(found["masks"], found["boxes"], original)
         return result
+
+    def paste_masks(self, masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+        """Masks (N, 1, h, w) of boxes (N, 4) in images of that size, read at the centres of pixels; 0 outside."""
+        height, width = size
+        rows = torch.arange(height, dtype=boxes.dtype, device=boxes.device) + 0.5
+        columns = torch.arange(width, dtype=boxes.dtype, device=boxes.device) + 0.5
+        if torch.onnx.is_in_onnx_export():
+            return _sampled(masks, boxes, rows, columns)
+        images = masks.new_zeros((len(masks), 1, height, width))
+        for number, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
+            down, across = _reach(y0, y1, masks.shape[2], height), _reach(x0, x1, masks.shape[3], width)
+            one = slice(number, number + 1)
+            images[one, :, down, across] = _sampled(masks[one], boxes[one], rows[down], columns[across])
+        return images
 
 
 def resized(image: Tensor, shorter: int, longest: int) -> list[int]:
@@ -64,20 +78,6 @@ def resized(image: Tensor, shorter: int, longest: int) -> list[int]:
     height, width = image.shape[-2:]
     scale = min(longest / max(height, width), shorter / min(height, width))
     return [int(height * scale + 0.5), int(width * scale + 0.5)]
-
-
-def pasted(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
-    """Masks (N, 1, h, w) of boxes (N, 4) in images of that size, read at the centres of pixels; 0 outside."""
-    rows = torch.arange(height, dtype=boxes.dtype, device=boxes.device) + 0.5
-    columns = torch.arange(width, dtype=boxes.dtype, device=boxes.device) + 0.5
-    if torch.onnx.is_in_onnx_export():
-        return _sampled(masks, boxes, rows, columns)
-    images = masks.new_zeros((len(masks), 1, height, width))
-    for number, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-        down, across = _reach(y0, y1, masks.shape[2], height), _reach(x0, x1, masks.shape[3], width)
-        one = slice(number, number + 1)
-        images[one, :, down, across] = _sampled(masks[one], boxes[one], rows[down], columns[across])
-    return images
 
 
 def _reach(start: float, end: float, cells: int, length: int) -> slice:

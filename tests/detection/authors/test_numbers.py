@@ -15,6 +15,8 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from sase_attn.detection.authors.keys import from_mmdetection
+from sase_attn.detection.data.masks import mask_tools
+from sase_attn.detection.evaluation.detections import detect
 from sase_attn.detection.network import create_detector
 from sase_attn.detection.network.mmdetection import AlignedPool, BoundedBoxCoder
 from sase_attn.detection.network.mmdetection_transform import MmdetectionTransform
@@ -74,6 +76,12 @@ def test_boxes_scores_classes_and_masks(both):
     assert np.ptp(theirs["scores"]) > 0.1 and np.ptp(theirs["boxes"], axis=0).min() > 10
     assert 0.001 < (theirs["masks"] > 0.5).mean() < 0.9
     assert same(found(model), theirs)
+
+
+def test_run_lengths_too(both):
+    model, theirs = both
+    masks = [mask_tools().decode(mask) for mask in detect(model, [IMAGE])[0]["masks"]]
+    assert np.array_equal(np.stack(masks), theirs["masks"] > 0.5)
 
 
 def with_torchvision_anchors(model):
