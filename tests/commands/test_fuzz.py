@@ -7,6 +7,8 @@ import shutil
 import pytest
 import search_driver as driver
 from damage import WORDS, check, damage
+from detection_data import draw_coco
+from tiny_detector import tiny_config
 
 from sase_attn.commands import main as command
 from sase_attn.commands.main import main
@@ -22,7 +24,7 @@ MANY = 1500
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with a run, a search with its comparison, and what commands read besides."""
+    """A folder with a run, a search with its comparison, a detector, and what commands read besides."""
     folder = tmp_path_factory.mktemp("made")
     data = str(driver.image_folder(folder / "data", train=6, test=2))
     shared = [
@@ -56,6 +58,11 @@ def made(tmp_path_factory):
         str(folder / "search"),
     ]
     assert main(["search", *shared, "--warmup-epochs", "0", *search, *compare]) == 0
+    draw_coco(folder / "data" / "coco", train=2, val=2)
+    tiny = tiny_config(detector="mask_rcnn", data=str(folder / "data" / "coco"), epochs=1, warmup_steps=1, log_every=1)
+    (folder / "tiny.json").write_text(tiny.to_json())
+    detect = ["detect", "train", "--recipe", str(folder / "tiny.json"), "--device", "cpu"]
+    assert main([*detect, "--output", str(folder / "detector")]) == 0
     (folder / "script.py").write_text("")
     release = SearchSpace.get("release")
     (folder / "space.json").write_text(release.to_json())
@@ -67,6 +74,8 @@ def made(tmp_path_factory):
 def readers(folder):
     """Files below a folder, and commands that read each."""
     run, search, cpu = folder / "run", folder / "search", ["--device", "cpu"]
+    detector = folder / "detector"
+    of_detector = [["detect", "train", "--resume", "--output", detector, *cpu], ["detect", "evaluate", detector, *cpu]]
     of_run = [["train", "--resume", "--output", run, *cpu], ["evaluate", run, *cpu], ["tile", run]]
     of_weights = [["evaluate", run / "best.safetensors", *cpu], ["tile", run / "best.safetensors"],
         ["push", run / "best.safetensors", "--model", "sase_resnet20", "--save-to", folder / "published"],
@@ -89,6 +98,11 @@ def readers(folder):
         search / "retrained" / "comparison.json": of_search,
         search / "retrained" / "found-seed0" / "result.json": of_search,
         search / "retrained" / "found-seed0" / "checkpoint.pt": of_search,
+        detector / "checkpoint.pt": of_detector[:1],
+        detector / "detection.json": [["detect", "train", "--recipe", detector / "detection.json", "--show"]],
+        detector / "result.json": of_detector[:1],
+        detector / "log.jsonl": of_detector[:1],
+        detector / "best.safetensors": [of_detector[1], ["detect", "evaluate", detector / "best.safetensors", *cpu]],
         folder / "space.json": [["search", "--space", folder / "space.json", "--show"]],
     }
 
@@ -110,9 +124,14 @@ def damaged_files(seeds, made, tmp_path, capsys):
         shutil.rmtree(folder)
 
 
+def choices(parser):
+    return dict(next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices)
+
+
 def flags():
-    """(command, flag) of every flag that takes a value."""
-    commands = next(a for a in command._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    """(command, flag) of every flag that takes a value; parts of `detect` are commands."""
+    commands = choices(command._parser())
+    commands |= {f"detect {name}": parser for name, parser in choices(commands["detect"]).items()}
     for name, parser in commands.items():
         for action in parser._actions:
             if action.option_strings and action.nargs != 0:
@@ -132,6 +151,15 @@ def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
         "train": ["train", *data, *quick, "--warmup-epochs", "0", "--output", "run"],
         "evaluate": ["evaluate", made / "run", *data],
         "predict": ["predict", made / "run", made / "data" / "val", "--device", "cpu"],
+        "detect train": [
+            "detect", "train", "--recipe", made / "tiny.json", "--epochs", "1", "--device", "cpu", "--output", "run",
+        ],
+        "detect evaluate": ["detect", "evaluate", made / "detector", "--device", "cpu"],
+        "detect predict": ["detect", "predict", made / "detector", made / "data" / "coco" / "val", "-o", "seen"],
+        "detect export": ["detect", "export", made / "detector", "-o", "x.onnx"],
+        "detect import": ["detect", "import", made / "detector" / "best.safetensors", "-o", "x.safetensors"],
+        "detect check": ["detect", "check", made / "data" / "coco"],
+        "detect convert": ["detect", "convert", made / "data" / "coco", "-o", "converted"],
         "search": ["search", *data, *quick, *few, "--warmup-epochs", "0", "--output", "run"],
         "compare": ["compare", "eca", *data, *quick[:4], "--warmup-epochs", "0", "--seeds", "1", "--output", "run"],
         "signal": [
@@ -144,7 +172,7 @@ def nonsense_flags(seeds, made, tmp_path, capsys, monkeypatch):
         rng = random.Random(seed)
         name, flag = rng.choice(found)
         values = rng.sample(WORDS, rng.choice((1, 1, 1, 2)))
-        if rng.random() < 0.5 and name in ("train", "search"):
+        if rng.random() < 0.5 and name in ("train", "search", "detect train"):
             values += ["--show"]
         check([*base[name], flag, *values], capsys, f"seed {seed}")
         for path in tmp_path.iterdir():

@@ -140,8 +140,6 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
         """Write the result and the curves, on the main process; every process gets the result."""
         metrics = self.metrics or self._evaluate()
         if self.ranks.is_main:
-            if problem := draw_curves(self.folder):
-                self.echo(problem)
             write_result(
                 self.folder,
                 self.ranks.device,
@@ -156,6 +154,8 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
                 seconds=round(self.progress.seconds, 2),
                 data=self.data.identity,
             )
+            if problem := draw_curves(self.folder):
+                self.echo(problem)
         self.ranks.wait()
         result = read_result(self.folder)
         assert result is not None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from sase_attn.detection.config import DetectionConfig
+from sase_attn.quoting import counted
 
 
 class DetectionSchedule:
@@ -41,10 +42,11 @@ def lr_lines(config: DetectionConfig, steps_per_epoch: int) -> Iterator[str]:
     """What the schedule comes to with these data, in words."""
     lr, images, batch = config.scaled_lr, config.batch_size, config.lr_batch_size
     scaled = "" if batch in (None, images) else f", scaled linearly from {config.lr:g} for {batch}"
-    yield f"learning rate {lr:.3g} for {images} images a step{scaled}; {steps_per_epoch:,} steps an epoch"
+    each = f"{counted(images, 'image')} a step"
+    yield f"learning rate {lr:.3g} for {each}{scaled}; {counted(steps_per_epoch, 'step')} an epoch"
     steps = config.epochs * steps_per_epoch
-    if config.warmup_steps > steps // 2:
+    if config.warmup_steps > max(1, steps // 2):
         yield (
-            f"the warm-up of {config.warmup_steps:,} steps is most of this training, which has {steps:,}: set "
-            f"warmup_steps to about {max(1, steps // 20):,}"
+            f"the warm-up of {counted(config.warmup_steps, 'step')} is most of this training, which has {steps}: set "
+            f"warmup_steps to about {max(1, steps // 20)}"
         )

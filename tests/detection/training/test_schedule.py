@@ -37,10 +37,13 @@ def test_what_is_said():
     config = DetectionConfig(batch_size=2)
     assert config.scaled_lr == 0.0025
     assert list(lr_lines(config, 1000)) == [
-        "learning rate 0.0025 for 2 images a step, scaled linearly from 0.01 for 8; 1,000 steps an epoch"
+        "learning rate 0.0025 for 2 images a step, scaled linearly from 0.01 for 8; 1000 steps an epoch"
     ]
-    assert list(lr_lines(DetectionConfig(), 1000)) == ["learning rate 0.01 for 8 images a step; 1,000 steps an epoch"]
+    assert list(lr_lines(DetectionConfig(), 1000)) == ["learning rate 0.01 for 8 images a step; 1000 steps an epoch"]
     assert "scaled" not in next(iter(lr_lines(config.override(lr_batch_size=None), 1000)))
     _, warning = lr_lines(DetectionConfig(), 25)
     assert warning == ("the warm-up of 500 steps is most of this training, which has 300: set warmup_steps to about 15")
     assert len(list(lr_lines(DETECTION_RECIPES["faster-rcnn-small"], 103))) == 1
+    assert list(lr_lines(config.override(batch_size=1, lr_batch_size=1, warmup_steps=1, epochs=1), 1)) == [
+        "learning rate 0.01 for 1 image a step; 1 step an epoch"
+    ]
