@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> None:
         figure_path(args.confusion)
     if args.sheet is not None:
         picture_path(args.sheet)
+    if args.results is not None and not args.results.parent.is_dir():
+        raise FileNotFoundError(f"no folder {str(args.results.parent)!r} to write in")
     with ranks(args.device) as group:
         detector = load_source(args, group.device)
         config = _data_of(detector.config, given := given_flags(args, DetectionConfig))

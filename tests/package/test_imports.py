@@ -152,7 +152,7 @@ DETECTION_LAYERS = [
 ]
 DETECTION_TRAINING_LAYERS = [{"schedule", "checkpoint", "result", "curves"}, {"trainer"}, {"loop"}, {"run"}]
 DETECTION_NETWORK_LAYERS = [
-    {"backbone", "body", "mmdetection_transform"},
+    {"backbone", "body", "mmdetection_transform", "precision"},
     {"freezing", "mmdetection"},
     {"detector"},
     {"paper_sizes"},

@@ -3,6 +3,7 @@
 They are pycocotools' to the last digit. Where COCO writes -1, since there is nothing to take a mean of, they are None.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -53,8 +54,10 @@ def coco_numbers(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]], k
     """Compare detections with the objects that there are.
 
     Args:
-        truth: what a COCO annotation file holds: "images", "annotations", each with an "id" above 0, and "categories".
-        found: COCO results: "image_id", "category_id", "score", and the "bbox", or the "segmentation" as RLE.
+        truth: what a COCO annotation file holds: "images", "annotations" and "categories". All ids are numbered anew:
+            to COCO's tools an annotation 0 is no match, and ids of 62 bits are one.
+        found: COCO results of these images and categories: "image_id", "category_id", "score", and the "bbox", or the
+            "segmentation" as RLE.
         kind: "boxes" or "masks". Boxes of results do not count for masks: the area of a result is that of its mask.
 
     Raises:
@@ -64,24 +67,30 @@ def coco_numbers(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]], k
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
         raise ImportError(NEEDED) from None
+    images = {row["id"]: number for number, row in enumerate(truth["images"], start=1)}
+    names = {row["id"]: row["name"] for row in sorted(truth["categories"], key=lambda row: row["id"])}
+    categories = {id: number for number, id in enumerate(names, start=1)}
+
+    def numbered(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        places = [{"image_id": images[row["image_id"]], "category_id": categories[row["category_id"]]} for row in rows]
+        return [{**row, **place, "id": id} for id, (row, place) in enumerate(zip(rows, places, strict=True), start=1)]
+
     where = "bbox" if kind == "boxes" else "segmentation"
-    results = [{key: row[key] for key in ("image_id", "category_id", "score", where)} for row in found]
-    known = COCO({**truth, "annotations": [dict(row) for row in truth["annotations"]]})  # it writes into them
+    known = COCO(
+        {
+            "images": [{**row, "id": images[row["id"]]} for row in truth["images"]],
+            "annotations": numbered(truth["annotations"]),
+            "categories": [{"id": number, "name": names[id]} for id, number in categories.items()],
+        }
+    )
+    results = numbered([{key: row[key] for key in ("image_id", "category_id", "score", where)} for row in found])
     compared = COCOeval_faster(known, known.loadRes(results), _IOU_TYPES[kind], print_function=_silent)
     compared.run()
     precision = compared.eval["precision"]
-    counts: dict[int, int] = {}
-    for row in truth["annotations"]:
-        counts[row["category_id"]] = counts.get(row["category_id"], 0) + (not row.get("iscrowd", 0))
-    names = {category["id"]: category["name"] for category in truth["categories"]}
+    counts = Counter(row["category_id"] for row in truth["annotations"] if not row.get("iscrowd", 0))
     per_class = [
-        ClassNumbers(
-            names[category],
-            counts.get(category, 0),
-            _mean(precision[:, :, place, 0, -1]),
-            _mean(precision[:1, :, place, 0, -1]),
-        )
-        for place, category in enumerate(compared.params.catIds)
+        ClassNumbers(name, counts[id], _mean(precision[:, :, place, 0, -1]), _mean(precision[:1, :, place, 0, -1]))
+        for place, (id, name) in enumerate(names.items())
     ]
     twelve = dict(zip([item.name for item in fields(CocoNumbers)][:-1], map(_known, compared.stats), strict=True))
     return CocoNumbers(**twelve, per_class=tuple(per_class))

@@ -96,12 +96,12 @@ class DetectionConfusion:
     @property
     def rows(self) -> tuple[str, ...]:
         """Names of the rows."""
-        return (*self.classes, BACKGROUND)
+        return (*self.classes, _apart(BACKGROUND, self.classes))
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns."""
-        return (*self.classes, MISSED)
+        return (*self.classes, _apart(MISSED, self.classes))
 
     def to_dict(self) -> dict[str, Any]:
         """All counts above 0, for JSON."""
@@ -134,6 +134,11 @@ class DetectionConfusion:
             ).rstrip()
             for row in rows
         )
+
+
+def _apart(name: str, classes: tuple[str, ...]) -> str:
+    """The name, in brackets where a class has it."""
+    return _apart(f"({name})", classes) if name in classes else name
 
 
 def confusion_of(found: Mapping[int, Detections], coco_set: CocoSet, *, min_score: float = SCORE) -> DetectionConfusion:

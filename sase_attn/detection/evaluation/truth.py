@@ -9,8 +9,6 @@ from sase_attn.detection.data.coco_set import CocoSet
 def truth_of(coco_set: CocoSet, image_ids: Container[int], *, masks: bool) -> dict[str, Any]:
     """The images with these ids and their objects, crowds too, with masks if they are asked for.
 
-    Annotations are numbered anew, from 1: to COCO's tools an annotation 0 is no match.
-
     Raises:
         ValueError: masks are asked for, and the set was opened without them.
     """
@@ -30,8 +28,6 @@ def truth_of(coco_set: CocoSet, image_ids: Container[int], *, masks: bool) -> di
         for row, mask in zip(rows, objects.run_lengths if masks else (), strict=False):
             row["segmentation"] = mask
         annotations += rows
-    for number, row in enumerate(annotations, start=1):
-        row["id"] = number
     names = zip(coco_set.category_ids, coco_set.classes, strict=True)
     categories = [{"id": category, "name": name} for category, name in names]
     return {"images": images, "annotations": annotations, "categories": categories}

@@ -17,6 +17,7 @@ from sase_attn.detection.network.backbone import PyramidBackbone
 from sase_attn.detection.network.body import create_body, is_channels_last
 from sase_attn.detection.network.freezing import freeze_backbone
 from sase_attn.detection.network.mmdetection import follow_mmdetection
+from sase_attn.detection.network.precision import boxes_in_float32
 from sase_attn.settings import MANY
 
 _BOX_CELLS = 7 * 7  # of a region that the box head sees
@@ -72,6 +73,7 @@ def create_detector(
     )
     if config.conventions == "mmdetection":
         follow_mmdetection(model)
+    boxes_in_float32(model)
     return model
 
 

@@ -47,3 +47,17 @@ def test_nothing_found_is_zero_and_nothing_there_is_none():
         nothing_there = coco_numbers(truth | {"annotations": []}, found, kind)
         assert astuple(nothing_there)[:12] == (None,) * 12
         assert coco_numbers(truth | {"annotations": []}, [], kind).ap is None
+
+
+@pytest.mark.parametrize("more", [-1, -7, 10**12, 2**62])
+def test_ids_may_be_any(more):
+    """To pycocotools annotation 0 is found by nobody, and faster-coco-eval takes ids of 62 bits for one."""
+    truth, found = made_up(4)
+    wanted = coco_numbers(truth, found, "boxes")
+    for row in truth["annotations"]:
+        row.update(id=row["id"] + more)
+    for row in truth["annotations"] + found:
+        row.update(image_id=row["image_id"] + more, category_id=row["category_id"] + more)
+    for row in truth["images"] + truth["categories"]:
+        row.update(id=row["id"] + more)
+    assert coco_numbers(truth, found, "boxes") == wanted

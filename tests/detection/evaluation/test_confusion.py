@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,3 +134,8 @@ def test_images_that_were_not_seen_and_empty_ones():
         {1: seen_as([[0, 0, 5, 5]], [1], [0.9]), 3: seen_as([], [], [])}, as_set([nothing, one, one])
     )
     assert int(confusion.counts.sum()) == 2 and confusion.counts[-1, 0] == confusion.counts[1, -1] == 1
+
+
+def test_a_class_may_be_called_background():
+    confusion = replace(confusion_of({}, as_set([])), classes=("background", "not found", "(not found)"))
+    assert confusion.rows[-1] == "(background)" and confusion.columns[-1] == "((not found))"
