@@ -40,7 +40,8 @@ NOTES = """\
 Parameters for 80 classes, counted as mmdetection counts them: torchvision's heads also give boxes of the background
 (4,100 values more) and masks of it (257). *Trains* leaves out the frozen stem and first stage with its attention. The
 paper's plain rows are what trains and its SASE rows are all: the true difference is 2.55M and 4.81M, not 2.8M and 5.1M.
-`gsop_resnet50` ends at stride 16, so `create_detector` refuses it; its row is what it would have."""
+`gsop_resnet50` ends at stride 16, so `create_detector` refuses it; its row is what it would have.
+The paper's entries for the other attentions were not at hand."""
 
 
 @dataclass(frozen=True)
