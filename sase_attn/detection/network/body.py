@@ -59,11 +59,11 @@ def create_body(config: DetectionConfig, *, echo: Callable[[str], object] = prin
 
 def probe(body: nn.Module) -> list[Tensor]:
     """The maps of a small image in eval mode, with the graph that they were computed by."""
-    mode, device = body.training, next(body.parameters()).device
+    mode, like = body.training, next(body.parameters())
     body.eval()
     try:
         with torch.enable_grad():
-            maps: list[Tensor] = list(body(torch.zeros(1, 3, *PROBE_SIZE, device=device)))
+            maps: list[Tensor] = list(body(torch.zeros(1, 3, *PROBE_SIZE, device=like.device, dtype=like.dtype)))
     finally:
         body.train(mode)
     return maps

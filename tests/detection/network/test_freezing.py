@@ -77,6 +77,8 @@ def test_norms_that_are_not_frozen_move_outside_frozen_stages():
 def test_it_can_be_changed_and_is_copied():
     model = create_detector(tiny_config(freeze_stages=2), 2)
     again = copy.deepcopy(model)
+    freeze_backbone(model.double(), tiny_config(freeze_stages=1))
+    assert frozen_parts(model) == {"conv1", "bn1", "layer1"}
     freeze_backbone(model, tiny_config(freeze_stages=-1))
     assert frozen_parts(model) == set()
     assert all(module.training for module in model.train().modules())
