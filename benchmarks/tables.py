@@ -17,6 +17,7 @@ from attentions_table import judged, others
 from captions import caption, starting_factor_table
 from confirm_table import confirmed
 from detection_speed_table import detection_speeds
+from detection_table import detectors
 from gain_checks_table import checks
 from gain_table import gains
 from gradient_table import gradients
@@ -79,6 +80,7 @@ def table(study: str, rows: list[Row]) -> str:
         "space": lambda rows: lengths(rows, _place(rows)),
         "search_confirm": lambda rows: confirmed(rows, _place(rows)),
         "search_signal": _searched,
+        "detection": lambda rows: detectors(rows, _place(rows)),
         "detection_speed": detection_speeds,
     }
     return makers.get(study, _trainings)(rows)

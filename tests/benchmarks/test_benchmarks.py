@@ -106,7 +106,7 @@ def test_table_gives_mean_deviation_and_regime():
 
 
 NOT_OF_RECIPES = {"search_step", "search_gradient", "search_methods", "search_confirm", "compare_cost", "tiling"}
-NOT_OF_RECIPES |= {"one_shot", "synthesis", "speed"}
+NOT_OF_RECIPES |= {"one_shot", "synthesis", "speed", "search_signal", "detection"}
 
 
 def test_published_rows_are_complete():
@@ -359,6 +359,7 @@ def test_commands():
         "search_signal.py",
         "search_methods.py",
         "search_confirm.py",
+        "detection.py",
         "subset.py",
     ):
         done = warm.run(BENCHMARKS / script, "--help")
