@@ -98,7 +98,7 @@ def _kept(
 
 def size_differs(size: tuple[int, int], said: tuple[int, int]) -> str:
     """Why an image of a size cannot be used with annotations of another."""
-    turned = ", turned as EXIF says" if size == said[::-1] and size != said else ""
+    turned = ", perhaps turned as EXIF says" if size == said[::-1] and size != said else ""
     return f"is {size[0]}x{size[1]}{turned}, the annotations say {said[0]}x{said[1]}"
 
 

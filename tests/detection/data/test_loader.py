@@ -68,6 +68,9 @@ def test_an_epoch_is_a_function_of_its_number(folder):
     rest = flat(loader.epoch(1, 1))
     assert_same(rest, first[-len(rest) :])
     assert not all(a.equal(b) for a, b in zip(first, flat(loader.epoch(2)), strict=False))
+    samples = DetectionImages(loader.coco, flip=0.5)
+    of_epochs = [samples[epoch, 0][0] for epoch in range(12)]
+    assert {image.equal(of_epochs[0]) for image in of_epochs} == {True, False}
     with pytest.raises(ValueError, match="wanted a batch from 0 to 3, got 4"):
         list(loader.epoch(0, 4))
 
@@ -139,6 +142,19 @@ def test_images_of_other_kinds(tmp_path):
     samples = DetectionImages(read_coco(tmp_path / "train.json", tmp_path / "train", masks=False))
     gray, transparent, turned = (samples[0, place][0] for place in range(3))
     assert (gray == 30).all() and (transparent == 255).all() and turned.shape == (3, 48, 64)
+
+
+def test_a_test_batch_is_one_image(folder):
+    """Whatever the batch of training."""
+    val = open_detection_data(config(folder).override(batch_size=4), ALONE).val
+    assert [len(images) for images, _ in val.epoch(0)] == [1, 1, 1]
+
+
+def test_a_size_that_only_the_pixels_show(tmp_path):
+    draw_coco(tmp_path, train=3, val=3)
+    coco = read_coco(tmp_path / "train.json", tmp_path / "train", masks=False)
+    Image.new("RGB", (48, 64)).save(tmp_path / "train" / "train0.png")
+    assert DetectionImages(coco)[0, 0][0] == "is 48x64, perhaps turned as EXIF says, the annotations say 64x48"
 
 
 def test_broken_pixels(tmp_path):

@@ -194,7 +194,7 @@ def test_an_image_that_lies_on_its_side(split, tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (64, 48)).save(tmp_path / "train" / "a.jpg", exif=exif)
     edit(split, lambda value: value["images"][0].update(file_name="a.jpg"))
-    with pytest.raises(ValueError, match="is 48x64, turned as EXIF says, the annotations say 64x48"):
+    with pytest.raises(ValueError, match="is 48x64, perhaps turned as EXIF says, the annotations say 64x48"):
         read(split)
     edit(split, lambda value: value["images"][0].update(width=48, height=64))
     assert read(split).images[0][2:] == (48, 64)
@@ -218,6 +218,15 @@ def test_names_in_other_folders(split, tmp_path):
 
     names = [image.path.name for image in read(edit(split, rename)).images]
     assert names == ["train0.png", "train1.png", "train2.png", "train3.png"]
+
+
+def test_a_last_part_that_two_images_share_names_neither(split):
+    def rename(value):
+        for place in range(2):
+            value["images"][place]["file_name"] = f"{place}/train2.png"
+
+    coco = read(edit(split, rename), on_broken="skip")
+    assert coco.report.count("missing") == 2 and coco.report.count("shared_files") == 0
 
 
 def test_none_of_the_images_is_there(split, tmp_path):
