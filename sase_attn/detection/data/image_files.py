@@ -42,6 +42,12 @@ def _last(name: str) -> str:
     return name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
+def read_names(path: Path) -> list[str]:
+    """The lines of a text file that are not empty, also names of files that are not UTF-8. Raises OSError."""
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape").replace("\0", "")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def look_at(paths: Sequence[Path], must_have_size: Callable[[int], bool]) -> list[FileState]:
     """The state of each file. Of more than `HEADERS` so many are opened, at even distances; and all that must be.
 

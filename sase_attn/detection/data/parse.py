@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,13 +75,21 @@ def _objects(part: Any, name: str) -> list[dict[str, Any]]:
 def _image(image: dict[str, Any], place: int) -> ImageRecord:
     where = f"images[{place}]"
     name = image.get("file_name")
-    if not isinstance(name, str) or not name or "\0" in name:
+    if not isinstance(name, str) or not name or "\0" in name or not _can_be_a_file(name):
         hint = "; LVIS has coco_url: the name is its last part" if "coco_url" in image else ""
         raise ValueError(f"{where}: wanted file_name, the name of a file, got {one_line(name)[:60]}{hint}")
     width, height = (_whole(image.get(side) or 0, f"{where}.{side}") for side in ("width", "height"))
     if min(width, height) < 0:
         raise ValueError(f"{where}: wanted a width and a height above 0, got {width}x{height}")
     return ImageRecord(_whole(image.get("id"), f"{where}.id"), name, width, height)
+
+
+def _can_be_a_file(name: str) -> bool:
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half of a pair of code units, which JSON can hold
+        return False
+    return True
 
 
 def _names(categories: list[dict[str, Any]]) -> dict[int, str]:

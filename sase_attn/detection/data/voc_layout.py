@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from sase_attn.detection.data.image_files import read_names
 from sase_attn.detection.data.written_coco import SPLIT_NAMES, divide
 from sase_attn.training.data.identity import listed
 from sase_attn.training.data.walk import SUFFIXES
@@ -68,6 +69,6 @@ def _sets(folder: Path) -> dict[str, list[Path]]:
     for name, split in SETS.items():
         for file in (folder / "ImageSets" / "Main" / f"{name}.txt", folder / "ImageSets" / f"{name}.txt"):
             if file.is_file() and split not in found:
-                names = [line.split()[0] for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+                names = [line.split()[0] for line in read_names(file)]
                 found[split] = [folder / "Annotations" / f"{name}.xml" for name in names]
     return found

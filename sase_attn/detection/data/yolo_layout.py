@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from sase_attn.detection.data.image_files import read_names
 from sase_attn.detection.data.written_coco import SPLIT_NAMES, divide
 from sase_attn.quoting import one_line
 from sase_attn.training.data.walk import Skipped, images_below
@@ -44,7 +45,8 @@ def find_yolo(folder: Path, val_share: float | None = None) -> YoloLayout:
     names = next(_names_file(folder), None)
     if names is None:
         raise ValueError(f"{folder} has no data.yaml, and no {', '.join(NAME_FILES)} with the names of its classes")
-    lines = [one_line(line) for line in names.read_text(encoding="utf-8-sig").splitlines()]
+    text = names.read_text(encoding="utf-8-sig", errors="replace")
+    lines = [one_line(line) for line in text.splitlines()]
     classes = {number: name for number, name in enumerate(lines) if name}
     root = folder / "images" if (folder / "images").is_dir() else folder
     splits = {
@@ -114,8 +116,7 @@ def _images(root: Path, beside: Path, entry: str, key: str) -> list[Path]:
         if place.is_dir():
             return _below(place)
         if place.is_file() and place.suffix == ".txt":
-            lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines()]
-            return [root / line for line in lines if line]
+            return [root / line for line in read_names(place)]
     raise FileNotFoundError(f"{key}: no such folder or list of images: {root / entry}")
 
 

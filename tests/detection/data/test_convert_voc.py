@@ -147,3 +147,12 @@ def test_folders_that_hold_none(tmp_path):
     sets(tmp_path / "VOC2007", train=["a"])
     with pytest.raises(ValueError, match="no images with labels were found"):
         convert_voc(tmp_path / "VOC2007")
+
+
+def test_names_that_are_not_utf_8(voc):
+    names = voc / "ImageSets" / "Main" / "train.txt"
+    names.write_bytes(b"a\nb\nm\xfcll\n")
+    assert [(finding.kind, finding.count) for finding in convert_voc(voc).findings] == [
+        ("bad_files", 1),
+        ("difficult", 1),
+    ]

@@ -72,6 +72,7 @@ def test_a_folder(tmp_path):
         (lambda v: v["images"][1].update(id="a1"), r"images\[1\].id: wanted a whole number, got 'a1'"),
         (lambda v: v["images"][1].update(id=True), r"images\[1\].id: wanted a whole number, got True"),
         (lambda v: v["images"][1].pop("file_name"), r"images\[1\]: wanted file_name"),
+        (lambda v: v["images"][1].update(file_name="\ud800"), r"images\[1\]: wanted file_name"),
         (lambda v: v["images"][1].update(file_name=None, coco_url="a"), "LVIS has coco_url"),
         (lambda v: v["images"][1].update(width=-4), "wanted a width and a height above 0, got -4x48"),
         (lambda v: v["images"][1].update(width="64"), r"images\[1\].width: wanted a whole number"),
