@@ -23,6 +23,7 @@ from sase_attn.detection.evaluation.confusion import SCORE, confusion_of, pairs
 from sase_attn.detection.evaluation.detections import Detections
 from sase_attn.detection.evaluation.metrics import detect_all, measure
 from sase_attn.detection.evaluation.results import as_results, write_results
+from sase_attn.detection.saved import detector_file
 from sase_attn.plot.confusion import draw_confusion
 from sase_attn.plot.figure import figure_path
 from sase_attn.training.data.image_file import read_image
@@ -79,8 +80,9 @@ def run(args: argparse.Namespace) -> None:
             on_broken=config.on_broken,
         )
         with group.together():
-            batches = progress(loader.epoch(0), loader.batches, "images")
-            own = detect_all(detector.model, batches, amp=amp)
+            batches = loader.epoch(0)
+            shown = progress(batches, loader.batches, "images") if group.is_main else batches
+            own = detect_all(detector.model, shown, amp=amp)
         gathered = group.gather(own)
     if not group.is_main:
         return
@@ -94,14 +96,15 @@ def run(args: argparse.Namespace) -> None:
         draw_confusion(confusion.counts, confusion.rows, confusion.columns, args.confusion, of="objects")
     if args.sheet is not None:
         draw_sheet(_tiles(found, coco_set, args.score), coco_set.classes, args.sheet)
+    file = detector_file(args.source, args.weights)
     if args.json:
-        values = {"source": args.source, "annotations": str(split.annotations), **metrics.to_dict()}
+        values = {"source": str(file), "annotations": str(split.annotations), **metrics.to_dict()}
         print(json.dumps(values | confusion.to_dict(), indent=2, ensure_ascii=False))
         return
     if detector.classes != coco_set.classes:
         common = sum(label > 0 for label in labels)
-        print(f"classes matched by name: the annotations have {common} of the {len(labels)} that {args.source} knows")
-    print(f"{args.source} on {split.annotations}: {metrics.line()}, {metrics.images} images")
+        print(f"classes matched by name: the annotations have {common} of the {len(labels)} that {file} knows")
+    print(f"{file} on {split.annotations}: {metrics.line()}, {metrics.images} images")
     print(metrics.table(per_class=args.per_class))
     if args.per_class:
         print(f"at a score of {args.score:g} or more:")

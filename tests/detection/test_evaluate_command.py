@@ -40,7 +40,8 @@ def test_json_results_and_pictures(trained, evaluated, tmp_path):
     code, out, err = evaluated(trained, "--json", "--score", 0, *files)
     assert (code, err) == (0, "")
     values = json.loads(out)
-    assert values["images"] == 3 and values["annotations"] == str(trained / "val.json")
+    assert values["images"] == 3 and values["source"] == f"{trained}/best.safetensors"
+    assert values["annotations"] == str(trained / "val.json")
     rows = json.loads((tmp_path / "r.json").read_text())
     truth = json.loads((trained / "val.json").read_text())
     assert len(rows) == 36 and {row["image_id"] for row in rows} == {image["id"] for image in truth["images"]}
@@ -65,8 +66,8 @@ def test_the_table(trained, evaluated):
         "AP", "boxes", "square", "triangle", "masks", "square", "triangle"
     ]  # fmt: skip
     assert lines[8] == "at a score of 0.5 or more:" and len(lines) == 15
-    code, out, _ = evaluated(trained)
-    assert code == 0 and len(out.splitlines()) == 4
+    code, again, _ = evaluated(trained)
+    assert code == 0 and again.splitlines()[0] == lines[0] and len(again.splitlines()) == 4
 
 
 def test_classes_of_other_data_are_matched_by_name(trained, evaluated, tmp_path):
@@ -83,7 +84,9 @@ def test_classes_of_other_data_are_matched_by_name(trained, evaluated, tmp_path)
     named = ["--results", tmp_path / "r.json", "--data", tmp_path / "other"]
     code, out, err = evaluated(trained, *named)
     assert (code, err) == (0, "")
-    assert out.startswith(f"classes matched by name: the annotations have 1 of the 2 that {trained} knows\n")
+    assert out.startswith(
+        f"classes matched by name: the annotations have 1 of the 2 that {trained}/best.safetensors knows\n"
+    )
     rows = json.loads((tmp_path / "r.json").read_text())
     assert 0 < len(rows) < 36 and {row["category_id"] for row in rows} == {50}
     code, out, _ = evaluated(trained, "--json", "--data", tmp_path / "other")
