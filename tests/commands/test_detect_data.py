@@ -2,8 +2,11 @@
 
 import argparse
 import json
+import random
+import shutil
 
 import pytest
+from damage import check, damage
 from detection_data import draw_coco, draw_split, edit
 from PIL import Image
 
@@ -108,13 +111,17 @@ def test_convert_then_check(tmp_path, run):
         run("convert", tmp_path)
 
 
-def test_convert_voc(tmp_path, run):
+def voc(folder):
     for split in ("train", "valid"):
-        (tmp_path / split).mkdir()
-        Image.new("RGB", (40, 20)).save(tmp_path / split / "a.jpg")
+        (folder / split).mkdir(parents=True)
+        Image.new("RGB", (40, 20)).save(folder / split / "a.jpg")
         box = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>5</xmax><ymax>5</ymax></bndbox>"
         body = f"<filename>a.jpg</filename><object><name>cat</name>{box}</object>"
-        (tmp_path / split / "a.xml").write_text(f"<annotation>{body}</annotation>")
+        (folder / split / "a.xml").write_text(f"<annotation>{body}</annotation>")
+
+
+def test_convert_voc(tmp_path, run):
+    voc(tmp_path)
     printed = run("convert", tmp_path, "--difficult", "keep")
     assert "the first pixel is 1: as VOC has it" in printed and printed.count("1 object") == 2
 
@@ -145,3 +152,28 @@ def test_only_a_part_of_the_splits(tmp_path, run):
     yolo(tmp_path)
     (tmp_path / "data.yaml").write_text("names: [cat]\ntrain: images/train\n")
     assert "to train, images to learn from and to validate on are wanted" in run("convert", tmp_path)
+
+
+def test_damaged_data(tmp_path, capsys, monkeypatch):
+    """Whatever is in the files: one line, or it works."""
+    monkeypatch.setenv("SASE_ATTN_TRACEBACK", "1")
+    draw_coco(tmp_path / "coco", train=2, val=1, objects=2)
+    yolo(tmp_path / "yolo")
+    voc(tmp_path / "voc")
+    files = {
+        "coco/train.json": ["check", "coco", "--masks"],
+        "coco/val.json": ["check", "coco", "--pixels", "--json"],
+        "coco/train/train0.png": ["check", "coco/train.json", "--pixels"],
+        "yolo/data.yaml": ["convert", "yolo"],
+        "yolo/labels/train/a.txt": ["convert", "yolo/data.yaml", "-o", "out"],
+        "voc/train/a.xml": ["convert", "voc"],
+    }
+    for seed in range(30):
+        rng = random.Random(seed)
+        folder = tmp_path / str(seed)
+        for name in ("coco", "yolo", "voc"):
+            shutil.copytree(tmp_path / name, folder / name)
+        monkeypatch.chdir(folder)
+        file = rng.choice(list(files))
+        damage(folder / file, rng)
+        check(["detect", *files[file]], capsys, f"seed {seed}, {file}")

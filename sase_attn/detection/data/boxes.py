@@ -1,10 +1,11 @@
 """The boxes of annotations: which of them can be used, and those inside their images."""
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sase_attn.detection.data.finite import is_finite_number
 
 THINNEST = 0.05  # pixels of a side: in float32, far from the corner and scaled down, what is thinner has no area
 TOLERANCE = 0.01  # pixels beyond the image that are rounding, and not told
@@ -23,7 +24,7 @@ def as_box(value: object) -> tuple[float, float, float, float] | None:
     """Four finite numbers, or None."""
     if not isinstance(value, list) or len(value) != 4:
         return None
-    if not all(type(number) in (int, float) and math.isfinite(number) for number in value):
+    if not all(map(is_finite_number, value)):
         return None
     x, y, width, height = (float(number) for number in value)
     return (x, y, width, height) if max(map(abs, (x, y, width, height))) < 1e9 else None

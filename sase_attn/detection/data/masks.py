@@ -3,7 +3,6 @@
 The coding is faster-coco-eval's, which is equal to that of pycocotools.
 """
 
-import math
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from sase_attn.detection.data.finite import is_finite_number
 
 FARTHEST = 10  # times the image's longer side: a corner beyond it is a mistake, and slow to draw
 RunLengths = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as COCO has them
@@ -108,4 +109,4 @@ def _polygon(part: object, height: int, width: int) -> list[float]:
 
 
 def _are_numbers(values: list[Any]) -> bool:
-    return all(type(value) in (int, float) and math.isfinite(value) for value in values)
+    return all(map(is_finite_number, values))

@@ -102,7 +102,7 @@ def test_odd_objects_are_counted(split, kind):
 @pytest.mark.parametrize(
     "box",
     [[5, 5, -3, 20], [5, 5, 1e-9, 20], [5, 5, float("inf"), 20], [5, 5, 20], ["5", 5, 20, 20], 7, [1e300, 0, 5, 5],
-     [5] * 5, [-9, 5, 9, 5], [True, 5, 9, 5], [5, 1e12, 5, 5]],
+     [5] * 5, [-9, 5, 9, 5], [True, 5, 9, 5], [5, 1e12, 5, 5], [5, 5, 10**400, 5]],
 )  # fmt: skip
 def test_boxes_that_cannot_be_used(split, box):
     coco = read(edit(split, lambda value: first(value, bbox=box)), masks=False)
@@ -113,6 +113,7 @@ def test_boxes_that_cannot_be_used(split, box):
 @pytest.mark.parametrize(
     "segmentation",
     [None, {}, [[]], [[1, 2, 3, 4]], [[1, 2, 3, 4, 5]], [[1, 2, 3, 4, 5, float("nan")]], [["a"] * 6], "polygon", 5, [5],
+     [[10**400] * 6],
      [[0, 0, 1e9, 0, 1e9, 1e9]], [[100, 100, 120, 100, 120, 120]], {"size": [48, 64]},
      *({"size": [64, 48], "counts": counts} for counts in ([3072], "0PP3")),
      *({"size": [48, 64], "counts": counts}
