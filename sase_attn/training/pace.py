@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from shutil import get_terminal_size
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -48,17 +49,23 @@ class ProgressBar(Generic[_T]):
         if show and sys.stderr.isatty():
             from tqdm import tqdm  # type: ignore[import-untyped]
 
+            width, height = get_terminal_size()  # tqdm shows nothing where a terminal does not tell its size
             self._bar = tqdm(
-                batches, total=total, initial=start, desc=title, unit="step", leave=False, dynamic_ncols=True
+                batches, total=total, initial=start, desc=title, unit="step", leave=False, ncols=width - 1, nrows=height
             )
 
     def __iter__(self) -> Iterator[_T]:
         return iter(self._batches if self._bar is None else self._bar)
 
     def note(self, values: Mapping[str, Any], pace: Pace) -> None:
-        """Show the numbers among a step's values, the time that the whole run has left, and its memory."""
+        """Show the time that the whole run has left, its memory, and the numbers among a step's values.
+
+        In this order, as a narrow terminal cuts the end off.
+        """
         if self._bar is not None:
-            self._bar.set_postfix_str(f"{losses_text(values)}  {pace_text(pace.report())}".strip(), refresh=False)
+            row = pace.report()
+            text = f"{_left(row)}  {_memory(row)}  {losses_text(values)}"
+            self._bar.set_postfix_str(text, refresh=False)
 
 
 def losses_text(values: Mapping[str, Any]) -> str:
@@ -69,10 +76,18 @@ def losses_text(values: Mapping[str, Any]) -> str:
 
 def pace_text(row: Mapping[str, Any]) -> str:
     """The pace in a line for people, from the keys that `Pace.report` gives."""
-    minutes, seconds = divmod(round(row["eta_seconds"]), 60)
     rate = row["images_per_second"]
     speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
-    return f"{speed} images/s  {row['peak_memory_mb']:.0f} MiB  left {minutes}:{seconds:02d}"
+    return f"{speed} images/s  {_memory(row)}  {_left(row)}"
+
+
+def _left(row: Mapping[str, Any]) -> str:
+    minutes, seconds = divmod(round(row["eta_seconds"]), 60)
+    return f"left {minutes}:{seconds:02d}"
+
+
+def _memory(row: Mapping[str, Any]) -> str:
+    return f"{row['peak_memory_mb']:.0f} MiB"
 
 
 def peak_memory(device: torch.device) -> int:

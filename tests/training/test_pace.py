@@ -22,9 +22,10 @@ def test_a_terminal_sees_losses_memory_and_the_time_left(tmp_path, monkeypatch):
     recipe = driver.TINY.override(epochs=1, warmup_epochs=0, ema_decay=None, log_every=0)
     data = driver.data(recipe, seconds=0.11)  # tqdm writes ten times a second
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("COLUMNS", "120")
     train(recipe, tmp_path / "run", data=data, device="cpu", echo=lambda line: None)
     shown = terminal.getvalue()
-    assert re.search(r"epoch 1/1: .* loss \d\.?\d*  \d+ images/s  \d+ MiB  left 0:0\d\]", shown), shown
+    assert re.search(r"epoch 1/1: .* left 0:0\d  \d+ MiB  loss \d\.?\d*\]", shown), shown
 
 
 def test_what_is_no_number_is_not_shown():
