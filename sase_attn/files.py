@@ -67,7 +67,8 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | Callab
                 file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with naming(path):
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -22,7 +22,7 @@ from sase_attn.detection.evaluation.class_names import labels_by_name, relabelle
 from sase_attn.detection.evaluation.confusion import SCORE, confusion_of, pairs
 from sase_attn.detection.evaluation.detections import Detections
 from sase_attn.detection.evaluation.metrics import detect_all, measure
-from sase_attn.detection.evaluation.results import as_results, write_results
+from sase_attn.detection.evaluation.results import as_results, results_path, write_results
 from sase_attn.detection.saved import detector_file
 from sase_attn.plot.confusion import draw_confusion
 from sase_attn.plot.figure import figure_path
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> None:
         figure_path(args.confusion)
     if args.sheet is not None:
         picture_path(args.sheet)
-    if args.results is not None and not args.results.parent.is_dir():
-        raise FileNotFoundError(f"no folder {str(args.results.parent)!r} to write in")
+    if args.results is not None:
+        results_path(args.results)
     with ranks(args.device) as group:
         detector = load_source(args, group.device)
         config = _data_of(detector.config, given := given_flags(args, DetectionConfig))

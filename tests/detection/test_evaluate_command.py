@@ -110,6 +110,8 @@ def test_what_cannot_be_is_said_before_the_work(trained, evaluated, tmp_path):
         (["--confusion", tmp_path / "a.jpg"], "a picture is a .png, .svg, .pdf file"),
         (["--sheet", tmp_path / "a.svg"], "a picture of detections is a .png, .jpg, .jpeg file"),
         (["--results", tmp_path / "none" / "r.json"], "none' to write in"),
+        (["--results", tmp_path], "wanted a file to write results to, got the folder"),
+        (["--results", tmp_path / "r.csv"], "results are a .json file"),
         (["--amp", "float16"], 'amp "float16" needs CUDA'),
     ):
         code, out, err = evaluated(trained, *flags)

@@ -73,6 +73,13 @@ def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch, left):
     assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["checkpoint.pt"]
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_as_it_is(tmp_path):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(IsADirectoryError) as raised:
+        write_atomically(tmp_path / "taken", "new")
+    assert raised.value.filename == str(tmp_path / "taken") and [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
 def test_lines_of_json_are_read_up_to_the_whole_ones(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": ')

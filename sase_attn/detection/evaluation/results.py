@@ -25,6 +25,22 @@ def as_results(image_id: int, seen: Detections, category_ids: Sequence[int]) -> 
     return results
 
 
+def results_path(path: str | os.PathLike[str]) -> Path:
+    """The path of results that can be written. Ask before the work that they need.
+
+    Raises:
+        ValueError: another suffix than .json. IsADirectoryError: it is a folder. FileNotFoundError: no such folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"wanted a file to write results to, got the folder {str(path)!r}")
+    if path.suffix.lower() != ".json":
+        raise ValueError(f"results are a .json file, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no folder {str(path.parent)!r} to write in")
+    return path
+
+
 def write_results(rows: Iterable[dict[str, Any]], path: str | os.PathLike[str]) -> None:
     """Write results as JSON, a line each, atomically; masks as text, as COCO's server wants them.
 
