@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from sase_attn.detection.data.coco_set import CocoSet
-from sase_attn.detection.data.images import DetectionImages, Key, Target, collate
+from sase_attn.detection.data.images import DetectionImages, Key, Sample, Target, collate
 from sase_attn.training.data.order import Batches, Shard
 from sase_attn.training.data.reading import Broken, report_broken
 from sase_attn.training.data.workers import Workers
@@ -25,7 +25,8 @@ class DetectionLoader:
         training: shuffled and mirrored, or for a test.
         flip: share of the training images that are mirrored.
         workers: processes that read; they change no number.
-        on_broken: of images whose pixels cannot be read: "refuse", or "skip" with a warning.
+        on_broken: of images whose pixels cannot be read: "refuse", or "skip" with a warning. In place of a training
+            batch of none but such images comes the next image that can be read.
 
     Raises:
         ValueError: fewer training images, or a smaller batch, than ranks.
@@ -45,8 +46,8 @@ class DetectionLoader:
         self.coco, self._shard, self._on_broken = coco, shard, on_broken
         images_a_batch = batch_size if training else shard.world_size
         self._batches = Batches(len(coco), images_a_batch, shard, training=training)
-        samples = DetectionImages(coco, seed=shard.seed, flip=flip if training else 0.0)
-        self._workers = Workers(samples, collate, workers)
+        self._samples = DetectionImages(coco, seed=shard.seed, flip=flip if training else 0.0)
+        self._workers = Workers(self._samples, collate, workers)
         self._broken: set[int] = set()
 
     @property
@@ -60,18 +61,26 @@ class DetectionLoader:
         For what a target has see `DetectionImages`.
 
         Raises:
-            ValueError: broken images that are refused, or nothing but broken images in a training batch; no such batch.
+            ValueError: broken images that are refused, or nothing but broken images; no such batch.
         """
         for images, targets, broken in self._workers.serve(lambda: self._keys(epoch, start)):
             self._report(broken)
             if not images and self._batches.training:
-                raise ValueError("no image of a batch can be read; raise batch_size or remove the broken images")
+                images, targets, _ = collate([self._next_readable(epoch, max(broken))])
             if images:
                 yield [image.float().div_(255) for image in images], targets
 
     def _keys(self, epoch: int, start: int) -> Iterator[list[Key]]:
         for _, places in self._batches.epoch(epoch, start):
             yield [(epoch, place) for place in places[self._batches.own].tolist()]
+
+    def _next_readable(self, epoch: int, place: int) -> Sample:
+        """The first image after a broken one that can be read: no step is without images."""
+        for following in range(place + 1, place + len(self.coco)):
+            sample = self._samples[epoch, following % len(self.coco)]
+            if isinstance(sample[0], Tensor):
+                return sample
+        raise ValueError(f"none of {len(self.coco)} images of {self.coco.annotations} can be read")
 
     def _report(self, broken: dict[int, str]) -> None:
         new = {place: reason for place, reason in broken.items() if place not in self._broken}

@@ -171,6 +171,25 @@ def test_broken_pixels(tmp_path):
     assert sorted(seen) == [10, 15, 25, 30] and len(list(loader.epoch(1))) == 2
 
 
+def test_no_batch_is_without_images(tmp_path):
+    """In place of a batch of broken images comes the next that can be read; a test leaves it out."""
+    draw_coco(tmp_path, train=3, val=3, masks=False)
+    for path in (tmp_path / "train" / "train2.png", tmp_path / "val" / "val1.png"):
+        path.write_bytes(path.read_bytes()[:200])
+    settings = config(tmp_path).override(detector="faster_rcnn", batch_size=1, on_broken="skip")
+    data = open_detection_data(settings, ALONE)
+    with pytest.warns(UserWarning, match="skipped: 1 of 3"):
+        ids = [
+            [[int(target["image_id"]) for target in targets] for _, targets in loader.epoch(0)]
+            for loader in (data.train, data.val)
+        ]
+    assert sorted(ids[0]) == [[10], [10], [15]] and ids[1] == [[10], [20]]
+    for path in (tmp_path / "train").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="none of 3 images of .*train.json can be read"):
+        list(data.train.epoch(1))
+
+
 def test_splits_with_other_classes(tmp_path):
     draw_coco(tmp_path, train=3, val=3)
     edit(tmp_path / "val.json", lambda value: value["categories"].append({"id": 9, "name": "circle"}))
