@@ -39,7 +39,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def detect(model: Any, images: Sequence[Tensor], *, amp: str = "none") -> list[Detections]:
     """What a detector of torchvision gives for images, as itself does, but in the memory of one mask at a time.
 

@@ -36,6 +36,7 @@ def test_bytes_are_values_from_0_to_1_and_half_precision_is_the_detectors_own():
     pixels = torch.randint(0, 256, (3, 60, 50), dtype=torch.uint8)
     (of_bytes,), (of_values,) = detect(model, [pixels]), detect(model, [pixels.float() / 255])
     assert torch.equal(of_bytes["boxes"], of_values["boxes"]) and of_bytes["masks"] == of_values["masks"]
+    of_bytes["boxes"] += 1  # ordinary tensors
     (rough,) = detect(model, [pixels], amp="bfloat16")
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         (wanted,) = model([pixels.float() / 255])
