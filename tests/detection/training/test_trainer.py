@@ -1,16 +1,20 @@
 """One step of a detector: by hand on several ranks, with unused weights; in bfloat16; without a single object."""
 
+import copy
 import json
 
 import detection_driver as driver
 import pytest
+import timm
 import torch
 import warm
+from safetensors.torch import save_file
 from tiny_detector import images_and_targets, tiny_config
 
 from sase_attn.detection.network import create_detector
 from sase_attn.detection.training.trainer import DetectionTrainer
 from sase_attn.training.distributed import Ranks
+from sase_attn.weights.genotypes import attentions_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = Ranks(0, 1, torch.device("cpu"))
@@ -77,3 +81,26 @@ def test_biases_and_norms_decay_as_the_recipe_says():
         decayed = sum(len(group["params"]) for group in state if group["weight_decay"])
         several = [parameter for parameter in model.parameters() if decay_all or parameter.ndim > 1]
         assert decayed == len(several)
+
+
+def test_it_goes_on_with_the_gain_of_weights_that_it_started_from(tmp_path):
+    """A backbone that was warm-started has its gain in its norms: resumed, it takes that of the checkpoint."""
+    plain = timm.create_model("resnet18", layers=[1, 1, 1, 1], channels=[8, 8, 16, 16], num_classes=0)
+    save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    config = tiny_config(init_from=str(tmp_path / "plain.safetensors"))
+    images, targets = images_and_targets()
+
+    def started() -> DetectionTrainer:
+        return DetectionTrainer(config, create_detector(config, 3, echo=lambda line: None), CPU, 10)
+
+    trainer = started()
+    for _ in range(2):
+        trainer.step(images, targets)
+    state = copy.deepcopy(trainer.state_dict())
+    expected = trainer.step(images, targets)
+    resumed = started()
+    for block in attentions_of(resumed.model).values():
+        block[1].scale = 0.5  # as if the network had been made with another gain
+    resumed.load_state_dict(state)
+    assert resumed.step(images, targets) == expected
+    assert all(torch.equal(a, b) for a, b in zip(resumed.model.parameters(), trainer.model.parameters(), strict=True))
