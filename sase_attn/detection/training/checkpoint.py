@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sase_attn.detection.config import DetectionConfig
-from sase_attn.training.checkpoint import Checkpoint, Progress, load_checkpoint
+from sase_attn.detection.config import MAY_CHANGE, DetectionConfig
+from sase_attn.training.checkpoint import Checkpoint, Progress, check_same, load_checkpoint
 
 SETTINGS_NAME = "detection"
 
@@ -36,3 +36,13 @@ class DetectionProgress(Progress):
 def load_detection(folder: Path) -> Checkpoint[DetectionConfig, DetectionProgress]:
     """The checkpoint of the training in a folder. Raises as `load_checkpoint` does."""
     return load_checkpoint(folder, DetectionConfig, DetectionProgress, SETTINGS_NAME)
+
+
+def check_resumable(config: DetectionConfig, saved: Checkpoint[DetectionConfig, DetectionProgress]) -> None:
+    """Raise ValueError, naming what differs, if a training cannot go on with a configuration.
+
+    There may be more epochs: the learning rate of a step does not depend on how many there are.
+    """
+    check_same(config, saved.settings, (*MAY_CHANGE, "epochs"))
+    if config.epochs < saved.progress.epoch:
+        raise config.wrong("epochs", f"at least the {saved.progress.epoch} that are done", config.epochs)

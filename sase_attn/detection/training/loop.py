@@ -97,6 +97,7 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
 
     def end_epoch(self) -> None:
         """Evaluate on the validation images, and keep the weights: the last, and the best so far."""
+        self.save()  # an evaluation may take long: who is killed in it has not lost the epoch
         progress, metrics = self.progress, self._evaluate()
         self.metrics = metrics
         if metrics.best_by > progress.best_ap:

@@ -4,16 +4,16 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from sase_attn.detection.config import MAY_CHANGE, DetectionConfig
+from sase_attn.detection.config import DetectionConfig
 from sase_attn.detection.data import open_detection_data
 from sase_attn.detection.evaluation.coco_numbers import NEEDED
-from sase_attn.detection.training.checkpoint import load_detection
+from sase_attn.detection.training.checkpoint import check_resumable, load_detection
 from sase_attn.detection.training.loop import DetectionLoop
 from sase_attn.detection.training.result import DetectionResult, read_result
 from sase_attn.detection.training.schedule import lr_lines
 from sase_attn.imports import import_modules
 from sase_attn.modules import count_parameters
-from sase_attn.training.checkpoint import check_same, check_same_data
+from sase_attn.training.checkpoint import check_same_data
 from sase_attn.training.distributed import ranks
 from sase_attn.training.run_folder import run_folder
 
@@ -36,7 +36,8 @@ def train_detector(
     Args:
         config: what to do.
         output: a folder that does not exist yet, or is empty.
-        resume: go on from the checkpoint in `output`; a training that has finished just gives its result.
+        resume: go on from the checkpoint in `output`, to more `epochs` if the configuration has more; a training that
+            has finished just gives its result.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
         echo: gets a line for each thing that people may want to read; on rank 0 only.
 
@@ -60,7 +61,7 @@ def train_detector(
         saved = finished = None
         if resume:
             saved = load_detection(folder)
-            check_same(config, saved.settings, MAY_CHANGE)
+            check_resumable(config, saved)
             finished = read_result(folder) if saved.progress.epoch == config.epochs else None
             if finished is not None and _same_places(config, saved.settings):
                 return finished

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from sase_attn.detection import load_detector, train_detector
 from sase_attn.detection.data import open_detection_data
 from sase_attn.detection.evaluation.metrics import evaluate_detector
+from sase_attn.detection.training.loop import DetectionLoop
 from sase_attn.detection.training.trainer import DetectionTrainer
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.log import TIMED
@@ -99,6 +100,23 @@ def test_ctrl_c_saves_and_resumes(data, tmp_path):
     assert warm.run(*command(**options, output=folder, resume=True)).returncode == 0
     assert warm.run(*command(**options, output=tmp_path / "whole")).returncode == 0
     assert_same_run(folder, tmp_path / "whole")
+
+
+def test_stopped_in_an_evaluation_and_given_more_epochs_it_is_the_same_run(data, uninterrupted, tmp_path, monkeypatch):
+    """Which has taken long: the epoch before it is not lost. Two epochs after one are the two of one run."""
+    folder, config = tmp_path / "stopped", driver.tiny(data, detector="mask_rcnn")
+    with monkeypatch.context() as patched:
+        patched.setattr(DetectionLoop, "_evaluate", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_detector(config.override(epochs=1), folder, device="cpu", echo=quiet)
+    assert (checkpoint(folder)["progress"]["epoch"], checkpoint(folder)["progress"]["step"]) == (0, 3)
+    assert train_detector(config.override(epochs=1), folder, resume=True, device="cpu", echo=quiet).best_epoch == 0
+    train_detector(config, folder, resume=True, device="cpu", echo=quiet)
+    assert log_rows(folder) == log_rows(uninterrupted[0])
+    ours, theirs = load_file(folder / "model.safetensors"), load_file(uninterrupted[0] / "model.safetensors")
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+    with pytest.raises(ValueError, match=r"epochs: wanted at least the 2 that are done, got 1$"):
+        train_detector(config.override(epochs=1), folder, resume=True, device="cpu", echo=quiet)
 
 
 def test_two_ranks_train_together(data, tmp_path):
