@@ -83,7 +83,7 @@ def load_authors_detector(
             arguments["genotype"] = str(genotype)
     elif genotype is not None:
         raise ValueError(f"{name} has no attention of the authors: leave the genotype out")
-    config = _config(weights, told, backbone or _resnet(weights, name), arguments)
+    config = _config(weights, told, backbone or _resnet(weights, name), arguments, name)
     names, assumed = _names(weights, told, classes, name)
     with torch.random.fork_rng(devices=[]):
         model = create_detector(config, len(names), echo=lambda line: None)
@@ -133,7 +133,7 @@ def import_detector(
     return ImportedDetector(len(detector.model.state_dict()), detector.config, detector.classes, assumed)
 
 
-def _config(weights: StateDict, told: Told, backbone: str, arguments: dict[str, Any]) -> DetectionConfig:
+def _config(weights: StateDict, told: Told, backbone: str, arguments: dict[str, Any], source: str) -> DetectionConfig:
     recipe = DETECTION_RECIPES["faster-rcnn-r101" if "101" in backbone else "faster-rcnn-r50"]
     fields: dict[str, Any] = {
         "pyramid_width": len(weights["backbone.fpn.inner_blocks.0.0.weight"]),
@@ -146,9 +146,11 @@ def _config(weights: StateDict, told: Told, backbone: str, arguments: dict[str, 
             "mask_head_widths": tuple(len(weights[f"roi_heads.mask_head.{n}.0.weight"]) for n in range(layers)),
             "mask_predictor_width": weights["roi_heads.mask_predictor.conv5_mask.weight"].shape[1],
         }
-    return recipe.override(
-        backbone=backbone, backbone_kwargs=arguments, conventions="mmdetection", **fields, **told.fields
-    )
+    fields |= {"backbone": backbone, "backbone_kwargs": arguments, "conventions": "mmdetection", **told.fields}
+    try:
+        return recipe.override(**fields)
+    except ValueError as error:
+        raise ValueError(f"{source} cannot be made here: {error}") from None
 
 
 def _resnet(weights: Mapping[str, Tensor], source: str) -> str:

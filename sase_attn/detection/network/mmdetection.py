@@ -109,6 +109,6 @@ class AlignedPool(MultiScaleRoIAlign):  # type: ignore[misc]
         pooled, places = [], []
         for level, each in enumerate(maps):
             places.append(torch.where(levels == level)[0])
-            of_level = regions[places[-1]].to(each.dtype)
+            of_level = regions[places[-1]]
             pooled.append(roi_align(each, of_level, self.output_size, 1 / _STRIDES[level], 0, aligned=True))
         return torch.cat(pooled)[torch.argsort(torch.cat(places))]

@@ -74,10 +74,10 @@ def resized(image: Tensor, shorter: int, longest: int) -> list[int]:
     if torch.onnx.is_in_onnx_export():
         sides = shape_as_tensor(image)[-2:].double()
         factor = torch.minimum(longest / sides.max(), shorter / sides.min())
-        return list((sides * factor + 0.5).floor().long().unbind())  # type: ignore[arg-type]
+        return list((sides * factor + 0.5).floor().clamp(min=1).long().unbind())  # type: ignore[arg-type]
     height, width = image.shape[-2:]
     scale = min(longest / max(height, width), shorter / min(height, width))
-    return [int(height * scale + 0.5), int(width * scale + 0.5)]
+    return [max(int(side * scale + 0.5), 1) for side in (height, width)]
 
 
 def _reach(start: float, end: float, cells: int, length: int) -> slice:

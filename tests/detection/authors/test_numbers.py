@@ -152,6 +152,20 @@ def test_regions_of_all_levels():
     assert empty.shape == (0, 2, 7, 7)
 
 
+def test_regions_are_not_rounded_under_autocast():
+    ramp = torch.arange(400.0).expand(1, 1, 8, 400).remainder(3).bfloat16()  # whole numbers below 4 are exact
+    boxes = torch.tensor([[1001.3, 2.0, 1021.9, 25.0]])
+    pool = AlignedPool(["0"], 7, 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pool({"0": ramp}, [boxes], [(32, 1600)])
+    torch.testing.assert_close(found.float(), pool({"0": ramp.float()}, [boxes], [(32, 1600)]), atol=0.02, rtol=0)
+
+
+def test_images_of_a_line():
+    thin = MmdetectionTransform((64,), 96, [0.0] * 3, [1.0] * 3).eval()([torch.rand(3, 1, 700)])[0]
+    assert thin.image_sizes == [(1, 96)]
+
+
 def test_training_and_whole_numbers():
     model, _ = detector()
     model.float().train()
