@@ -176,7 +176,8 @@ class DetectionConfig(Settings):
         return cls.read(name, DETECTION_RECIPES)
 
 
-_R101 = DetectionConfig(backbone="sase_resnet101", batch_size=4, lr=0.005, lr_batch_size=4)
+_R50 = DetectionConfig(init_from="pretrained")
+_R101 = replace(_R50, backbone="sase_resnet101", batch_size=4, lr=0.005, lr_batch_size=4)
 _SMALL = DetectionConfig(
     backbone="sase_resnet18",
     frozen_norms=False,
@@ -201,9 +202,9 @@ _SMALL = DetectionConfig(
 )
 
 DETECTION_RECIPES = {
-    "faster-rcnn-r50": DetectionConfig(),
+    "faster-rcnn-r50": _R50,
     "faster-rcnn-r101": _R101,
-    "mask-rcnn-r50": DetectionConfig(detector="mask_rcnn"),
+    "mask-rcnn-r50": replace(_R50, detector="mask_rcnn"),
     "mask-rcnn-r101": replace(_R101, detector="mask_rcnn"),
     "faster-rcnn-small": _SMALL,
     "mask-rcnn-small": replace(_SMALL, detector="mask_rcnn"),

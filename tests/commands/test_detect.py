@@ -39,6 +39,7 @@ def test_train_says_what_it_does_and_where_it_is(trained, tmp_path, capsys):
     assert main(["detect", "train", "--recipe", "mask-rcnn-r101", "--lr", "0.1", "--show"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert (shown["detector"], shown["backbone"], shown["lr"]) == ("mask_rcnn", "sase_resnet101", 0.1)
+    assert shown["init_from"] == "pretrained"  # what its schedule freezes must have seen images
 
 
 def test_its_folder_is_what_the_other_parts_take(trained, tmp_path, capsys):

@@ -146,7 +146,8 @@ def _config(weights: StateDict, told: Told, backbone: str, arguments: dict[str, 
             "mask_head_widths": tuple(len(weights[f"roi_heads.mask_head.{n}.0.weight"]) for n in range(layers)),
             "mask_predictor_width": weights["roi_heads.mask_predictor.conv5_mask.weight"].shape[1],
         }
-    fields |= {"backbone": backbone, "backbone_kwargs": arguments, "conventions": "mmdetection", **told.fields}
+    fields |= {"backbone": backbone, "backbone_kwargs": arguments, "init_from": None, "conventions": "mmdetection"}
+    fields |= told.fields
     try:
         return recipe.override(**fields)
     except ValueError as error:
