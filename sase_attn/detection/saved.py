@@ -14,6 +14,7 @@ from sase_attn.detection.config import DetectionConfig
 from sase_attn.detection.network import create_detector
 from sase_attn.errors import unknown_name
 from sase_attn.files import parse_json
+from sase_attn.fusion.fused import Fused
 from sase_attn.records import record_from
 from sase_attn.training import data_config
 from sase_attn.training.data.identity import DataIdentity
@@ -80,8 +81,10 @@ def save_detector(
 
     Raises:
         OSError: it cannot be written.
-        ValueError: there are not as many classes, or ids, as the detector tells apart.
+        ValueError: there are not as many classes, or ids, as the detector tells apart; or it is fused for inference.
     """
+    if any(isinstance(module, Fused) for module in model.modules()):
+        raise ValueError("the detector is fused for inference: call sase_attn.unfuse(model) before saving it")
     outputs = model.roi_heads.box_predictor.cls_score.out_features - 1
     ids = tuple(range(1, len(classes) + 1) if category_ids is None else category_ids)
     if not outputs == len(classes) == len(ids):

@@ -8,7 +8,7 @@ from networks import moved
 from tiny_detector import images_and_targets, tiny_config
 
 from sase_attn import fuse, unfuse
-from sase_attn.detection import create_detector
+from sase_attn.detection import create_detector, save_detector
 from sase_attn.fusion.fused import Fused
 
 
@@ -31,6 +31,12 @@ def test_inference(backbone):
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, atol=1e-3, rtol=1e-4)
             assert torch.equal(last[name], value)
+
+
+def test_a_fused_detector_is_not_saved(tmp_path):
+    model = fuse(detector(backbone="resnet18").eval())
+    with pytest.raises(ValueError, match="fused for inference: call sase_attn.unfuse"):
+        save_detector(model, tmp_path / "a.safetensors", tiny_config(backbone="resnet18"), ["a", "b"])
 
 
 @pytest.mark.parametrize("frozen", [False, True])
