@@ -1,6 +1,7 @@
 """`DetectionLoader`: batches of annotated images, each a function of (seed, epoch, batch, rank)."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from torch import Tensor
 
@@ -63,16 +64,12 @@ class DetectionLoader:
         Raises:
             ValueError: broken images that are refused, or nothing but broken images; no such batch.
         """
-        for images, targets, broken in self._workers.serve(lambda: self._keys(epoch, start)):
+        for images, targets, broken in self._workers.serve(partial(_keys, self._batches, epoch, start)):
             self._report(broken)
             if not images and self._batches.training:
                 images, targets, _ = collate([self._next_readable(epoch, max(broken))])
             if images:
                 yield [image.float().div_(255) for image in images], targets
-
-    def _keys(self, epoch: int, start: int) -> Iterator[list[Key]]:
-        for _, places in self._batches.epoch(epoch, start):
-            yield [(epoch, place) for place in places[self._batches.own].tolist()]
 
     def _next_readable(self, epoch: int, place: int) -> Sample:
         """The first image after a broken one that can be read: no step is without images."""
@@ -87,3 +84,9 @@ class DetectionLoader:
         self._broken.update(new)
         named = [Broken(self.coco.images[place].path, reason) for place, reason in new.items()]
         report_broken(named, len(self.coco), self._on_broken, warn=self._shard.rank == 0)
+
+
+def _keys(batches: Batches, epoch: int, start: int) -> Iterator[list[Key]]:
+    """This rank's images of each batch."""
+    for _, places in batches.epoch(epoch, start):
+        yield [(epoch, place) for place in places[batches.own].tolist()]

@@ -1,6 +1,7 @@
 """Loaders of sets that stay on disk: timm's transforms on each image, in worker processes if so wished."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from timm.data import create_transform
@@ -71,26 +72,27 @@ class FileLoader:
         Raises:
             ValueError: broken images that are refused, or nothing but broken images in a batch.
         """
-        for images, targets, broken in self._workers.serve(lambda: self._keys(epoch, start)):
+        for images, targets, broken in self._workers.serve(partial(_keys, self._batches, epoch, start)):
             self._report(broken)
             if not len(targets):
                 raise ValueError("no image of a batch can be read; raise batch_size or remove the broken images")
             yield self._normalise(images), targets
-
-    def _keys(self, epoch: int, start: int) -> Iterator[list[Key]]:
-        """This rank's samples of each batch."""
-        own = self._batches.own
-        for batch, indices in self._batches.epoch(epoch, start):
-            draws = torch.zeros(len(indices), dtype=torch.int64)
-            if self._batches.sampling != "shuffle":  # an image may come again, and is then to be augmented otherwise
-                draws = torch.arange(1, len(indices) + 1) + self._batches.bounds[batch]
-            yield [(epoch, index, draw) for index, draw in zip(indices[own].tolist(), draws[own].tolist(), strict=True)]
 
     def _report(self, broken: dict[int, str]) -> None:
         new = {index: reason for index, reason in broken.items() if index not in self._broken}
         self._broken.update(new)
         named = [Broken(self._samples.paths[index], reason) for index, reason in new.items()]
         report_broken(named, len(self._samples), self._config.on_broken, warn=self._warn)
+
+
+def _keys(batches: Batches, epoch: int, start: int) -> Iterator[list[Key]]:
+    """This rank's samples of each batch."""
+    for batch, indices in batches.epoch(epoch, start):
+        draws = torch.zeros(len(indices), dtype=torch.int64)
+        if batches.sampling != "shuffle":  # an image may come again, and is then to be augmented otherwise
+            draws = torch.arange(1, len(indices) + 1) + batches.bounds[batch]
+        own = batches.own
+        yield [(epoch, index, draw) for index, draw in zip(indices[own].tolist(), draws[own].tolist(), strict=True)]
 
 
 def file_loaders(

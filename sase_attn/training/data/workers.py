@@ -35,7 +35,11 @@ class Workers:
         self._kept_are_busy = False
 
     def serve(self, batches: Callable[[], Iterator[list[Any]]]) -> Iterator[Any]:
-        """The batch of each list of keys, in order."""
+        """The batch of each list of keys, in order.
+
+        `batches` must not refer to what owns this: processes are to end with their last user, and not when cycles are
+        collected, which at the end of a program is too late.
+        """
         if self._kept_are_busy:
             yield from self._serve(*self._create(keep=False), batches)
             return
@@ -66,6 +70,5 @@ class Workers:
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal, and what a run does about it is not inherited."""
+    """Ctrl-C reaches all processes of a terminal. For SIGTERM torch has a handler, by which a worker ends well."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

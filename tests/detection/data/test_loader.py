@@ -1,6 +1,8 @@
 """Batches: pure functions of (seed, epoch, batch, rank), whatever the number of workers, in bounded memory."""
 
+import gc
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -88,6 +90,23 @@ def test_workers_change_no_number(folder):
     loaders = [open_detection_data(config(folder, workers=count), ALONE).train for count in (0, 2)]
     for epoch in range(2):
         assert_same(*(flat(loader.epoch(epoch)) for loader in loaders))
+
+
+def test_workers_end_with_their_loader(folder):
+    """At once, also in the middle of an epoch, and not when the garbage is collected."""
+    gc.collect()
+    before = set(multiprocessing.active_children())
+    gc.disable()
+    try:
+        loader = open_detection_data(config(folder, workers=1), ALONE).train
+        next(loader.epoch(0))
+        next(loader.epoch(1))
+        (started,) = set(multiprocessing.active_children()) - before
+        del loader
+        started.join(20)
+        assert started.exitcode == 0
+    finally:
+        gc.enable()
 
 
 def test_ranks_divide_the_batches(folder):

@@ -1,5 +1,6 @@
 """Image folders: in memory and file by file, and what may be wrong with them."""
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -21,6 +22,7 @@ from sase_attn.training.data import open_folder as folder_module
 from sase_attn.training.data.in_memory import MemoryLoader
 from sase_attn.training.data.on_disk import FileLoader
 from sase_attn.training.data.paths import Paths
+from sase_attn.training.interrupt import Interrupt
 
 CLASSES = {"cat": (200, 60, 20), "dog": (20, 60, 200)}
 
@@ -164,6 +166,23 @@ def test_workers_stay_between_epochs_and_serve_the_same(photos, monkeypatch):
     assert workers() == first
 
 
+def test_workers_end_with_their_loader(photos, monkeypatch):
+    """At once, also in the middle of an epoch, and not when the garbage is collected."""
+    monkeypatch.setattr(folder_module, "MEMORY_BYTES", 0)
+    gc.collect()
+    before = set(multiprocessing.active_children())
+    gc.disable()
+    try:
+        loaders = opened(photos, augment="imagenet", size=16, batch_size=5, workers=1)
+        next(loaders[0].epoch(0))
+        (started,) = set(multiprocessing.active_children()) - before
+        del loaders
+        started.join(20)
+        assert started.exitcode == 0
+    finally:
+        gc.enable()
+
+
 def test_workers_leave_ctrl_c_to_the_run(photos, monkeypatch):
     """They finish their batches, and say nothing."""
     monkeypatch.setattr(folder_module, "MEMORY_BYTES", 0)
@@ -174,6 +193,19 @@ def test_workers_leave_ctrl_c_to_the_run(photos, monkeypatch):
     (worker,) = set(multiprocessing.active_children()) - before
     os.kill(worker.pid, signal.SIGINT)
     assert len(list(batches)) == 8 and worker.is_alive()
+
+
+def test_workers_that_the_run_ends_have_not_failed(photos, monkeypatch, capfd):
+    """At the end of a program they are terminated; torch raises an error for those that a signal has killed."""
+    monkeypatch.setattr(folder_module, "MEMORY_BYTES", 0)
+    train, _, _ = opened(photos, augment="none", size=16, batch_size=2, workers=1)
+    before = set(multiprocessing.active_children())
+    with Interrupt():  # its handler is not the workers'
+        assert len(list(train.epoch(0))) == 9
+    (worker,) = set(multiprocessing.active_children()) - before
+    worker.terminate()
+    worker.join(20)
+    assert worker.exitcode == 0 and "stopping" not in capfd.readouterr().err
 
 
 def test_paths_take_little_memory():
