@@ -105,7 +105,10 @@ class CocoReport:
         return next((finding.count for finding in self.findings if finding.kind == kind), 0)
 
     def lines(self) -> Iterator[str]:
-        """The counts, then each finding in one line."""
+        """The counts, then each finding in one line, then what they may come from."""
         classes = f"{self.classes} {'class' if self.classes == 1 else 'classes'}"
         yield f"{counted(self.images, 'image')}, {counted(self.objects, 'object')}, {classes}"
         yield from map(str, self.findings)
+        outside = self.count("outside")
+        if 2 * (self.count("cropped") + outside) > self.objects + outside:
+            yield "most boxes reach beyond their images: COCO's are x, y, width and height, and not two corners"

@@ -138,6 +138,19 @@ def test_cropped_boxes_lie_in_the_image(split):
     assert coco.objects[0].boxes[0].tolist() == [0, 40, 64, 48]
 
 
+def test_boxes_that_are_two_corners(split):
+    """What other tools write, taken for COCO's."""
+
+    def corners(value):
+        for one in value["annotations"]:
+            x, y, width, height = one["bbox"]
+            one["bbox"] = [x + 20, y + 20, x + 20 + width, y + 20 + height]
+
+    words = "most boxes reach beyond their images: COCO's are x, y, width and height, and not two corners"
+    assert words not in read(split).report.lines()
+    assert words in read(edit(split, corners), masks=False).report.lines()
+
+
 def test_areas_that_are_missing_are_measured(split):
     coco = read(split)
     areas = coco.objects[0].areas
