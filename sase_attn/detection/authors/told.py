@@ -21,6 +21,7 @@ _WANTED: dict[str, Sequence[Any]] = {
     "model.backbone.strides": ([1, 2, 2, 2],),
     "model.backbone.dilations": ([1, 1, 1, 1],),
     "model.backbone.out_indices": ([0, 1, 2, 3],),
+    "model.backbone.conv_cfg.type": ("Conv2d", "Conv"),
     "model.backbone.norm_cfg.type": ("BN", "SyncBN"),
     "model.backbone.norm_cfg.eps": (1e-5,),
     "model.neck.type": ("FPN",),
@@ -45,6 +46,11 @@ _WANTED: dict[str, Sequence[Any]] = {
     "model.roi_head.bbox_roi_extractor.roi_layer.output_size": (7,),
     "model.roi_head.bbox_roi_extractor.roi_layer.sampling_ratio": (0,),
     "model.roi_head.bbox_roi_extractor.roi_layer.aligned": (True,),
+    "model.roi_head.bbox_roi_extractor.roi_layer.out_size": (7,),
+    "model.roi_head.bbox_roi_extractor.roi_layer.sample_num": (0,),
+    "model.roi_head.bbox_head.type": ("Shared2FCBBoxHead", "ConvFCBBoxHead"),
+    "model.roi_head.bbox_head.cls_predictor_cfg.type": ("Linear",),
+    "model.roi_head.bbox_head.reg_predictor_cfg.type": ("Linear",),
     "model.roi_head.bbox_head.bbox_coder.type": ("DeltaXYWHBBoxCoder",),
     "model.roi_head.bbox_head.bbox_coder.target_means": ([0, 0, 0, 0],),
     "model.roi_head.bbox_head.bbox_coder.target_stds": ([0.1, 0.1, 0.2, 0.2],),
@@ -55,6 +61,9 @@ _WANTED: dict[str, Sequence[Any]] = {
     "model.roi_head.mask_roi_extractor.roi_layer.output_size": (14,),
     "model.roi_head.mask_roi_extractor.roi_layer.sampling_ratio": (0,),
     "model.roi_head.mask_roi_extractor.roi_layer.aligned": (True,),
+    "model.roi_head.mask_roi_extractor.roi_layer.out_size": (14,),
+    "model.roi_head.mask_roi_extractor.roi_layer.sample_num": (0,),
+    "model.roi_head.mask_head.predictor_cfg.type": ("Conv",),
     "model.roi_head.mask_head.type": ("FCNMaskHead",),
     "model.roi_head.mask_head.class_agnostic": (False,),
     "model.test_cfg.rpn.nms.type": ("nms",),
@@ -73,13 +82,15 @@ _WANTED: dict[str, Sequence[Any]] = {
     "img_norm_cfg.std": (_STD,),
     "img_norm_cfg.to_rgb": (True,),
 }
-# Fields of `DetectionConfig` by their places.
+# Places of what is a field of `DetectionConfig`; the second ones are of the first versions of mmdetection 2.
 _FIELDS = {
-    "anchor_ratios": "model.rpn_head.anchor_generator.ratios",
-    "proposals_test": "model.test_cfg.rpn.max_per_img",
-    "score_threshold": "model.test_cfg.rcnn.score_thr",
-    "nms_threshold": "model.test_cfg.rcnn.nms.iou_threshold",
-    "detections_per_image": "model.test_cfg.rcnn.max_per_img",
+    "model.rpn_head.anchor_generator.ratios": "anchor_ratios",
+    "model.test_cfg.rpn.max_per_img": "proposals_test",
+    "model.test_cfg.rpn.max_num": "proposals_test",
+    "model.test_cfg.rcnn.score_thr": "score_threshold",
+    "model.test_cfg.rcnn.nms.iou_threshold": "nms_threshold",
+    "model.test_cfg.rcnn.nms.iou_thr": "nms_threshold",
+    "model.test_cfg.rcnn.max_per_img": "detections_per_image",
 }
 
 
@@ -133,10 +144,10 @@ def _fields(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
             found["anchor_sizes"] = tuple(stride * scales[0] for stride in _STRIDES)
         else:
             problems.append(f"model.rpn_head.anchor_generator.scales={scales!r}, wanted one whole number")
-    before, after = (value_at(config, f"model.test_cfg.rpn.{name}") for name in ("nms_pre", "max_per_img"))
+    found |= {field: value for place, field in _FIELDS.items() if (value := value_at(config, place)) is not None}
+    before, after = value_at(config, "model.test_cfg.rpn.nms_pre"), found.get("proposals_test")
     if None not in (before, after) and before != after:
-        problems.append(f"model.test_cfg.rpn.nms_pre={before!r}, wanted max_per_img, {after!r}")
-    found |= {field: value for field, place in _FIELDS.items() if (value := value_at(config, place)) is not None}
+        problems.append(f"model.test_cfg.rpn.nms_pre={before!r}, wanted as many as proposals are kept, {after!r}")
     sizes = {tuple(sorted(size)) for size in _sizes(config.get("test_pipeline"))}
     if len(sizes) == 1:
         ((shorter, longer),) = sizes

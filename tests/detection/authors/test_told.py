@@ -21,7 +21,8 @@ work_dir = osp.join('a', name)
 """
 OLD = """
 model = dict(type='FasterRCNN', backbone=dict(type='ResNet'))
-test_cfg = dict(rpn=dict(max_per_img=500), rcnn=dict(score_thr=0.1, max_per_img=50))
+test_cfg = dict(rpn=dict(nms_pre=500, max_num=500, nms_thr=0.7),
+                rcnn=dict(score_thr=0.1, nms=dict(type='nms', iou_thr=0.6), max_per_img=50))
 img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 test_pipeline = [dict(type='MultiScaleFlipAug', img_scale=(1000, 600), transforms=[dict(type='Resize')])]
 """
@@ -51,6 +52,7 @@ def test_version_2():
     assert found.fields == {
         "proposals_test": 500,
         "score_threshold": 0.1,
+        "nms_threshold": 0.6,
         "detections_per_image": 50,
         "min_size": (600,),
         "max_size": 1000,
@@ -78,9 +80,10 @@ def test_one_that_says_nothing(checkpoint):
         ("[0.1, 0.1, 0.2, 0.2]", "[0.05, 0.05, 0.1, 0.1]", "target_stds=.*wanted"),
         ("scales=[8]", "scales=[4, 8]", r"scales=\[4, 8\], wanted one whole number"),
         ("AnchorGenerator'", "LegacyAnchorGenerator'", "anchor_generator.type='LegacyAnchorGenerator'"),
-        ("nms_pre=1000", "nms_pre=2000", "nms_pre=2000, wanted max_per_img, 1000"),
+        ("nms_pre=1000", "nms_pre=2000", "nms_pre=2000, wanted as many as proposals are kept, 1000"),
         ("type='nms', iou_threshold=0.5", "type='soft_nms', iou_threshold=0.5", "rcnn.nms.type='soft_nms'"),
         ("reg_class_agnostic=False", "reg_class_agnostic=True", "reg_class_agnostic=True"),
+        ("reg_class_agnostic", "cls_predictor_cfg=dict(type='NormedLinear'), reg_class_agnostic", "NormedLinear"),
         ("type='BN'", "type='GN'", "norm_cfg.type='GN', wanted 'BN' or 'SyncBN'"),
         ("dict(type='Resize', scale=(1333, 800)", "dict(scale=(1, 2)), dict(scale=(3, 4)", "has several sizes"),
     ],
