@@ -49,7 +49,7 @@ def network(attention: str | None) -> dict[str, Any]:
 
 def backbone_recipe(attention: str | None, images: Path) -> Recipe:
     """How a backbone learns its images."""
-    start = {} if attention is None else {"start_as": {"model": HOST}}
+    start: dict[str, Any] = {} if attention is None else {"start_as": {"model": HOST}}
     return Recipe(
         **network(attention),
         **start,
