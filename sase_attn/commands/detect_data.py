@@ -122,8 +122,8 @@ def _print(coco: CocoSet, broken: list[str]) -> None:
 
 
 def _as_dict(coco: CocoSet, broken: list[str]) -> dict[str, Any]:
-    report = asdict(coco.report)
-    return {"annotations": str(coco.annotations), "classes": list(coco.classes), **report, "broken_pixels": broken}
+    report = asdict(coco.report) | {"classes": list(coco.classes)}
+    return {"annotations": str(coco.annotations), **report, "broken_pixels": broken}
 
 
 def _kind_of(folder: Path) -> str:

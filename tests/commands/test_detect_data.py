@@ -57,6 +57,7 @@ def test_check_as_json(tmp_path, run):
     draw_coco(tmp_path, train=3, val=3)
     value = json.loads(run("check", tmp_path, "--json"))
     assert value["train"]["images"] == 3 and value["val"]["objects"] == 6 and value["in_both"] == 0
+    assert value["train"]["classes"] == value["val"]["classes"] == ["square", "triangle"]
     assert value["train"]["findings"] == [{"kind": "empty_images", "count": 1, "examples": ["train1.png"]}]
 
 
