@@ -75,8 +75,8 @@ def _of_image(
     boxes = resize_boxes(seen["boxes"].float(), seen_size, size)
     made = Detections(boxes=boxes.cpu(), scores=seen["scores"].float().cpu(), labels=seen["labels"].cpu())
     if "masks" in seen:
-        pieces = zip(seen["masks"].float().split(1), boxes.split(1), strict=True)
-        made["masks"] = [_encoded(paste(mask, box, size)[0, 0] > 0.5) for mask, box in pieces]
+        pieces = zip(seen["masks"].float(), boxes, strict=True)
+        made["masks"] = [_encoded(paste(mask[None], box[None], size)[0, 0] > 0.5) for mask, box in pieces]
     return made
 
 

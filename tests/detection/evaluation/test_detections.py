@@ -62,3 +62,12 @@ def test_every_module_is_afterwards_in_the_mode_that_it_was_in():
         assert not any(module.training for module in model.modules())
         raise RuntimeError
     assert model.training and model.roi_heads.training and not model.backbone.body.training
+
+
+@pytest.mark.parametrize("conventions", ["torchvision", "mmdetection"])
+def test_an_image_in_which_nothing_is_found(conventions):
+    model = untrained_detector(masks=True, conventions=conventions)
+    model.roi_heads.score_thresh = 1.0
+    (seen,) = detect(model, [torch.rand(3, 48, 70)])
+    assert seen["boxes"].shape == (0, 4) and not len(seen["scores"]) and seen["masks"] == []
+    assert as_results(1, seen, [7]) == []
