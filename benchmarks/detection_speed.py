@@ -109,7 +109,6 @@ def measured(recipe: str, resnet: str, device: str, rounds: int, minutes: float)
         "recipe": recipe,
         "resnet": resnet,
         "size": by_label["plain"].min_size[-1],
-        "threads": torch.get_num_threads(),
     }
     return [row | place for row in rows.values()]
 

@@ -32,13 +32,12 @@ def _table(rows: list[Row]) -> str:
         lines.append(f"| {row['label']} | {' | '.join(cells)} |")
     rounds = len(plain["all_step_ms"])
     where = plain["machine"] if plain["device"] == "cpu" else plain["device"]
-    threads = f", {plain['threads']} thread{'s' * (plain['threads'] > 1)}" if plain["device"] == "cpu" else ""
     return "\n".join(
         [
             *lines,
             "",
             f"Recipe `{plain['recipe']}` on {plain['resnet']}, images of {plain['size']} pixels with ten objects each, "
-            f"{plain['step_images']} a step; all in one run, in turns, medians of {rounds} rounds; {where}{threads}; "
+            f"{plain['step_images']} a step; all in one run, in turns, medians of {rounds} round{'s' * (rounds > 1)}; {where}; "
             f"torch {plain['versions']['torch']}; commit {(plain['commit'] or 'none')[:7]}.",
         ]
     )

@@ -34,7 +34,7 @@ def test_rows(tmp_path, monkeypatch):
 
 
 def test_table():
-    place = {"recipe": "tiny", "resnet": "resnet18", "machine": "M", "device": "cpu", "threads": 2, "size": 64}
+    place = {"recipe": "tiny", "resnet": "resnet18", "machine": "M", "device": "cpu", "size": 64}
     place |= {"versions": {"torch": "2"}, "commit": "1234567890", "step_images": 2, "inference_images": 1}
     times = {"plain": (500.0, 250.0), "SE": (600.0, 250.0), "SASE, fused": (625.0, 300.0)}
     made = [
@@ -49,5 +49,5 @@ def test_table():
         "| plain, fused |  |  | 5 | 1.25 |",
         "",
         "Recipe `tiny` on resnet18, images of 64 pixels with ten objects each, 2 a step; all in one run, "
-        "in turns, medians of 5 rounds; M, 2 threads; torch 2; commit 1234567.",
+        "in turns, medians of 5 rounds; M; torch 2; commit 1234567.",
     ]
