@@ -37,7 +37,7 @@ def _table(rows: list[Row]) -> str:
             *lines,
             "",
             f"Recipe `{plain['recipe']}` on {plain['resnet']}, images of {plain['size']} pixels with ten objects each, "
-            f"{plain['step_images']} a step; all in one run, in turns, medians of {rounds} round{'s' * (rounds > 1)}; {where}; "
-            f"torch {plain['versions']['torch']}; commit {(plain['commit'] or 'none')[:7]}.",
+            f"{plain['step_images']} a step; all in one run, in turns, medians of {rounds} round{'s' * (rounds > 1)}; "
+            f"{where}; torch {plain['versions']['torch']}; commit {(plain['commit'] or 'none')[:7]}.",
         ]
     )
