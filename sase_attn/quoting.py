@@ -1,7 +1,8 @@
-"""Text that people chose, such as the name of a folder, written so that Markdown, YAML or Python reads it as it is."""
+"""Text that people chose, such as a folder's name, written so that Markdown, YAML, Python or a shell takes it as is."""
 
 import json
 import re
+import shlex
 
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 # An underscore between letters emphasises nothing.
@@ -41,3 +42,8 @@ def yaml(text: str) -> str:
 def python(text: object) -> str:
     """The text as a string of Python in double quotes; what UTF-8 cannot hold is escaped too."""
     return json.dumps(str(text), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
+def command(*words: object) -> str:
+    """A command of this package, to be copied to a shell: `sase-attn` and its words, in quotes where they need them."""
+    return shlex.join(["sase-attn", *map(str, words)])

@@ -20,7 +20,7 @@ from sase_attn.detection.data.splits import Split, find_split, find_splits
 from sase_attn.detection.data.voc_layout import is_voc
 from sase_attn.detection.data.written_coco import Conversion
 from sase_attn.detection.data.yolo_layout import is_yolo
-from sase_attn.quoting import counted
+from sase_attn.quoting import command, counted
 
 PLACES = ("train_images", "train_annotations", "val_images", "val_annotations")
 
@@ -133,7 +133,9 @@ def _kind_of(folder: Path) -> str:
         return "yolo"
     with suppress(FileNotFoundError):
         found = find_split(str(folder), "train")
-        raise ValueError(f"{found.annotations} is there, as of COCO: `sase-attn detect check {folder}` looks at it")
+        raise ValueError(
+            f"{found.annotations} is there, as of COCO: `{command('detect', 'check', folder)}` looks at it"
+        )
     raise ValueError(f"{folder} looks like no YOLO (data.yaml, or classes.txt) and no Pascal VOC data set (*.xml)")
 
 

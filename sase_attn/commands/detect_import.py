@@ -1,11 +1,11 @@
 """`sase-attn detect import`: a detector of the authors, or of mmdetection, becomes one of this package."""
 
 import argparse
-import shlex
 from pathlib import Path
 from typing import Any
 
 from sase_attn.commands.arguments import add_command, read_genotype
+from sase_attn.quoting import command
 
 
 def add_parser(parts: Any) -> None:
@@ -47,4 +47,4 @@ def run(args: argparse.Namespace) -> None:
     )
     for line in done.assumed:
         print(f"assumed, since the file does not say it: {line}")
-    print(f"detect with it: sase-attn detect predict {shlex.quote(str(args.output))} IMAGES")
+    print(f"detect with it: {command('detect', 'predict', args.output, 'IMAGES')}")

@@ -119,8 +119,9 @@ def run(args: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             begun = by_trainings or (trains and not (output / CHECKPOINT).exists())
             if begun or result is not None:  # else the search has said it
-                storage = " --storage URL" if args.storage else ""
-                echo(f"search and comparison go on with\nsase-attn search --resume {output}{storage}")
+                storage = ["--storage", "URL"] * bool(args.storage)
+                again = quoting.command("search", "--resume", output, *storage)
+                echo(f"search and comparison go on with\n{again}")
             raise
         echo("use it with")
         path = quoting.python((output / "genotype.json").resolve())

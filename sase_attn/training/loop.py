@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sase_attn.modules import count_parameters
+from sase_attn.quoting import command
 from sase_attn.training.balance import balance
 from sase_attn.training.checkpoint import TrainProgress
 from sase_attn.training.data import DataInfo, Loader
@@ -80,7 +81,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
     @property
     def resume_command(self) -> str:
         """The command that goes on after an interruption."""
-        return f"sase-attn train --output {self.folder} --resume"
+        return command("train", "--output", self.folder, "--resume")
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and targets of the current epoch, from the current step on."""

@@ -1,9 +1,13 @@
-"""Names that people chose, as Markdown, YAML and Python read them."""
+"""Names that people chose, as Markdown, YAML, Python and a shell read them."""
 
 import ast
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
+import sase_attn
 from sase_attn import quoting
 
 NAMES = [
@@ -55,3 +59,22 @@ def test_yaml_is_plain_where_it_can_be():
 
 def test_counted():
     assert [quoting.counted(count, "epoch") for count in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]
+
+
+def test_commands_can_be_copied_to_a_shell():
+    for name in ("runs/a run", "it's", "$HOME; ls", "plain/run-1"):
+        line = quoting.command("detect", "train", "--output", Path(name), "--resume")
+        assert shlex.split(line) == ["sase-attn", "detect", "train", "--output", name, "--resume"]
+    assert quoting.command("search", "--resume", "runs/x") == "sase-attn search --resume runs/x"
+
+
+def test_no_command_is_put_together_by_hand():
+    """A value in a command that people copy, such as a folder with a space, needs the quotes of `command`."""
+    found = []
+    for path in sorted(Path(sase_attn.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values]
+                if re.search(r"sase-attn [a-z-]+ [^\n`]*\0", "".join(parts)):
+                    found.append(f"{path.name}:{node.lineno}")
+    assert not found, f"use quoting.command: {', '.join(found)}"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sase_attn.detection.config import DetectionConfig
+from sase_attn.quoting import command
 from sase_attn.training.data.identity import listed
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "test")}
@@ -81,7 +82,7 @@ def _hint(root: Path) -> str:
     """What to do about a data set of another form."""
     for kind, patterns in OTHERS.items():
         if any(True for pattern in patterns for _ in root.glob(pattern)):
-            return f"; this looks like {kind}: `sase-attn detect convert {root}` makes COCO of it"
+            return f"; this looks like {kind}: `{command('detect', 'convert', root)}` makes COCO of it"
     return ""
 
 

@@ -19,6 +19,7 @@ from sase_attn.detection.training.curves import draw_curves
 from sase_attn.detection.training.result import DetectionResult, read_result, write_result
 from sase_attn.detection.training.trainer import DetectionTrainer
 from sase_attn.modules import count_parameters
+from sase_attn.quoting import command
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.pace import pace_text
 from sase_attn.training.resumable import ResumableLoop, StepReport
@@ -79,7 +80,7 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
     @property
     def resume_command(self) -> str:
         """The command that goes on after an interruption."""
-        return f"sase-attn detect train --output {self.folder} --resume"
+        return command("detect", "train", "--output", self.folder, "--resume")
 
     def batches(self) -> Iterator[Batch]:
         """Images and targets of the current epoch, from the current step on."""

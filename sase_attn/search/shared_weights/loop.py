@@ -10,6 +10,7 @@ import torch
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 
+from sase_attn.quoting import command
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.shared_weights.bilevel import Batch, Bilevel, DivergedError
 from sase_attn.search.shared_weights.checkpoint import SearchProgress
@@ -101,7 +102,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
     @property
     def resume_command(self) -> str:
         """The command that goes on after an interruption."""
-        return f"sase-attn search --resume {self.folder}"
+        return command("search", "--resume", self.folder)
 
     def batches(self) -> Iterator[tuple[Batch, ...]]:
         """Pairs of a batch for the weights and one for alpha; sets the learning rate of the epoch."""

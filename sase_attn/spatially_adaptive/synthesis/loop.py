@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from sase_attn.modules import count_parameters
+from sase_attn.quoting import command
 from sase_attn.spatially_adaptive.synthesis.checkpoint import SynthesisProgress
 from sase_attn.spatially_adaptive.synthesis.config import SynthesisConfig
 from sase_attn.spatially_adaptive.synthesis.generator import Generator
@@ -78,7 +79,7 @@ class SynthesisLoop(ResumableLoop[SynthesisConfig, SynthesisProgress, Tensor]):
     @property
     def resume_command(self) -> str:
         """The command that goes on after an interruption."""
-        return f"sase-attn synthesize train --output {self.folder} --resume"
+        return command("synthesize", "train", "--output", self.folder, "--resume")
 
     def batches(self) -> Iterator[Tensor]:
         """The images of each step of the round, from the current one on."""

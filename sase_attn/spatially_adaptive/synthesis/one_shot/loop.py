@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sase_attn.modules import count_parameters
+from sase_attn.quoting import command
 from sase_attn.spatially_adaptive.synthesis.one_shot.checkpoint import SETTINGS_NAME
 from sase_attn.spatially_adaptive.synthesis.one_shot.config import OneShotConfig
 from sase_attn.spatially_adaptive.synthesis.one_shot.measures import measure
@@ -72,7 +73,7 @@ class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
     @property
     def resume_command(self) -> str:
         """The command that goes on after an interruption."""
-        return f"sase-attn synthesize one-shot train --output {self.folder} --resume"
+        return command("synthesize", "one-shot", "train", "--output", self.folder, "--resume")
 
     def batches(self) -> Iterator[int]:
         """The iterations of the scale, from the current one on."""
