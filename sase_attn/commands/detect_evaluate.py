@@ -18,7 +18,7 @@ from sase_attn.detection.data.read_coco import read_coco
 from sase_attn.detection.data.splits import find_split
 from sase_attn.detection.drawing.picture import picture_path
 from sase_attn.detection.drawing.sheet import Tile, draw_sheet, draw_tile
-from sase_attn.detection.evaluation.class_names import labels_by_name, relabelled
+from sase_attn.detection.evaluation.class_names import labels_by_name, relabelled, unknown_classes
 from sase_attn.detection.evaluation.confusion import SCORE, confusion_of, pairs
 from sase_attn.detection.evaluation.detections import Detections
 from sase_attn.detection.evaluation.metrics import detect_all, measure
@@ -26,6 +26,7 @@ from sase_attn.detection.evaluation.results import as_results, results_path, wri
 from sase_attn.detection.saved import detector_file
 from sase_attn.plot.confusion import draw_confusion
 from sase_attn.plot.figure import figure_path
+from sase_attn.training.data.identity import listed
 from sase_attn.training.data.image_file import read_image
 from sase_attn.training.data.order import Shard
 from sase_attn.training.distributed import ranks
@@ -97,13 +98,17 @@ def run(args: argparse.Namespace) -> None:
     if args.sheet is not None:
         draw_sheet(_tiles(found, coco_set, args.score), coco_set.classes, args.sheet)
     file = detector_file(args.source, args.weights)
+    unknown = unknown_classes(detector.classes, coco_set)
     if args.json:
-        values = {"source": str(file), "annotations": str(split.annotations), **metrics.to_dict()}
+        values = {"source": str(file), "annotations": str(split.annotations), "unknown_classes": unknown,
+                  **metrics.to_dict()}  # fmt: skip
         print(json.dumps(values | confusion.to_dict(), indent=2, ensure_ascii=False))
         return
     if detector.classes != coco_set.classes:
         common = sum(label > 0 for label in labels)
         print(f"classes matched by name: the annotations have {common} of the {len(labels)} that {file} knows")
+    if unknown:
+        print(f"classes that it does not know, in the means with an AP of 0: {listed(list(unknown))}")
     print(f"{file} on {split.annotations}: {metrics.line()}, {metrics.images} images")
     print(metrics.table(per_class=args.per_class))
     if args.per_class:

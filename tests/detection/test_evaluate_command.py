@@ -86,11 +86,13 @@ def test_classes_of_other_data_are_matched_by_name(trained, evaluated, tmp_path)
     assert (code, err) == (0, "")
     assert out.startswith(
         f"classes matched by name: the annotations have 1 of the 2 that {trained}/best.safetensors knows\n"
+        "classes that it does not know, in the means with an AP of 0: unknown\n"
     )
     rows = json.loads((tmp_path / "r.json").read_text())
     assert 0 < len(rows) < 36 and {row["category_id"] for row in rows} == {50}
     code, out, _ = evaluated(trained, "--json", "--data", tmp_path / "other")
     assert json.loads(out)["boxes"]["per_class"]["unknown"]["ap"] == 0.0
+    assert json.loads(out)["unknown_classes"] == ["unknown"]
     edit(tmp_path / "other" / "val.json", lambda value: value["categories"][0].update(name="cube"))
     code, out, err = evaluated(trained, "--data", tmp_path / "other")
     assert code == 1 and "the detector knows none of the classes of the annotations: wanted some of square, " in err

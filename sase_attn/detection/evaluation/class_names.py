@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from sase_attn.detection.data.coco_set import CocoSet
 from sase_attn.detection.evaluation.detections import Detections
 from sase_attn.training.data.identity import listed
 
@@ -21,6 +22,12 @@ def labels_by_name(known: Sequence[str], wanted: Sequence[str]) -> tuple[int, ..
             f"got {listed(list(wanted))}"
         )
     return labels
+
+
+def unknown_classes(known: Sequence[str], coco_set: CocoSet) -> tuple[str, ...]:
+    """The classes of a set that have objects, crowds left out, and that a detector does not know: their AP is 0."""
+    used = set(coco_set.objects.labels[~coco_set.objects.crowds].tolist())
+    return tuple(name for label, name in enumerate(coco_set.classes, start=1) if label in used and name not in known)
 
 
 def relabelled(seen: Detections, labels: Sequence[int]) -> Detections:
