@@ -50,8 +50,9 @@ def convert_voc(
     Args:
         folder: with Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt; or with train/*.xml, val/*.xml.
         output: folder of the files; by default the data's.
-        difficult: "ignore" makes crowds of difficult objects, which are not learned from and in evaluation are neither
-            right nor wrong, as in VOC's; "keep" takes them as others.
+        difficult: "ignore" makes crowds of difficult objects: in evaluation they are neither right nor wrong, as in
+            VOC's. They are no targets of training, so what shows them may be learned as background. "keep" takes them
+            as others.
         first_pixel: number of the first pixel in the files; by default 1, or 0 where a box begins there.
         val_share: of images that have no splits, how many are to validate on.
 

@@ -22,11 +22,15 @@ class ImageRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoRecords:
-    """What an annotation file holds: images, names of categories by id, and annotations as they are."""
+    """What an annotation file holds: images, names of categories by id, and annotations as they are.
+
+    `same_names` tells of the categories that are left out, since another one has their name and they have no objects.
+    """
 
     images: list[ImageRecord]
     categories: dict[int, str]
     annotations: list[dict[str, Any]]
+    same_names: list[str]
 
 
 def parse_coco(path: Path) -> CocoRecords:
@@ -62,7 +66,8 @@ def _records(value: Any) -> CocoRecords:
     ))  # fmt: skip
     if not images or not categories:
         raise ValueError(f"wanted images and categories, got {len(images)} images and {len(categories)} categories")
-    return CocoRecords([_image(image, place) for place, image in enumerate(images)], _names(categories), annotations)
+    names, same_names = _each_name_once(_names(categories), annotations)
+    return CocoRecords([_image(image, place) for place, image in enumerate(images)], names, annotations, same_names)
 
 
 def _objects(part: Any, name: str) -> list[dict[str, Any]]:
@@ -101,11 +106,26 @@ def _names(categories: list[dict[str, Any]]) -> dict[int, str]:
             raise ValueError(f"categories[{place}]: wanted a name, got {one_line(category)[:60]}")
         if number in names and names[number] != name:
             raise ValueError(f"categories {names[number]!r} and {name!r} have one id, {number}")
-        if name in names.values() and names.get(number) != name:
-            other = next(key for key, value in names.items() if value == name)
-            raise ValueError(f"two categories are called {name!r}, ids {other} and {number}; rename one")
         names[number] = name
     return dict(sorted(names.items()))
+
+
+def _each_name_once(names: dict[int, str], annotations: list[dict[str, Any]]) -> tuple[dict[int, str], list[str]]:
+    """Of categories with one name the one that has objects, else that with the largest id; and which are left out."""
+    used = {whole_or_none(annotation.get("category_id")) for annotation in annotations}
+    by_name: dict[str, int] = {}
+    left_out = []
+    for number, name in names.items():
+        other = by_name.get(name)
+        if other is not None and number in used and other in used:
+            raise ValueError(f"two categories are called {name!r}, ids {other} and {number}; rename one")
+        if other is not None and other in used:
+            left_out.append(f"{name}, id {number}")
+            continue
+        if other is not None:
+            left_out.append(f"{name}, id {other}")
+        by_name[name] = number
+    return {number: name for number, name in names.items() if by_name[name] == number}, left_out
 
 
 def whole_or_none(value: object) -> int | None:

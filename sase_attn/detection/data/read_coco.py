@@ -36,6 +36,7 @@ def read_coco(annotations: Path, images: Path, *, masks: bool, on_broken: str = 
     """
     records = parse_coco(annotations)
     findings = Findings()
+    findings.add("same_names", records.same_names)
     listed = _once(records.images, annotations, findings)
     names = find_names(images, annotations, [image.name for image in listed])
     states = look_at(Paths(images, names), lambda place: not listed[place].width or not listed[place].height)

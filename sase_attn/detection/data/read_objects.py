@@ -138,12 +138,17 @@ def _arrays(table: _Table, sizes: NDArray[np.int64], masks: bool, findings: Find
     findings.add("cropped", table.names(checked.cropped))
     rows = np.flatnonzero(kept).tolist()
     xywh, labels = checked.xywh[kept], np.array(table.labels, np.int64)[kept]
-    crowds = np.array([bool(annotation.get("iscrowd")) for annotation in table.annotations], np.bool_)
+    crowds = np.array([_is_crowd(annotation.get("iscrowd")) for annotation in table.annotations], np.bool_)
     findings.add("crowds", table.names(crowds & kept))
     counts = [table.counts[row] for row in rows] if masks else None
     areas = np.array([_area(table, row, checked.xywh[row], sizes) for row in rows], np.float64)
     _tell_odd(table, rows, xywh, counts, sizes, findings)
     return Objects(sizes, places[kept], xywh, labels, crowds[kept], areas, counts)
+
+
+def _is_crowd(value: object) -> bool:
+    """COCO has 0 or 1; some tools write it as text."""
+    return value.strip().lower() in ("1", "true") if isinstance(value, str) else bool(value)
 
 
 def _area(table: _Table, row: int, xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> float:

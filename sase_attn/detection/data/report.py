@@ -8,7 +8,7 @@ from sase_attn.quoting import counted, one_line
 # What can be found, in the order in which it is told: the noun, and what becomes of it.
 FINDINGS = {
     "empty_images": ("image", "without objects, kept with no boxes"),
-    "crowds": ("crowd", "left out of training, kept for evaluation"),
+    "crowds": ("crowd", "kept for evaluation; no target of training, where it may be learned as background"),
     "cropped": ("box", "reaching beyond the image, cropped to it"),
     "outside": ("box", "wholly outside the image, dropped"),
     "no_area": ("box", "without area, dropped"),
@@ -20,27 +20,28 @@ FINDINGS = {
     "duplicates": ("object", "that another repeats: the same class and box in the same image, kept"),
     "repeated_images": ("image", "listed twice under one id, taken once"),
     "shared_files": ("image", "whose file another image has too, kept"),
-    "missing": ("image", "without a file, left out with its objects"),
-    "unreadable": ("image", "that cannot be read, left out with its objects"),
-    "other_size": ("image", "whose file has another size than the annotations say, left out with its objects"),
+    "missing": ("image", "without a file, left out, objects too"),
+    "unreadable": ("image", "that cannot be read, left out, objects too"),
+    "other_size": ("image", "whose file has another size than the annotations say, left out, objects too"),
     "unlisted": ("image", "in the folder that the file does not list, not used"),
+    "same_names": ("category", "named like another and without objects, left out"),
     "unused_classes": ("class", "without objects, kept"),
 }
 # What a conversion tells besides.
 CONVERSION_FINDINGS = {
-    "bad_lines": ("line", "of a label file that is no object, dropped"),
+    "bad_lines": ("line", "without the numbers of an object, dropped"),
     "not_shares": ("line", "with numbers that are no shares of the image, from 0 to 1, dropped"),
     "unknown_numbers": ("line", "of a class that has no name, dropped"),
     "no_labels": ("image", "without a label file, kept with no boxes"),
     "no_image": ("label file", "without an image, dropped"),
     "bad_images": ("image", "that cannot be read, left out"),
-    "bad_files": ("label file", "that cannot be read, left out with its image"),
+    "bad_files": ("label file", "that cannot be read, left out, images too"),
     "bad_objects": ("object", "without a name and a box of numbers, dropped"),
-    "difficult": ("object", "that is difficult, made a crowd: not learned from, and neither right nor wrong"),
+    "difficult": ("object", "marked difficult, made crowds: neither right nor wrong, and no targets of training"),
 }
 BROKEN = ("missing", "unreadable", "other_size")
 EXAMPLES = 3
-_PLURALS = {"box": "boxes", "class": "classes"}
+_PLURALS = {"box": "boxes", "category": "categories", "class": "classes"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from faster_coco_eval.core import mask as tools
 from PIL import Image
 
 from sase_attn.detection.data.read_coco import read_coco
-from sase_attn.detection.data.report import FINDINGS
+from sase_attn.detection.data.report import CONVERSION_FINDINGS, FINDINGS, Finding
 
 
 @pytest.fixture
@@ -99,6 +99,22 @@ def test_odd_objects_are_counted(split, kind):
     assert line.startswith(f"1 {FINDINGS[kind][0]} ") and "annotation 1 of image" in line
 
 
+@pytest.mark.parametrize("value,is_crowd", [("0", False), ("1", True), (1.0, True), ("false", False), (None, False)])
+def test_a_crowd_by_the_word(split, value, is_crowd):
+    coco = read(edit(split, lambda file: first(file, iscrowd=value)), masks=False)
+    assert coco.report.count("crowds") == coco.objects[0].crowds.sum() == is_crowd
+
+
+def test_findings_of_one_and_of_many():
+    for kind, (noun, fate) in (FINDINGS | CONVERSION_FINDINGS).items():
+        assert not {"its", "that is"} & {*fate.split(), fate[:7]}, kind
+        assert str(Finding(kind, 1, ())) == f"1 {noun} {fate}"
+    assert str(Finding("difficult", 4, ())).startswith("4 objects marked difficult, made crowds: ")
+    assert str(Finding("bad_lines", 4, ())) == "4 lines without the numbers of an object, dropped"
+    assert str(Finding("bad_files", 2, ())) == "2 label files that cannot be read, left out, images too"
+    assert str(Finding("missing", 2, ("a", "b"))) == "2 images without a file, left out, objects too (a, b)"
+
+
 @pytest.mark.parametrize(
     "box",
     [[5, 5, -3, 20], [5, 5, 1e-9, 20], [5, 5, float("inf"), 20], [5, 5, 20], ["5", 5, 20, 20], 7, [1e300, 0, 5, 5],
@@ -183,6 +199,25 @@ def test_odd_images_are_counted(split, tmp_path):
         "unused_classes": 1,
     }
     assert coco.classes == ("circle", "square", "triangle") and coco.label_of(3) == 2
+
+
+@pytest.mark.parametrize("unused", [0, 5, 9])
+def test_a_name_that_an_unused_category_has_too(split, unused):
+    """Roboflow lists the name of the data set as category 0, and a class may be called like it."""
+    coco = read(edit(split, lambda value: value["categories"].insert(0, {"id": unused, "name": "square"})))
+    assert coco.classes == ("square", "triangle") and coco.category_ids == (3, 7)
+    line = f"1 category named like another and without objects, left out (square, id {unused})"
+    assert line in coco.report.lines() and coco.objects.count == 9
+
+
+def test_one_name_and_no_object_of_it(split):
+    def change(value):
+        value["categories"] += [{"id": 1, "name": "circle"}, {"id": 9, "name": "circle"}]
+
+    coco = read(edit(split, change))
+    assert (
+        coco.category_ids == (3, 7, 9) and coco.report.count("same_names") == coco.report.count("unused_classes") == 1
+    )
 
 
 @pytest.mark.parametrize(
