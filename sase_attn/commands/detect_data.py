@@ -51,7 +51,8 @@ def add_parser(parts: Any) -> None:
     )
     sub.add_argument(
         "--difficult", choices=DIFFICULT, default="ignore",
-        help="VOC's difficult objects: no learning from them, no judging by them; or as others (default: %(default)s)",
+        help="VOC's difficult objects: neither right nor wrong in evaluation, and background to training; or as others "
+        "(default: %(default)s)",
     )  # fmt: skip
     sub.add_argument(
         "--first-pixel", type=int, choices=(0, 1), metavar="0|1",

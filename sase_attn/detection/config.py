@@ -73,7 +73,7 @@ class DetectionConfig(Settings):
     proposals_test: int = setting(1000, "regions an image that it proposes otherwise")
     anchors_per_image: int = setting(256, "anchors an image that the first stage learns from")
     rois_per_image: int = setting(512, "regions an image that the second stage learns from")
-    detections_per_image: int = setting(100, "detections an image, at most; COCO counts the best 100")
+    detections_per_image: int = setting(100, "detections an image, at most; COCO counts the best 100 of a class")
     score_threshold: float = setting(0.05, "detections with a lower score are dropped")
     nms_threshold: float = setting(0.5, "of two boxes of a class that overlap more, the lower score is dropped")
     conventions: str = setting(

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sase_attn.detection.config import DetectionConfig
 from sase_attn.detection.data.coco_set import CocoSet
 from sase_attn.detection.data.report import BROKEN, Finding
 from sase_attn.training.data.image_file import UnreadableImageError, read_image
 
 SIZES = (("small", 0.0), ("medium", 32.0**2), ("large", 96.0**2))  # COCO's, by the area from which each begins
-MAX_DETECTIONS = 100  # that COCO counts, and a detector's default
+MAX_DETECTIONS = DetectionConfig.detections_per_image
 
 
 def class_table(coco: CocoSet) -> str:
@@ -39,7 +40,8 @@ def advice(coco: CocoSet) -> Iterator[str]:
         yield f"sides of boxes: 5 % below {low:.0f} pixels, half below {middle:.0f}, 5 % above {high:.0f}"
     most = max((len(objects.without_crowds()) for objects in coco.objects), default=0)
     if most > MAX_DETECTIONS:
-        yield f"up to {most} objects an image; detections_per_image is {MAX_DETECTIONS}, and COCO counts no more"
+        yield (f"up to {most} objects an image: by default a detector gives {MAX_DETECTIONS} detections, see "
+               "--detections-per-image; COCO counts the best 100 of a class in an image")  # fmt: skip
 
 
 def would_refuse(coco: CocoSet) -> list[Finding]:

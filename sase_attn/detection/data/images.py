@@ -21,9 +21,9 @@ class DetectionImages(Dataset[Sample]):
     """Images as uint8 (3, height, width) with targets, asked for by (epoch, place).
 
     A target has `boxes` (x1, y1, x2, y2; float32 (N, 4)), `labels` (int64 (N,), from 1), `image_id` (int64, the id in
-    the annotation file) and, if masks were read, `masks` (uint8 (N, height, width)). Crowds are left out; an image
-    without other objects has N = 0. Of a file that cannot be read, or has another size than the annotations say, the
-    reason comes in place of the image.
+    the annotation file) and, if masks were read, `masks` (uint8 (N, height, width)). Crowds are left out, and a
+    detector may learn them as background; an image without other objects has N = 0. Of a file that cannot be read, or
+    has another size than the annotations say, the reason comes in place of the image.
 
     Args:
         coco: what is served.
