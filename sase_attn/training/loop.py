@@ -100,7 +100,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
     def end_epoch(self) -> None:
         """Evaluate on the test images, and keep the weights if they are the best so far."""
         progress, metrics = self.progress, self._evaluate()
-        if metrics.top1 > progress.best_top1:
+        if metrics.top1 >= progress.best_top1:  # of equals the longest trained
             progress.best_top1, progress.best_epoch = metrics.top1, progress.epoch
             if self.ranks.is_main:
                 save_weights(self.trainer.eval_model, self.folder / "best.safetensors", self.settings, self.info)

@@ -15,6 +15,7 @@ from timm.data import resolve_model_data_config
 from torch.testing import assert_close
 
 from sase_attn.training import evaluate, train
+from sase_attn.training.evaluate import Metrics
 from sase_attn.training.log import TIMED
 
 DRIVER = Path(driver.__file__)
@@ -127,6 +128,14 @@ def test_result_can_be_loaded_and_evaluates_to_the_same(uninterrupted):
     assert (metrics.top1, metrics.top5) == (result["top1"], result["top5"]) and model.training  # the average's
     assert metrics.loss == pytest.approx(result["loss"], rel=1e-6)
     assert log_rows(uninterrupted)[-1]["top1"] == result["top1"]
+
+
+def test_of_equal_epochs_the_last_is_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr("sase_attn.training.loop.evaluate", lambda *arguments: Metrics(0.0, 0.0, 1.0, 24))
+    loader = driver.Synthetic(8, 8)
+    data = (loader, driver.Synthetic(8, 8, shuffle=False), driver.INFO)
+    result = train(driver.TINY, tmp_path / "run", data=data, device="cpu", echo=lambda line: None)
+    assert (result.best_epoch, result.best_top1) == (1, 0.0)
 
 
 def test_average_is_what_is_evaluated(uninterrupted):

@@ -101,7 +101,7 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
         self.save()  # an evaluation may take long: who is killed in it has not lost the epoch
         progress, metrics = self.progress, self._evaluate()
         self.metrics = metrics
-        if metrics.best_by > progress.best_ap:
+        if metrics.best_by >= progress.best_ap:  # of equals the longest trained, also where there is no AP
             progress.best_ap, progress.best_epoch = metrics.best_by, progress.epoch
         if self.ranks.is_main:
             self._save_weights(LAST)

@@ -30,7 +30,7 @@ def train_detector(
 
     The folder gets `detection.json` (the configuration), `log.jsonl`, `checkpoint.pt` (replaced after every epoch, and
     every `checkpoint_every` steps), `model.safetensors` (the last epoch), `best.safetensors` (the best by AP, of masks
-    where there are any), and at the end `result.json` and, with matplotlib, `curves.png`. Started by `torchrun`, it is
+    where there are any; of equals the last), and at the end `result.json` and, with matplotlib, `curves.png`. Started by `torchrun`, it is
     one process of many.
 
     Args:
@@ -77,6 +77,11 @@ def train_detector(
             for name, coco in (("training", data.train_set), ("validation", data.val_set)):
                 for line in coco.report.lines():
                     say(f"{name}: {line}")
+            if data.val_set.objects.crowds.all():
+                say(
+                    f"validation: no object in {data.val_set.annotations}, so there is no average precision, and the "
+                    "best weights are the last"
+                )
         loop = DetectionLoop(config, folder, group, data, say)
         if saved is None:
             trained, parameters = loop.trained_parameters, count_parameters(loop.model)

@@ -9,7 +9,7 @@ import detection_driver as driver
 import pytest
 import torch
 import warm
-from detection_data import draw_coco
+from detection_data import draw_coco, edit
 from safetensors.torch import load_file
 
 from sase_attn.detection import load_detector, train_detector
@@ -149,6 +149,18 @@ def test_what_a_run_leaves(data, uninterrupted):
     assert any(line.startswith("training: 6 images") for line in said)
     assert any("scaled" in line or "learning rate 0.01 for 2 images a step" in line for line in said)
     assert any("parameters" in line for line in said)
+
+
+def test_of_equal_epochs_the_last_is_the_best(tmp_path):
+    """Without objects there is no average precision, and weights of the first epoch would be a trap."""
+    data, said = draw_coco(tmp_path / "data", train=2, val=1), []
+    edit(data / "val.json", lambda value: value["annotations"].clear())
+    config = driver.tiny(data, batch_size=1)
+    result = train_detector(config, tmp_path / "run", device="cpu", echo=said.append)
+    assert (result.best_epoch, result.best_ap, result.metrics.boxes.ap) == (1, 0.0, None)
+    best, last = (load_file(tmp_path / "run" / name) for name in ("best.safetensors", "model.safetensors"))
+    assert all(torch.equal(tensor, last[key]) for key, tensor in best.items())
+    assert sum("so there is no average precision" in line and "val.json" in line for line in said) == 1
 
 
 def test_another_configuration_or_other_data_are_refused(data, uninterrupted, tmp_path):
