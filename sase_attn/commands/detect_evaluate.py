@@ -19,6 +19,7 @@ from sase_attn.detection.data.splits import find_split
 from sase_attn.detection.drawing.picture import picture_path
 from sase_attn.detection.drawing.sheet import Tile, draw_sheet, draw_tile
 from sase_attn.detection.evaluation.class_names import labels_by_name, relabelled, unknown_classes
+from sase_attn.detection.evaluation.coco_numbers import require_coco_tools
 from sase_attn.detection.evaluation.confusion import SCORE, confusion_of, pairs
 from sase_attn.detection.evaluation.detections import Detections
 from sase_attn.detection.evaluation.metrics import detect_all, measure
@@ -58,6 +59,7 @@ def add_parser(parts: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Load, look at all images, and print the numbers."""
+    require_coco_tools()
     if args.confusion is not None:
         figure_path(args.confusion)
     if args.sheet is not None:

@@ -29,9 +29,9 @@ def train(
     """Train the network of a recipe on its data, and write everything to a folder.
 
     The folder gets `recipe.json`, `log.jsonl`, `checkpoint.pt` (replaced after every epoch, and every
-    `checkpoint_every` steps), `best.safetensors` (the best epoch by test accuracy, of equals the last), and at the end `model/`, which
-    `timm.create_model("local-dir:…", pretrained=True)` loads, and `result.json`. Started by `torchrun`, it is one
-    process of many.
+    `checkpoint_every` steps), `best.safetensors` (the best epoch by test accuracy, of equals the last), and at the end
+    `model/`, which `timm.create_model("local-dir:…", pretrained=True)` loads, and `result.json`. Started by `torchrun`,
+    it is one process of many.
 
     Args:
         recipe: what to do.

@@ -10,6 +10,7 @@ from PIL import Image
 from untrained_detector import config_of, untrained_detector
 
 from sase_attn.commands.main import main
+from sase_attn.detection.evaluation.metrics import evaluate_detector
 from sase_attn.detection.saved import save_detector
 
 pytest.importorskip("faster_coco_eval")
@@ -105,6 +106,15 @@ def test_the_place_of_the_data_is_given_or_recorded_and_never_mixed(trained, eva
     assert (code, err) == (0, "") and json.loads(out)["images"] == 6
     code, out, err = evaluated(trained, "--data", tmp_path / "nowhere")
     assert code == 1 and out == "" and "no such folder" in err and str(tmp_path / "nowhere") in err
+
+
+def test_missing_coco_tools_are_said_before_the_work(trained, evaluated, monkeypatch):
+    monkeypatch.setattr("sase_attn.detection.evaluation.coco_numbers.find_spec", lambda name: None)
+    monkeypatch.setattr("sase_attn.detection.evaluation.metrics.detect", lambda *arguments, **options: 1 / 0)
+    code, out, err = evaluated(trained)
+    assert code == 1 and out == "" and 'needs faster-coco-eval: pip install "sase-attn[detection]"' in err
+    with pytest.raises(ImportError, match="faster-coco-eval"):
+        evaluate_detector(untrained_detector(masks=True), [([], [{"image_id": 1}])], None, masks=True)
 
 
 def test_what_cannot_be_is_said_before_the_work(trained, evaluated, tmp_path):

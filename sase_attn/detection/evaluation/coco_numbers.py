@@ -6,6 +6,7 @@ They are pycocotools' to the last digit. Where COCO writes -1, since there is no
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from typing import Any
 
 NEEDED = 'detection needs faster-coco-eval: pip install "sase-attn[detection]"'
@@ -50,6 +51,12 @@ class CocoNumbers:
         return asdict(self) | {"per_class": per_class}
 
 
+def require_coco_tools() -> None:
+    """Raise ImportError unless faster-coco-eval is installed: before work that would be in vain without it."""
+    if find_spec("faster_coco_eval") is None:
+        raise ImportError(NEEDED)
+
+
 def coco_numbers(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]], kind: str) -> CocoNumbers:
     """Compare detections with the objects that there are.
 
@@ -63,10 +70,9 @@ def coco_numbers(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]], k
     Raises:
         ImportError: faster-coco-eval is not installed.
     """
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError:
-        raise ImportError(NEEDED) from None
+    require_coco_tools()
+    from faster_coco_eval import COCO, COCOeval_faster
+
     images = {row["id"]: number for number, row in enumerate(truth["images"], start=1)}
     names = {row["id"]: row["name"] for row in sorted(truth["categories"], key=lambda row: row["id"])}
     categories = {id: number for number, id in enumerate(names, start=1)}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sase_attn.detection.data.coco_set import CocoSet
-from sase_attn.detection.evaluation.coco_numbers import CocoNumbers, coco_numbers
+from sase_attn.detection.evaluation.coco_numbers import CocoNumbers, coco_numbers, require_coco_tools
 from sase_attn.detection.evaluation.detections import Detections, detect, evaluating
 from sase_attn.detection.evaluation.results import as_results
 from sase_attn.detection.evaluation.truth import truth_of
@@ -91,6 +91,7 @@ def evaluate_detector(
         ImportError: faster-coco-eval is not installed.
         OtherRankError: another rank has raised one of these.
     """
+    require_coco_tools()  # before the images are looked at
     ranks = ranks or Ranks(0, 1, torch.device("cpu"))
     with ranks.together():
         found = detect_all(model, batches, amp=amp)

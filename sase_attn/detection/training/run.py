@@ -1,12 +1,11 @@
 """`train_detector`: one training from a configuration to a folder, new or resumed."""
 
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from sase_attn.detection.config import DetectionConfig
 from sase_attn.detection.data import open_detection_data
-from sase_attn.detection.evaluation.coco_numbers import NEEDED
+from sase_attn.detection.evaluation.coco_numbers import require_coco_tools
 from sase_attn.detection.training.checkpoint import check_resumable, load_detection
 from sase_attn.detection.training.loop import DetectionLoop
 from sase_attn.detection.training.result import DetectionResult, read_result
@@ -30,8 +29,8 @@ def train_detector(
 
     The folder gets `detection.json` (the configuration), `log.jsonl`, `checkpoint.pt` (replaced after every epoch, and
     every `checkpoint_every` steps), `model.safetensors` (the last epoch), `best.safetensors` (the best by AP, of masks
-    where there are any; of equals the last), and at the end `result.json` and, with matplotlib, `curves.png`. Started by `torchrun`, it is
-    one process of many.
+    where there are any; of equals the last), and at the end `result.json` and, with matplotlib, `curves.png`. Started
+    by `torchrun`, it is one process of many.
 
     Args:
         config: what to do.
@@ -55,8 +54,7 @@ def train_detector(
     """
     folder = Path(output)
     import_modules(config.imports)
-    if find_spec("faster_coco_eval") is None:
-        raise ImportError(NEEDED)  # now, and not after the first epoch
+    require_coco_tools()  # now, and not after the first epoch
     with ranks(device) as group, run_folder(folder, group, "training", resume=resume):
         saved = finished = None
         if resume:

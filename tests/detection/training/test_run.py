@@ -203,7 +203,7 @@ def test_a_start_that_fails_leaves_no_folder(data, tmp_path):
 
 
 def test_missing_evaluation_is_said_before_the_first_epoch(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("sase_attn.detection.training.run.find_spec", lambda name: None)
+    monkeypatch.setattr("sase_attn.detection.evaluation.coco_numbers.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install \"sase-attn\[detection\]\""):
         train_detector(driver.tiny(data), Path(tmp_path, "run"), device="cpu", echo=quiet)
     assert not (tmp_path / "run").exists()
