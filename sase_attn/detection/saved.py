@@ -17,6 +17,7 @@ from sase_attn.files import parse_json
 from sase_attn.fusion.fused import Fused
 from sase_attn.records import record_from
 from sase_attn.training import data_config
+from sase_attn.training.checkpoint import Normalisation
 from sase_attn.training.data.identity import DataIdentity
 from sase_attn.weights import (
     check_state_dict,
@@ -91,15 +92,8 @@ def save_detector(
         raise ValueError(
             f"wanted a name and an id for each of {outputs} classes, got {len(classes)} names and {len(ids)} ids"
         )
-    transform = _transform(model)
-    record = DetectorRecord(
-        asdict(config),
-        tuple(classes),
-        ids,
-        tuple(transform.image_mean),
-        tuple(transform.image_std),
-        data or DataIdentity(),
-    )
+    seen = normalisation_of(model)
+    record = DetectorRecord(asdict(config), tuple(classes), ids, seen.mean, seen.std, data or DataIdentity())
     weights = {key: value.detach().cpu() for key, value in model.state_dict().items()}
     # The second entry is for trainings of whatever starts from the backbone.
     metadata = {_KEY: json.dumps(asdict(record)), data_config.KEY: json.dumps({"mean": record.mean, "std": record.std})}
@@ -138,8 +132,7 @@ def load_detector(
     state = read_checkpoint(path, model)
     check_state_dict(state, model, source=str(path), genotype=gains)
     model.load_state_dict(state)
-    transform = _transform(model)
-    transform.image_mean, transform.image_std = list(record.mean), list(record.std)
+    set_normalisation(model, Normalisation(record.mean, record.std))
     return LoadedDetector(model.to(device or "cpu").eval(), config, record.classes, record.category_ids)
 
 
@@ -169,6 +162,18 @@ def read_detector_record(path: Path) -> DetectorRecord:
     if not 0 < len(record.classes) == len(record.category_ids) or not len(record.mean) == len(record.std) == 3:
         raise ValueError(f"{path}: its record of the detector is damaged")
     return record
+
+
+def normalisation_of(model: FasterRCNN | MaskRCNN) -> Normalisation:
+    """By which a detector normalises its images."""
+    transform = _transform(model)
+    return Normalisation(tuple(transform.image_mean), tuple(transform.image_std))
+
+
+def set_normalisation(model: FasterRCNN | MaskRCNN, wanted: Normalisation) -> None:
+    """Let a detector normalise its images by these."""
+    transform = _transform(model)
+    transform.image_mean, transform.image_std = list(wanted.mean), list(wanted.std)
 
 
 def _transform(model: FasterRCNN | MaskRCNN) -> GeneralizedRCNNTransform:

@@ -22,6 +22,7 @@ from sase_attn.weights import read_file
 
 NAME = "checkpoint.pt"
 DATA = "data"  # the key in the state of the identity of the data
+NORMALISATION = "normalisation"  # the key in the state of that of the images
 # Fields of a recipe that move no number, and so may change when a run is resumed. Of `data` the place may: see
 # `check_same_data`.
 MAY_CHANGE = ("data", "workers", "checkpoint_every", "log_every", "imports")
@@ -58,6 +59,14 @@ class TrainProgress(Progress):
 S = TypeVar("S")
 P = TypeVar("P", bound=Progress)
 ReadableSettings = TypeVar("ReadableSettings", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """By which images are normalised: the weights that a run started from may have decided it."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Checkpoint(NamedTuple, Generic[S, P]):
@@ -153,6 +162,14 @@ def saved_identity(saved: Checkpoint[Any, Any]) -> DataIdentity:
         return record_from(DataIdentity, saved.state.get(DATA))
     except ValueError as error:
         raise ValueError(f"the checkpoint does not say with which data it was made: {error}") from None
+
+
+def saved_normalisation(saved: Checkpoint[Any, Any]) -> Normalisation:
+    """By which images were normalised. Raises ValueError if the checkpoint does not say it."""
+    try:
+        return record_from(Normalisation, saved.state.get(NORMALISATION))
+    except ValueError as error:
+        raise ValueError(f"the checkpoint does not say how its images were normalised: {error}") from None
 
 
 def check_same_data(now: DataIdentity, saved: Checkpoint[Any, Any]) -> None:

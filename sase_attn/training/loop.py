@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,13 @@ from torch import Tensor, nn
 from sase_attn.modules import count_parameters
 from sase_attn.quoting import command
 from sase_attn.training.balance import balance
-from sase_attn.training.checkpoint import TrainProgress
+from sase_attn.training.checkpoint import (
+    NORMALISATION,
+    Checkpoint,
+    Normalisation,
+    TrainProgress,
+    saved_normalisation,
+)
 from sase_attn.training.data import DataInfo, Loader
 from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import Ranks
@@ -37,6 +44,8 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         data: train loader, test loader and their description.
         model: the network to train; by default the recipe's.
         echo: gets a line for each thing that people may want to read.
+        saved: the checkpoint that it goes on from. The recipe's network is then made without `init_from`, which may be
+            gone.
     """
 
     SETTINGS_NAME = "recipe"
@@ -49,13 +58,18 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         data: Data,
         model: nn.Module | None,
         echo: Callable[[str], object],
+        saved: Checkpoint[Recipe, TrainProgress] | None = None,
     ) -> None:
         train_loader, test_loader, info = data
         if model is None:
+            start = recipe if saved is None else recipe.override(init_from=None)
             model = create_network(
-                recipe, num_classes=len(info.classes), in_chans=info.channels, classes=info.classes, echo=echo
+                start, num_classes=len(info.classes), in_chans=info.channels, classes=info.classes, echo=echo
             )
             if normalised_by_model(recipe):
+                if saved is not None:
+                    cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+                    model.pretrained_cfg = cfg | asdict(saved_normalisation(saved))  # type: ignore[assignment]
                 train_loader, test_loader, info = normalise_as_trained(model, (train_loader, test_loader), info)
         super().__init__(
             recipe,
@@ -120,8 +134,9 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         self.metrics = metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the trainer."""
-        return self.trainer.state_dict()
+        """The state of the trainer, and how images are normalised."""
+        seen = Normalisation(tuple(self.info.mean), tuple(self.info.std))
+        return self.trainer.state_dict() | {NORMALISATION: asdict(seen)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint. Raises ValueError if it belongs to another network."""

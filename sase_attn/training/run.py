@@ -70,7 +70,7 @@ def train(
                 check_same_data(data[2].identity, saved)
         if finished is not None:
             return finished
-        loop = Loop(recipe, folder, group, data, model, group.on_main(echo))
+        loop = Loop(recipe, folder, group, data, model, group.on_main(echo), saved)
         loop.run(saved)
         return loop.finish()
 

@@ -1,12 +1,14 @@
 """The constant that preserves the output stays with a network: saved, trained, loaded, fused; older weights load."""
 
 import copy
+import json
 
 import pytest
 import search_driver
 import timm
 import torch
 from networks import moved, network
+from safetensors.torch import load_file
 from timm.models import save_for_hf
 from torch import nn
 
@@ -16,6 +18,7 @@ from sase_attn.block import SASEBlock
 from sase_attn.training import Recipe, start_from, train
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.loading import load_network
+from sase_attn.training.loop import Loop
 from sase_attn.training.step import Trainer
 from sase_attn.weights import record_of, warm_start, write_safetensors
 
@@ -143,6 +146,30 @@ def test_fused_exported_and_tiled(attention, plain):
     if attention == "sase":
         training, expected = fuse(model.train(), training=True), copy.deepcopy(plain).train()(images())
         assert (training(images()) - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+def test_a_run_that_began_with_weights_resumes_without_them(plain, tmp_path, monkeypatch):
+    """Though they have decided how its images are normalised, and the gain of its attention."""
+    data = search_driver.image_folder(tmp_path / "data", train=8, test=4)
+    told, source = {"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}, tmp_path / "a.safetensors"
+    write_safetensors(plain.state_dict(), source, metadata={"data_config": json.dumps(told)})
+    recipe = Recipe(data=str(data), model="sase_resnet20", model_kwargs=ARGS, epochs=1, batch_size=4, augment="none")
+    recipe = recipe.override(init_from=str(source))
+    train(recipe, tmp_path / "whole", device="cpu", echo=lambda line: None)
+
+    def stopped(self):
+        self.save()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Loop, "end_epoch", stopped)
+        train(recipe, tmp_path / "stopped", device="cpu", echo=lambda line: None)
+    source.unlink()
+    train(recipe, tmp_path / "stopped", resume=True, device="cpu", echo=lambda line: None)
+    ours, theirs = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("stopped", "whole"))
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+    cfg = json.loads((tmp_path / "stopped" / "model" / "config.json").read_text())["pretrained_cfg"]
+    assert (cfg["mean"], cfg["std"]) == (told["mean"], told["std"])
 
 
 def test_a_run_that_began_with_plain_weights_is_found_again(plain_file, tmp_path):

@@ -13,13 +13,14 @@ from sase_attn.detection.config import DetectionConfig
 from sase_attn.detection.data import DetectionData
 from sase_attn.detection.evaluation.metrics import DetectionMetrics, evaluate_detector
 from sase_attn.detection.network import create_detector
-from sase_attn.detection.saved import BEST, LAST, save_detector
+from sase_attn.detection.saved import BEST, LAST, normalisation_of, save_detector, set_normalisation
 from sase_attn.detection.training.checkpoint import SETTINGS_NAME, DetectionProgress
 from sase_attn.detection.training.curves import draw_curves
 from sase_attn.detection.training.result import DetectionResult, read_result, write_result
 from sase_attn.detection.training.trainer import DetectionTrainer
 from sase_attn.modules import count_parameters
 from sase_attn.quoting import command
+from sase_attn.training.checkpoint import NORMALISATION, Checkpoint, saved_normalisation
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.pace import pace_text
 from sase_attn.training.resumable import ResumableLoop, StepReport
@@ -36,6 +37,7 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
         ranks: the processes of the run.
         data: of both splits.
         echo: gets a line for each thing that people may want to read.
+        saved: the checkpoint that it goes on from. The network is then made without `init_from`, which may be gone.
 
     Raises:
         ValueError, OSError, HubError: see `create_detector` and `DetectionTrainer`.
@@ -50,6 +52,7 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
         ranks: Ranks,
         data: DetectionData,
         echo: Callable[[str], object],
+        saved: Checkpoint[DetectionConfig, DetectionProgress] | None = None,
     ) -> None:
         super().__init__(
             config,
@@ -62,7 +65,12 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
             checkpoint_every=config.checkpoint_every,
         )
         self.data = data
-        self.model = create_detector(config, len(data.train_set.classes), echo=echo)
+        classes = len(data.train_set.classes)
+        if saved is None:
+            self.model = create_detector(config, classes, echo=echo)
+        else:
+            self.model = create_detector(config.override(init_from=None), classes, echo=lambda line: None)
+            set_normalisation(self.model, saved_normalisation(saved))
         self.trainer = DetectionTrainer(config, self.model, ranks, data.train.batches)
         self.metrics: DetectionMetrics | None = None
         self._last_finite = math.nan
@@ -125,8 +133,8 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of the trainer."""
-        return self.trainer.state_dict()
+        """The state of the trainer, and how images are normalised."""
+        return self.trainer.state_dict() | {NORMALISATION: asdict(normalisation_of(self.model))}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint. Raises ValueError if it belongs to another network."""

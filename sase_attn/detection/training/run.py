@@ -80,7 +80,7 @@ def train_detector(
                     f"validation: no object in {data.val_set.annotations}, so there is no average precision, and the "
                     "best weights are the last"
                 )
-        loop = DetectionLoop(config, folder, group, data, say)
+        loop = DetectionLoop(config, folder, group, data, say, saved)
         if saved is None:
             trained, parameters = loop.trained_parameters, count_parameters(loop.model)
             say(f"{config.detector} on {config.backbone}: {parameters:,} parameters, {trained:,} of them trained")

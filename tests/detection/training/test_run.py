@@ -7,10 +7,12 @@ from pathlib import Path
 
 import detection_driver as driver
 import pytest
+import timm
 import torch
 import warm
 from detection_data import draw_coco, edit
 from safetensors.torch import load_file
+from tiny_detector import TINY_BACKBONE
 
 from sase_attn.detection import load_detector, train_detector
 from sase_attn.detection.data import open_detection_data
@@ -19,6 +21,7 @@ from sase_attn.detection.training.loop import DetectionLoop
 from sase_attn.detection.training.trainer import DetectionTrainer
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.log import TIMED
+from sase_attn.weights import write_safetensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = Ranks(0, 1, torch.device("cpu"))
@@ -161,6 +164,23 @@ def test_of_equal_epochs_the_last_is_the_best(tmp_path):
     best, last = (load_file(tmp_path / "run" / name) for name in ("best.safetensors", "model.safetensors"))
     assert all(torch.equal(tensor, last[key]) for key, tensor in best.items())
     assert sum("so there is no average precision" in line and "val.json" in line for line in said) == 1
+
+
+def test_it_resumes_though_the_weights_that_it_started_from_are_gone(data, tmp_path, monkeypatch):
+    """With their normalisation of images, and the gain that they gave its attention."""
+    network = timm.create_model("resnet18", num_classes=0, **TINY_BACKBONE)
+    told = '{"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7]}'
+    write_safetensors(network.state_dict(), tmp_path / "a.safetensors", metadata={"data_config": told})
+    config = driver.tiny(data, init_from=str(tmp_path / "a.safetensors"))
+    train_detector(config, tmp_path / "whole", device="cpu", echo=quiet)
+    with monkeypatch.context() as patched:
+        patched.setattr(DetectionLoop, "_evaluate", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train_detector(config, tmp_path / "stopped", device="cpu", echo=quiet)
+    (tmp_path / "a.safetensors").unlink()
+    train_detector(config, tmp_path / "stopped", resume=True, device="cpu", echo=quiet)
+    assert log_rows(tmp_path / "stopped") == log_rows(tmp_path / "whole")
+    assert load_detector(tmp_path / "stopped").model.transform.image_std == [0.5, 0.6, 0.7]
 
 
 def test_another_configuration_or_other_data_are_refused(data, uninterrupted, tmp_path):
