@@ -52,7 +52,8 @@ def assert_same_run(folder, other):
     for key, state in ours["optimizer"]["state"].items():
         assert torch.equal(state["momentum_buffer"], theirs["optimizer"]["state"][key]["momentum_buffer"])
     for name in ("best.safetensors", "model.safetensors"):
-        assert (folder / name).read_bytes() == (other / name).read_bytes()
+        ours, theirs = load_file(folder / name), load_file(other / name)
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,17 @@ def test_two_ranks_train_together(data, tmp_path):
     opened = open_detection_data(driver.tiny(data, detector="mask_rcnn"), CPU)
     alone = evaluate_detector(loaded.model, opened.val.epoch(0), opened.val_set, masks=True)
     assert alone.to_dict()["boxes"]["ap"] == pytest.approx(result["metrics"]["boxes"]["ap"], abs=1e-6)
+
+
+def test_two_killed_ranks_resume_to_the_same_bits(data, tmp_path):
+    options = {"data": data, "config": {"checkpoint_every": 1}}
+    whole = warm.run_ranks(2, *command(**options, output=tmp_path / "whole"))
+    killed = warm.run_ranks(2, *command(**options, output=tmp_path / "killed", kill=[1, 1]))
+    assert [end.returncode for end in whole + killed] == [0, 0, -signal.SIGKILL, -signal.SIGKILL]
+    done = warm.run_ranks(2, *command(**options, output=tmp_path / "killed", resume=True))
+    assert all(end.returncode == 0 for end in done), done[0].stderr + done[1].stderr
+    assert "resuming at epoch 2, step 1" in done[0].stdout
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_what_a_run_leaves(data, uninterrupted):
