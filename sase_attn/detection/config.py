@@ -59,7 +59,8 @@ class DetectionConfig(Settings):
     backbone: str = setting("sase_resnet50", "a model of timm's registry with features at strides 4, 8, 16 and 32")
     backbone_kwargs: dict[str, Any] = setting({}, "arguments of the backbone, as key=value")
     init_from: str | None = setting(
-        None, 'start the backbone from a run, a weights file, or "pretrained": timm\'s weights'
+        None,
+        "start the backbone from a run's folder (its last epoch), a weights file, or \"pretrained\": timm's weights",
     )
     freeze_stages: int = setting(1, "not trained: -1 nothing, 0 the stem, 1 stem and first stage, up to 4")
     frozen_norms: bool = setting(True, "batch norm of the backbone keeps its statistics; its weights train")
@@ -105,7 +106,7 @@ class DetectionConfig(Settings):
     log_every: int = setting(20, "a line in the log every so many steps (0: at the end of each epoch only)")
     imports: tuple[str, ...] = setting((), "modules or .py files to import first, which register what is named here")
 
-    KIND: ClassVar[str] = "detection"
+    KIND: ClassVar[str] = "detection recipe"
     RANGES: ClassVar[Ranges] = (
         (("on_broken",), lambda v: v in ("refuse", "skip"), '"refuse" or "skip"'),
         (("freeze_stages",), lambda v: -1 <= v <= 4, "-1 to 4"),

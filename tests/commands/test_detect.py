@@ -59,4 +59,4 @@ def test_resuming_with_another_rate_is_refused(trained, capsys):
     run = str(trained / "run")
     assert main(["detect", "train", "--output", run, "--resume", "--lr", "0.5", "--device", "cpu"]) == 1
     err = capsys.readouterr().err
-    assert err.startswith("sase-attn: error: cannot resume with another detection: lr (saved 0.01, now 0.5)")
+    assert err.startswith("sase-attn: error: cannot resume with another detection recipe: lr (saved 0.01, now 0.5)")

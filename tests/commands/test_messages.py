@@ -61,7 +61,8 @@ SAID = {
     "search --trainings 0": "trainings: wanted at least 1, got 0",
     "search --method race --trainings -1": "trainings: wanted at least 1, got -1",
     "signal --output s --budget 0": "--budget: expected at least 1, got 0",
-    "detect train --epochs 0": "detection field epochs: wanted at least 1, got 0",
+    "detect train --recipe faster": "unknown detection recipe 'faster'",
+    "detect train --epochs 0": "detection recipe field epochs: wanted at least 1, got 0",
     "detect train --min-size 900 --max-size 800": "max_size: wanted at least min_size, 900, got 800",
     "train --epochs 0": "epochs: wanted at least 1, got 0",
 }

@@ -79,7 +79,7 @@ def test_other_files_are_told_apart(tmp_path):
         (json.dumps(json.loads(text) | {"classes": []}), "its record of the detector is damaged"),
         (json.dumps(json.loads(text) | {"mean": [0.5]}), "its record of the detector is damaged"),
         (json.dumps(json.loads(text) | {"classes": ["a"], "category_ids": [1]}), "has shape"),
-        (json.dumps(json.loads(text) | {"config": {"lr": -1}}), "x.safetensors: detection field lr"),
+        (json.dumps(json.loads(text) | {"config": {"lr": -1}}), "x.safetensors: detection recipe field lr"),
     ):
         save_file(create_detector(config, 2).state_dict(), path, metadata={"sase_attn.detector": damaged})
         with pytest.raises(ValueError, match=message):

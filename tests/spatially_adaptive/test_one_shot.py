@@ -305,7 +305,7 @@ def test_images_that_cannot_be_learned(tmp_path, kind, error, message):
     ],
 )
 def test_configurations_that_are_refused(values, message):
-    with pytest.raises(ValueError, match=f"one-shot field {message}"):
+    with pytest.raises(ValueError, match=f"one-shot recipe field {message}"):
         OneShotConfig(**values)
 
 
@@ -318,7 +318,7 @@ def test_what_cannot_be_resumed(trained, tmp_path):
     folder, image, _, _ = trained
     with pytest.raises(FileExistsError, match="is in use: wanted a new or empty folder"):
         train_one_shot(image, folder, TINY)
-    with pytest.raises(ValueError, match=r"another one-shot: width \(saved 4, now 8\)"):
+    with pytest.raises(ValueError, match=r"another one-shot recipe: width \(saved 4, now 8\)"):
         train_one_shot(image, folder, TINY.override(width=8), resume=True)
     picture(seed=1).save(tmp_path / "other.png")
     with pytest.raises(ValueError, match="cannot resume with other data"):

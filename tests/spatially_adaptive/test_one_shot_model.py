@@ -238,7 +238,11 @@ def test_command_trains_and_goes_on(run, folder, tmp_path):
     code, again, err = run("train", "--resume", "--output", tmp_path / "run")
     assert (code, err) == (0, "") and again.splitlines()[-1] == out.splitlines()[-1]
     code, out, err = run("train", *image, "--resume", "--output", tmp_path / "run", "--width", 8)
-    assert code == 1 and "cannot resume with another one-shot: width (saved 4, now 8)" in err and err.count("\n") == 1
+    assert (
+        code == 1
+        and "cannot resume with another one-shot recipe: width (saved 4, now 8)" in err
+        and err.count("\n") == 1
+    )
     code, out, _ = run("train", "--show", *tiny)
     assert code == 0 and json.loads(out)["inner_steps"] == 1
     for wrong in (["--output", tmp_path / "new"], [*image, "--resume"]):

@@ -32,7 +32,9 @@ def create_body(config: DetectionConfig, *, echo: Callable[[str], object] = prin
         FileNotFoundError: `init_from` does not exist. HubError: timm's weights cannot be fetched.
     """
     if taken := [name for name in _OURS if name in config.backbone_kwargs]:
-        raise ValueError(f"detection field backbone_kwargs: {', '.join(taken)}: set by the detector; leave them out")
+        raise ValueError(
+            f"detection recipe field backbone_kwargs: {', '.join(taken)}: set by the detector; leave them out"
+        )
     recipe = Recipe(
         model=config.backbone, model_kwargs=config.backbone_kwargs, init_from=config.init_from, seed=config.seed
     )

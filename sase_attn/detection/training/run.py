@@ -73,7 +73,8 @@ def train_detector(
         say = group.on_main(echo)
         if saved is None:
             for name, coco in (("training", data.train_set), ("validation", data.val_set)):
-                for line in coco.report.lines():
+                counts, *findings = coco.report.lines()
+                for line in (f"{counts}, by {coco.annotations}", *findings):
                     say(f"{name}: {line}")
             if data.val_set.objects.crowds.all():
                 say(

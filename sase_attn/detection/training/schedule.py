@@ -50,3 +50,19 @@ def lr_lines(config: DetectionConfig, steps_per_epoch: int) -> Iterator[str]:
             f"the warm-up of {counted(config.warmup_steps, 'step')} is most of this training, which has {steps}: set "
             f"warmup_steps to about {max(1, steps // 20)}"
         )
+    if config.epochs > 1:  # else there is no place for a drop
+        yield from _drop_lines(config.lr_drops, config.epochs)
+
+
+def _drop_lines(drops: tuple[int, ...], epochs: int) -> Iterator[str]:
+    """Whether drops that were set for another number of epochs come too late, or too early."""
+    as_published = (round(epochs * 2 / 3), round(epochs * 11 / 12))
+    wanted = " ".join(str(epoch) for epoch in sorted({max(1, min(epoch, epochs - 1)) for epoch in as_published}))
+    if late := [epoch for epoch in drops if epoch >= epochs]:
+        listed = " and ".join(map(str, late))
+        yield f"of {epochs} epochs none comes after a drop of the learning rate at {listed}: set --lr-drops {wanted}"
+    elif drops and drops[-1] < 0.6 * epochs:
+        yield (
+            f"the learning rate falls for the last time after epoch {drops[-1]} of {epochs}, and most of this training "
+            f"has little of it: set --lr-drops {wanted}"
+        )

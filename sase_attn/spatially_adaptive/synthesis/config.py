@@ -74,7 +74,7 @@ class SynthesisConfig(Settings):
     seed: int = setting(0, "of first weights, order and all draws")
     imports: tuple[str, ...] = setting((), "modules to import before names are looked up")
 
-    KIND: ClassVar[str] = "synthesis"
+    KIND: ClassVar[str] = "synthesis recipe"
     RANGES: ClassVar[Ranges] = (
         (("size",), lambda v: v in SIZES, f"one of {', '.join(map(str, SIZES))}"),
         (("width",), lambda v: 1 <= v <= 256, "from 1 to 256"),

@@ -89,7 +89,7 @@ def test_values_that_no_detector_has_are_named_with_the_file(tmp_path):
     content, _ = checkpoint("resnet50", config="model = dict(test_cfg=dict(rcnn=dict(score_thr=3)))")
     source = saved(tmp_path / "a.pth", content)
     with pytest.raises(
-        ValueError, match="a.pth cannot be made here: detection field score_threshold: wanted 0 to 1, got 3"
+        ValueError, match="a.pth cannot be made here: detection recipe field score_threshold: wanted 0 to 1, got 3"
     ):
         load_authors_detector(source, backbone="resnet50", backbone_kwargs=KWARGS)
 

@@ -162,6 +162,7 @@ def test_what_a_run_leaves(data, uninterrupted):
     again = evaluate_detector(space["model"], opened.val.epoch(0), opened.val_set, masks=True)
     assert again == result.metrics
     assert any(line.startswith("training: 6 images") for line in said)
+    assert any(line.startswith("validation: 4 images") and line.endswith(f"by {data / 'val.json'}") for line in said)
     assert any("scaled" in line or "learning rate 0.01 for 2 images a step" in line for line in said)
     assert any("parameters" in line for line in said)
 
@@ -200,7 +201,9 @@ def test_another_configuration_or_other_data_are_refused(data, uninterrupted, tm
     config = driver.tiny(data, detector="mask_rcnn")
     with pytest.raises(FileExistsError, match="resume its training, or name another"):
         train_detector(config, folder, device="cpu", echo=quiet)
-    with pytest.raises(ValueError, match=r"another detection: lr \(saved 0.01, now 0.1\), seed \(saved 0, now 3\);"):
+    with pytest.raises(
+        ValueError, match=r"another detection recipe: lr \(saved 0.01, now 0.1\), seed \(saved 0, now 3\);"
+    ):
         train_detector(config.override(lr=0.1, seed=3, workers=2), folder, resume=True, device="cpu", echo=quiet)
     other = draw_coco(tmp_path / "other", seed=5)
     with pytest.raises(ValueError, match=r"^cannot resume with other data: files changed"):

@@ -47,3 +47,21 @@ def test_what_is_said():
     assert list(lr_lines(config.override(batch_size=1, lr_batch_size=1, warmup_steps=1, epochs=1), 1)) == [
         "learning rate 0.01 for 1 image a step; 1 step an epoch"
     ]
+
+
+@pytest.mark.parametrize(
+    "epochs, expected",
+    [
+        (20, ["falls for the last time after epoch 7 of 20", "--lr-drops 13 18"]),
+        (4, ["of 4 epochs none comes after a drop of the learning rate at 5 and 7", "--lr-drops 3"]),
+        (7, ["at 7:", "--lr-drops 5 6"]),
+        (8, []),
+        (11, []),
+        (1, []),
+    ],
+)
+def test_drops_for_another_number_of_epochs_are_said(epochs, expected):
+    config = DETECTION_RECIPES["faster-rcnn-small"].override(epochs=epochs)
+    lines = list(lr_lines(config, 1000))[1:]
+    assert len(lines) == bool(expected) and all(part in lines[0] for part in expected)
+    assert not list(lr_lines(config.override(lr_drops=()), 1000))[1:]

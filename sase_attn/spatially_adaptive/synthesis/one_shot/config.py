@@ -54,7 +54,7 @@ class OneShotConfig(Settings):
     log_every: int = setting(10, "iterations between two lines of the log (0: none)")
     seed: int = setting(0, "of first weights and all draws")
 
-    KIND: ClassVar[str] = "one-shot"
+    KIND: ClassVar[str] = "one-shot recipe"
     RANGES: ClassVar[Ranges] = (
         (("size", "smallest"), lambda v: 12 <= v <= LARGEST_SIDE, f"from 12 to {LARGEST_SIDE:,}"),
         (("factor",), lambda v: 0.1 <= v <= 0.95, "from 0.1 to 0.95"),
