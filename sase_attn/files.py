@@ -106,9 +106,15 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+def json_text(value: Any, *, indent: int | None = 2) -> str:
+    """A value as JSON with the letters of all scripts as they are; what UTF-8 cannot hold is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write a value as indented JSON, atomically."""
-    write_atomically(path, json.dumps(value, indent=2) + "\n")
+    write_atomically(path, json_text(value) + "\n")
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import Field, asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Self, get_type_hints
 
 from sase_attn.errors import unknown_name
-from sase_attn.files import parse_json, read_json
+from sase_attn.files import json_text, parse_json, read_json
 from sase_attn.records import value_as
 
 # Names of fields, the test that their values must pass (None passes), and what it wants in words.
@@ -63,7 +63,7 @@ class Settings:
 
     def to_json(self) -> str:
         """As a JSON object, a field a line."""
-        return json.dumps(asdict(self), indent=2)
+        return json_text(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:

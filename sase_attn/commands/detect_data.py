@@ -69,7 +69,8 @@ def check(args: argparse.Namespace) -> None:
     broken = {name: unreadable(coco) if args.pixels else [] for name, coco in sets.items()}
     both = in_both(*sets.values()) if len(sets) == 2 else []
     if args.json:
-        print(json.dumps({name: _as_dict(coco, broken[name]) for name, coco in sets.items()} | {"in_both": len(both)}))
+        values = {name: _as_dict(coco, broken[name]) for name, coco in sets.items()}
+        print(json.dumps(values | {"in_both": len(both)}, ensure_ascii=False))
     else:
         for coco, names in zip(sets.values(), broken.values(), strict=True):
             _print(coco, names)

@@ -1,7 +1,6 @@
 """Flags of a command from the fields of settings, and settings in words."""
 
 import argparse
-import json
 import textwrap
 from collections.abc import Container, Iterable
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from sase_attn.commands.arguments import key_value
+from sase_attn.files import json_text
 from sase_attn.settings import Settings, settings_fields
 
 
@@ -28,7 +28,7 @@ def given_flags(args: argparse.Namespace, cls: type[Settings]) -> dict[str, Any]
 def summary(settings: Settings, title: str, without: Container[str] = ()) -> str:
     """All values but those of the fields `without`, under a title, for people."""
     shown = {key: value for key, value in asdict(settings).items() if key not in without}
-    values = [f"{key}={json.dumps(value)}".replace('"', "") for key, value in shown.items()]
+    values = [f"{key}={json_text(value, indent=None)}".replace('"', "") for key, value in shown.items()]
     return "\n".join([f"{title}:", *textwrap.wrap(", ".join(values), 110, initial_indent="  ", subsequent_indent="  ")])
 
 

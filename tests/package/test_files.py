@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sase_attn.commands.flags import summary
 from sase_attn.errors import UnknownNameError, unknown_name
 from sase_attn.files import (
     read_json,
@@ -167,6 +168,17 @@ def test_errors_of_json_files_are_one_line_with_the_name(tmp_path, content, mess
     with pytest.raises(ValueError, match=message) as error:
         read_record(path, Measured)
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+def test_letters_of_all_scripts_stay_and_halves_of_letters_are_escaped(tmp_path):
+    value = {"cellules ü": "細胞 \udcff"}
+    write_json(tmp_path / "values.json", value)
+    text = (tmp_path / "values.json").read_text("utf-8")
+    assert "cellules ü" in text and "細胞 \\udcff" in text
+    assert read_json(tmp_path / "values.json", lambda read: read) == value
+    recipe = Recipe(data="données/細胞")
+    assert "données/細胞" in recipe.to_json() and Recipe.from_json(recipe.to_json()) == recipe
+    assert "data=données/細胞" in summary(recipe, "recipe")
 
 
 def test_unknown_names_and_missing_files_keep_their_kind(tmp_path):
