@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sase_attn.files import write_atomically
+from sase_attn.plot.characters import missing_told_once
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,7 +55,7 @@ def write_figure(draw: "Callable[[], Figure]", path: Path) -> None:
     from matplotlib import rc_context, rcdefaults, rcParams
 
     suffix = path.suffix.lower()
-    with rc_context():
+    with rc_context(), missing_told_once(silent=suffix == ".svg"):  # whose characters the viewer's fonts draw
         rcdefaults()
         rcParams.update(_SETTINGS)
         figure = draw()

@@ -224,7 +224,12 @@ INNER_LAYERS = {
     "training": TRAINING_LAYERS,
     "training.data": DATA_LAYERS,
     "spatially_adaptive": [{"layers"}, {"spectral_norm", "same_layer", "literal"}, {"skip"}],
-    "plot": [{"figure", "grad_cam"}, {"genotype", "saliency_columns", "confusion", "predictions"}, {"saliency_grid"}],
+    "plot": [
+        {"characters", "grad_cam"},
+        {"figure"},
+        {"genotype", "saliency_columns", "confusion", "predictions"},
+        {"saliency_grid"},
+    ],
     "weights": [
         {"file_kinds", "wrappers", "authors_keys"},
         {"files"},

@@ -17,10 +17,11 @@ WHITE: Rgb = (255, 255, 255)
 
 
 class Entry(NamedTuple):
-    """A line of a legend: a colour, none if the text has none, and the text."""
+    """A line of a legend: a colour, none if the text has none, the text, and its end, which is never shortened."""
 
     color: Rgb | None
     text: str
+    end: str = ""
 
 
 @cache
@@ -38,14 +39,14 @@ def color(place: int) -> Rgb:
     return COLORS[place % len(COLORS)]
 
 
-def shortened(text: str, width: float, size: int) -> str:
-    """One line that is no wider than `width` pixels; what does not fit ends in "…"."""
+def shortened(text: str, width: float, size: int, end: str = "") -> str:
+    """One line that is no wider than `width` pixels: what does not fit is cut, with "…", and then comes the end."""
     text = " ".join(text.split())
-    if font(size).getlength(text) <= width:
-        return text
-    while text and font(size).getlength(f"{text}…") > width:
+    if font(size).getlength(text + end) <= width:
+        return text + end
+    while text and font(size).getlength(f"{text}…{end}") > width:
         text = text[:-1]
-    return f"{text.rstrip()}…"
+    return f"{text.rstrip()}…{end}"
 
 
 class Labels:
@@ -60,10 +61,11 @@ class Labels:
         self._draw, self._size, self._picture = ImageDraw.Draw(picture), size, picture
         self._taken: list[tuple[float, float, float, float]] = []
 
-    def put(self, text: str, box: Sequence[float], background: Rgb) -> bool:
-        """Write a text at a corner of a box, above it where there is room. Returns whether there was any."""
+    def put(self, name: str, end: str, box: Sequence[float], background: Rgb) -> bool:
+        """Write a name and what follows at a corner of a box, above it where there is room. Returns whether there was
+        any."""
         left, top, right, bottom = box
-        text = shortened(text, 0.4 * self._picture.width, self._size)
+        text = shortened(name, 0.4 * self._picture.width, self._size, end) if name else end.strip()
         wide, tall = font(self._size).getlength(text) + 4, self._size + 3
         corners = ((left, top - tall), (left, bottom), (right - wide, top - tall), (right - wide, bottom), (left, top))
         for x, y in corners:
@@ -89,7 +91,7 @@ def with_legend(picture: Image.Image, entries: Sequence[Entry], size: int) -> Im
     x, line = gap, 0
     for entry in entries:
         square = size if entry.color else 0
-        entry = entry._replace(text=shortened(entry.text, picture.width - 2 * gap - square - size / 2, size))
+        entry = entry._replace(text=shortened(entry.text, picture.width - 2 * gap - square - size / 2, size, entry.end))
         wide = round(square * 1.4 + font(size).getlength(entry.text)) + gap
         if x > gap and x + wide > picture.width:
             x, line = gap, line + 1

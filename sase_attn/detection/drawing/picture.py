@@ -14,6 +14,7 @@ from sase_attn.detection.data.masks import RunLengths, mask_tools
 from sase_attn.detection.drawing.labels import INK, WHITE, Entry, Labels, Rgb, color, with_legend
 from sase_attn.detection.evaluation.detections import Detections
 from sase_attn.files import write_atomically
+from sase_attn.plot.characters import warn_of_missing
 
 SMALLEST, LARGEST = 640, 1600  # pixels of the longer side of a picture
 SCORE = 0.5
@@ -86,6 +87,7 @@ def annotated(
     missed: Tensor | None = None,
 ) -> Image.Image:
     """The image, scaled, with what is seen on it, and in black and white the boxes of what was missed."""
+    warn_of_missing("".join(classes))
     picture = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     shown = (seen["scores"] >= min_score).nonzero().flatten().tolist()
     labels = seen["labels"].tolist()
@@ -104,8 +106,8 @@ def annotated(
         _outline(draw, boxes[place], colors[place], line if masks is None else 1)
     texts = Labels(picture, font_size(picture))
     for place in shown:  # the surest first: it takes the room
-        name = f"{classes[labels[place] - 1]} " if len(classes) > 1 else ""
-        texts.put(f"{name}{100 * float(seen['scores'][place]):.0f} %", boxes[place], colors[place])
+        name = classes[labels[place] - 1] if len(classes) > 1 else ""
+        texts.put(name, f" {100 * float(seen['scores'][place]):.0f} %", boxes[place], colors[place])
     return picture
 
 
@@ -126,7 +128,7 @@ def _fill(picture: Image.Image, mask: RunLengths, with_color: Rgb) -> None:
 def legend(labels: Sequence[int], classes: Sequence[str], min_score: float, missed: int | None = None) -> list[Entry]:
     """The classes that are drawn, with the count of each, the most frequent first."""
     entries = [
-        Entry(color(label - 1) if len(classes) > 1 else None, f"{classes[label - 1]} {count}")
+        Entry(color(label - 1) if len(classes) > 1 else None, classes[label - 1], f" {count}")
         for label, count in Counter(labels).most_common()
     ] or [Entry(None, "nothing found")]
     entries.append(Entry(None, f"score of {min_score:g} or more"))

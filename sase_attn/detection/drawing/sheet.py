@@ -11,6 +11,7 @@ from torch import Tensor
 from sase_attn.detection.drawing.labels import INK, WHITE, font, shortened, with_legend
 from sase_attn.detection.drawing.picture import SCORE, annotated, legend, picture_path, save_picture
 from sase_attn.detection.evaluation.detections import Detections
+from sase_attn.plot.characters import warn_of_missing
 
 _SIDE, _GAP, _TEXT = 480, 12, 14  # pixels
 _MOST_COLUMNS = 4
@@ -68,6 +69,7 @@ def draw_sheet(tiles: Sequence[Tile], classes: Sequence[str], path: str | os.Pat
     path = picture_path(path)
     if not tiles:
         raise ValueError("wanted at least one image to draw, got none")
+    warn_of_missing("".join(tile.title for tile in tiles))
     drawn = [tile.picture for tile in tiles]
     columns = min(_MOST_COLUMNS, len(tiles), math.ceil(math.sqrt(len(tiles) * 1.5)))
     rows = [drawn[first : first + columns] for first in range(0, len(drawn), columns)]

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from sase_attn.detection.data.masks import mask_tools
 from sase_attn.detection.drawing import draw_detections, draw_sheet, draw_tile
 from sase_attn.detection.drawing.labels import COLORS, INK, WHITE, Labels, color, font, shortened
 from sase_attn.detection.evaluation.detections import Detections
+from sase_attn.plot.confusion import draw_confusion
 
 pytest.importorskip("matplotlib")
 GREY = (100, 100, 100)
@@ -70,7 +71,7 @@ def test_texts_lie_beside_each_other_and_inside():
     picture = Image.new("RGB", (200, 100), GREY)
     labels = Labels(picture, 12)
     boxes = [(x, y, x + 60, y + 12) for x in (-5, 5, 80, 180) for y in (-3, 20, 25, 95)]
-    put = [labels.put("cat 90 %", box, color(0)) for box in boxes]
+    put = [labels.put("cat", " 90 %", box, color(0)) for box in boxes]
     taken = labels._taken
     assert 6 <= put.count(True) == len(taken) < 16
     assert min(min(place) for place in taken) >= 0
@@ -81,6 +82,31 @@ def test_texts_lie_beside_each_other_and_inside():
         for other in taken
     )
     assert shortened("a" * 500, 60, 12).endswith("…") and font(12).getlength(shortened("a" * 500, 60, 12)) <= 60
+
+
+def test_of_a_long_name_the_number_stays(tmp_path, monkeypatch):
+    texts = []
+    draw = ImageDraw.ImageDraw.text
+
+    def text(self, xy, text, *arguments, **options):
+        texts.append(text)
+        draw(self, xy, text, *arguments, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    drawn(tmp_path / "long.png", seen_as([[100, 200, 300, 400]], [1], [0.87]), ("a" * 400, "b"))
+    assert texts[0].startswith("aaa") and texts[0].endswith("a… 87 %") and texts[1].endswith("a… 1")
+    assert font(11).getlength(texts[0]) <= 0.4 * 640 and font(11).getlength(texts[1]) <= 640
+
+
+def test_characters_that_the_font_lacks_are_named(tmp_path):
+    seen = seen_as([[100, 200, 300, 400]], [1], [0.9])
+    with pytest.warns(
+        UserWarning, match="the font of pictures has no characters for 細胞: boxes are drawn for them"
+    ) as warned:
+        drawn(tmp_path / "one.png", seen, ("細胞細", "b"))
+        draw_sheet([draw_tile(Image.new("RGB", (64, 64)), seen, ("胞", "b"), "細")], ("胞", "b"), tmp_path / "two.png")
+        draw_confusion(torch.eye(2).long(), ("細胞", "b"), ("細胞", "b"), tmp_path / "three.png")
+    assert len(warned) == 1
 
 
 def test_a_sheet_has_all_images_with_their_titles_and_what_was_missed(tmp_path):
