@@ -1,6 +1,7 @@
 """The network of timm below a detector: made with its weights, then asked for four feature maps."""
 
 from collections.abc import Callable
+from inspect import signature
 
 import torch
 from timm.models import FeatureInfo, build_model_with_cfg
@@ -51,7 +52,7 @@ def create_body(config: DetectionConfig, *, echo: Callable[[str], object] = prin
         )
         maps = probe(body)
     except Exception as error:  # of a network that was made for other uses
-        raise _refused(config.backbone, in_words(error)) from None
+        raise _refused(config.backbone, in_words(error).rstrip(".") + _hint(network, config)) from None
     for stride, each in zip(STRIDES, maps, strict=True):
         size = each.shape[1:3] if is_channels_last(body) else each.shape[2:]
         if tuple(size) != (wanted := tuple(side // stride for side in PROBE_SIZE)):
@@ -107,6 +108,14 @@ def _indices(network: nn.Module, name: str) -> tuple[int, ...]:
         words = f"its strides are {', '.join(map(str, strides))}" if strides else "timm knows none of its maps"
         raise _refused(name, f"no map at stride {' and '.join(map(str, missing))}; {words}")
     return tuple(len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES)
+
+
+def _hint(network: nn.Module, config: DetectionConfig) -> str:
+    """Swin transformers of timm take images of any size if they are asked to."""
+    argument = "strict_img_size"
+    if argument in config.backbone_kwargs or argument not in signature(type(network)).parameters:
+        return ""
+    return f"; backbone_kwargs {argument}=False may help"
 
 
 def _refused(name: str, reason: str) -> ValueError:

@@ -153,7 +153,11 @@ def test_refused(values, message):
 def test_a_network_for_one_size_is_refused():
     values = {"depths": [1, 1, 1, 1], "embed_dim": 8, "num_heads": [1, 1, 1, 1]}
     config = tiny_config(backbone="swin_tiny_patch4_window7_224", backbone_kwargs=values)
-    with pytest.raises(ValueError, match=r"for images of any size; Input height \(64\) doesn't match model \(224\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"for images of any size; Input height \(64\) doesn't match model \(224\); "
+        "backbone_kwargs strict_img_size=False may help$",
+    ):
         create_detector(config, 2)
 
 
