@@ -23,6 +23,7 @@ from sase_attn.training.distributed import ranks
 from sase_attn.training.precision import check_amp
 from sase_attn.training.predict import ImagePath, image_paths
 
+_FILES = ("results.json", "images.json")
 _SHEET = 24  # images of a sheet, at most
 
 
@@ -54,12 +55,14 @@ def run(args: argparse.Namespace) -> None:
             return
         folder = args.output or _beside(Path(args.source)) / "predictions"
         folder.mkdir(parents=True, exist_ok=True)
+        earlier = _files_in(folder)
         pictures = _picture_names(images)
         rows: list[dict[str, Any]] = []
         listed: list[tuple[int, Path, tuple[int, int]]] = []
         shown: list[dict[str, Any]] = []
         broken: list[Broken] = []
         tiles: list[Tile] = []
+        drawn: list[str] = []
         check_amp(amp := getattr(args, "amp", "none"), group.device)
         found = predict(detector.model, [image.path for image in images], amp=amp)
         for number, one in enumerate(progress(found, len(images), "images"), start=1):
@@ -75,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
                 path = folder / "pictures" / pictures[number - 1]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 draw_detections(one.image, one.seen, detector.classes, path, min_score=args.score)
+                drawn.append(path.relative_to(folder).as_posix())
             if args.sheet is not None and len(tiles) < _SHEET:
                 title, score = one.path.name, args.score
                 tiles.append(draw_tile(one.image, one.seen, detector.classes, title, min_score=score))
@@ -85,17 +89,30 @@ def run(args: argparse.Namespace) -> None:
     write_results(rows, folder / "results.json")
     if args.sheet is not None:
         draw_sheet(tiles, detector.classes, args.sheet)
+    replaced = [name for name in (*_FILES, *drawn) if name in earlier]
+    left = sorted(earlier - {*_FILES, *drawn})
     if args.json:
-        values = {"source": args.source, "output": str(folder), "min_score": args.score, "images": shown}
+        values = {"source": args.source, "output": str(folder), "min_score": args.score, "images": shown,
+                  "replaced": replaced, "earlier_pictures": left}  # fmt: skip
         print(json.dumps(values | {"broken": [{"image": str(path), "reason": reason} for path, reason in broken]},
                          indent=2, ensure_ascii=False))  # fmt: skip
         return
     for row in shown:
         print(f"{row['image']}  {', '.join(f'{count} {name}' for name, count in row['found'].items()) or 'nothing'}")
     total = sum(sum(row["found"].values()) for row in shown)
-    drawn = "" if args.no_pictures else ", pictures/"
+    pictures_too = "" if args.no_pictures else ", pictures/"
     print(f"{counted(total, 'object')} with a score of {args.score:g} or more in {counted(len(shown), 'image')}")
-    print(f"files: {folder} (results.json, images.json{drawn})")
+    print(f"files: {folder} (results.json, images.json{pictures_too})")
+    told = [f"replaced in {folder}: {', '.join(replaced[:5])}{' …' if len(replaced) > 5 else ''}"] if replaced else []
+    told += [f"pictures/ still has {counted(len(left), 'picture')} of an earlier call"] if left else []
+    if told:
+        print("; ".join(told))
+
+
+def _files_in(folder: Path) -> set[str]:
+    """What an earlier call has written."""
+    pictures = {path.relative_to(folder).as_posix() for path in (folder / "pictures").rglob("*.jpg")}
+    return pictures | {name for name in _FILES if (folder / name).exists()}
 
 
 def _picture_names(images: Sequence[ImagePath]) -> list[Path]:

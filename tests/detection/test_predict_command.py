@@ -65,7 +65,9 @@ def test_a_folder_gives_pictures_and_results(detector, photos, tmp_path, capsys)
     for row in values["images"]:
         image = read_image(row_path := photos / row["image"])
         listed = known.imgs[row["image_id"]]
-        assert (listed["width"], listed["height"]) == image.size and listed["file_name"] == str(row_path)
+        assert (listed["width"], listed["height"]) == image.size
+        assert listed["file_name"].startswith("../photos/")
+        assert (out / listed["file_name"]).resolve() == row_path.resolve()  # as in files of conversions
         with torch.no_grad():
             (wanted,) = model([pil_to_tensor(image).float() / 255])
         found = results.loadAnns(results.getAnnIds(imgIds=[row["image_id"]]))
@@ -94,6 +96,20 @@ def test_the_table_and_the_default_folder(detector, photos, capsys):
     assert not (detector.parent / "predictions" / "pictures").exists()
     code, out, _ = run(capsys, detector, photos / "val" / "val0.png", "--no-pictures", "--score", 1)
     assert out.splitlines()[0].endswith("val0.png  nothing")
+
+
+def test_what_is_left_of_an_earlier_call_is_said(detector, photos, tmp_path, capsys):
+    call = [detector, "-o", tmp_path / "out"]
+    _, out, _ = run(capsys, *call, photos / "val" / "val0.png")
+    assert "earlier" not in out and "replaced" not in out
+    _, out, _ = run(capsys, *call, photos / "val" / "val1.png")
+    assert out.splitlines()[-1] == (
+        f"replaced in {tmp_path}/out: results.json, images.json; pictures/ still has 1 picture of an earlier call"
+    )
+    _, out, _ = run(capsys, *call, photos / "val" / "val1.png", "--json")
+    values = json.loads(out)
+    assert values["replaced"] == ["results.json", "images.json", "pictures/val1.jpg"]
+    assert values["earlier_pictures"] == ["pictures/val0.jpg"]
 
 
 def test_nothing_that_can_be_read(detector, photos, capsys):

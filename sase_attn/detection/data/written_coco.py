@@ -1,6 +1,5 @@
 """COCO JSON files as conversions write them: one of each split, all or none."""
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,9 +8,18 @@ from typing import Any
 import torch
 
 from sase_attn.detection.data.report import Finding
-from sase_attn.files import write_atomically
+from sase_attn.files import json_text, write_atomically
 
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def name_from(folder: Path, path: Path) -> str:
+    """How a COCO file in a folder names an image: relative to the folder, where both are on one drive."""
+    try:
+        name = os.path.relpath(path.absolute(), folder.absolute())
+    except ValueError:
+        name = str(path.absolute())
+    return name.replace(os.sep, "/")
 
 
 @dataclass
@@ -30,7 +38,7 @@ class CocoValue:
 
     def add_image(self, path: Path, width: int, height: int) -> int:
         """One image more, where it lies; returns its id."""
-        name = os.path.relpath(path.absolute(), self.folder.absolute()).replace(os.sep, "/")
+        name = name_from(self.folder, path)
         self.images.append({"id": len(self.images) + 1, "file_name": name, "width": width, "height": height})
         return len(self.images)
 
@@ -43,7 +51,8 @@ class CocoValue:
     def to_json(self) -> str:
         """The file's text."""
         categories = [{"id": number, "name": name} for number, name in self.categories.items()]
-        return json.dumps({"images": self.images, "annotations": self.annotations, "categories": categories})
+        value = {"images": self.images, "annotations": self.annotations, "categories": categories}
+        return json_text(value, indent=None)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from sase_attn.detection.data.written_coco import name_from
 from sase_attn.detection.evaluation.detections import Detections
 from sase_attn.files import write_atomically, write_json
 
@@ -66,12 +67,18 @@ def write_images(
 ) -> None:
     """Write ids, paths and (width, height) of images as a COCO file without annotations, atomically.
 
+    Paths are relative to the file's folder, as in the files that conversions write.
+
     COCO's tools read results beside it: `COCO("images.json").loadRes("results.json")`.
 
     Raises:
         OSError: it cannot be written.
     """
-    listed = [{"id": id, "file_name": str(file), "width": size[0], "height": size[1]} for id, file, size in images]
+    folder = Path(path).parent
+    listed = [
+        {"id": id, "file_name": name_from(folder, file), "width": size[0], "height": size[1]}
+        for id, file, size in images
+    ]
     names = [{"id": id, "name": name} for id, name in zip(category_ids, classes, strict=True)]
     write_json(path, {"images": listed, "annotations": [], "categories": names})
 
