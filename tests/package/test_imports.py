@@ -159,7 +159,7 @@ DETECTION_NETWORK_LAYERS = [
 ]
 DETECTION_AUTHORS_LAYERS = [{"config_text", "keys"}, {"told"}, {"load"}]
 DETECTION_DATA_LAYERS = [
-    {"finite"},
+    {"finite", "coco_sizes"},
     {"report", "masks", "boxes", "formats", "splits", "image_files"},
     {"objects", "parse", "written_coco"},
     {"coco_set", "read_objects", "yolo_layout", "voc_layout"},

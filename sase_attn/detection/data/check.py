@@ -4,32 +4,28 @@ from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
+from textwrap import indent
 
 import numpy as np
 
+from sase_attn.describe import text_table
 from sase_attn.detection.config import DetectionConfig
 from sase_attn.detection.data.coco_set import CocoSet
+from sase_attn.detection.data.coco_sizes import SIZES, size_of
 from sase_attn.detection.data.report import BROKEN, Finding
 from sase_attn.training.data.image_file import UnreadableImageError, read_image
 
-SIZES = (("small", 0.0), ("medium", 32.0**2), ("large", 96.0**2))  # COCO's, by the area from which each begins
 MAX_DETECTIONS = DetectionConfig.detections_per_image
 
 
 def class_table(coco: CocoSet) -> str:
     """The objects of each class, of all and of COCO's three sizes; crowds do not count."""
-    bounds = [least for _, least in SIZES[1:]]
-    kinds = np.searchsorted(bounds, coco.objects.areas, side="right")
-    rows = [["class", "objects", *(name for name, _ in SIZES)]]
+    kinds = size_of(coco.objects.areas)
+    rows = [["class", "objects", *SIZES]]
     for label, name in enumerate(coco.classes, start=1):
         own = kinds[(coco.objects.labels == label) & ~coco.objects.crowds]
         rows.append([name, str(len(own)), *(str(int((own == kind).sum())) for kind in range(len(SIZES)))])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  "
-        + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )
+    return indent(text_table(rows, right=range(1, len(rows[0]))), "  ")
 
 
 def advice(coco: CocoSet) -> Iterator[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sase_attn.detection.data.finite import is_finite_number
 
+NEEDED = 'detection needs faster-coco-eval: pip install "sase-attn[detection]"'
 FARTHEST = 10  # times the image's longer side: a corner beyond it is a mistake, and slow to draw
 RunLengths = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as COCO has them
 
@@ -22,7 +23,7 @@ def mask_tools() -> ModuleType:
     try:
         from faster_coco_eval.core import mask
     except ImportError:
-        raise ImportError('masks need faster-coco-eval: pip install "sase-attn[detection]"') from None
+        raise ImportError(NEEDED) from None
     return mask
 
 

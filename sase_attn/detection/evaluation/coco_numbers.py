@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from typing import Any
 
-NEEDED = 'detection needs faster-coco-eval: pip install "sase-attn[detection]"'
+from sase_attn.detection.data.masks import NEEDED
+
 _IOU_TYPES = {"boxes": "bbox", "masks": "segm"}
 
 

@@ -14,15 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sase_attn.describe import text_table
 from sase_attn.detection.data.coco_set import CocoSet
+from sase_attn.detection.data.coco_sizes import SIZES, size_of
 from sase_attn.detection.data.masks import mask_tools
 from sase_attn.detection.data.objects import ImageObjects
 from sase_attn.detection.evaluation.detections import Detections
 
 OVERLAP = 0.5
 SCORE = 0.5
-SIZES = (("small", 32.0**2), ("medium", 96.0**2), ("large", float("inf")))
-"""COCO's sizes, each with the area in pixels that it ends at."""
 
 BACKGROUND, MISSED = "background", "not found"
 
@@ -126,14 +126,7 @@ class DetectionConfusion:
         for size in self.sizes:
             counts = (size.objects, size.found, size.mistaken, size.missed, size.false_alarms)
             rows.append([size.name, *map(str, counts), ""])
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if 0 < column < len(widths) - 1 else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        )
+        return text_table(rows, right=range(1, len(rows[0]) - 1))
 
 
 def _apart(name: str, classes: tuple[str, ...]) -> str:
@@ -146,16 +139,13 @@ def confusion_of(found: Mapping[int, Detections], coco_set: CocoSet, *, min_scor
     classes = len(coco_set.classes)
     counts = torch.zeros(classes + 1, classes + 1, dtype=torch.int64)
     by_size = np.zeros((len(SIZES), 5), np.int64)
-    bounds = [end for _, end in SIZES[:-1]]
     for place, image in enumerate(coco_set.images):
         if image.id not in found:
             continue
         seen, objects = found[image.id], coco_set.objects[place]
         matched = pairs(seen, objects, min_score=min_score)
         labels = seen["labels"].numpy() - 1
-        for row, size, other in zip(
-            objects.labels - 1, np.digitize(objects.areas, bounds), matched.detection_of, strict=True
-        ):
+        for row, size, other in zip(objects.labels - 1, size_of(objects.areas), matched.detection_of, strict=True):
             if other == -2:
                 continue
             column = classes if other == -1 else int(labels[other])
@@ -165,8 +155,8 @@ def confusion_of(found: Mapping[int, Detections], coco_set: CocoSet, *, min_scor
         alone = matched.object_of == -1
         boxes = seen["boxes"].double().numpy()[alone]
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-        for column, size in zip(labels[alone], np.digitize(areas, bounds), strict=True):
+        for column, size in zip(labels[alone], size_of(areas), strict=True):
             counts[-1, int(column)] += 1
             by_size[size, 4] += 1
-    sizes = tuple(SizeCounts(name, *map(int, row)) for (name, _), row in zip(SIZES, by_size, strict=True))
+    sizes = tuple(SizeCounts(name, *map(int, row)) for name, row in zip(SIZES, by_size, strict=True))
     return DetectionConfusion(coco_set.classes, counts, sizes, min_score)

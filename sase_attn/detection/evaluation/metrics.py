@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sase_attn.describe import text_table
 from sase_attn.detection.data.coco_set import CocoSet
 from sase_attn.detection.evaluation.coco_numbers import CocoNumbers, coco_numbers, require_coco_tools
 from sase_attn.detection.evaluation.detections import Detections, detect, evaluating
@@ -53,13 +54,7 @@ class DetectionMetrics:
                 gap = [""] * (len(_COLUMNS) + 1)
                 rows += [[f"  {row.name}", _digits(row.ap), _digits(row.ap50), *gap, str(row.objects)]
                          for row in numbers.per_class]  # fmt: skip
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = [
-            "  ".join(cell.ljust(width) if not column else cell.rjust(width)
-                      for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
-            for row in rows
-        ]  # fmt: skip
-        return "\n".join(line.rstrip() for line in lines)
+        return text_table(rows, right=range(1, len(rows[0])))
 
     def _kinds(self) -> tuple[tuple[str, CocoNumbers | None], ...]:
         return ("boxes", self.boxes), ("masks", self.masks)
