@@ -26,10 +26,10 @@ def start_from(
 
     A classifier for another number of classes, or for others by name, is left as it was initialised; for the same in
     another order it is put in theirs; a network that was made without one takes none. A first convolution for other
-    channels is adapted as timm does it. `echo` gets a line for each, and for a classifier that is taken though its
-    classes are not known by name. The `pretrained_cfg` gets the normalisation of images that the weights were trained
-    with, where they record it. Attention of a network that was asked for no gain starts with that of the weights, by
-    their record.
+    channels is adapted as timm does it. `echo` gets a line for each, for attention that the weights lack, and for a
+    classifier that is taken though its classes are not known by name. The `pretrained_cfg` gets the normalisation of
+    images that the weights were trained with, where they record it. Attention of a network that was asked for no gain
+    starts with that of the weights, by their record.
 
     Args:
         model: a network as it was made.
@@ -44,7 +44,10 @@ def start_from(
     path = Path(source)
     if path.is_dir():
         path = next((p for p in (path / "model.safetensors", path / "model" / "model.safetensors") if p.exists()), path)
-    weights, genotype = warm_start(read_checkpoint(path, model), model, gain=asked_gain(model)), read_record(path)
+    found, genotype = read_checkpoint(path, model), read_record(path)
+    weights = warm_start(found, model, gain=asked_gain(model))
+    if len(weights) > len(found):
+        echo(f"attention: not in {path}; it starts as a constant that preserves the output of these weights")
     take_unasked_gains(genotype, model, source=str(path))
     wanted = model.state_dict()
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}

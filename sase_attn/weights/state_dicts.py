@@ -1,8 +1,10 @@
 """State dicts: read from files of several forms, checked against a model, written as safetensors."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -13,6 +15,9 @@ from sase_attn.weights.files import read_file
 from sase_attn.weights.fitting import fitted, is_without_attention, way_out
 from sase_attn.weights.genotypes import check_record, record_of
 from sase_attn.weights.wrappers import StateDict, state_dict_of
+
+_LENGTH = 8  # bytes at the start of a safetensors file that say how long its header is
+_METADATA = "__metadata__"  # in the header, text by name
 
 
 def read_checkpoint(source: str | os.PathLike[str], model: nn.Module | None = None) -> StateDict:
@@ -76,7 +81,27 @@ def _per_position(model: nn.Module) -> set[str]:
 def write_safetensors(
     weights: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str], model: nn.Module | None = None
 ) -> None:
-    """Write a safetensors file, atomically; its header records the genotype of the `model` that the weights are of."""
+    """Write a safetensors file, atomically; its header records the genotype of the `model` that the weights are of.
+
+    Equal weights and metadata give equal bytes.
+    """
     tensors = {key: value.contiguous() for key, value in weights.items()}
     record = {} if model is None else record_of(model)
-    write_atomically(path, save(tensors, metadata={"format": "pt", **record, **metadata}))
+    content = save(tensors, metadata={"format": "pt", **record, **metadata})
+    header, start = _in_order(content)
+
+    def write(file: BinaryIO) -> None:
+        file.write(header)
+        file.write(memoryview(content)[start:])
+
+    write_atomically(path, write)
+
+
+def _in_order(content: bytes) -> tuple[bytes, int]:
+    """The header of a safetensors file with its metadata sorted, which safetensors writes in any order, and its end."""
+    start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    header = json.loads(content[_LENGTH:start])
+    header[_METADATA] = dict(sorted(header[_METADATA].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH)  # as the format wants it: tensors begin at a multiple of eight
+    return len(text).to_bytes(_LENGTH, "little") + text, start

@@ -122,7 +122,11 @@ def test_plain_weights_start_an_attention_network(tmp_path, wrap):
     else:
         save_file(plain.state_dict(), path)
     source = str(tmp_path if wrap == "folder" else path)
-    model = create_network(SASE.override(init_from=source), num_classes=6, in_chans=3)
+    lines = []
+    model = create_network(SASE.override(init_from=source), num_classes=6, in_chans=3, echo=lines.append)
+    assert lines == [f"attention: not in {path}; it starts as a constant that preserves the output of these weights"]
+    create_network(PLAIN.override(init_from=source), num_classes=6, in_chans=3, echo=lines.append)
+    assert len(lines) == 1
     x = torch.randn(4, 3, 32, 32)
     assert_close(model.eval()(x), plain.eval()(x), rtol=1e-4, atol=1e-5)
 

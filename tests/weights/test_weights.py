@@ -9,6 +9,7 @@ import torch.nn.functional as F
 import torchvision
 from checkout import REFERENCE_FILES
 from safetensors import safe_open
+from safetensors.torch import load_file
 
 from sase_attn import genotypes
 from sase_attn.weights import from_authors, import_checkpoint, read_checkpoint, warm_start, write_safetensors
@@ -252,3 +253,20 @@ def test_written_files_have_the_usual_permissions(tmp_path):
     write_safetensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors", metadata={})
     (tmp_path / "b").write_text("")
     assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_equal_weights_give_equal_bytes(tmp_path):
+    """safetensors writes metadata in another order each time. What it reads is what was written, of any length."""
+    weights = {"b": torch.arange(6.0).view(2, 3), "a": torch.tensor([1, 2]), "scalar": torch.tensor(0.5)}
+    for length in range(8):
+        metadata = {name: name * length for name in ("é 名", '"quoted"\n', "z", "recipe", "data")}
+        contents = set()
+        for turn in range(4):
+            write_safetensors(weights, tmp_path / f"{turn}.safetensors", metadata=metadata)
+            contents.add((tmp_path / f"{turn}.safetensors").read_bytes())
+        assert len(contents) == 1
+        with safe_open(tmp_path / "0.safetensors", framework="pt") as file:
+            assert file.metadata() == {"format": "pt", **metadata}
+        read = load_file(tmp_path / "0.safetensors")
+        assert read.keys() == weights.keys() and all(torch.equal(read[key], value) for key, value in weights.items())
+        assert int.from_bytes(contents.pop()[:8], "little") % 8 == 0

@@ -90,7 +90,9 @@ class TestInitFrom:
     def test_a_network_without_attention(self, tmp_path):
         network = timm.create_model("resnet18", num_classes=7, **TINY_BACKBONE).eval()
         torch.save(network.state_dict(), tmp_path / "plain.pth")
-        model = create_detector(tiny_config(init_from=str(tmp_path / "plain.pth")), 2, echo=quiet).eval()
+        lines: list[str] = []
+        model = create_detector(tiny_config(init_from=str(tmp_path / "plain.pth")), 2, echo=lines.append).eval()
+        assert len(lines) == 1 and lines[0].startswith("attention: not in ")
         image = torch.rand(1, 3, 64, 64)
         with torch.no_grad():
             last = model.backbone.body(image)[-1]
