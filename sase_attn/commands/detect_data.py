@@ -1,7 +1,6 @@
 """`sase-attn detect check` and `convert`: what annotated images hold, and YOLO and Pascal VOC made COCO."""
 
 import argparse
-import json
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +19,7 @@ from sase_attn.detection.data.splits import Split, find_split, find_splits
 from sase_attn.detection.data.voc_layout import is_voc
 from sase_attn.detection.data.written_coco import Conversion
 from sase_attn.detection.data.yolo_layout import is_yolo
+from sase_attn.files import json_text
 from sase_attn.quoting import command, counted
 
 PLACES = ("train_images", "train_annotations", "val_images", "val_annotations")
@@ -70,7 +70,7 @@ def check(args: argparse.Namespace) -> None:
     both = in_both(*sets.values()) if len(sets) == 2 else []
     if args.json:
         values = {name: _as_dict(coco, broken[name]) for name, coco in sets.items()}
-        print(json.dumps(values | {"in_both": len(both)}, ensure_ascii=False))
+        print(json_text(values | {"in_both": len(both)}, indent=None))
     else:
         for coco, names in zip(sets.values(), broken.values(), strict=True):
             _print(coco, names)

@@ -1,7 +1,6 @@
 """`sase-attn detect evaluate`: COCO's numbers of a trained detector, and which class it takes for which."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from sase_attn.detection.evaluation.detections import Detections
 from sase_attn.detection.evaluation.metrics import detect_all, measure
 from sase_attn.detection.evaluation.results import as_results, results_path, write_results
 from sase_attn.detection.saved import detector_file
+from sase_attn.files import json_text
 from sase_attn.plot.confusion import draw_confusion
 from sase_attn.plot.figure import figure_path
 from sase_attn.training.data.identity import listed
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         values = {"source": str(file), "annotations": str(split.annotations), "unknown_classes": unknown,
                   **metrics.to_dict()}  # fmt: skip
-        print(json.dumps(values | confusion.to_dict(), indent=2, ensure_ascii=False))
+        print(json_text(values | confusion.to_dict()))
         return
     if detector.classes != coco_set.classes:
         common = sum(label > 0 for label in labels)

@@ -1,7 +1,6 @@
 """`sase-attn detect predict`: what a trained detector finds in images, as pictures and as COCO results."""
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from sase_attn.detection.drawing.picture import SCORE, draw_detections, picture_
 from sase_attn.detection.drawing.sheet import Tile, draw_sheet, draw_tile
 from sase_attn.detection.evaluation.results import as_results, write_images, write_results
 from sase_attn.detection.predict import predict
+from sase_attn.files import json_text
 from sase_attn.quoting import counted
 from sase_attn.training.data.reading import Broken, in_words, report_broken
 from sase_attn.training.distributed import ranks
@@ -94,8 +94,8 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         values = {"source": args.source, "output": str(folder), "min_score": args.score, "images": shown,
                   "replaced": replaced, "earlier_pictures": left}  # fmt: skip
-        print(json.dumps(values | {"broken": [{"image": str(path), "reason": reason} for path, reason in broken]},
-                         indent=2, ensure_ascii=False))  # fmt: skip
+        failed = [{"image": str(path), "reason": reason} for path, reason in broken]
+        print(json_text(values | {"broken": failed}))
         return
     for row in shown:
         print(f"{row['image']}  {', '.join(f'{count} {name}' for name, count in row['found'].items()) or 'nothing'}")

@@ -1,7 +1,6 @@
 """`sase-attn evaluate`: the accuracy of a trained network on test images, and which class it takes for which."""
 
 import argparse
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from sase_attn.commands.arguments import add_command
 from sase_attn.commands.flags import add_flags
 from sase_attn.commands.trained_source import naming_imports, recipe_for
+from sase_attn.files import json_text
 from sase_attn.plot.confusion import draw_confusion
 from sase_attn.plot.figure import figure_path
 from sase_attn.training.confusion import Confusion
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         matched = "index" if network.places is None else "name"
         values = {"source": args.source, "data": info.name, "classes_by": matched, **asdict(metrics)}
-        print(json.dumps(values | confusion.to_dict(), indent=2, ensure_ascii=False))
+        print(json_text(values | confusion.to_dict()))
         return
     if network.places is None:
         print(f"classes matched by index: {args.source} does not name its own")

@@ -1,7 +1,6 @@
 """`sase-attn predict`: the classes that a trained network sees in images, as a table, CSV, JSON or a picture."""
 
 import argparse
-import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from sase_attn.commands.arguments import add_command, whole
 from sase_attn.commands.flags import add_flags
 from sase_attn.commands.prediction_output import as_csv, as_dict, as_table, folder_confusion
 from sase_attn.commands.trained_source import naming_imports, recipe_for
+from sase_attn.files import json_text
 from sase_attn.plot.confusion import draw_confusion
 from sase_attn.plot.figure import figure_path
 from sase_attn.plot.predictions import Tile, draw_predictions
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> None:
         draw_predictions(tiles, args.grid)
     if args.json:
         by_class = {} if confusion is None else confusion.to_dict()
-        print(json.dumps(as_dict(found, args.source) | by_class, indent=2, ensure_ascii=False))
+        print(json_text(as_dict(found, args.source) | by_class))
     elif args.csv:
         print(as_csv(found))
     else:

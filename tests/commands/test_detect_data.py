@@ -61,6 +61,14 @@ def test_check_as_json(tmp_path, run):
     assert value["train"]["findings"] == [{"kind": "empty_images", "count": 1, "examples": ["train1.png"]}]
 
 
+def test_a_name_that_is_no_utf8_is_the_same_in_json(tmp_path, run):
+    path, name = draw_split(tmp_path, "train", 3), "細胞\udcff.png"
+    (tmp_path / "train" / "train1.png").rename(tmp_path / "train" / name)
+    edit(path, lambda value: value["images"][1].update(file_name=name))
+    printed = run("check", path, "--json")
+    assert "細胞\\udcff.png" in printed and json.loads(printed)["data"]["findings"][0]["examples"] == [name]
+
+
 def test_check_says_what_training_would(tmp_path, run):
     draw_coco(tmp_path, train=4, val=3)
     (tmp_path / "train" / "train0.png").unlink()
