@@ -106,7 +106,7 @@ def test_table_gives_mean_deviation_and_regime():
 
 
 NOT_OF_RECIPES = {"search_step", "search_gradient", "search_methods", "search_confirm", "compare_cost", "tiling"}
-NOT_OF_RECIPES |= {"one_shot", "synthesis", "speed", "search_signal", "detection"}
+NOT_OF_RECIPES |= {"one_shot", "synthesis", "speed", "search_signal", "detection", "detection_speed"}
 
 
 def test_published_rows_are_complete():
