@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import timm
@@ -11,6 +10,7 @@ from torch import Tensor
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.weights.authors_keys import block_keys, fitting_ops
+from sase_attn.weights.files import new_safetensors
 from sase_attn.weights.fitting import fitted
 from sase_attn.weights.state_dicts import check_state_dict, read_checkpoint, write_safetensors
 from sase_attn.weights.wrappers import StateDict
@@ -107,13 +107,7 @@ def import_checkpoint(
             shapes are not the model's, in which case each is named.
         UnknownNameError: no such model.
     """
-    output = Path(output)
-    if output.suffix != ".safetensors":
-        raise ValueError(f"the output must be named *.safetensors, got {output.name}")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"no such folder: {output.parent}")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists")
+    output = new_safetensors(output, overwrite=overwrite)
     if not timm.is_model(model_name):
         raise unknown_name("model", model_name, timm.list_models("sase_*"))
     theirs = read_checkpoint(source)

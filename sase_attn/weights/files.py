@@ -116,3 +116,19 @@ def _more_than_tensors(source: Path) -> str:
         f"{source} holds more than tensors{names} and is not read, because it could execute code; "
         "where it was made, save its weights alone: torch.save(model.state_dict(), FILE)"
     )
+
+
+def new_safetensors(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """The path of a safetensors file that is to be written, looked at before the work.
+
+    Raises:
+        ValueError: another suffix. FileNotFoundError: its folder does not exist. FileExistsError: it exists.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"the output must be named *.safetensors, got {path.name}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"no such folder: {path.parent}")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists")
+    return path

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from sase_attn.detection.network import create_detector
 from sase_attn.detection.saved import LoadedDetector, save_detector
 from sase_attn.genotype import Genotype, genotypes
 from sase_attn.weights.authors import from_authors, genotype_of
-from sase_attn.weights.files import read_file
+from sase_attn.weights.files import new_safetensors, read_file
 from sase_attn.weights.fitting import fitted
 from sase_attn.weights.state_dicts import check_state_dict
 from sase_attn.weights.wrappers import StateDict, state_dict_of
@@ -119,13 +118,7 @@ def import_detector(
         FileNotFoundError: no such source or output folder. FileExistsError: the output exists.
         ValueError, UnknownNameError: as there; or the output is no `.safetensors`.
     """
-    output = Path(output)
-    if output.suffix != ".safetensors":
-        raise ValueError(f"the output must be named *.safetensors, got {output.name}")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"no such folder: {output.parent}")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists")
+    output = new_safetensors(output, overwrite=overwrite)
     detector, assumed = load_authors_detector(
         source, backbone=backbone, backbone_kwargs=backbone_kwargs, genotype=genotype, classes=classes
     )
