@@ -152,8 +152,9 @@ DETECTION_LAYERS = [
 ]
 DETECTION_TRAINING_LAYERS = [{"schedule", "checkpoint", "result", "curves"}, {"trainer"}, {"loop"}, {"run"}]
 DETECTION_NETWORK_LAYERS = [
-    {"backbone", "body", "mmdetection_transform", "precision"},
-    {"freezing", "mmdetection"},
+    {"backbone", "body", "transform", "precision"},
+    {"freezing", "mmdetection_transform"},
+    {"mmdetection"},
     {"detector"},
     {"paper_sizes"},
 ]

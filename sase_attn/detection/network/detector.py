@@ -18,6 +18,7 @@ from sase_attn.detection.network.body import create_body, is_channels_last
 from sase_attn.detection.network.freezing import freeze_backbone
 from sase_attn.detection.network.mmdetection import follow_mmdetection
 from sase_attn.detection.network.precision import boxes_in_float32
+from sase_attn.detection.network.transform import exact_transform
 from sase_attn.settings import MANY
 
 _BOX_CELLS = 7 * 7  # of a region that the box head sees
@@ -73,6 +74,8 @@ def create_detector(
     )
     if config.conventions == "mmdetection":
         follow_mmdetection(model)
+    else:
+        model.transform = exact_transform(model.transform)
     boxes_in_float32(model)
     return model
 

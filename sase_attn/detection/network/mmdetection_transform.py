@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.onnx.operators import shape_as_tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+
+from sase_attn.detection.network.transform import sides_for_network
 
 _GRAY_LEVELS = 255
 
@@ -31,7 +32,7 @@ class MmdetectionTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         """An image (3, H, W) and its target at the network's size, the image normalised."""
         old = image.shape[-2:]
         shorter = self.torch_choice(self.min_size) if self.training else self.min_size[-1]
-        size = resized(image, shorter, self.max_size)
+        size = sides_for_network(image, shorter, self.max_size, rounded=True)
         image = F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0]
         image = super().normalize(torch.round(image * _GRAY_LEVELS) / _GRAY_LEVELS)
         if target is not None:
@@ -67,17 +68,6 @@ class MmdetectionTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
             one = slice(number, number + 1)
             images[one, :, down, across] = _sampled(masks[one], boxes[one], rows[down], columns[across])
         return images
-
-
-def resized(image: Tensor, shorter: int, longest: int) -> list[int]:
-    """Height and width with that shorter side, or with that longer one if it would be exceeded."""
-    if torch.onnx.is_in_onnx_export():
-        sides = shape_as_tensor(image)[-2:].double()
-        factor = torch.minimum(longest / sides.max(), shorter / sides.min())
-        return list((sides * factor + 0.5).floor().clamp(min=1).long().unbind())  # type: ignore[arg-type]
-    height, width = image.shape[-2:]
-    scale = min(longest / max(height, width), shorter / min(height, width))
-    return [max(int(side * scale + 0.5), 1) for side in (height, width)]
 
 
 def _reach(start: float, end: float, cells: int, length: int) -> slice:
