@@ -17,7 +17,7 @@ class ExactTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
         """An image (3, H, W) and its target at the network's size."""
         if not torch.onnx.is_in_onnx_export():
-            return super().resize(image, target)  # type: ignore[no-any-return]
+            return super().resize(image, target)
         size = sides_for_network(image, self.min_size[-1], self.max_size, rounded=False)
         return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False)[0], target
 
