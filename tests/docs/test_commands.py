@@ -80,6 +80,6 @@ def test_floors_are_those_of_the_package():
 def test_extras_are_those_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     shown = re.findall(
-        r"^\| `([\w-]+)` \|", (ROOT / "docs" / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+        r"^\| `([\w-]+)` \|", (ROOT / "docs" / "install.md").read_text(encoding="utf-8"), flags=re.MULTILINE
     )
     assert sorted(shown) == sorted(project)
