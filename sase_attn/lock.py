@@ -3,7 +3,6 @@
 import errno
 import os
 import socket
-import sys
 import threading
 import warnings
 from collections.abc import Iterator
@@ -12,16 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakSet
 
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from sase_attn import system_lock
 
 NAME = ".lock"
 """Of the file in a folder that its one process has locked."""
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without locks answer
-_UNREAD = 2**30  # on Windows a locked byte cannot be read: one that nobody reads
 
 
 class InUseError(FileExistsError):
@@ -67,13 +62,15 @@ class Lock:
         file, self._file = self._file, None
         if file is None:
             return
-        if sys.platform == "win32":  # which removes no open file
-            os.close(file)
-        with suppress(OSError):
-            if sys.platform == "win32" or self._names(file):
+        if not system_lock.REMOVES_OPEN_FILES:
+            system_lock.close(file)
+            with suppress(OSError):  # the next holder has it already
                 self._path.unlink()
-        if sys.platform != "win32":
-            os.close(file)
+            return
+        with suppress(OSError):
+            if self._names(file):
+                self._path.unlink()
+        system_lock.close(file)
 
     def forget(self) -> None:
         """In a process that was forked: the lock stays with the parent."""
@@ -96,12 +93,14 @@ class Lock:
             file = self._open(os.O_RDWR)
         except OSError:
             return False
+        held = False
         try:
-            return _take(file, False)
+            held = system_lock.take(file, wait=False)
         except OSError:  # no locks here
-            return False
+            pass
         finally:
-            os.close(file)
+            system_lock.close(file) if held else os.close(file)
+        return held
 
     def _open(self, flags: int = os.O_RDWR | os.O_CREAT) -> int:
         try:
@@ -115,7 +114,7 @@ class Lock:
     def _take(self, file: int, wait: bool) -> bool:
         """Lock an open file; returns whether it is locked. Where there are no locks, none is left lying about."""
         try:
-            return _take(file, wait)
+            return system_lock.take(file, wait=wait)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -256,21 +255,6 @@ def _locked(folder: Path, name: str, named: Path) -> Lock | None:
 
 def _in_use(folder: Path, holder: str) -> InUseError:
     return InUseError(f"{folder} is in use by {holder}: wait for it, or name another")
-
-
-def _take(file: int, wait: bool) -> bool:
-    """Lock an open file; returns whether it is locked."""
-    try:
-        if sys.platform == "win32":
-            os.lseek(file, _UNREAD, os.SEEK_SET)
-            msvcrt.locking(file, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):  # the last: Windows waits for seconds only
-            raise
-        return False
-    return True
 
 
 def _forget_all() -> None:

@@ -19,8 +19,8 @@ PACKAGE = Path(sase_attn.__file__).parent
 # From the bottom up. A module imports those of lower lines only; modules of one line do not import each other. A dotted
 # name takes a module, or a room in a room, out of its room to another line.
 LAYERS = [
-    {"errors", "lock", "quoting"},
-    {"files", "imports", "release_notation"},
+    {"errors", "quoting", "system_lock"},
+    {"files", "lock", "imports", "release_notation"},
     {"records"},
     {"settings", "modules", "scaled", "placed", "channel_axes"},
     {"statistics"},

@@ -12,7 +12,7 @@ import search_driver
 import training_driver as driver
 import warm
 
-from sase_attn import lock
+from sase_attn import lock, system_lock
 from sase_attn.commands.failures import report
 from sase_attn.commands.main import main
 from sase_attn.lock import InUseError, NoLocksError, one_process, one_writer
@@ -173,7 +173,7 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise OSError(lock.errno.EOPNOTSUPP, "Operation not supported")
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(system_lock.fcntl, "flock", refuse)
     with pytest.warns(UserWarning, match="this file system has no locks"), one_process(tmp_path):
         assert not names(tmp_path)
 
@@ -182,7 +182,7 @@ def test_several_workers_on_a_file_system_without_locks_are_told_in_one_line(tmp
     def refuse(*arguments):
         raise OSError(lock.errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(system_lock.fcntl, "flock", refuse)
     users = {
         tmp_path: lambda: begin(tmp_path / "run", SearchConfig(), None, {}),
         tmp_path / "journal": JournalLock(tmp_path / "journal").acquire,

@@ -33,7 +33,7 @@ class JournalLock:
             if holder != (holder := self._lock.holder):
                 since = now
             elif now - since > self._patience:
-                with suppress(FileNotFoundError):
+                with suppress(FileNotFoundError, PermissionError):  # the latter: Windows removes no open file
                     self._path.unlink()
                 since = now
             time.sleep(pause)
