@@ -7,7 +7,7 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 PICTURES = (".svg", ".png", ".jpg", ".gif")
-_TARGET = re.compile(r"""(?<=\]\()(?!\w+:|\#)([^)\s]+)|(?<=\bsrc=")(?!\w+:)([^"\s]+)|(?<=\bsrcset=")(?!\w+:)([^"\s]+)""")
+_TARGET = re.compile(r"""(\]\(|\bsrc="|\bsrcset=")(?!\w+:|\#)([^)\s"]+)""")
 
 
 class FrontPage(MetadataHookInterface):
@@ -27,8 +27,8 @@ def absolute(page: str, repository: str, version: str) -> str:
     """A page of the repository whose relative links lead to its files there, at the tag of a version."""
 
     def leading(found: re.Match[str]) -> str:
-        target = next(filter(None, found.groups()))
+        before, target = found.groups()
         kind = "raw" if target.lower().endswith(PICTURES) else "blob"
-        return f"{repository.rstrip('/')}/{kind}/v{version}/{target}"
+        return f"{before}{repository.rstrip('/')}/{kind}/v{version}/{target}"
 
     return _TARGET.sub(leading, page)

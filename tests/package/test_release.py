@@ -17,9 +17,19 @@ PROJECT = PYPROJECT["project"]
 REPOSITORY = PROJECT["urls"].get("Repository")
 WORKFLOWS = {path.name: yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "workflows").glob("*.yml")}
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "sase_attn" / "__init__.py").read_text(), flags=re.MULTILINE)[1]
-README, CHANGELOG = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CHANGELOG.md"))
+README, INSTALL, CHANGELOG = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/install.md", "CHANGELOG.md")
+)
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
 RELEASED = re.findall(r"^## \[(\d[\d.]*)\] - \d{4}-\d\d-\d\d$", CHANGELOG, flags=re.MULTILINE)
+
+
+def loaded(name, path):
+    """A module by its file."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def following(repository):
@@ -38,10 +48,15 @@ def test_the_version_is_one():
 
 
 def test_what_is_not_released_is_not_offered():
-    """Before the first release the front page says so; after it, what it says is how to install."""
-    assert ("After the first release" in README) == (not RELEASED)
+    """Before the first release the pages say so where they say how to install; after it they do not."""
+    for page in (README, INSTALL):
+        assert ("After the first release" in page) == (not RELEASED)
     assert re.search(r"^## \[Unreleased\]$", CHANGELOG, flags=re.MULTILINE) or RELEASED
-    assert f"## [{VERSION}] - {CITATION.get('date-released')}" in CHANGELOG or not RELEASED and "date-released" not in CITATION
+    assert (
+        f"## [{VERSION}] - {CITATION.get('date-released')}" in CHANGELOG
+        or not RELEASED
+        and "date-released" not in CITATION
+    )
 
 
 def test_all_addresses_follow_from_one():
@@ -67,10 +82,7 @@ def hatch_build(monkeypatch):
     monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(MetadataHookInterface=object))
     for parent in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
         monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
-    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("hatch_build", ROOT / "hatch_build.py")
 
 
 def test_links_of_the_front_page_work_on_pypi(hatch_build):
@@ -83,7 +95,9 @@ def test_links_of_the_front_page_work_on_pypi(hatch_build):
         f"![a]({raw}/docs/a.svg) [b]({blob}/docs/b.md#c) [d](#e) [f](https://g.org/h) [m](mailto:i@j.org)\n"
         f'<img alt="x" src="{raw}/docs/x.png"> <source srcset="{raw}/docs/dark.svg"> <img src="https://y.org/z.png">'
     )
-    left = re.findall(r"\]\((?!https?:|#)|src(?:set)?=\"(?!https?:)", hatch_build.absolute(README, "https://x.org", "1"))
+    left = re.findall(
+        r"\]\((?!https?:|#)|src(?:set)?=\"(?!https?:)", hatch_build.absolute(README, "https://x.org", "1")
+    )
     assert not left
     hook, metadata = hatch_build.FrontPage(), {"version": VERSION, "urls": {}}
     hook.root = str(ROOT)
