@@ -22,6 +22,7 @@ from gain_checks_table import checks
 from gain_table import gains
 from gradient_table import gradients
 from one_shot_table import one_shots
+from pretrained_table import cards
 from rows import Row, read_rows
 from search_methods_table import searchers
 from search_signal_table import searched
@@ -80,6 +81,7 @@ def table(study: str, rows: list[Row]) -> str:
         "space": lambda rows: lengths(rows, _place(rows)),
         "search_confirm": lambda rows: confirmed(rows, _place(rows)),
         "search_signal": _searched,
+        "pretrained": lambda rows: cards(rows, _place(rows)),
         "detection": lambda rows: detectors(rows, _place(rows)),
         "detection_speed": detection_speeds,
     }

@@ -13,6 +13,7 @@ from sase_attn.errors import unknown_name
 from sase_attn.insert.attach import attach
 from sase_attn.insert.replace import replace as replace_attention
 from sase_attn.models.feature_maps import feature_cfg_of
+from sase_attn.models.pretrained_files import arguments_of_tag, named_config
 from sase_attn.tiling.convert import tile as tile_attention
 from sase_attn.weights import warm_start, without_replaced
 from sase_attn.weights.warm_start import check_pretrained
@@ -86,15 +87,20 @@ def attached(
         raise unknown_name("base model", base, [name for name in timm.list_models() if name != "attached"])
     of_base = isinstance(pretrained_cfg, str | None)
     if of_base:
-        base_cfg = get_pretrained_cfg(base)
+        base_cfg = get_pretrained_cfg(named_config(base, pretrained))
         pretrained_cfg = None
         if base_cfg is not None:
+            if base == architecture and arguments_of_tag(f"{base}.{base_cfg.tag}"):
+                raise ValueError(f'base: wanted the tag of its weights too, as "{base}.{base_cfg.tag}", got {base!r}')
             pretrained_cfg = dataclasses.replace(base_cfg, architecture="attached", tag=None).to_dict()
     of_base = of_base and not kwargs.get("pretrained_cfg_overlay")
     anew: list[str] = []
+    own_args = arguments_of_tag(base)
 
     def build(**model_args: Any) -> nn.Module:
-        model = timm.create_model(architecture, pretrained=False, **model_args)
+        model = timm.create_model(architecture, pretrained=False, **own_args, **model_args)
+        for name in own_args:  # the base's, which its tag says again
+            del model._model_args[name]
         if replace is not None:
             report = replace_attention(
                 model,

@@ -1,8 +1,9 @@
 """timm's ResNets with each attention of the literature, to compare with: `NAME_resnet50`, `…_resnet101`, `…_resnet20`.
 
-`NAME` is one of `PLACEMENTS`, which says where that attention goes, as its paper or its authors' code has it. There are
-no weights for them; `attached` starts from timm's. All arguments are those of `timm.models.ResNet`, `attn_args`,
-options of the attention (JSON-able, so that they survive the Hub), and `gain`, see `sase_attn.attentions.set_gain`.
+`NAME` is one of `PLACEMENTS`, which says where that attention goes, as its paper or its authors' code has it. Weights
+come with the package for `se_resnet20` alone, see `pretrained_files`; `attached` starts from timm's. All arguments are
+those of `timm.models.ResNet`, `attn_args`, options of the attention (JSON-able, so that they survive the Hub), and
+`gain`, see `sase_attn.attentions.set_gain`.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from sase_attn.attention import undecayed
 from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.models.placement import PLACEMENTS, before_every_convolution
+from sase_attn.models.pretrained_files import configured, note_gain, tagged
 from sase_attn.models.sase_resnet_cifar import CIFAR_CFG, CifarResNet
 from sase_attn.ops.arguments import options
 from sase_attn.weights.warm_start import check_pretrained
@@ -116,7 +118,12 @@ def _cfg(attention: str, host: str) -> dict[str, Any]:
 
 
 default_cfgs = generate_default_cfgs(
-    {f"{attention}_{host}.untrained": _cfg(attention, host) for attention in PLACEMENTS for host in _HOSTS}
+    {
+        name: cfg
+        for attention in PLACEMENTS
+        for host in _HOSTS
+        for name, cfg in tagged(f"{attention}_{host}", _cfg(attention, host)).items()
+    }
 )
 
 
@@ -127,9 +134,11 @@ def _register(attention: str, host: str) -> None:
 
     def create(pretrained: bool = False, **kwargs: Any) -> ResNet:
         indices = dict(feature_cfg=dict(out_indices=(0, 1, 2, 3))) if cls is ComparedCifarResNet else {}
-        return build_model_with_cfg(
-            cls, name, pretrained, pretrained_filter_fn=_own, attention=attention, **indices, **fixed | kwargs
+        arguments, of_file = configured(name, pretrained, kwargs)
+        model = build_model_with_cfg(
+            cls, name, pretrained, pretrained_filter_fn=_own, attention=attention, **indices, **fixed | arguments
         )
+        return note_gain(model, of_file)
 
     create.__name__ = create.__qualname__ = name
     create.__doc__ = f"ResNet-{host.removeprefix('resnet')} with `{attention}`: {_where(attention)}"

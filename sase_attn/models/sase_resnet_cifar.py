@@ -1,5 +1,8 @@
 """CIFAR ResNets (He et al., arXiv 1512.03385 §4.2), plain and with SASE blocks: the network of the paper's search.
 
+`pretrained=True` loads weights that come with the package, see `pretrained_files`. Their tag also says which gain the
+blocks start with, where none is asked for.
+
 A 3×3 stem of 16 channels, three stages of 16, 32 and 64 channels at 1, 1/2 and 1/4 of the input's size. Deviation from
 He et al., as in the SASE release: shortcuts that change shape are 1×1 convolutions with batch norm.
 """
@@ -13,6 +16,7 @@ from timm.models._features import feature_take_indices
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
+from sase_attn.models.pretrained_files import configured, note_gain, tagged
 from sase_attn.models.sase_resnet import attention_args
 from sase_attn.ops.arguments import known
 from sase_attn.weights import fit_pretrained
@@ -31,7 +35,7 @@ CIFAR_CFG = dict(
     classifier="fc",
     license="apache-2.0",
 )
-default_cfgs = generate_default_cfgs({"resnet20_cifar.untrained": CIFAR_CFG, "sase_resnet20.untrained": CIFAR_CFG})
+default_cfgs = generate_default_cfgs(tagged("resnet20_cifar", CIFAR_CFG) | tagged("sase_resnet20", CIFAR_CFG))
 
 
 BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -100,7 +104,7 @@ def _create(name: str, pretrained: bool, gain: str | float | None = None, **kwar
 @register_model
 def resnet20_cifar(pretrained: bool = False, **kwargs: Any) -> CifarResNet:
     """ResNet-20 for 32×32 images, without attention."""
-    return _create("resnet20_cifar", pretrained, **kwargs)
+    return _create("resnet20_cifar", pretrained, **configured("resnet20_cifar", pretrained, kwargs)[0])
 
 
 @register_model
@@ -112,5 +116,6 @@ def sase_resnet20(
     **kwargs: Any,
 ) -> CifarResNet:
     """ResNet-20 for 32×32 images with SASE blocks."""
-    block_args = attention_args(genotype, gate_init, gain)
-    return _create("sase_resnet20", pretrained, gain, block_args=block_args, **kwargs)
+    arguments, of_file = configured("sase_resnet20", pretrained, {**kwargs, "gain": gain})
+    block_args = attention_args(genotype, gate_init, arguments["gain"])
+    return note_gain(_create("sase_resnet20", pretrained, block_args=block_args, **arguments), of_file)

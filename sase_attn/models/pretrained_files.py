@@ -1,0 +1,87 @@
+"""The weights that come with the package: the files `pretrained/ARCHITECTURE.TAG.safetensors`.
+
+timm loads one by its name, `timm.create_model("ARCHITECTURE.TAG", pretrained=True)`. The header of a file says which
+images its network was trained for, their classes, how they were normalised, and the recipe. From the recipe a network
+of that name takes the starting gain, which weights do not hold. `benchmarks/pretrained.py` makes the files.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from timm.models import get_arch_pretrained_cfgs, resolve_pretrained_cfg
+from torch import nn
+
+from sase_attn.weights import read_metadata
+
+FOLDER = Path(__file__).parent / "pretrained"
+TAGS = ("cifar10_jpeg", "fashion_mnist_6k")
+"""What names the images. `pretrained=True` without a tag loads the first for which an architecture has a file."""
+UNTRAINED = "untrained"
+_GAIN = "gain"
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def tagged(architecture: str, base: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """timm's configurations of an architecture by `ARCHITECTURE.TAG`: of each file, and of the network without weights.
+
+    Args:
+        architecture: name in timm's registry.
+        base: what all configurations have in common.
+    """
+    files = [(tag, FOLDER / f"{architecture}.{tag}.safetensors") for tag in TAGS]
+    found = {f"{architecture}.{tag}": {**base, **_config(file)} for tag, file in files if file.is_file()}
+    return found | {f"{architecture}.{UNTRAINED}": dict(base)}
+
+
+def named_config(name: str, pretrained: bool) -> str:
+    """The name of the configuration of a network that may have weights here.
+
+    A network that is asked for without weights and without a tag is not one of any images: it names no classes.
+    """
+    untrained = f"{name}.{UNTRAINED}"
+    return name if pretrained or untrained not in get_arch_pretrained_cfgs(name) else untrained
+
+
+def configured(
+    architecture: str, pretrained: bool, arguments: Mapping[str, Any]
+) -> tuple[dict[str, Any], str | float | None]:
+    """Arguments of a network with the configuration that they mean, and the gain of its file, if it has one.
+
+    Args:
+        architecture: name in timm's registry.
+        pretrained: whether the weights are to be loaded.
+        arguments: as the model's function got them. A gain among them counts instead of the file's.
+    """
+    config = arguments.get("pretrained_cfg") or named_config(architecture, pretrained).partition(".")[2] or None
+    file = resolve_pretrained_cfg(architecture, config, arguments.get("pretrained_cfg_overlay")).file
+    gain = None if arguments.get(_GAIN) is not None else gain_of_file(file)
+    return {**arguments, "pretrained_cfg": config} | ({} if gain is None else {_GAIN: gain}), gain
+
+
+def gain_of_file(file: str | None) -> str | float | None:
+    """The gain that a network was trained with, if it was asked for one and its file is one of these."""
+    if file is None or Path(file).parent != FOLDER:
+        return None
+    return json.loads(read_metadata(Path(file))["recipe"])["model_kwargs"].get(_GAIN)
+
+
+def arguments_of_tag(name: str) -> dict[str, Any]:
+    """Arguments that `ARCHITECTURE.TAG` stands for: the gain of its file, if that names one; none for other names."""
+    config = get_arch_pretrained_cfgs(name).get(name)
+    gain = None if config is None else gain_of_file(config.file)
+    return {} if gain is None else {_GAIN: gain}
+
+
+def note_gain(model: Network, gain: str | float | None) -> Network:
+    """Note a gain that a file named among the arguments that rebuild the network; returns the network."""
+    if gain is not None:
+        model._model_args = {_GAIN: gain}  # type: ignore[assignment]
+    return model
+
+
+def _config(file: Path) -> dict[str, Any]:
+    images = json.loads(read_metadata(file)["data_config"])
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in images.items()}
+    return {**{key: value for key, value in values.items() if value is not None}, "file": str(file)}
