@@ -54,5 +54,6 @@ def _regime(row: Row) -> str:
     recipe = row["recipe"]
     return (
         f"`{row['tag']}`: {row['train_count']:,} training images, {row['count']:,} test images, "
-        f"{recipe['epochs']} epochs, batch {recipe['batch_size']}, learning rate {recipe['lr']:g}, the last epoch's weights."
+        f"{recipe['epochs']} epochs, batch {recipe['batch_size']}, learning rate {recipe['lr']:g}, the last epoch's "
+        "weights."
     )

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from hub_server import HubServer
 
+SHIPPED = "sase_resnet20.fashion_mnist_6k"  # its weights come with the package
 SMALL, GENOTYPE = "sase_resnet20", "sase_paper"  # the genotype is not the default one
 LARGE, PLAIN, PLAIN_REPO = "sase_resnet18", "resnet18", "timm/resnet18.a1_in1k"
 HOSTILE = 'my "best" <i>run<i> `v1` [x](y)\n---\n# end'
@@ -60,6 +61,7 @@ def publish(folder: Path) -> dict[str, Any]:
     from timm.layers import SEModule
 
     from sase_attn import share
+    from sase_attn.commands.main import main
 
     def randomised(name: str, **args: Any) -> Any:
         """In eval mode, every parameter and statistic random: nothing equals what a new model starts with."""
@@ -82,11 +84,15 @@ def publish(folder: Path) -> dict[str, Any]:
     for repo, model in models.items():
         x = torch.randn(2, next(model.parameters()).shape[1], 64, 64)
         logits[repo] = (x, model(x))
+    shipped = timm.create_model(SHIPPED, pretrained=True).eval()
+    logits["org/shipped"] = (x := torch.randn(2, 3, 32, 32), shipped(x))
     torch.save(logits, folder / "logits.pt")
 
     small = models["org/genotype"]
     large = models["org/trained"]
     urls = {repo: outcome(lambda repo=repo: share.push(models[repo], repo, **CARD)) for repo in models}
+    file, model = timm.get_pretrained_cfg(SHIPPED).file, SHIPPED.partition(".")[0]
+    urls["shipped"] = outcome(lambda: main(["push", file, "--model", model, "--repo", "org/shipped"]))
     urls["private"] = outcome(lambda: share.push(small, "org/private", private=True))
     urls["branch"] = outcome(lambda: share.push(small, "org/branches", revision="dev"))
     urls["untouched"] = outcome(lambda: share.push(small, "org/untouched"))  # the server has a README there
@@ -248,7 +254,16 @@ def fetched(server: HubServer, folder: Path, published: dict[str, Any]) -> dict[
 
 @pytest.mark.parametrize(
     "name",
-    ["org/genotype", "org/inputs", "org/trained", "org/attached", "org/compiled", "org/channels_last", PLAIN_REPO],
+    [
+        "org/genotype",
+        "org/shipped",
+        "org/inputs",
+        "org/trained",
+        "org/attached",
+        "org/compiled",
+        "org/channels_last",
+        PLAIN_REPO,
+    ],
 )
 def test_pushed_model_loads_bit_equal(fetched: dict[str, Any], name: str) -> None:
     assert fetched["equal"][name] is True
@@ -311,6 +326,7 @@ def test_card(server: HubServer, published: dict[str, Any]) -> None:
 
 
 def test_push_returns_the_page(server: HubServer, published: dict[str, Any]) -> None:
+    assert published["urls"]["shipped"] == 0  # the command's
     assert published["urls"]["org/genotype"] == f"{server.url}/org/genotype"
     assert published["urls"]["branch"] == f"{server.url}/org/branches/tree/dev"
 
