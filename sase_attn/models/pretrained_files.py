@@ -55,8 +55,9 @@ def configured(
         arguments: as the model's function got them. A gain among them counts instead of the file's.
     """
     config = arguments.get("pretrained_cfg") or named_config(architecture, pretrained).partition(".")[2] or None
-    file = resolve_pretrained_cfg(architecture, config, arguments.get("pretrained_cfg_overlay")).file
-    gain = None if arguments.get(_GAIN) is not None else gain_of_file(file)
+    resolved = resolve_pretrained_cfg(architecture, config, arguments.get("pretrained_cfg_overlay"))
+    asked = arguments.get(_GAIN) is not None
+    gain = None if asked or resolved.state_dict else gain_of_file(resolved.file)  # timm prefers a state dict to a file
     return {**arguments, "pretrained_cfg": config} | ({} if gain is None else {_GAIN: gain}), gain
 
 

@@ -80,7 +80,12 @@ def noted(model: nn.Module) -> dict[str, Any]:
 
 
 def record_of_config(config: Mapping[str, Any]) -> str | None:
-    """The record of the weights that a `pretrained_cfg` names: of their file where it is on disk, else in its notes."""
+    """The record of the weights that a `pretrained_cfg` names: of their file where it is on disk, else in its notes.
+
+    Of tensors that it holds itself nothing is known.
+    """
+    if config.get("state_dict"):
+        return None
     file = config.get("file")
     found = read_record(Path(file)) if isinstance(file, str) else None
     notes = [note.removeprefix(_NOTE) for note in config.get("notes") or () if _is_record(note)]

@@ -33,7 +33,7 @@ SAID = {
     "evaluate empty": "empty holds no network: wanted a run's folder",
     "evaluate picture.png": "is no file of weights, wanted safetensors or what torch.save wrote: it is a PNG image",
     "evaluate local-dir:none": "cannot load local-dir:none: FileNotFoundError: Config file not found: none/config.json",
-    "evaluate sase_resnet20": "cannot make sase_resnet20: it has no pretrained weights; name a run's",
+    "evaluate srm_resnet20": "cannot make srm_resnet20: it has no pretrained weights; name a run's",
     "tile none.ckpt": "no such file or folder: none.ckpt",
     "tile none.pth --model seresnet18": "no such file or folder: none.pth",
     "tile picture.png": "it is a PNG image",

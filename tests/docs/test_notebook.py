@@ -1,6 +1,9 @@
-"""The notebook runs from top to bottom, and the outputs that it shows are those of its cells.
+r"""The notebook runs from top to bottom, and the outputs that it shows are those of its cells.
 
-`jupyter nbconvert --to notebook --execute --inplace examples/tour.ipynb` writes them again.
+    PYTHONWARNINGS=ignore jupyter nbconvert --to notebook --execute --inplace \
+        --ExecutePreprocessor.record_timing=False examples/tour.ipynb
+
+writes them again.
 """
 
 import json

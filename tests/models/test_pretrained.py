@@ -118,6 +118,15 @@ def test_a_tag_says_the_starting_gain(name):
         load(name, gain="published")
 
 
+def test_tensors_of_your_own_are_not_those_of_the_tag():
+    """They may have any gain; by default they have the published one, as a network without a tag."""
+    network = timm.create_model("sase_resnet20").eval()
+    with torch.no_grad():
+        network.layer1[0].bn2.weight.fill_(0.5)
+    given = load("sase_resnet20", pretrained_cfg_overlay={"state_dict": dict(network.state_dict())})
+    assert torch.equal(given(images()), network(images())) and "gain" not in given._model_args
+
+
 def test_wrong_genotype():
     with pytest.raises(ValueError, match="another genotype"):
         load(SASE, genotype="sase_paper")
