@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from checkout import BENCHMARKS
+from checkout import BENCHMARKS, ROOT
 
 from sase_attn import share
 from sase_attn.models.pretrained_files import FOLDER, TAGS
@@ -52,6 +52,16 @@ def test_every_file_has_its_row_and_every_row_its_file():
     for file in FILES:
         assert hashlib.sha256(file.read_bytes()).hexdigest() == ROWS[file.stem]["sha256"]
         assert file.stat().st_size <= 600_000
+
+
+def test_every_set_of_images_has_its_card():
+    page = (ROOT / "docs" / "pretrained.md").read_text(encoding="utf-8")
+    for tag in {row["tag"] for row in ROWS.values()}:
+        card = page.partition(f"### {tag}\n")[2].partition("\n#")[0]
+        for line in ("images", "licence of the images", "licence of the weights", "training", "not seen"):
+            assert f"| {line} |" in card, f"{tag}: {line}"
+        epochs = {row["recipe"]["epochs"] for row in ROWS.values() if row["tag"] == tag}
+        assert len(epochs) == 1 and f"{epochs.pop()} epochs" in card
 
 
 @pytest.mark.parametrize("name", NAMES)

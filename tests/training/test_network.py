@@ -151,7 +151,7 @@ def test_classifier_and_channels_of_another_size_are_told(tmp_path):
         ({"model": "sase_resnet2"}, UnknownNameError, "unknown model 'sase_resnet2'; did you mean sase_resnet"),
         ({"model_kwargs": {"num_classes": 3}}, ValueError, "num_classes come from the data"),
         ({"model_kwargs": {"dpeth": 3}}, ValueError, "cannot make resnet20_cifar: .*dpeth"),
-        ({"init_from": "pretrained"}, ValueError, "cannot make resnet20_cifar: "),
+        ({"model": "srm_resnet20", "init_from": "pretrained"}, ValueError, "cannot make srm_resnet20: it has no pre"),
     ],
 )
 def test_networks_that_cannot_be_made(values, error, message):
