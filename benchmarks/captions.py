@@ -16,7 +16,7 @@ TRAININGS = {"embedded images": "compare_embedded", "CIFAR-10": "compare_cifar"}
 
 def caption(chart: str) -> str:
     """The regime of a chart, in one line."""
-    return {"speed": _speed, "results": _results}[chart]()
+    return {"speed": _speed, "results": _results, "search_methods": _search_methods, "costs": _costs}[chart]()
 
 
 def _speed() -> str:
@@ -32,8 +32,7 @@ def _speed() -> str:
     parts = [
         f"Forward and backward pass, {rows[0]['dtype']}, {LAYOUT}",
         f"medians of {rounds} rounds",
-        *sorted({row["machine"] for row in rows}),
-        f"torch {', '.join(sorted({row['versions']['torch'] for row in rows}))}",
+        _where(rows),
     ]
     return "; ".join(parts) + "."
 
@@ -45,10 +44,26 @@ def _results() -> str:
         f"`resnet20_cifar` with one block a stage, {epochs} epochs on the embedded images at {SIZE}×{SIZE}",
         f"{rows[0]['count']:,} test images, {len(judged_differences(rows)[0].values)} paired seeds",
         "95 % intervals of the mean, Holm's correction of the verdicts",
-        *sorted({row["machine"] for row in rows}),
-        f"torch {', '.join(sorted({row['versions']['torch'] for row in rows}))}",
+        _where(rows),
     ]
     return "; ".join(parts) + "."
+
+
+def _search_methods() -> str:
+    rows = read_rows("search_methods")
+    counts = " or ".join(map(str, sorted({len(row["gains"]) for row in rows})))
+    return f"Means with their 95 % intervals over {counts} worlds; {_where(rows)}."
+
+
+def _costs() -> str:
+    rows = read_rows("compare_cost")
+    network = f"`resnet20_cifar` at batch 128, medians of {len(rows[0]['all_step_ms'])} rounds"
+    return f"{network}; {_where(rows)}."
+
+
+def _where(rows: list[Row]) -> str:
+    versions = ", ".join(sorted({row["versions"]["torch"] for row in rows}))
+    return "; ".join([*sorted({row["machine"] for row in rows}), f"torch {versions}"])
 
 
 def starting_factor_table() -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attentions_table import judged_differences
+from charts_costs import draw_costs
+from charts_search import draw_methods, draw_space
 from gain_table import UNIT, accuracies, starting_gains
 from rows import Row, read_rows
 from space.lengths import all_rows, variations, without_constant
@@ -209,6 +211,9 @@ PICTURES: dict[str, Callable[[Path], None]] = {
     "speed.svg": draw_speed,
     "results.svg": draw_results,
     "starting-gain.svg": draw_gain,
+    "search-space.svg": draw_space,
+    "search-methods.svg": draw_methods,
+    "costs.svg": draw_costs,
 }
 if all_rows():
     PICTURES["lengths.svg"] = draw_lengths
