@@ -57,8 +57,9 @@ def for_site(text: str, path: str, url: str) -> str:
 
 
 def on_config(config: "MkDocsConfig") -> "MkDocsConfig":
-    """The repository's address is written once, in pyproject.toml."""
-    config.repo_url = repository_url() or None
+    """Link the repository in the footer. By `repo_url` each page would ask its host for the number of stars."""
+    if url := repository_url():
+        config.extra["social"] = [{"icon": "fontawesome/brands/git-alt", "link": url, "name": "the repository"}]
     return config
 
 
@@ -77,4 +78,4 @@ def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
 def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
     """Lead links to where they lead on the site."""
     there = {moved: path for path, moved in MOVED.items()}
-    return for_site(markdown, there.get(page.file.src_uri, f"docs/{page.file.src_uri}"), config.repo_url or "")
+    return for_site(markdown, there.get(page.file.src_uri, f"docs/{page.file.src_uri}"), repository_url())
