@@ -1,4 +1,4 @@
-"""Configurations in the reference: fields of `setting(default, help)` as arguments with their defaults and their help."""
+"""Configurations in the reference: a field of `setting(default, help)` is an argument with its default and its help."""
 
 import ast
 import re
