@@ -48,7 +48,8 @@ def for_site(text: str, path: str, url: str) -> str:
         file = posixpath.normpath(posixpath.join(posixpath.dirname(path), file))
         if file in MOVED or file.startswith("docs/"):
             here = posixpath.dirname(place(path)) or "."
-            return f"{mark}[{words}]({posixpath.relpath(place(file), here)}{hash_mark}{part})"
+            there = f"{posixpath.relpath(place(file), here)}{hash_mark}{part}"
+            return f"[![{words}]({there})]({there})" if mark else f"[{words}]({there})"  # phones show pictures small
         return f"[{words}]({url}/blob/main/{file}{hash_mark}{part})" if url else words
 
     pieces = _FENCE.split(text)

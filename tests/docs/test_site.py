@@ -117,7 +117,7 @@ def test_links_that_leave_the_pages():
     there = without.replace("`rows`", "[`rows`](https://example.org/sase/blob/main/benchmarks/rows.py#L3)")
     assert for_site(text, "docs/block.md", "https://example.org/sase") == there
     assert for_site("```python no-run\na b\n```", "README.md", "") == "```python\na b\n```"
-    assert for_site("![b](docs/images/a.svg)", "README.md", "") == "![b](images/a.svg)"
+    assert for_site("![b](docs/images/a.svg)", "README.md", "") == "[![b](images/a.svg)](images/a.svg)"
     assert for_site("[b](../block.md)", "docs/reference/ops.md", "") == "[b](../block.md)"
 
 
