@@ -3,6 +3,7 @@
 python first_steps.py CHECKOUT        CHECKOUT: a folder that the package must not come from
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,14 +13,25 @@ from PIL import Image
 
 import sase_attn
 from sase_attn.commands.main import main
-from sase_attn.training.data.open import DataConfig, open_data
+from sase_attn.training.data.sets import embedded
 
-assert Path(sys.argv[1]) not in Path(sase_attn.__file__).parents, sase_attn.__file__
+CHECKOUT = Path(sys.argv[1])
+assert CHECKOUT not in Path(sase_attn.__file__).parents, sase_attn.__file__
 
-model = timm.create_model("sase_resnet20").eval()
-assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
-images = open_data(DataConfig(), seed=0)[2]
-assert images.train_count == 6000
+pixels, targets = (part[::5] for part in embedded().test)
+trained = timm.list_pretrained("*.fashion_mnist_6k")
+for name in trained:
+    model = timm.create_model(name, pretrained=True).eval()
+    mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        answers = model((pixels.expand(-1, 3, -1, -1) / 255 - mean) / std).argmax(1)
+    top1 = (answers == targets).double().mean()
+    print(f"{name}: {top1:.1%} of {len(targets)} test images")
+    assert top1 > 0.8, name
+assert len(trained) >= 3, trained
+
+cells = json.loads((CHECKOUT / "examples" / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
+exec("".join(next(cell["source"] for cell in cells if cell["cell_type"] == "code")), {})
 
 network = timm.create_model("resnet18", num_classes=3).eval()
 before = network(torch.ones(1, 3, 64, 64))
@@ -36,3 +48,4 @@ run("list", "genotypes")
 run("tile", "seresnet18", "--no-pretrained", "-o", "tiled")
 Image.new("RGB", (40, 32), "orange").save("orange.png")
 run("predict", "tiled", "orange.png")
+run("predict", "sase_resnet20.fashion_mnist_6k", "orange.png")
