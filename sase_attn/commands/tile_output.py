@@ -9,6 +9,7 @@ import timm
 
 from sase_attn import share
 from sase_attn.insert.attached import Attached
+from sase_attn.models.pretrained_files import arguments_of_tag
 from sase_attn.share.publishable import model_args
 from sase_attn.tiling.report import BufferingReport
 
@@ -18,7 +19,11 @@ def as_attached(model: Any, options: dict[str, Any], names: list[str]) -> Any:
     cfg, recorded = dict(model.pretrained_cfg), model_args(model)
     name = cfg["architecture"]
     if name != "attached":
-        recorded["base"] = name
+        tagged = f"{name}.{cfg.get('tag')}"
+        of_tag = arguments_of_tag(tagged)  # which `attached` takes as its own
+        is_of_tag = bool(of_tag) and of_tag.items() <= recorded.items()
+        recorded = {key: value for key, value in recorded.items() if not (is_of_tag and key in of_tag)}
+        recorded["base"] = tagged if is_of_tag else name
     elif "tile" in recorded:
         raise ValueError(
             f"this network is tiled already, by {json.dumps(recorded['tile'])}; start from the untiled one"

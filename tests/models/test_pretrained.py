@@ -11,6 +11,7 @@ import torch
 from checkout import BENCHMARKS, ROOT
 
 from sase_attn import share
+from sase_attn.commands.main import main
 from sase_attn.models.pretrained_files import FOLDER, TAGS
 from sase_attn.training.data.sets import FASHION_CLASSES, embedded
 from sase_attn.training.network import create_network
@@ -176,6 +177,12 @@ def test_attention_goes_into_them(tmp_path):
     assert (tiled(x) - load(SE)(x)).abs().max() > 0
     with pytest.raises(ValueError, match=r'base: wanted the tag of its weights too, as "se_resnet20\.\w+"'):
         load("attached", base="se_resnet20", tile={"rows": 4})
+
+
+def test_the_command_tiles_them(tmp_path, capsys):
+    assert main(["tile", SE, "--rows", "4", "--output", str(tmp_path / "tiled")]) == 0
+    tiled = load("attached", base=SE, tile={"rows": 4})
+    assert torch.equal(load(f"local-dir:{tmp_path / 'tiled'}")(images()), tiled(images()))
 
 
 def test_packing(tmp_path):
