@@ -52,8 +52,9 @@ def test_tables_of_results_are_those_of_the_rows():
         shown |= {found[3] for found in tables.MARKED.finditer(text) if found[2] == "results"}
     assert "starting_factor" in shown  # a correlation over the rows of others
     read = {tables.ROWS.get(name, name) for name in shown - {"starting_factor"}}
-    if "earlier_accuracies" in shown:
-        read.add("compare_cifar")  # columns of the same table
+    for table, more in {"earlier_accuracies": "compare_cifar", "search_signal": "search_signal_trained"}.items():
+        if table in shown:
+            read.add(more)  # more columns of the same table
     if "space" in shown:  # a line a length
         read = (read - {"space"}) | {path.stem for path in rows.RESULTS.glob("space_*.jsonl")}
     assert read == {path.stem for path in rows.RESULTS.glob("*.jsonl")}
