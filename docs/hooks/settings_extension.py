@@ -26,4 +26,4 @@ def _words(source: str) -> str:
     """The text of a string in a source file; what it would take in when it runs is left open."""
     if source.startswith(("f'", 'f"')):
         source = re.sub(r"\{[^}]*\}", "…", source[1:])
-    return " ".join(ast.literal_eval(source).split())
+    return " ".join(ast.literal_eval(source).split()).replace("*", r"\*")  # no emphasis

@@ -47,7 +47,7 @@ def attach(
 
     Args:
         model: any network, for example of timm or torchvision.
-        after: a pattern or several, matched dot by dot: "layer*.*.bn3" is every `bn3` two levels below `layer…`.
+        after: a pattern or several, matched dot by dot: `"layer*.*.bn3"` is every `bn3` two levels below `layer…`.
         attn: a name of `list_attentions()`, a genotype (or its name or inline string), or anything that, called with
             the channels, gives a module. It goes to the host's device and type.
         preserve_output: start the attention as a constant gain and divide that gain out of its result, so that the

@@ -52,7 +52,7 @@ def attached(
 
     Args:
         base: a model of timm's registry, with or without a pretrained tag.
-        after: pattern(s) of module names in it, see `sase_attn.attach`; "layer*.*.bn3" if nothing else is asked for.
+        after: pattern(s) of module names in it, see `sase_attn.attach`; `"layer*.*.bn3"` if nothing else is asked for.
         replace: a kind of attention, such as "se", see `sase_attn.replace`.
         tile: arguments of `sase_attn.tile`, such as {"rows": 7, "count": 6}.
         attn: the attention to attach or to put in place: a name, or a genotype's inline string; "sase" by default.
