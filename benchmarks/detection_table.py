@@ -10,8 +10,9 @@ def detectors(rows: list[Row], place: str) -> str:
         rows: a training each, all with one seed.
         place: where they come from, in words.
     """
+    rows = sorted(rows, key=lambda row: row["parameters"])
     parts = []
-    for name in dict.fromkeys(row["set"] for row in rows):
+    for name in sorted({row["set"] for row in rows}):
         parts += ["\n".join(_table([row for row in rows if row["set"] == name])), ""]
     first = rows[0]["config"]
     accuracies = {row["network"]: row["backbone_top1"] for row in rows}
