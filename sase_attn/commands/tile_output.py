@@ -24,6 +24,8 @@ def as_attached(model: Any, options: dict[str, Any], names: list[str]) -> Any:
         is_of_tag = bool(of_tag) and of_tag.items() <= recorded.items()
         recorded = {key: value for key, value in recorded.items() if not (is_of_tag and key in of_tag)}
         recorded["base"] = tagged if is_of_tag else name
+        if "gain" in recorded:
+            recorded["base_gain"] = recorded.pop("gain")
     elif "tile" in recorded:
         raise ValueError(
             f"this network is tiled already, by {json.dumps(recorded['tile'])}; start from the untiled one"

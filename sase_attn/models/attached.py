@@ -29,6 +29,7 @@ def attached(
     pretrained: bool = False,
     *,
     base: str = "resnet50",
+    base_gain: str | float | None = None,
     after: str | Sequence[str] | None = None,
     replace: str | None = None,
     tile: Mapping[str, Any] | None = None,
@@ -52,6 +53,7 @@ def attached(
 
     Args:
         base: a model of timm's registry, with or without a pretrained tag.
+        base_gain: the `gain` of the base's own attention, where the base takes one.
         after: pattern(s) of module names in it, see `sase_attn.attach`; `"layer*.*.bn3"` if nothing else is asked for.
         replace: a kind of attention, such as "se", see `sase_attn.replace`.
         tile: arguments of `sase_attn.tile`, such as {"rows": 7, "count": 6}.
@@ -95,11 +97,16 @@ def attached(
             pretrained_cfg = dataclasses.replace(base_cfg, architecture="attached", tag=None).to_dict()
     of_base = of_base and not kwargs.get("pretrained_cfg_overlay")
     anew: list[str] = []
-    own_args = arguments_of_tag(base)
+    own_args = arguments_of_tag(base) | ({} if base_gain is None else {"gain": base_gain})
 
     def build(**model_args: Any) -> nn.Module:
-        model = timm.create_model(architecture, pretrained=False, **own_args, **model_args)
-        for name in own_args:  # the base's, which its tag says again
+        try:
+            model = timm.create_model(architecture, pretrained=False, **own_args, **model_args)
+        except TypeError as error:
+            if base_gain is not None and "'gain'" in str(error):
+                raise ValueError(f"base_gain={base_gain!r}: {architecture} takes no gain") from None
+            raise
+        for name in own_args:  # the base's, which its tag or `base_gain` says again
             del model._model_args[name]
         if replace is not None:
             report = replace_attention(

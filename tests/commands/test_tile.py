@@ -168,6 +168,20 @@ def test_attention_that_replaced_other_stays(run, tmp_path):
     assert type(loaded.layer1[0].se).__name__ == "ECA" and isinstance(loaded.layer2[0].se, TiledSE)
 
 
+def test_the_starting_gain_of_attention_stays(run, tmp_path):
+    model = timm.create_model("se_resnet20", layers=[1, 1, 1], gain="unit", zero_init_last=False).eval()
+    share.save(model, tmp_path / "unit")
+    run(tmp_path / "unit", "-o", tmp_path / "tiled")
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'tiled'}", pretrained=True).eval()
+    images = draw(2, 3, 32, 32)
+    tile(model)
+    with torch.no_grad():
+        assert torch.equal(loaded(images), model(images))
+    assert loaded._model_args["base_gain"] == "unit"
+    printed = run(tmp_path / "tiled")
+    assert "(-" in printed.splitlines()[-1]
+
+
 def test_random_weights_only_when_asked(run, fail, tmp_path):
     code, message = fail("seresnet18", "-o", tmp_path / "tiled")
     assert (

@@ -110,3 +110,13 @@ def test_values_that_are_nothing_are_refused(name, arguments, message):
     where = {"base": "resnet20_cifar", "after": "layer1.0.bn2", "attn": "se"} if name == "attached" else {}
     with pytest.raises(ValueError, match=message):
         timm.create_model(name, layers=[1, 1, 1], **where, **arguments)
+
+
+def test_a_base_keeps_its_own_gain():
+    unit, published = (
+        timm.create_model("attached", base="se_resnet20", base_gain=gain, after="layer1.0.bn2", attn="eca")
+        for gain in ("unit", None)
+    )
+    assert (unit.layer2[0].se.scale, published.layer2[0].se.scale) == (2, 1)
+    with pytest.raises(ValueError, match="base_gain='unit': resnet18 takes no gain"):
+        timm.create_model("attached", base="resnet18", base_gain="unit", after="layer1.0.bn2")
