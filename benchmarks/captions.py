@@ -7,9 +7,11 @@ from attentions import SIZE
 from attentions_table import judged_differences
 from charts import LAYOUT, MODE, PANELS
 from gain_table import spearman
+from provenance_text import machines_of, versions_of
 from rows import Row, read_rows
 
 from sase_attn.attentions import create_attention, starting_gain
+from sase_attn.quoting import enumerated
 
 TRAININGS = {"embedded images": "compare_embedded", "CIFAR-10": "compare_cifar"}
 
@@ -51,7 +53,7 @@ def _results() -> str:
 
 def _search_methods() -> str:
     rows = read_rows("search_methods")
-    counts = " or ".join(map(str, sorted({len(row["gains"]) for row in rows})))
+    counts = enumerated(sorted({len(row["gains"]) for row in rows}), "or")
     return f"Means with their 95 % intervals over {counts} worlds; {_where(rows)}."
 
 
@@ -62,8 +64,7 @@ def _costs() -> str:
 
 
 def _where(rows: list[Row]) -> str:
-    versions = ", ".join(sorted({row["versions"]["torch"] for row in rows}))
-    return "; ".join([*sorted({row["machine"] for row in rows}), f"torch {versions}"])
+    return f"{machines_of(rows)}; {versions_of(rows, 'torch')}"
 
 
 def starting_factor_table() -> str:

@@ -4,6 +4,8 @@ import statistics
 
 from rows import Row
 
+from sase_attn.quoting import enumerated
+
 WAYS = {f"1e-{power:02d}": f"finite difference, radius 1e-{power}" for power in range(1, 7)} | {
     "dropped": "without the second order",
     "released": "exact, but the last stage takes no virtual step",
@@ -38,14 +40,14 @@ def gradients(rows: list[Row], place: str) -> str:
         if "ratio" in row:
             regime = f"batch {row['batch_size']} and {row['size']}×{row['size']}"
             ratios.setdefault(regime, []).append(f"{row['ratio']:.2f}")
-    costs = [f"{' and '.join(values)} times (at {regime})" for regime, values in ratios.items()]
+    costs = [f"{enumerated(values)} times (at {regime})" for regime, values in ratios.items()]
     return "\n".join(
         [
             *lines,
             "",
-            f"Errors relative to the norm of the exact gradient, over {' and '.join(counts)}; recipe `release` in the "
+            f"Errors relative to the norm of the exact gradient, over {enumerated(counts)}; recipe `release` in the "
             "second order at batch 32 and 16×16, CIFAR-10 (JPEG). An exact step takes "
-            f"{' and '.join(costs)} the CPU time of one by the finite difference; {place}.",
+            f"{enumerated(costs)} the CPU time of one by the finite difference; {place}.",
         ]
     )
 

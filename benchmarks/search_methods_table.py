@@ -4,6 +4,8 @@ import statistics
 
 from rows import Row
 
+from sase_attn.quoting import enumerated
+
 
 def searchers(rows: list[Row], place: str) -> str:
     """A line a kind of world and method, a column a number of trainings: mean gain with its 95 % interval.
@@ -23,7 +25,7 @@ def searchers(rows: list[Row], place: str) -> str:
             cells = [_cell(of_world, label, number) for number in numbers]
             lines.append(f"| {world} | {label} | {' | '.join(cells)} |")
     counts = sorted({len(row["gains"]) for row in rows})
-    worlds = " or ".join(map(str, counts))
+    worlds = enumerated(counts, "or")
     return "\n".join(
         [
             *lines,

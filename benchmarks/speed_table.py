@@ -2,7 +2,10 @@
 
 import statistics
 
+from provenance_text import commits_of, machines_of, versions_of
 from rows import Row
+
+from sase_attn.quoting import enumerated
 
 TITLES = {"block": "Block", "tail": "Tail: batch norm, attention, shortcut, ReLU", "model": "ResNet-50"}
 COLUMNS = [(mode, layout) for mode in ("forward", "forward+backward") for layout in ("NCHW", "channels_last")]
@@ -53,14 +56,12 @@ def _regime(rows: list[Row]) -> str:
     spread = [50 * (row["ms_high"] - row["ms_low"]) / row["ms"] for row in timed]
     bandwidth = [row["gb_per_s"] / row["percent_of_copy"] * 100 for row in timed if "gb_per_s" in row]
     rounds = " to ".join(map(str, sorted({f(row["rounds"] for row in timed) for f in (min, max)}))) if timed else ""
-    versions = {f"torch {row['versions']['torch']}, timm {row['versions']['timm']}" for row in rows}
-    commits = sorted({(row["commit"] or "none")[:7] for row in rows})
     parts = [
-        " and ".join(sorted({row["machine"] for row in rows})),
-        " and ".join(sorted({row["dtype"] for row in rows})),
-        " and ".join(sorted(versions)),
-        f"commit{'s' * (len(commits) > 1)} {' and '.join(commits)}",
-        f"allocator {' and '.join(sorted({row['allocator'] for row in rows}))}",
+        machines_of(rows),
+        enumerated(sorted({row["dtype"] for row in rows})),
+        versions_of(rows, "torch", "timm"),
+        commits_of(rows),
+        f"allocator {enumerated(sorted({row['allocator'] for row in rows}))}",
     ]
     if timed:
         parts.append(f"medians of {rounds} rounds, quartiles ±{statistics.median(spread):.0f} % apart")

@@ -2,6 +2,8 @@
 
 from rows import Row
 
+from sase_attn.quoting import enumerated
+
 
 def syntheses(rows: list[Row], place: str) -> str:
     """KID early and at the end, whether what was made is as varied as the images, and how near copies it is."""
@@ -30,7 +32,7 @@ def syntheses(rows: list[Row], place: str) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     first, config = rows[0], rows[0]["config"]
     finite = "no loss was infinite or NaN" if all(row["finite"] for row in rows) else "some losses were not finite"
-    hours = " and ".join(f"{row['seconds'] / 3600:.1f}" for row in rows)
+    hours = enumerated(f"{row['seconds'] / 3600:.1f}" for row in rows)
     regime = (
         f"Scores against the {first['images']} training images, by {first['scores']['extractor']}, "
         f"{first['scores']['made']} made images; at the end the averaged weights, of step {first['steps']:,}. Nearest "

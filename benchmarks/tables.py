@@ -23,6 +23,7 @@ from gain_table import gains
 from gradient_table import gradients
 from one_shot_table import one_shots
 from pretrained_table import cards
+from provenance_text import commits_of, machines_of, versions_of
 from rows import Row, read_rows
 from search_methods_table import searchers
 from search_signal_table import searched
@@ -33,6 +34,7 @@ from synthesis_table import syntheses
 
 from sase_attn.describe import attentions_table, operations_table
 from sase_attn.detection.network.paper_sizes import detectors_table
+from sase_attn.quoting import enumerated
 from sase_attn.search.supernet.architecture import mean_entropy
 
 ROOT = Path(__file__).parent.parent
@@ -118,7 +120,7 @@ def _searches(rows: list[Row]) -> str:
             f"| {row['label']} | `{names}` | {entropy:.3f} | {row['supernet_top1']:.2f} | {row['genotype_top1']:.2f} |"
         )
     config = rows[0]["config"]
-    seconds = " and ".join(f"{row['seconds']:,.0f}" for row in rows)
+    seconds = enumerated(f"{row['seconds']:,.0f}" for row in rows)
     where = (
         f"{config['epochs']} epochs of `{config['data']}`, second order, alpha learning rate {config['alpha_lr']}; "
         "accuracies by the shared weights, on images that trained alpha"
@@ -220,21 +222,13 @@ def _tilings(rows: list[Row]) -> str:
             lines.append(f"| {network} | {which} | {' | '.join(cells)} |")
     seeds = {row["network"]: len({r["seed"] for r in rows if r["network"] == row["network"]}) for row in rows}
     parts = [f"{network}: {number} seed{'s' * (number > 1)}" for network, number in seeds.items()]
-    images = " or ".join(f"{count:,}" for count in sorted({row["count"] for row in rows}))
+    images = enumerated((f"{count:,}" for count in sorted({row["count"] for row in rows})), "or")
     where = f"Top-1, %, and in brackets the activations held in % of SE's; {', '.join(parts)}; {images} test images"
     return "\n".join([*lines, "", f"{where}; {_place(rows)}."])
 
 
 def _place(rows: list[Row]) -> str:
-    commits = {(row["commit"] or "none")[:7] for row in rows}
-    versions = sorted({f"torch {row['versions']['torch']}" for row in rows})
-    return "; ".join(
-        [
-            " and ".join(sorted({row["machine"] for row in rows})),
-            " and ".join(versions),
-            f"commit{'s' * (len(commits) > 1)} {' and '.join(sorted(commits))}",
-        ]
-    )
+    return "; ".join([machines_of(rows), versions_of(rows, "torch"), commits_of(rows)])
 
 
 def _mean(values: list[float]) -> str:
@@ -244,15 +238,13 @@ def _mean(values: list[float]) -> str:
 
 def _regime(rows: list[Row]) -> str:
     recipe = rows[0]["recipe"]
-    versions = [", ".join(f"{name} {row['versions'][name]}" for name in ("torch", "timm")) for row in rows]
-    commits = {(row["commit"] or "none")[:7] for row in rows}
     parts = [
         f"{recipe['epochs']} epochs of `{recipe['data']}`",
         f"{rows[0]['count']:,} test images",
         "the last epoch's accuracy",
-        " and ".join(sorted({row["machine"] for row in rows})),
-        " and ".join(sorted(set(versions))),
-        f"commit{'s' * (len(commits) > 1)} {' and '.join(sorted(commits))}",
+        machines_of(rows),
+        versions_of(rows, "torch", "timm"),
+        commits_of(rows),
     ]
     return "; ".join(parts) + "."
 

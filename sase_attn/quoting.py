@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Iterable
 
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 # An underscore between letters emphasises nothing.
@@ -13,6 +14,12 @@ _STARTS_A_LIST = re.compile(r"^(\d*)([-+=.)])")
 def one_line(text: object) -> str:
     """Without line breaks and other characters that cannot be shown; each run of them, and of spaces, is one space."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
+def enumerated(items: Iterable[object], word: str = "and") -> str:
+    """One thing or more as a list in a sentence: "a", "a and b", "a, b and c"; or with another `word`."""
+    *before, last = map(str, items)
+    return f"{', '.join(before)} {word} {last}" if before else last
 
 
 def counted(count: int, noun: str) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> None:
     name = args.recipe or "quick"
     config = config_from_flags(args, _start(args, name))
     if unread := sorted(config.without_effect & given_flags(args, SearchConfig).keys()):
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in unread)
+        flags = quoting.enumerated(f"--{name.replace('_', '-')}" for name in unread)
         args.error(f"{flags}: no effect with the method {config.method}; leave out, or choose another --method")
     if args.show:
         print(config.to_json())
@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> None:
         )
     needed = [*(["optuna", "scipy"] * trains), *(["scipy", "matplotlib"] * args.compare)]
     if missing := [package for package in dict.fromkeys(needed) if find_spec(package) is None]:
-        raise ImportError(f'a search with its report needs {" and ".join(missing)}: pip install "sase-attn[search]"')
+        packages = quoting.enumerated(missing)
+        raise ImportError(f'a search with its report needs {packages}: pip install "sase-attn[search]"')
     stem = Path(name).stem if name.endswith(".json") else name
     words = stem if config.method == SearchConfig.get(name).method else f"{stem}-{config.method}"
     output = args.resume or args.output or Path("runs") / re.sub(r"[^\w.-]+", "-", f"search-{words}-seed{config.seed}")
@@ -196,13 +197,10 @@ def quick_note(config: SearchConfig) -> str:
         work += f" and an alpha learning rate of {config.alpha_lr:g}"
     size = "the data's own size" if config.size is None else f"{config.size}×{config.size} images"
     return (
-        f"This is the quick recipe{f', with other {_listed(changed)}' if changed else ''}: {config.model}, {size}, "
-        f"{work}, to show the whole way in minutes. Trust it to run, not to rank: for a genotype to use, {advice}."
+        f"This is the quick recipe{f', with other {quoting.enumerated(changed)}' if changed else ''}: {config.model}, "
+        f"{size}, {work}, to show the whole way in minutes. Trust it to run, not to rank: for a genotype to use, "
+        f"{advice}."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path, options: CompareOptions) -> None:

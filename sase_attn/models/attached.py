@@ -14,6 +14,7 @@ from sase_attn.insert.attach import attach
 from sase_attn.insert.replace import replace as replace_attention
 from sase_attn.models.feature_maps import feature_cfg_of
 from sase_attn.models.pretrained_files import arguments_of_tag, named_config
+from sase_attn.quoting import enumerated
 from sase_attn.tiling.convert import tile as tile_attention
 from sase_attn.weights import warm_start, without_replaced
 from sase_attn.weights.warm_start import check_pretrained
@@ -167,7 +168,7 @@ def _check_combination(
     ):
         for name, value in arguments.items():
             if value is not None and not set(given) & set(wanted):
-                raise ValueError(f"{name}={value!r} has an effect only with {' or '.join(wanted)}")
+                raise ValueError(f"{name}={value!r} has an effect only with {enumerated(wanted, 'or')}")
 
 
 def _holds(weights: Mapping[str, Tensor], prefix: str, module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import timm
 import torch
 
 from sase_attn import __version__
+from sase_attn.quoting import counted
 
 
 def machine() -> str:
@@ -19,7 +20,8 @@ def machine() -> str:
         cpu = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         cpu = platform.processor() or platform.machine()
-    return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {platform.system()}"
+    cores, threads = counted(os.cpu_count() or 1, "core"), counted(torch.get_num_threads(), "thread")
+    return f"{cpu}, {cores}, {threads}, {platform.system()}"
 
 
 def commit() -> str | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype, genotypes
+from sase_attn.quoting import enumerated
 from sase_attn.weights.authors_keys import block_keys, fitting_ops
 from sase_attn.weights.files import new_safetensors
 from sase_attn.weights.fitting import fitted
@@ -73,7 +74,10 @@ def genotype_of(state_dict: Mapping[str, Tensor], genotype: Genotype | None = No
     other = {edge: names for edge, names in fitting.items() if getattr(wanted, edge) not in names}
     if not other:
         return wanted
-    words = [f"{edge} {' or '.join(names) or 'of no operation of the release'}" for edge, names in other.items()]
+    words = [
+        f"{edge} {enumerated(names, 'or') if names else 'of no operation of the release'}"
+        for edge, names in other.items()
+    ]
     named = "the one given" if genotype else "the searched one"
     raise ValueError(
         f"{source} is of another genotype than {named}: its weights are of {', '.join(words)}; "

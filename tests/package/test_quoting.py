@@ -24,6 +24,12 @@ NAMES = [
 ]
 
 
+def test_lists_are_written_as_people_write_them():
+    assert [quoting.enumerated("abc"[:count]) for count in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+    assert quoting.enumerated([240, 960, 3840], "or") == "240, 960 or 3840"
+    assert [quoting.counted(count, "thread") for count in (0, 1, 2)] == ["0 threads", "1 thread", "2 threads"]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_python_reads_the_name_back(name):
     text = quoting.python(name)

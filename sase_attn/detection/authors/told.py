@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sase_attn.detection.authors.config_text import value_at, values_of
+from sase_attn.quoting import enumerated
 
 _MEAN, _STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # red, green, blue, of gray levels
 MEAN, STD = tuple(value / 255 for value in _MEAN), tuple(value / 255 for value in _STD)
@@ -126,7 +127,7 @@ def read_told(checkpoint: object, *, source: str) -> Told:
     if isinstance(model := config.get("model"), dict):
         model.setdefault("test_cfg", config.get("test_cfg"))  # where the first versions of mmdetection 2 have it
     problems = [
-        f"{place}={value!r}, wanted {' or '.join(map(repr, wanted))}"
+        f"{place}={value!r}, wanted {enumerated(map(repr, wanted), 'or')}"
         for place, wanted in _WANTED.items()
         if (value := value_at(config, place)) is not None and not any(_equal(value, each) for each in wanted)
     ]

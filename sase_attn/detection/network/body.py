@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sase_attn.detection.config import DetectionConfig
 from sase_attn.errors import in_words
 from sase_attn.models.feature_maps import feature_cfg_of
+from sase_attn.quoting import enumerated
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
 
@@ -106,7 +107,7 @@ def _indices(network: nn.Module, name: str) -> tuple[int, ...]:
     strides = [entry["reduction"] for entry in entries]
     if missing := [stride for stride in STRIDES if stride not in strides]:
         words = f"its strides are {', '.join(map(str, strides))}" if strides else "timm knows none of its maps"
-        raise _refused(name, f"no map at stride {' and '.join(map(str, missing))}; {words}")
+        raise _refused(name, f"no map at stride {enumerated(missing)}; {words}")
     return tuple(len(strides) - 1 - strides[::-1].index(stride) for stride in STRIDES)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from sase_attn.detection.config import DetectionConfig
-from sase_attn.quoting import counted
+from sase_attn.quoting import counted, enumerated
 
 
 class DetectionSchedule:
@@ -59,7 +59,7 @@ def _drop_lines(drops: tuple[int, ...], epochs: int) -> Iterator[str]:
     as_published = (round(epochs * 2 / 3), round(epochs * 11 / 12))
     wanted = " ".join(str(epoch) for epoch in sorted({max(1, min(epoch, epochs - 1)) for epoch in as_published}))
     if late := [epoch for epoch in drops if epoch >= epochs]:
-        listed = " and ".join(map(str, late))
+        listed = enumerated(late)
         yield f"of {epochs} epochs none comes after a drop of the learning rate at {listed}: set --lr-drops {wanted}"
     elif drops and drops[-1] < 0.6 * epochs:
         yield (

@@ -9,6 +9,7 @@ from typing import Self
 
 from sase_attn.files import read_json
 from sase_attn.genotype import Genotype
+from sase_attn.quoting import enumerated
 from sase_attn.records import record_from
 from sase_attn.search.additive_model import AdditiveModel
 from sase_attn.search.replay.world import World
@@ -70,7 +71,7 @@ class SpaceTable:
 
         tables: dict[str, Self] = read_json(path, parsed)
         if str(steps) not in tables:
-            raise ValueError(f"{path}: wanted trainings of {' or '.join(tables)} steps, got {steps}")
+            raise ValueError(f"{path}: wanted trainings of {enumerated(tables, 'or')} steps, got {steps}")
         return tables[str(steps)]
 
     @property

@@ -18,6 +18,7 @@ from math import inf, sqrt
 
 import torch
 
+from sase_attn.quoting import enumerated
 from sase_attn.search.signal.distributions import beyond, quantile, stats
 
 NO_DIFFERENCE = 1e-10
@@ -68,7 +69,7 @@ def variation(values: Sequence[Sequence[float]], *, error: float = 0.05) -> Vari
     """
     lengths = {len(row) for row in values}
     if len(values) < 2 or len(lengths) != 1 or min(lengths) < 2:
-        found = " and ".join(map(str, sorted(lengths))) or "0"
+        found = enumerated(sorted(lengths) or [0])
         raise ValueError(f"wanted 2 genotypes or more with the same 2 seeds or more, got {len(values)} with {found}")
     between, residual = mean_squares(torch.tensor(values, dtype=torch.float64))
     count, seeds = len(values), lengths.pop()

@@ -7,6 +7,7 @@ The defaults are those of FastGAN's and of Shen and Wu's code: Adam at 2e-4 with
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from sase_attn.quoting import enumerated
 from sase_attn.settings import (
     ABOVE_0,
     AT_LEAST_0,
@@ -98,7 +99,7 @@ class SynthesisConfig(Settings):
         self.check_name("reconstruction", "reconstruction", RECONSTRUCTIONS)
         for name in self.augment:
             if name not in AUGMENTATIONS:
-                raise self.wrong("augment", " and ".join(AUGMENTATIONS), name)
+                raise self.wrong("augment", enumerated(AUGMENTATIONS), name)
         if self.steps % self.round_steps:
             below = self.steps // self.round_steps * self.round_steps
             raise self.wrong(
