@@ -24,6 +24,7 @@ MOVED = {
 }
 """Files of the repository, and their places on the site."""
 _FENCE = re.compile(r"(^```.*?^```$)", flags=re.DOTALL | re.MULTILINE)
+_FLAG = re.compile(r"(?<![\w-])--[\w-]+")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -58,6 +59,11 @@ def for_site(text: str, path: str, url: str) -> str:
     return "".join(pieces)
 
 
+def unbroken(html: str) -> str:
+    """A page on which no flag in code, such as `--data`, breaks after one of its hyphens; on a phone many would."""
+    return re.sub(r"<code>[^<]*</code>", lambda code: _FLAG.sub(r'<span class="flag">\g<0></span>', code[0]), html)
+
+
 def on_config(config: "MkDocsConfig") -> "MkDocsConfig":
     """Link the repository in the footer. By `repo_url` each page would ask its host for the number of stars."""
     if url := repository_url():
@@ -81,3 +87,8 @@ def on_page_markdown(markdown: str, page: "Page", config: "MkDocsConfig", files:
     """Lead links to where they lead on the site."""
     there = {moved: path for path, moved in MOVED.items()}
     return for_site(markdown, there.get(page.file.src_uri, f"docs/{page.file.src_uri}"), repository_url())
+
+
+def on_page_content(html: str, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
+    """Keep flags whole."""
+    return unbroken(html)

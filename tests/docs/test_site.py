@@ -13,7 +13,7 @@ from pages import PAGES, name
 DOCS, PACKAGE = ROOT / "docs", ROOT / "sase_attn"
 sys.path.insert(0, str(DOCS / "hooks"))
 from site_links import problems  # noqa: E402
-from site_pages import for_site, place, repository_url  # noqa: E402
+from site_pages import for_site, place, repository_url, unbroken  # noqa: E402
 
 REFERENCE = sorted((DOCS / "reference").glob("*.md"))
 NAV = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2].partition("\n\n")[0]
@@ -119,6 +119,13 @@ def test_links_that_leave_the_pages():
     assert for_site("```python no-run\na b\n```", "README.md", "") == "```python\na b\n```"
     assert for_site("![b](docs/images/a.svg)", "README.md", "") == "[![b](images/a.svg)](images/a.svg)"
     assert for_site("[b](../block.md)", "docs/reference/ops.md", "") == "[b](../block.md)"
+
+
+def test_flags_do_not_break_between_lines():
+    """In code of a sentence; code blocks have marks of their own, and words with hyphens stay."""
+    flag = '<span class="flag">--val-order</span>'
+    assert unbroken("<code>--val-order a-b</code>") == f"<code>{flag} a-b</code>"
+    assert unbroken("<p>--a</p><code>x--y</code>") == "<p>--a</p><code>x--y</code>"
 
 
 def test_the_address_is_read_from_the_project(tmp_path):
