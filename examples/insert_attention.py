@@ -1,4 +1,4 @@
-"""Put attention into a pretrained-shaped network without changing its output, take a training step, save and reload it.
+"""Put attention into a trained network without changing its output, take two training steps, save and reload it.
 
     python examples/insert_attention.py            about ten seconds; needs no network access
 

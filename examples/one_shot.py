@@ -5,7 +5,7 @@
     python examples/one_shot.py --image PHOTO --output runs/mine       # or one of yours
 
 Two minutes on two cores, for 64 pixels, three scales and 150 iterations. Stop it at any time, and start it again to
-go on. It writes `sheet.png` (the photo, it rebuilt from its own noise, samples, wide samples), `wide.png`, and
+go on. It writes `sheet.png` (the photo, its reconstruction, samples, wide samples), `wide.png`, and
 `harmonised.png`: a red square that was pasted into the photo, in the photo's own manner. Larger pictures want more:
 `--size 250 --scales 0 --iterations 2000` is the paper's setting, and takes hours.
 """

@@ -1,4 +1,4 @@
-"""Search attention for your own network, on your own images, with an operation of your own among the candidates.
+"""Search for a block in your own network, on your own images, with an operation of your own among the candidates.
 
     python examples/search_your_own.py FOLDER [--epochs 20] [--output runs/own]
 

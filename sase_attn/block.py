@@ -28,7 +28,7 @@ GATE_INITS = {
 
 
 class SASEBlock(Scaled, ChannelAxes):
-    """Gates a map by the sum of a channel mask and a spatial mask: y = x·(A_c + A_s)/2 (+ x if `residual`).
+    """Multiplies a map by the mean of a channel mask and a spatial mask: y = x·(A_c + A_s)/2 (+ x if `residual`).
 
     Takes (B, C, H, W) of any floating type and any H, W ≥ 1; returns the same shape, type and memory format. Put it
     after the last norm of a residual branch, before the shortcut is added: it is an `attn_layer` for timm.

@@ -50,10 +50,10 @@ WITHOUT = {
 
 
 def starting_gain(attention: nn.Module) -> float:
-    """The gain of an attention as it is initialised: the projection of its output on a standardised map.
+    """The factor by which an attention multiplies a map of mean 0 and variance 1 before it has learned anything.
 
-    Of a `SASEBlock` it is the constant that its gates start from, by its genotype; of the Gaussian GCT it follows from
-    its width, of Att-DARTS' choice from the attention chosen.
+    It is the projection of the output on the map. For a `SASEBlock` it is the constant that its gates start from, by
+    its genotype; for the Gaussian GCT it follows from the width, for Att-DARTS from the attention chosen.
 
     Raises:
         ValueError: it has none, or is not of this package: measure it by `measure_gain`.
@@ -86,7 +86,7 @@ def _own_class(attention: nn.Module) -> str:
 
 @torch.no_grad()
 def measure_gain(build: Callable[[int], nn.Module], channels: int = 64, *, draws: int = 8, size: int = 14) -> float:
-    """The starting gain of an attention of your own: the mean over draws of its weights, on standardised maps.
+    """The starting gain of an attention of your own, on maps of mean 0 and variance 1, as a mean over draws.
 
     Args:
         build: makes the attention from its channels. It must keep the shape of a map.

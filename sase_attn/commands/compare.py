@@ -21,14 +21,23 @@ _FIELDS = [item.name for item in fields(Recipe) if item.name not in PER_NETWORK]
 def add_parser(commands: Any) -> None:
     """Add `compare` to the subparsers of `sase-attn`."""
     sub = add_command(commands, "compare", run, "Compare attentions in one network by trainings of paired seeds.")
-    sub.epilog = "Started again with the same arguments, it goes on where it was."
+    sub.epilog = "Started again with the same arguments, it continues where it was."
     sub.add_argument("attentions", nargs="+", metavar="ATTENTION", help="names, or genotypes; see `sase-attn list`")
     sub.add_argument("--base", default="resnet20_cifar", metavar="NAME", help="a model of timm without attention")
-    sub.add_argument("--base-args", type=key_value, nargs="*", default=[], metavar="KEY=VALUE", help="its arguments")
-    sub.add_argument("--after", nargs="+", default=["layer*.*.bn2"], metavar="PATTERN", help="layers that they follow")
-    sub.add_argument("--gain", choices=(UNIT, PUBLISHED), default=UNIT, help="that they start with (default: unit)")
     sub.add_argument(
-        "--constants", action=argparse.BooleanOptionalAction, default=True, help="also constants of the published gains"
+        "--base-args", type=key_value, nargs="*", default=[], metavar="KEY=VALUE", help="arguments of the base"
+    )
+    sub.add_argument(
+        "--after", nargs="+", default=["layer*.*.bn2"], metavar="PATTERN", help="layers after which attention goes"
+    )
+    sub.add_argument(
+        "--gain", choices=(UNIT, PUBLISHED), default=UNIT, help="the gain that attentions start with (default: unit)"
+    )
+    sub.add_argument(
+        "--constants",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also train constants of the published gains in place of attention",
     )
     sub.add_argument(
         "--seeds", type=whole(1, 1000), default=5, metavar="N", help="trainings of each network (default: 5)"

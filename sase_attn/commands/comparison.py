@@ -42,10 +42,12 @@ _FULL = CompareOptions(quick=False, random=2, seeds=5, epochs=10)
 def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the comparison to a parser."""
     group = parser.add_argument_group("comparison at the end")
-    group.add_argument("--compare", action=argparse.BooleanOptionalAction, default=True, help="retrain at all")
-    group.add_argument("--compare-random", type=whole(0, 10_000), metavar="N", help="random genotypes beside it")
+    group.add_argument(
+        "--compare", action=argparse.BooleanOptionalAction, default=True, help="retrain the found block beside others"
+    )
+    group.add_argument("--compare-random", type=whole(0, 10_000), metavar="N", help="random genotypes among the others")
     group.add_argument("--compare-seeds", type=whole(1, 10_000), metavar="N", help="trainings of each network")
-    group.add_argument("--compare-epochs", type=whole(1, MANY), metavar="N", help="of each training")
+    group.add_argument("--compare-epochs", type=whole(1, MANY), metavar="N", help="epochs of each training")
 
 
 def holds_options(args: argparse.Namespace) -> bool:

@@ -31,7 +31,9 @@ def add_parser(parts: Any) -> None:
     sub.add_argument(
         "data", nargs="?", default="", metavar="DATA", help="a folder that `train` takes, or a COCO JSON file"
     )
-    sub.add_argument("--images", type=Path, metavar="FOLDER", help="of the images of a JSON file, if not beside it")
+    sub.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="folder of the images of a JSON file, if not beside it"
+    )
     sub.add_argument("--masks", action="store_true", help="also read the masks")
     sub.add_argument("--pixels", action="store_true", help="read every image, and not only its first bytes")
     sub.add_argument("--json", action="store_true", help="print JSON")
@@ -41,13 +43,15 @@ def add_parser(parts: Any) -> None:
         parts, "convert", convert, "Make COCO JSON of a YOLO or Pascal VOC data set; images stay in place."
     )
     sub.add_argument("source", type=Path, metavar="FOLDER", help="the data set, or YOLO's data.yaml")
-    sub.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="of the JSON files (default: the data set's)")
+    sub.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="folder of the JSON files (default: the data set's)"
+    )
     sub.add_argument("--from", dest="kind", choices=("yolo", "voc"), help="what it is (default: what it looks like)")
     sub.add_argument(
         "--val-share",
         type=_share,
         metavar="X",
-        help="of images without splits: how many are to validate on, such as 0.2",
+        help="share of the images to validate on, such as 0.2, where there are no splits",
     )
     sub.add_argument(
         "--difficult", choices=DIFFICULT, default="ignore",

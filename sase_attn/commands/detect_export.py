@@ -14,7 +14,9 @@ def add_parser(parts: Any) -> None:
     """Add `export` to the parts of `sase-attn detect`."""
     sub = add_command(parts, "export", run, "Write a trained detector as ONNX, for images of any size.")
     sub.add_argument("source", metavar="SOURCE", help="a run's folder, or a file of a detector")
-    sub.add_argument("--weights", choices=WEIGHTS, default="best", help="of a folder (default: best, by AP)")
+    sub.add_argument(
+        "--weights", choices=WEIGHTS, default="best", help="which weights of a folder (default: best, by AP)"
+    )
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .onnx file to write")
     sub.add_argument("--force", action="store_true", help="replace an existing file")
 

@@ -19,7 +19,7 @@ def add_parser(parts: Any) -> None:
     sub.add_argument(
         "--genotype",
         metavar="GENOTYPE",
-        help="that its attention has (default: sase); [('GAP+GMP', 0), …] is one too",
+        help="genotype of its attention (default: sase); the notation [('GAP+GMP', 0), …] is read too",
     )
     sub.add_argument("--classes", nargs="+", metavar="NAME", help="names of its classes (default: those in the file)")
     sub.add_argument("--force", action="store_true", help="replace an existing file")

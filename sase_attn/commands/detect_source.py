@@ -14,7 +14,9 @@ WEIGHTS = ("best", "last")
 def add_source(sub: argparse.ArgumentParser) -> None:
     """Add SOURCE, --weights and --device."""
     sub.add_argument("source", metavar="SOURCE", help="a run's folder, or a file of a detector")
-    sub.add_argument("--weights", choices=WEIGHTS, default="best", help="of a folder (default: best, by AP)")
+    sub.add_argument(
+        "--weights", choices=WEIGHTS, default="best", help="which weights of a folder (default: best, by AP)"
+    )
     sub.add_argument("--device", help="cpu, cuda or cuda:N (default: CUDA where there is a device)")
 
 

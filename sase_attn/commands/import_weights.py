@@ -18,7 +18,7 @@ def add_parser(commands: Any) -> None:
     sub.add_argument(
         "--genotype",
         metavar="GENOTYPE",
-        help="that it was trained with (default: sase); [('GAP+GMP', 0), …] is one too",
+        help="genotype that it was trained with (default: sase); the notation [('GAP+GMP', 0), …] is read too",
     )
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the .safetensors file to write")
     sub.add_argument("--force", action="store_true", help="replace an existing file")

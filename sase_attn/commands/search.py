@@ -1,4 +1,4 @@
-"""`sase-attn search`: search a genotype, retrain it beside others, and write the report."""
+"""`sase-attn search`: search for a genotype, retrain it beside others, and write the report."""
 
 import argparse
 import re
@@ -36,7 +36,10 @@ from sase_attn.training.run_folder import run_folder
 def add_parser(commands: Any) -> None:
     """Add `search` to the subparsers of `sase-attn`."""
     sub = add_command(
-        commands, "search", run, "Search a genotype, retrain it beside others, and report; stop and resume it."
+        commands,
+        "search",
+        run,
+        "Search for a block's operations, retrain it beside others, and report; stop and resume it.",
     )
     sub.epilog = (
         "torchrun --nproc-per-node 2 -m sase_attn search … searches on two devices, with the same global batch. "
@@ -45,7 +48,9 @@ def add_parser(commands: Any) -> None:
     add_config_flags(sub)
     sub.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/search-<recipe>-seed<seed>")
     sub.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with the search in this folder")
-    sub.add_argument("--storage", metavar="URL", help="of a database for trainings, as postgresql://user@host/database")
+    sub.add_argument(
+        "--storage", metavar="URL", help="database that holds the trainings, as postgresql://user@host/database"
+    )
     sub.add_argument("--device", help="cpu, cuda or cuda:N (default: CUDA where there is a device)")
     sub.add_argument("--seeds", type=whole(1, 1000), default=1, metavar="N", help="searches, with seeds from --seed on")
     sub.add_argument("--jobs", type=whole(1, 1000), default=1, metavar="N", help="searches or trainings at a time")

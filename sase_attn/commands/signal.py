@@ -30,19 +30,41 @@ def add_parser(commands: Any) -> None:
     sub.epilog = (
         "Started again with the same arguments, it goes on where it was; several times, it has several workers."
     )
-    sub.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="of the trainings; workers share it")
-    sub.add_argument("--budget", type=whole(1, MANY), default=84, metavar="N", help="trainings (default: %(default)s)")
     sub.add_argument(
-        "--threshold", type=float, default=0.2, metavar="X", help="the ICC that is judged (default: %(default)s)"
+        "--output", type=Path, required=True, metavar="FOLDER", help="folder of the trainings; workers share it"
     )
     sub.add_argument(
-        "--seeds", type=whole(2, 1000), default=4, metavar="N", help="of each genotype (default: %(default)s)"
+        "--budget",
+        type=whole(1, MANY),
+        default=84,
+        metavar="N",
+        help="largest number of trainings (default: %(default)s)",
     )
-    sub.add_argument("--measure", choices=MEASURES, default="top1", help="that is judged (default: %(default)s)")
     sub.add_argument(
-        "--train-epochs", type=whole(1, MANY), default=4, metavar="N", help="of each training (default: %(default)s)"
+        "--threshold",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="intraclass correlation above which there is a signal (default: %(default)s)",
     )
-    sub.add_argument("--storage", metavar="URL", help="of a database, for machines that share no folder")
+    sub.add_argument(
+        "--seeds",
+        type=whole(2, 1000),
+        default=4,
+        metavar="N",
+        help="trainings of each genotype, each with another seed (default: %(default)s)",
+    )
+    sub.add_argument(
+        "--measure", choices=MEASURES, default="top1", help="what the answer is judged by (default: %(default)s)"
+    )
+    sub.add_argument(
+        "--train-epochs",
+        type=whole(1, MANY),
+        default=4,
+        metavar="N",
+        help="epochs of each training (default: %(default)s)",
+    )
+    sub.add_argument("--storage", metavar="URL", help="database, for machines that share no folder")
     sub.add_argument("--device", help="cpu, cuda or cuda:N (default: CUDA where there is a device)")
     add_config_flags(sub, _FIELDS)
 

@@ -59,7 +59,9 @@ def add_parser(commands: Any) -> None:
         "--count", type=whole(10, 50_000), default=100, metavar="N", help="images to make (default: %(default)s)"
     )
     add_flags(measure, SynthesisConfig, _EXTRACTOR)
-    measure.add_argument("--output", type=Path, metavar="FILE", help="of the sheet (default: <run>/neighbours.png)")
+    measure.add_argument(
+        "--output", type=Path, metavar="FILE", help="the sheet of neighbours (default: <run>/neighbours.png)"
+    )
     measure.add_argument("--json", action="store_true", help="print JSON")
 
     synthesize_one_shot.add_parser(parts)
@@ -67,7 +69,9 @@ def add_parser(commands: Any) -> None:
 
 def _add_source(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("source", type=Path, metavar="RUN", help="the folder of a run, or one of its .safetensors files")
-    sub.add_argument("--weights", choices=_WEIGHTS, default="best", help="of a folder (default: best, by KID)")
+    sub.add_argument(
+        "--weights", choices=_WEIGHTS, default="best", help="which weights of a folder (default: best, by KID)"
+    )
     sub.add_argument("--seed", type=whole(0, LARGEST_SEED), default=0, metavar="N", help="default: %(default)s")
     sub.add_argument("--batch-size", type=whole(1, MANY), default=16, metavar="N", help="default: %(default)s")
     sub.add_argument("--device", help=_DEVICE)

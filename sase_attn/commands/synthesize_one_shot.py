@@ -34,7 +34,7 @@ def add_parser(parts: Any) -> None:
         dest="action", metavar="ACTION", required=True
     )
     learn = add_command(actions, "train", train, "Learn one image; stop it and resume it at any time.")
-    learn.add_argument("--image", type=Path, metavar="FILE", help="to learn from; a resumed run holds its own")
+    learn.add_argument("--image", type=Path, metavar="FILE", help="image to learn from; a resumed run has its own")
     learn.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/one-shot-<image>-seed<seed>")
     learn.add_argument("--resume", action="store_true", help="go on from the checkpoint in the output folder")
     learn.add_argument("--device", help=_DEVICE)
@@ -68,9 +68,17 @@ def add_parser(parts: Any) -> None:
     _add_source(judge)
     judge.add_argument("--count", type=whole(2, 10_000), default=16, metavar="N", help="samples (default: %(default)s)")
     judge.add_argument(
-        "--extractor", choices=tuple(EXTRACTORS), default="efficientnet_lite0", help="of SIFID (default: %(default)s)"
+        "--extractor",
+        choices=tuple(EXTRACTORS),
+        default="efficientnet_lite0",
+        help="features that SIFID is measured by (default: %(default)s)",
     )
-    judge.add_argument("--extractor-weights", type=Path, metavar="FILE", help="for inception: the weights of FID")
+    judge.add_argument(
+        "--extractor-weights",
+        type=Path,
+        metavar="FILE",
+        help="weights of FID's Inception, for inception_64 and inception_192",
+    )
     judge.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -48,7 +48,9 @@ def add_parser(commands: Any) -> None:
         help='tile of the modules of these names: rows, rows×columns as "4x7", or "full"',
     )  # fmt: skip
     sub.add_argument("--size", type=image_size, metavar="H[,W]", help="size of the images (default: the model's)")
-    sub.add_argument("--precision", default="int8", choices=list(PRECISIONS), help="of an activation (default: int8)")
+    sub.add_argument(
+        "--precision", default="int8", choices=list(PRECISIONS), help="type of an activation (default: int8)"
+    )
     sub.add_argument("--projections", action="store_true", help="count projected shortcuts too")
     sub.add_argument("--no-pretrained", action="store_true", help="write timm's name with random weights")
     sub.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="write the tiled model and its report there")

@@ -25,11 +25,11 @@ def attended(
     constants: bool | Sequence[str] = True,
     from_weights: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Fields of the plain network, of it with each attention behind the same layers, and of it with constants there.
+    """Recipe fields of networks to compare: plain, with each attention after the same layers, and with constants.
 
-    An attention that starts at a half trains like a network with smaller steps. At gain "unit" its starting gain is
-    divided out. One that has no such gain starts as published, and its label says so. A constant factor of each
-    published gain shows what that alone does.
+    An attention multiplies its map by some factor before it has learned anything, its starting gain. At gain "unit"
+    this is divided out. An attention without such a gain starts as published, and its label says so. Constants of the
+    published gains show what the factor alone does.
 
     Args:
         base: a model of timm's registry, without attention.
@@ -38,7 +38,7 @@ def attended(
         base_args: arguments of the base.
         attn_args: further arguments of an attention, by its label.
         gain: what attentions start with, "unit" or "published"; see `sase_attn.attentions.set_gain`.
-        constants: whether constants are entered, or the labels of the attentions whose gains they have.
+        constants: whether there are networks with constants, or the labels of the attentions whose gains they have.
         from_weights: the networks start from weights. Attention then preserves their output, whatever its gain; there
             are no constants, as they would be the plain network.
 

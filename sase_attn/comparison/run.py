@@ -39,11 +39,11 @@ def compare(
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> Comparison:
-    """Train every network with every seed, and say what the differences to the reference tell.
+    """Train every network with every seed, and test the differences to the reference.
 
     A seed fixes the initial weights that a network has in common with the reference (tensors of the same name and
     shape start with the same bits), the order of the images and their augmentation. Differences are therefore taken
-    seed by seed. All networks are trained with one seed before the next. Started again, it goes on where it was.
+    seed by seed. All networks are trained with one seed before the next. Called again, it continues where it was.
 
     Args:
         networks: recipe fields of each, by label, such as `attended` makes.

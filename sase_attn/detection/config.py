@@ -76,7 +76,7 @@ class DetectionConfig(Settings):
     rois_per_image: int = setting(512, "regions an image that the second stage learns from")
     detections_per_image: int = setting(100, "detections an image, at most; COCO counts the best 100 of a class")
     score_threshold: float = setting(0.05, "detections with a lower score are dropped")
-    nms_threshold: float = setting(0.5, "of two boxes of a class that overlap more, the lower score is dropped")
+    nms_threshold: float = setting(0.5, "IoU above which, of two boxes of a class, that of lower score is dropped")
     conventions: str = setting(
         "torchvision", f"geometry of anchors, regions, masks and resizing: {', '.join(CONVENTIONS)}"
     )
@@ -98,10 +98,10 @@ class DetectionConfig(Settings):
     decay_all: bool = setting(True, "decay biases and norms too")
     lr_drops: tuple[int, ...] = setting((8, 11), "epochs after which the learning rate falls to a tenth")
     warmup_steps: int = setting(500, "steps of linear warm-up")
-    warmup_factor: float = setting(0.001, "of the learning rate at the first step")
+    warmup_factor: float = setting(0.001, "factor of the learning rate at the first step")
     clip_grad: float | None = setting(None, "largest norm of the gradient")
     amp: str = setting("none", f"autocast type: {', '.join(AMP)} (float16 needs CUDA)")
-    seed: int = setting(0, "of the initial weights, the batches and all draws")
+    seed: int = setting(0, "seed of the initial weights, the batches and all draws")
     checkpoint_every: int = setting(0, "also save every so many steps (0: at the end of each epoch only)")
     log_every: int = setting(20, "a line in the log every so many steps (0: at the end of each epoch only)")
     imports: tuple[str, ...] = setting((), "modules or .py files to import first, which register what is named here")

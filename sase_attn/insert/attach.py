@@ -19,7 +19,7 @@ from sase_attn.ops.arguments import options
 
 @dataclass(frozen=True)
 class Insertion:
-    """One place that `attach` touched: the module's name and class, its output channels, and the gain divided out.
+    """One place where `attach` put attention: the layer's name and class, its output channels, the gain divided out.
 
     The gain is None where the output is not preserved.
     """
@@ -40,7 +40,7 @@ def attach(
     attn_args: Mapping[str, Any] | None = None,
     dry_run: bool = False,
 ) -> list[Insertion]:
-    """Follow every module of `model` whose name matches `after` by an attention, in place.
+    """Put an attention after every module of `model` whose name matches `after`, in place.
 
     A module `bn3` becomes `Attached(host=bn3, attn=…)`, so that its state dict keys become `bn3.host.…`, `bn3.attn.…`.
     A module that sits in several places stays one module, with one attention.

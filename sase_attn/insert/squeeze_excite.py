@@ -64,7 +64,7 @@ def register_se(cls: type[nn.Module], adapter: Adapter) -> None:
 
 
 def known_se() -> list[str]:
-    """Full names of the known classes."""
+    """Full names of the squeeze-and-excitation classes that are known."""
     return [*_KNOWN, *(f"{cls.__module__}.{cls.__qualname__}" for cls in _REGISTERED)]
 
 

@@ -31,11 +31,11 @@ _main = "auto"
 def set_backend(name: str) -> None:
     """Choose how statistics and gates are computed from here on: `sase_attn.kernels.set_backend("torch")`.
 
-    The choice is that of the calling thread. Threads that have made none follow the main thread, as those do in which
-    torch runs backward passes.
+    The choice holds in the calling thread. Threads without a choice follow the main thread, also those in which torch
+    runs backward passes.
 
     Args:
-        name: "auto", which holds where nothing was chosen: on the CPU the definition in pieces that stay in the
+        name: "auto", the default: on the CPU the definition in pieces that stay in the
             cache, with gradients of its own; on CUDA the definition, because the kernels have not been measured on a
             GPU yet. "torch": the definition everywhere. "triton": the kernels for CUDA, or an error where a tensor
             cannot have them.
@@ -55,8 +55,7 @@ def set_backend(name: str) -> None:
 def backend(name: str) -> Iterator[None]:
     """Choose a backend within a `with` statement: `with sase_attn.kernels.backend("torch"): y = block(x)`.
 
-    It holds from the entry to the end of the statement; what held before then holds again. Names and errors are those
-    of `set_backend`.
+    At the end of the statement, the earlier choice holds again. Names and errors are those of `set_backend`.
     """
     before = _main if _is_main_thread() else getattr(_own, "backend", None)
     set_backend(name)
@@ -67,7 +66,7 @@ def backend(name: str) -> Iterator[None]:
 
 
 def get_backend() -> str:
-    """The backend that holds in this thread."""
+    """The name of the backend that this thread uses."""
     return getattr(_own, "backend", None) or _main
 
 

@@ -82,9 +82,8 @@ class SearchConfig(Settings):
 
     method: str = setting(
         "darts",
-        'how to search: "darts", alpha by its gradient; "single-path", weights that random genotypes share and are '
-        "scored by, where what trains alpha has no effect; or by trainings from scratch, which alone count then: "
-        f"{', '.join(BY_TRAININGS)}",
+        'how to search: "darts", by the gradient of alpha; "single-path", by weights that random genotypes share, '
+        f"without alpha; or by trainings from scratch: {', '.join(BY_TRAININGS)}",
     )
     model: str = setting("resnet20_cifar", "the network to search in, without attention: a model of timm's registry")
     model_kwargs: dict[str, Any] = setting({}, "arguments of the model, as key=value")
@@ -98,7 +97,7 @@ class SearchConfig(Settings):
 
     position_weights: str = setting(
         "7x7",
-        'weights per position of operations that have such: "7x7", resized to each map, or of each "map"\'s own size',
+        'size of weights per position, where operations have such: "7x7", resized to each map, or that of each "map"',
     )
     conv_init: str = setting(
         "timm",
@@ -106,20 +105,22 @@ class SearchConfig(Settings):
     )
     gate_init: str = setting(
         "drawn",
-        'gates of the output: "drawn", as published; "centred": drawn, and shifted to one gain; or "constant", as in '
-        "retraining; blocks then start with gain 1",
+        'how the gates of the output start: "drawn", as published; "centred", drawn and shifted so that all have the '
+        'same gain; or "constant", as in retraining',
     )
     last_norm_init: str = setting(
         "one",
-        'norms before a block that the network starts at zero: at "one", as published, or as in the "network", and so '
-        "in retraining; alpha then has nothing to learn from at first, see warmup_epochs",
+        'where norms before a block start that are zero in the network: at "one", as published, or as in the '
+        '"network", as in retraining; alpha then has no gradient at first, see warmup_epochs',
     )
 
     data: str = setting("embedded", "a data set's name or an image folder; its training images are searched on")
     size: int | None = setting(None, "height and width of the images (default: the data's own)")
     images: int | None = setting(None, "training images to use, drawn by the seed (default: all)")
-    train_portion: float = setting(0.5, "fraction of these that trains the weights; the rest trains alpha")
-    split: str = setting("drawn", 'which these are: "drawn" by the seed, or the "first" ones in the order of the data')
+    train_portion: float = setting(0.5, "fraction of the images that trains the weights; the rest trains alpha")
+    split: str = setting(
+        "drawn", 'which images train the weights: "drawn" by the seed, or the "first" in the order of the data'
+    )
     augment: str = setting("cifar", 'of images: "cifar" (crop, flip), "imagenet" (resized crop, flip) or "none"')
     color_jitter: tuple[float, ...] | None = setting(None, "strengths of colour jitter")
     batch_size: int = setting(128, "images of each of the two batches of a step, over all processes")
@@ -127,29 +128,31 @@ class SearchConfig(Settings):
     workers: int = setting(0, "processes that load images")
     on_broken: str = setting("refuse", 'broken images: "refuse" or "skip"')
 
-    trainings: int = setting(42, "budget of a search by trainings, those of the look for signal among them")
+    trainings: int = setting(42, "budget of a search by trainings from scratch, with those of the look for signal")
     signal: int = setting(
-        0, "trainings from scratch at most for a look for signal before all else, by any method: 28, or 0 for none"
+        0, "first up to so many trainings from scratch, to see whether genotypes differ: 28, or 0 for none"
     )
-    signal_seeds: int = setting(4, "of each genotype in the look for signal")
+    signal_seeds: int = setting(4, "trainings of each genotype in the look for signal, each with another seed")
     train_epochs: int = setting(10, "passes of each training from scratch over all training images")
 
     epochs: int = setting(50, "passes over the images that train the weights")
-    order: int = setting(2, "1, or 2: with the derivative through a step of the weights")
-    hvp: str = setting("exact", 'of the second order: "exact", or "fd", a finite difference as in the paper')
-    radius: float = setting(1e-2, "of the finite difference: weights move by radius / |v|")
+    order: int = setting(2, "order of alpha's gradient: 1, or 2, which goes through a step of the weights")
+    hvp: str = setting(
+        "exact", 'how the second order is computed: "exact", or "fd", a finite difference as in the paper'
+    )
+    radius: float = setting(1e-2, "radius of the finite difference: weights move by radius / |v|")
     unmoved: tuple[str, ...] = setting(
         (), "patterns of modules whose weights take no virtual step, as the last stage (layer3) in the released code"
     )
-    lr: float = setting(0.025, "of the weights (SGD), falling by a cosine from epoch to epoch")
-    min_lr: float = setting(1e-4, "where the cosine ends")
-    momentum: float = setting(0.9, "of SGD")
-    weight_decay: float = setting(5e-4, "of the weights")
+    lr: float = setting(0.025, "learning rate of the weights (SGD), falling by a cosine from epoch to epoch")
+    min_lr: float = setting(1e-4, "learning rate at the end of the cosine")
+    momentum: float = setting(0.9, "momentum of SGD")
+    weight_decay: float = setting(5e-4, "weight decay of the weights")
     clip_grad: float | None = setting(5.0, "largest norm of the weights' gradient")
-    alpha_lr: float = setting(3e-4, "of alpha (Adam)")
-    alpha_betas: tuple[float, ...] = setting((0.5, 0.999), "of Adam")
-    alpha_weight_decay: float = setting(1e-3, "of alpha")
-    alpha_std: float = setting(1e-3, "of the normal draw that alpha starts from")
+    alpha_lr: float = setting(3e-4, "learning rate of alpha (Adam)")
+    alpha_betas: tuple[float, ...] = setting((0.5, 0.999), "betas of alpha's Adam")
+    alpha_weight_decay: float = setting(1e-3, "weight decay of alpha")
+    alpha_std: float = setting(1e-3, "standard deviation of the normal draw that alpha starts from")
     warmup_epochs: int = setting(0, "first epochs in which only the weights are trained")
     beta: float = setting(0.0, "strength at the last epoch of Beta-DARTS' penalty on alpha, which grows from 0")
     entropy: float = setting(0.0, "strength at the last epoch of a penalty on the entropy of alpha, which grows from 0")
@@ -157,13 +160,13 @@ class SearchConfig(Settings):
         0, "power iterations an epoch for the largest eigenvalue of the Hessian of alpha (0: none)"
     )
     stop_ratio: float | None = setting(
-        None, "stop where that eigenvalue has grown: old / new below this (0.75 in RobustDARTS)"
+        None, "stop once the eigenvalue of `curvature` has grown: old / new below this (0.75 in RobustDARTS)"
     )
     max_loss: float = setting(1e3, "a loss above this counts as diverged")
 
     select: str = setting("argmax", f"how the genotype is chosen: {', '.join(SELECTIONS)}")
     select_images: int = setting(2000, "images on which sub-networks are compared, of those that train alpha")
-    tune_epochs: int = setting(1, "of the weights after each edge that a selection by perturbation decides")
+    tune_epochs: int = setting(1, "epochs of the weights after each edge that a selection by perturbation decides")
     candidates: int = setting(
         100, "random genotypes that a selection by score compares with that of alpha; single-path always chooses so"
     )
@@ -171,7 +174,7 @@ class SearchConfig(Settings):
     reference: bool = setting(False, "evaluate operations one by one: the definition, slower")
     compile: bool = setting(False, "compile the blocks")
     channels_last: bool = setting(False, "NHWC memory")
-    seed: int = setting(0, "of the split, the initial weights, alpha and the batches")
+    seed: int = setting(0, "seed of the split, the initial weights, alpha and the batches")
     log_every: int = setting(10, "a line in the log every so many steps (0: at the end of each epoch only)")
     imports: tuple[str, ...] = setting((), "modules or .py files to import first, which register what is named here")
 

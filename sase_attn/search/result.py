@@ -128,7 +128,7 @@ class SearchResult:
         return Genotype.parse(self.genotype)
 
     def doubts(self) -> list[str]:
-        """What speaks against trusting the choice before anything is retrained, one line each."""
+        """Reasons not to trust the choice before anything is retrained, one line each."""
         if not self.alpha:
             return []
         lines = []
@@ -156,7 +156,7 @@ class SearchResult:
         return SearchSpace({edge: tuple(names) for edge, names in self.columns.items()}, self.found.residual)
 
     def fresh_seeds(self, count: int) -> range:
-        """So many seeds for trainings that judge the found genotype: none that it was chosen by."""
+        """New seeds for trainings that judge the found genotype: none of them took part in its choice."""
         first = max([FRESH_SEED, *(row.seed + 1 for row in self.trained)]) if self.trained else 0
         return range(first, first + count)
 
@@ -199,7 +199,7 @@ class SearchResult:
         device: str | None = None,
         echo: Callable[[str], object] = print,
     ) -> Comparison:
-        """Retrain genotypes by one recipe with paired seeds, and say what their differences to the plain network tell.
+        """Retrain genotypes by one recipe with paired seeds, and test their differences to the plain network.
 
         Beside them the plain network is trained, and one with a constant of the first genotype's published gain. The
         folder gets `retrained/` with `comparison.json`. Stop it at any time: called again it goes on.

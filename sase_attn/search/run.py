@@ -29,16 +29,16 @@ def search(
     beside: Mapping[str, str] = MappingProxyType({}),
     echo: Callable[[str], object] = print,
 ) -> SearchResult:
-    """Search a genotype, and write everything to a folder.
+    """Search for a genotype, and write everything to a folder.
 
     The folder gets `config.json`, `log.jsonl`, `checkpoint.pt` (replaced after every epoch, and on Ctrl-C), and at the
     end `genotype.json` and `result.json`. Started by `torchrun`, it is one process of many; their alphas stay equal.
 
-    With `signal` in the configuration it first looks whether there is anything to find, by trainings from scratch. If
-    there is not, nothing else is trained, and the genotype is a published one.
+    With `signal` in the configuration, it first tests whether genotypes differ in accuracy, by trainings from scratch.
+    If they do not, nothing else is trained, and the genotype is a published one.
 
-    A method without shared weights trains genotypes from scratch, see `search_by_trainings`. Each call is then a
-    worker, and goes on with what the folder holds. So is each call during a look for signal.
+    A method without shared weights trains genotypes from scratch, see `search_by_trainings`. Several calls may then
+    work on one folder, each as a worker; so they may during that test.
 
     Args:
         model: a network with super-network blocks, by `attach(model, after=…, attn=space.block)` for example, with its

@@ -52,7 +52,7 @@ class SpatiallyAdaptiveSkip(nn.Module):
         normalize: how the masks become weights: "sum" divides sigmoids by their sum, "softmax" is over the groups.
         min_hidden: the least r.
         style_norm: whether there is a BN in s_k. With a batch of one it gives its bias whatever the image, so leave
-            it away there, as the authors do for one image.
+            it out there, as the authors do for one image.
         spectral_norm: divide the weights of every layer by their largest singular value; see `add_spectral_norm`, to do
             so after initialising them.
 

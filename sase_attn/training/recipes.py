@@ -87,7 +87,7 @@ class Recipe(Settings):
     amp: str = setting("none", f"autocast type: {', '.join(AMP)} (float16 needs CUDA)")
     channels_last: bool = setting(False, "NHWC memory; on CPU it was seen to degrade training")
     sync_bn: bool = setting(False, "batch norm over all processes (needs CUDA)")
-    seed: int = setting(0, "of the initial weights, the batches and the dropout")
+    seed: int = setting(0, "seed of the initial weights, the batches and the dropout")
     checkpoint_every: int = setting(0, "also save every so many steps (0: at the end of each epoch only)")
     log_every: int = setting(20, "a line in the log every so many steps (0: at the end of each epoch only)")
     imports: tuple[str, ...] = setting((), "modules or .py files to import first, which register what is named here")

@@ -20,14 +20,14 @@ _SEARCHED = genotypes["sase"]
 
 
 class Imported(NamedTuple):
-    """What was written: so many tensors, of a network with these arguments beside its name."""
+    """What was written: the number of tensors, and the arguments of the network."""
 
     tensors: int
     arguments: dict[str, str | int]
 
 
 def from_authors(state_dict: Mapping[str, Tensor], genotype: Genotype = _SEARCHED) -> StateDict:
-    """The authors' keys (github.com/pusheng0902/SASE) in ours; changes no value.
+    """Weights of the authors' code (github.com/pusheng0902/SASE) under the keys of this library; no value changes.
 
     Args:
         state_dict: the authors'.

@@ -36,7 +36,7 @@ _COCO = {
 
 
 class ImportedDetector(NamedTuple):
-    """What was written: so many tensors of this detector; and what was assumed, because the file does not say it."""
+    """What was written: the number of tensors, the detector, and what was assumed because the file does not say it."""
 
     tensors: int
     config: DetectionConfig

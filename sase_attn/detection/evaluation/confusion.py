@@ -135,7 +135,7 @@ def _apart(name: str, classes: tuple[str, ...]) -> str:
 
 
 def confusion_of(found: Mapping[int, Detections], coco_set: CocoSet, *, min_score: float = SCORE) -> DetectionConfusion:
-    """The confusion over images, by their ids. Raises ImportError if faster-coco-eval is not installed."""
+    """Which class was taken for which, by image id. Raises ImportError if faster-coco-eval is not installed."""
     classes = len(coco_set.classes)
     counts = torch.zeros(classes + 1, classes + 1, dtype=torch.int64)
     by_size = np.zeros((len(SIZES), 5), np.int64)

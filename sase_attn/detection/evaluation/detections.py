@@ -41,7 +41,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def detect(model: Any, images: Sequence[Tensor], *, amp: str = "none") -> list[Detections]:
-    """What a detector of torchvision gives for images, as itself does, but in the memory of one mask at a time.
+    """What a detector of torchvision returns for images, with masks as run lengths, which need far less memory.
 
     torchvision lays every mask out over the whole image: 100 masks on 12 megapixels take 4.8 GB.
 

@@ -106,7 +106,7 @@ def detect_all(
     *,
     amp: str = "none",
 ) -> dict[int, Detections]:
-    """What a detector sees in the images of a loader, by the ids of the images; modules' modes stay."""
+    """What a detector finds in the images of a loader, by image id; train and eval modes stay as they are."""
     found: dict[int, Detections] = {}
     with evaluating(model):
         for images, targets in batches:
@@ -116,7 +116,7 @@ def detect_all(
 
 
 def measure(found: Mapping[int, Detections], coco_set: CocoSet, *, masks: bool) -> DetectionMetrics:
-    """COCO's numbers of what was seen in images, by their ids.
+    """COCO's numbers of what was found in images, by image id.
 
     Raises:
         ValueError: there was no image. ImportError: faster-coco-eval is not installed.

@@ -8,7 +8,7 @@ from sase_attn.search.trained import Trained, Training
 
 
 class Additive(Method):
-    """A share of the budget for balanced genotypes, the rest for rounds of genotypes that the rows so far promise most.
+    """Estimates the effect of each operation from balanced genotypes, then trains the most promising genotypes.
 
     A round takes its genotypes from the whole space, trained ones among them, and trains them with a seed of its own.
     """

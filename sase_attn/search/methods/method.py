@@ -15,7 +15,7 @@ FRESH = 100
 
 
 class Method(ABC):
-    """Finds a good genotype by trainings from scratch. It depends on nothing but its settings and the rows it is shown.
+    """Base of the methods that find a genotype by trainings from scratch. Choices follow from settings and rows alone.
 
     Args:
         space: of the genotypes.

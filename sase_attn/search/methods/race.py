@@ -8,7 +8,7 @@ from sase_attn.search.trained import Trained, Training
 
 
 class Race(Method):
-    """Rungs of equal cost: each has a fraction of the genotypes of the one before, with as many times more seeds.
+    """Trains many genotypes once, and the best of them again with more seeds, in rungs of equal cost.
 
     A budget below 8 has one rung, which is the best of so many; a larger one has two, one from 60 on three.
     """

@@ -10,7 +10,7 @@ from sase_attn.training.data.order import hash_seed
 
 
 class RandomSearch(Method):
-    """The best of so many: what a search must beat.
+    """Trains random genotypes and takes the best: what a search must beat.
 
     Once each genotype of a small space is trained, all are trained again with fresh seeds.
     """

@@ -15,7 +15,7 @@ Round = tuple[Training, ...]
 
 
 class TPE(Method):
-    """Balanced genotypes first, then rounds of what TPE suggests, each once with the common seed.
+    """Trains balanced genotypes first, then rounds of what Optuna's TPE suggests, each once with the common seed.
 
     A genotype that is suggested again is trained with a fresh seed. Optuna's study is made anew from the rows of
     earlier rounds, so that nothing is kept between calls but what was computed before.

@@ -30,13 +30,13 @@ Maker = Callable[[SearchSpace, int, int], Searcher]
 
 @dataclass(frozen=True)
 class Replayed:
-    """What a searcher has found in a world.
+    """What a method found in a world.
 
     Attributes:
         genotype: its choice.
-        gain: the true value of the choice less the mean of all genotypes, in points: what it has over a random one.
+        gain: the true value of the choice minus the mean of all genotypes, in points.
         trainings: how many it has used.
-        cost: in trainings; what the searcher did beside them is in it.
+        cost: in trainings, with the `overhead` of the method.
     """
 
     genotype: Genotype
@@ -46,9 +46,9 @@ class Replayed:
 
 
 def replay(searcher: str | Maker, world: World, trainings: int, *, seed: int = 0, overhead: float = 0.0) -> Replayed:
-    """Let a searcher search a world. The choice is scored by the truth, never by trainings that the searcher has seen.
+    """Try a search method in a world. Its choice is scored by the true value, never by trainings that it has seen.
 
-    A searcher of your own is a class, here one that trains each genotype with two seeds:
+    A method of your own is a class, here one that trains each genotype with two seeds:
 
         class Twice:
             def __init__(self, space, trainings, seed):
@@ -67,11 +67,11 @@ def replay(searcher: str | Maker, world: World, trainings: int, *, seed: int = 0
         replay(Twice, world_at(SearchSpace.get("release"), icc=0.3), trainings=20).gain
 
     Args:
-        searcher: a name of `METHODS`, or what makes a searcher of a space, a number of trainings and a seed.
+        searcher: a name of `METHODS`, or a class or function of a space, a number of trainings and a seed.
         world: see `world_at` and `SpaceTable.world`.
         trainings: the budget.
         seed: of the searcher.
-        overhead: what the searcher takes beside its trainings, as for a super-network, in trainings.
+        overhead: cost beside the trainings, such as that of a super-network, in trainings.
 
     Raises:
         UnknownNameError: no such method.

@@ -90,7 +90,7 @@ class SpaceTable:
         return AdditiveModel(self.space, self.trained)
 
     def world(self, key: int) -> World:
-        """A truth that the table leaves possible: variances, effects and own parts drawn given its rows.
+        """A world consistent with the table: variances and effects are drawn from their distribution given its rows.
 
         Trainings of the world are new ones. So no search is scored by the rows that have fitted the world.
 

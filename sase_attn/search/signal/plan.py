@@ -20,10 +20,11 @@ FEWEST = 7
 
 @dataclass(frozen=True)
 class SignalPlan:
-    """Balanced genotypes, each with the same seeds: more blocks until the question is answered or the budget is used.
+    """Plan of a look for signal: balanced genotypes with the same seeds, until the answer is known or the budget used.
 
-    The first look is at seven genotypes, or the next whole number of blocks. Each later one adds as many. Where a limit
-    of the intraclass correlation leaves the threshold behind, the plan ends: the lower one above it is "signal", the
+    Balanced genotypes come in blocks, in which each operation of an edge occurs once. The first look is at seven
+    genotypes, or the next whole number of blocks. Each later one adds as many. Once a limit of the intraclass
+    correlation has passed the threshold, the plan ends: the lower one above it is "signal", the
     upper one below it is "nothing to find". Each limit errs with 5 % over all looks together: every look spends 5 %
     divided by the number of looks that the budget allows (Bonferroni), so that looking often costs nothing but width.
 

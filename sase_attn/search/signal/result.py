@@ -43,7 +43,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Signal:
-    """Whether genotypes of a space differ in trainings of some length, by so many of them.
+    """The answer to whether genotypes of a space differ in trainings of some length.
 
     Attributes:
         answer: "signal", "nothing to find" or "not decided", by `measure`.

@@ -53,9 +53,9 @@ class SynthesisConfig(Settings):
 
     batch_size: int = setting(8, "images a step; 1 to 8 are usual")
     steps: int = setting(50_000, "steps of both networks")
-    lr: float = setting(2e-4, "of Adam, for both")
-    betas: tuple[float, ...] = setting((0.5, 0.999), "of Adam")
-    average: float = setting(0.999, "of the averaged generator, whose images are kept")
+    lr: float = setting(2e-4, "learning rate of Adam, for both networks")
+    betas: tuple[float, ...] = setting((0.5, 0.999), "betas of Adam")
+    average: float = setting(0.999, "decay of the averaged generator, whose images are kept")
     augment: tuple[str, ...] = setting(
         AUGMENTATIONS, "how real and made images are changed before they are judged: color, translation, or nothing"
     )
@@ -72,7 +72,7 @@ class SynthesisConfig(Settings):
     extractor_weights: str | None = setting(None, "a file with the extractor's weights, for inception")
     checkpoint_every: int = setting(0, "also save every so many steps (0: with each sheet only)")
     log_every: int = setting(10, "steps between two lines of the log (0: none)")
-    seed: int = setting(0, "of first weights, order and all draws")
+    seed: int = setting(0, "seed of first weights, order and all draws")
     imports: tuple[str, ...] = setting((), "modules to import before names are looked up")
 
     KIND: ClassVar[str] = "synthesis recipe"

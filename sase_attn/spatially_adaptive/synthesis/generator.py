@@ -30,7 +30,7 @@ STRIDE = 16  # how many times as large a modulated map is
 
 
 class Generator(nn.Module):
-    """Images from latent vectors.
+    """The generator: images from latent vectors.
 
     Args:
         size: height and width of the images, one of `SIZES`.

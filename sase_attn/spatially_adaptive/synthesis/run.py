@@ -25,9 +25,9 @@ def train_synthesis(
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> SynthesisResult:
-    """Learn to make images like those of a folder, and write everything to another.
+    """Learn to make images like those of a folder, and write everything to the folder `output`.
 
-    That gets `config.json`, `log.jsonl`, `checkpoint.pt` (replaced with every sheet, every `checkpoint_every` steps,
+    It gets `config.json`, `log.jsonl`, `checkpoint.pt` (replaced with every sheet, every `checkpoint_every` steps,
     and on Ctrl-C), `samples/` with a sheet of the same 16 images every `sample_every` steps, `generator.safetensors`
     (the last weights), `best.safetensors` (the best by KID), `snapshots/` with a few before, and at the end
     `result.json`.

@@ -21,7 +21,7 @@ _FID, _KID, _KID_STD = "frechet_inception_distance", "kernel_inception_distance_
 
 @dataclass(frozen=True)
 class Scores:
-    """Of made images against those that were learned from, in an extractor's features.
+    """Scores of generated images against the training images, in an extractor's features.
 
     `kid` is unbiased; `spread` is the made images' standard deviation over the real ones', in all features; `nearest`
     is the median distance to the nearest real image or its mirror image, over the real images' own to the nearest

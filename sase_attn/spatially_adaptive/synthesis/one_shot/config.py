@@ -42,17 +42,17 @@ class OneShotConfig(Settings):
     scales: int | None = setting(None, "how many scales (none: as many as the factor wants)")
     width: int = setting(32, "channels at the four coarsest scales; twice as many with every four, at most four times")
 
-    iterations: int = setting(2000, "of each scale")
+    iterations: int = setting(2000, "iterations at each scale")
     inner_steps: int = setting(3, "steps of each network in an iteration")
-    lr: float = setting(5e-4, "of Adam; a tenth after four fifths of the iterations")
-    betas: tuple[float, ...] = setting((0.5, 0.999), "of Adam")
+    lr: float = setting(5e-4, "learning rate of Adam; a tenth after four fifths of the iterations")
+    betas: tuple[float, ...] = setting((0.5, 0.999), "betas of Adam")
     penalty: float = setting(0.1, "weight of the gradient penalty")
     reconstruction: float = setting(10.0, "weight of the reconstruction of the image")
-    noise: float = setting(0.1, "of a scale, times what its reconstruction is wrong by before it")
+    noise: float = setting(0.1, "noise of a scale, relative to the error of the reconstruction before it")
 
     checkpoint_every: int = setting(0, "also save every so many iterations (0: with each scale only)")
     log_every: int = setting(10, "iterations between two lines of the log (0: none)")
-    seed: int = setting(0, "of first weights and all draws")
+    seed: int = setting(0, "seed of first weights and all draws")
 
     KIND: ClassVar[str] = "one-shot recipe"
     RANGES: ClassVar[Ranges] = (

@@ -10,7 +10,7 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import as_values
 
 @dataclass(frozen=True)
 class Measures:
-    """All for values in [-1, 1], at the finest scale and in the mode in which samples are drawn.
+    """Measures of a one-shot model, for values in [-1, 1], at the finest scale, in the mode in which samples are drawn.
 
     `reconstruction_rmse` is that of the image as it is rebuilt. `spread` is the standard deviation over samples, the
     mean over pixels and channels: near 0 all samples are alike. `deviation` is that of the image over its pixels, the

@@ -31,9 +31,9 @@ def train_one_shot(
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> OneShotResult:
-    """Learn one image of any aspect, scale after scale, and write everything to a folder.
+    """Learn one image of any aspect ratio, scale after scale, and write everything to the folder `output`.
 
-    That gets `one_shot.json` (the configuration), `log.jsonl`, `checkpoint.pt` (replaced after every scale, every
+    It gets `one_shot.json` (the configuration), `log.jsonl`, `checkpoint.pt` (replaced after every scale, every
     `checkpoint_every` iterations, and on Ctrl-C), and at the end `one_shot.safetensors`, which `load_one_shot` reads,
     `sheet.png` with the image, rebuilt, and samples, and `result.json`.
 

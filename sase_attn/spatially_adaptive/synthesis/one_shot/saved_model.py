@@ -37,7 +37,7 @@ def save_one_shot(model: OneShotModel, folder: Path) -> None:
 
 
 def load_one_shot(source: str | Path) -> OneShotModel:
-    """What a run has learned from its image, in eval mode; `sample()` makes images like it.
+    """The model that a run has learned from its image, in eval mode; `sample()` makes images like it.
 
     Args:
         source: the folder of a run that has finished, or the file that it has written.
