@@ -33,7 +33,7 @@ class Difference:
         p_equal: of the test that the mean is outside ±`MARGIN`, Holm-corrected likewise.
         visible: the smallest difference that so many seeds would show with 80 % power, uncorrected.
         seeds_needed: seeds that would show a difference of `MARGIN` with 80 % power, uncorrected.
-        verdict: "better", "worse", "equal within 0.5", "cannot be told", or why nothing is judged.
+        verdict: "better", "worse", "equal within 0.5", "inconclusive", or why nothing is judged.
     """
 
     label: str
@@ -159,7 +159,7 @@ def _judged(label: str, reference: str, values: list[float], std: float, p: floa
     elif p < LEVEL:
         verdict = "better" if center > 0 else "worse"
     else:
-        verdict = "cannot be told"
+        verdict = "inconclusive"
     return Difference(
         label=label,
         reference=reference,

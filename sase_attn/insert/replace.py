@@ -83,7 +83,7 @@ def replace(
 
     Raises:
         ValueError: nothing matched (the network's attention and the known kinds are given); a match has forward hooks,
-            which would be lost, or a number of channels that cannot be told, or is a convolution with a stride that the
+            which would be lost, or an unknown number of channels, or is a convolution with a stride that the
             attention does not have. The network is then untouched.
         TypeError: `keep_weights=True` where weights cannot be kept; the model is scripted; an argument that the
             attention does not have.

@@ -62,7 +62,7 @@ def tile(
 
     Raises:
         ValueError: there is nothing to convert (the network's attention is named), a side or the count is not
-            positive, a module has forward hooks that would be lost, or the order is needed and cannot be told. The
+            positive, a module has forward hooks that would be lost, or the order is needed and unknown. The
             network is then untouched.
         UnknownNameError: a pattern matches no squeeze-and-excitation module; the nearest names are given.
     """

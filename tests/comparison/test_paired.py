@@ -24,7 +24,7 @@ def test_verdicts():
         ),
         "plain",
     )
-    assert [d.verdict for d in found] == ["better", "worse", "equal within 0.5", "cannot be told"]
+    assert [d.verdict for d in found] == ["better", "worse", "equal within 0.5", "inconclusive"]
     assert [d.label for d in found] == ["up", "down", "same", "noisy"]
 
 
@@ -56,7 +56,7 @@ def test_more_networks_make_a_claim_harder():
     noise = [2.0, -2.0, 1.0, -1.0, 0.5, -0.5]
     (alone,) = paired_differences(accuracies(other=values), "plain")
     many = paired_differences(accuracies(other=values, **{f"n{i}": noise for i in range(20)}), "plain")
-    assert alone.verdict == "better" and many[0].verdict == "cannot be told"
+    assert alone.verdict == "better" and many[0].verdict == "inconclusive"
     assert many[0].p == pytest.approx(21 * alone.p)
 
 
@@ -91,7 +91,7 @@ def test_differences_without_spread():
 def test_an_accuracy_is_known_to_one_image():
     rows = accuracies(same=[0.0] * 6, shifted=[100 / 36] * 6)
     few, one_more = paired_differences(rows, "plain", images=36)
-    assert few.verdict == "cannot be told" and few.low < -0.5 and few.visible > 0.5 and few.seeds_needed > 2
+    assert few.verdict == "inconclusive" and few.low < -0.5 and few.visible > 0.5 and few.seeds_needed > 2
     assert one_more.verdict == "better"  # six times in six
     many, _ = paired_differences(rows, "plain", images=10_000)
     assert many.verdict == "equal within 0.5" and 0 < many.high < 0.01

@@ -66,7 +66,7 @@ def effects(looked: Signal) -> str:
             found = [effect for effect in looked.judged.effects if effect.edge == edge][::-1]
             axes.axvline(0, color="#999999", linewidth=0.8, linestyle=":")
             for place, effect in enumerate(found):
-                colour = OTHER if effect.verdict == "cannot be told" else FOUND
+                colour = OTHER if effect.verdict == "inconclusive" else FOUND
                 axes.plot(effect.mean, place, "o", color=colour)
                 if effect.low is not None and effect.high is not None:
                     axes.plot([effect.low, effect.high], [place] * 2, color=colour, linewidth=4, alpha=0.3)

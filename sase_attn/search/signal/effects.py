@@ -36,9 +36,9 @@ class Effect:
 
     @property
     def verdict(self) -> str:
-        """ "better" or "worse" than the mean of its edge, or "cannot be told"."""
+        """ "better" or "worse" than the mean of its edge, or "inconclusive"."""
         if self.low is None or self.high is None or self.low <= 0 <= self.high:
-            return "cannot be told"
+            return "inconclusive"
         return "better" if self.low > 0 else "worse"
 
 

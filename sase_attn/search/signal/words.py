@@ -34,7 +34,7 @@ def expectations(perfect: tuple[float, float, float], ladder: Sequence[Gain]) ->
 def told_apart(effects: Sequence[Effect], measure: str) -> list[str]:
     """The operations whose interval leaves 0 out, or what width hid them."""
     digits = 2 if measure == "top1" else 4
-    told = [effect for effect in effects if effect.verdict != "cannot be told"]
+    told = [effect for effect in effects if effect.verdict != "inconclusive"]
     widths = [
         (effect.high - effect.low) / 2 for effect in effects if effect.low is not None and effect.high is not None
     ]

@@ -37,7 +37,7 @@ def test_without_noise_many_genotypes_give_the_effects():
     assert abs(errors).max() < 4 * (5 / 40) ** 0.5  # what the other five edges add to a mean of 40
     for it, true in zip(found, table.reshape(-1), strict=True):
         assert it.low < true < it.high
-        assert it.verdict == ("better" if it.low > 0 else "worse" if it.high < 0 else "cannot be told")
+        assert it.verdict == ("better" if it.low > 0 else "worse" if it.high < 0 else "inconclusive")
     assert {"better", "worse"} <= {it.verdict for it in found}
 
 
@@ -57,7 +57,7 @@ def test_intervals_hold_together(scale, std):
 def test_one_block_gives_means_and_no_intervals():
     values = {genotype: [float(index), float(index)] for index, genotype in enumerate(GENOTYPES[:7])}
     found = effects(values, RELEASE)
-    assert len(found) == 42 and all(it.low is it.high is None and it.verdict == "cannot be told" for it in found)
+    assert len(found) == 42 and all(it.low is it.high is None and it.verdict == "inconclusive" for it in found)
     assert sum(it.mean for it in found) == pytest.approx(0) and max(it.mean for it in found) == 3
 
 
