@@ -1,4 +1,4 @@
-"""`Attention`: what the attentions of the literature share."""
+"""`Attention`: the base class of the attentions of the literature."""
 
 from typing import Any, ClassVar
 
@@ -10,12 +10,12 @@ from sase_attn.scaled import Scaled
 
 
 def scale_words(scale: float) -> str:
-    """What `extra_repr` adds for an attention whose result is scaled."""
+    """The text that `extra_repr` appends for an attention whose result is scaled; empty for a scale of 1."""
     return "" if scale == 1 else f", scale={scale:g}"
 
 
 class Attention(Scaled, ChannelAxes):
-    """A map (B, C, H, W) of any floating type in, the attended map of the same shape and type out.
+    """Base class: accepts a map (B, C, H, W) of any floating type, returns one of the same shape and type.
 
     Subclasses take `channels` first, then their own options, then `act_layer` (hosts such as timm's EfficientNet pass
     their activation to every attention; it has an effect only where the docstring says so), `device` and `dtype`. They
@@ -24,18 +24,18 @@ class Attention(Scaled, ChannelAxes):
     """
 
     never_constant: ClassVar[str] = "it does not define zero_gates()"
-    """Why no values of its parameters make this attention a constant gain, in the words of an error."""
+    """The reason, as an error message states it, why no parameter values turn this attention into a constant gain."""
 
     channels: int
     scale: float
-    """What the result is multiplied by; see `sase_attn.attentions.set_gain`."""
+    """The factor that the result is multiplied by; see `sase_attn.attentions.set_gain`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.scale = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """Check the input, attend, and scale.
+        """Check the input, compute `attend`, and multiply by `scale`.
 
         Raises:
             ValueError: the input is not (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
@@ -44,17 +44,17 @@ class Attention(Scaled, ChannelAxes):
         return y if self.scale == 1 else y * self.scale
 
     def attend(self, x: Tensor) -> Tensor:
-        """The formula."""
+        """Compute the attention's formula; subclasses define it."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"{getattr(self, 'channels', '')}{scale_words(self.scale)}"
 
     def zero_gates(self) -> float:
-        """Start as a constant gain, and return it.
+        """Set the parameters so that the attention multiplies its map by a constant, and return that constant.
 
-        Every parameter learns from the second optimiser step on; behind a norm that starts at zero, whose map has no
-        gradient for a gate, from the third.
+        Every parameter learns from the second optimiser step on. After a norm whose weight starts at zero, it learns
+        from the third, because a map of zeros gives a gate no gradient.
 
         Raises:
             TypeError: no values of the parameters make this attention a constant gain.
@@ -67,9 +67,9 @@ class Attention(Scaled, ChannelAxes):
 
 
 def no_weight_decay(model: nn.Module) -> set[str]:
-    """Names of parameters to train without weight decay: by the model itself, and by the papers of its attentions.
+    """Names of parameters to train without weight decay: those that the model names, and those of its attentions.
 
-    timm's optimisers ask the model alone, which knows nothing of attention that was attached or put in place of other:
+    timm's optimisers ask the model alone, which knows nothing of attention that was attached to it or replaced in it:
     `create_optimizer_v2(model, …, param_group_fn=lambda model: param_groups_weight_decay(model, 1e-4,
     no_weight_decay_list=no_weight_decay(model)))`.
     """
@@ -78,7 +78,7 @@ def no_weight_decay(model: nn.Module) -> set[str]:
 
 
 def undecayed(model: nn.Module) -> set[str]:
-    """Those of attentions alone, of the model itself too if it is one."""
+    """The names that the attentions in a model give; the model itself may be an attention."""
     attentions = [
         (f"{name}." if name else "", part) for name, part in model.named_modules() if isinstance(part, Attention)
     ]

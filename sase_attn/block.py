@@ -24,7 +24,7 @@ GATE_INITS = {
     "constant": "the last layers of both output excitations at zero: the block starts as a constant gain",
     "release": "every filter and mixing weight from N(0, 2/fan-out), as torchvision's ResNet and the release draw them",
 }
-"""What the gates of a `SASEBlock` start from."""
+"""The ways to initialise the gates of a `SASEBlock`."""
 
 
 class SASEBlock(Scaled, ChannelAxes):
@@ -96,11 +96,11 @@ class SASEBlock(Scaled, ChannelAxes):
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
         if not torch.jit.is_scripting():
-            x = self.read(x)  # the fast way: from here on x may be a reader, which stands for the map
+            x = self.read(x)  # from here on x may be a `MapReader`, which stands for the map
         return self.attend(x)
 
     def attend(self, x: Tensor) -> Tensor:
-        """y = x·(A_c + A_s)/2 + x, for a map or what `read` gives for it."""
+        """y = x·(A_c + A_s)/2 + x, for a map or the `MapReader` that `read` returns for it."""
         z = self.channel_squeeze(x)  # (B, C, 1, 1)
         gated = x * self.channel_gate(z)  # M·x
         mixed = self.mix(self.spatial_squeeze_gated(gated), self.spatial_squeeze_input(x))
@@ -111,7 +111,7 @@ class SASEBlock(Scaled, ChannelAxes):
 
     @torch.jit.unused
     def read(self, x: Tensor, **tail: Any) -> Tensor:
-        """x by a `kernels.reader.MapReader`, which reads it three times in all; x itself where kernels cannot."""
+        """A `MapReader` of x, with which the block reads the map three times in all; without kernels, x itself."""
         squeezes = self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input
         return reader.read_together(x, *squeezes, **tail)
 
@@ -124,14 +124,14 @@ class SASEBlock(Scaled, ChannelAxes):
         norm: nn.Module | None = None,
         overwrite: bool = False,
     ) -> Tensor:
-        """self(norm(x)) + shortcut, through a ReLU: the end of a residual block in the passes of the block alone.
+        """The end of a residual block, ReLU(self(norm(x)) + shortcut), in as few passes as the attention alone takes.
 
         Args:
-            shortcut: of the shape and type of x.
-            relu: whether there is a ReLU.
-            norm: the layer before the block, if it is not applied yet. A batch norm becomes part of the passes of
-                kernels: no map is kept for the backward pass but x, and the result.
-            overwrite: the result may take the memory of x, where no gradient is recorded.
+            shortcut: a map of the shape and type of x.
+            relu: whether to apply the ReLU.
+            norm: the layer before the block, if it has not been applied yet. Kernels compute a batch norm in their own
+                passes, and then keep no map for the backward pass but x and the result.
+            overwrite: the result may be written to the memory of x, where no gradient is recorded.
 
         Raises:
             ValueError: as the block itself; or the shortcut is of another shape or type than x.
@@ -147,20 +147,20 @@ class SASEBlock(Scaled, ChannelAxes):
         if gate_init == "release":
             draw_as_release(self)
         if gate_init == "constant":
-            for excite in (self.channel_excite, self.spatial_excite):  # a user's may know no constant
+            for excite in (self.channel_excite, self.spatial_excite):  # a user's operation may not define zero_gate()
                 if isinstance(excite, Excite) and type(excite).zero_gate is not Excite.zero_gate:
                     excite.zero_gate()
 
     def zero_gates(self) -> float:
-        """Start as a constant gain, which is returned: zero the last layers of both output excitations.
+        """Make the block multiply by a constant, and return it: zero the last layers of both output excitations.
 
-        Mixing weights of two statistics, and some earlier filters, are made non-negative to keep their ReLUs open.
-        With that gain divided out (`preserve_output` of `sase_attn.attach`), a network's output is what it was without
-        the block; every other parameter receives gradients from the second optimiser step on, behind a norm that starts
-        at zero from the third.
+        Mixing weights of two statistics, and some earlier filters, are made non-negative, so that gradients pass the
+        ReLUs behind them. With the constant divided out (`preserve_output` of `sase_attn.attach`), a network's output
+        is what it was without the block. Every other parameter receives gradients from the second optimiser step on;
+        after a norm whose weight starts at zero, from the third.
 
         Raises:
-            TypeError: an output excitation is a user's and does not define `zero_gate()`.
+            TypeError: an output excitation is an operation of the user that does not define `zero_gate()`.
         """
         for module in self.modules():
             if isinstance(module, Mixer):
@@ -179,5 +179,5 @@ class SASEBlock(Scaled, ChannelAxes):
         return f"{self.channels}, genotype={str(self.genotype)!r}{scale}"
 
     def channel_axes(self) -> dict[str, Axes] | None:
-        """Its operations speak for themselves; None with one that does not."""
+        """Empty, because each operation has such a method itself; None if one has not."""
         return {} if all(hasattr(getattr(self, edge), "channel_axes") for edge in EDGES) else None

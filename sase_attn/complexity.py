@@ -1,7 +1,7 @@
 """Multiply-accumulates of attention for tools that count them by the classes of layers: `thop_ops`, `ptflops_hooks`.
 
-thop and ptflops know torch's own layers, and take all else for free. What is added is what
-`torch.utils.flop_counter.FlopCounterMode` counts: convolutions and products of matrices, not element-wise work.
+thop and ptflops know torch's own layers, and count nothing for any other. The functions here add what
+`torch.utils.flop_counter.FlopCounterMode` counts: convolutions and matrix products, but no element-wise work.
 """
 
 from collections.abc import Callable
@@ -21,19 +21,19 @@ from sase_attn.ops.layers import Dense, Filter
 from sase_attn.spatially_adaptive.layers import GroupedLinear
 
 Counters = dict[type[nn.Module], Callable[[Any, Any, Any], None]]
-"""What is called behind each forward pass of a module of a class, with the module, its inputs and its output."""
+"""For each class, the hook to call after a forward pass of its modules, with the module, its inputs and its output."""
 
 
 def thop_ops() -> Counters:
     """`custom_ops` of thop: `thop.profile(model, (image,), custom_ops=sase_attn.complexity.thop_ops())`.
 
-    By class, of the block, and of all attentions and operations that are defined when it is called. Each of them is run
-    a second time to be counted.
+    It has the class of the block, and every class of an attention or an operation that is defined by now. thop then
+    runs each such module a second time to count it.
     """
     running: list[nn.Module] = []
 
     def count_whole(module: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        if running:  # as a part of what is run a second time
+        if running:  # this module is part of one that is counted as a whole
             return
         running.append(module)
         try:
@@ -52,8 +52,8 @@ def thop_ops() -> Counters:
 def ptflops_hooks() -> Counters:
     """`custom_modules_hooks` of ptflops, for its default backend; its backend "aten" needs none.
 
-    By class, of the layers that convolve by a function. ptflops sees products of matrices itself, and counts
-    element-wise functions too.
+    It has the classes of layers that call a convolution as a function. ptflops counts matrix products and element-wise
+    functions by itself.
     """
     layers: Counters = dict.fromkeys([Filter, Pointwise, GroupedLinear, PointwiseLinear], _layer_for_ptflops)
     return layers | dict.fromkeys([MCAE, MCAS], _moments_for_ptflops)
@@ -72,5 +72,5 @@ def _moments_for_ptflops(module: Any, inputs: tuple[Any, ...], output: Tensor) -
 
 
 def _convolution(weight: Tensor, output: Tensor) -> int:
-    """Every weight is used once for each position of every sample."""
+    """Multiply-accumulates of a convolution: every weight is used once for each position of every sample."""
     return weight.numel() * output.numel() // output.shape[1]

@@ -1,7 +1,7 @@
-"""What a block is made of: `describe` counts parameters and multiply-accumulates by edge, `describe_ops` lists all.
+"""`describe` counts a block's parameters and multiply-accumulates by edge; `describe_ops` lists all operations.
 
 Multiply-accumulates (MACs) are those of convolutions and matrix products for one image, half of what torch's
-`FlopCounterMode` counts. Element-wise work and reductions, which most squeezes consist of, are not among them.
+`FlopCounterMode` counts. Element-wise work and reductions, of which most squeezes consist, are not counted.
 """
 
 import sys
@@ -23,7 +23,11 @@ from sase_attn.ops import OP_SETS, RELEASE_OPS, create_op, get_op
 
 @dataclass(frozen=True)
 class OpDescription:
-    """An operation of a set. `source` is "release", "reading" (another of the text) or "registered" (yours)."""
+    """An operation of a set.
+
+    `source` is "release" (from the authors' code), "reading" (another reading of the paper's text) or "registered"
+    (added by `register_op`).
+    """
 
     set: str
     name: str
@@ -36,9 +40,9 @@ class OpDescription:
 class AttentionDescription:
     """An attention of the registry; `paper` is the first line of the file that defines it.
 
-    `starting_gain` is what it multiplies a standardised map by as it is built, None where no number says it (see
-    `sase_attn.attentions.starting_gain`); `gain` is the constant that it can start as, None where it cannot (see
-    `Attention.zero_gates`).
+    `starting_gain` is the factor by which it multiplies a standardised map when it has just been built, None where no
+    one factor describes it (see `sase_attn.attentions.starting_gain`). `gain` is the constant that it can start as,
+    None where it cannot (see `Attention.zero_gates`).
     """
 
     name: str
@@ -50,7 +54,7 @@ class AttentionDescription:
 
 @dataclass(frozen=True)
 class EdgeDescription:
-    """An edge of a block; the last one, "mix", is what every block has between its edges."""
+    """An edge of a block; the last one, "mix", stands for the layers that every block has between its edges."""
 
     edge: str
     op: str
@@ -61,7 +65,7 @@ class EdgeDescription:
 
 @dataclass(frozen=True)
 class BlockDescription:
-    """A block for maps of `channels` × `size` × `size`; `genotype` is its inline string. `str()` gives a table."""
+    """A block for maps of `channels` × `size` × `size`; `genotype` is its inline string. `str()` returns a table."""
 
     genotype: str
     channels: int
@@ -83,16 +87,16 @@ def describe(genotype: Genotype, channels: int = 256, size: int = 56) -> BlockDe
     """Count the block's parameters and multiply-accumulates, in all and edge by edge.
 
     Args:
-        genotype: which operations.
+        genotype: the operations of the block.
         channels: channels of the map.
-        size: its height and width.
+        size: height and width of the map.
 
     Raises:
         ValueError: `channels` or `size` is not positive.
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    # Fake tensors take no memory and no time, and leave the random stream of the process where it is.
+    # Fake tensors take no memory and no time, and do not advance the random generator of the process.
     with FakeTensorMode(), FlopCounterMode(display=False) as counter:
         block = SASEBlock(channels, genotype).eval()
         block(torch.empty(1, channels, size, size))
@@ -164,7 +168,7 @@ def operations_table(channels: int = 256) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Columns two spaces apart, those in `right` flush right."""
+    """Rows as lines of aligned columns, two spaces apart; the columns in `right` are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -174,7 +178,7 @@ def text_table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> s
 
 
 def definition(op: object) -> str:
-    """First line of a docstring; empty where there is none."""
+    """The first line of an object's docstring; empty where there is none."""
     return (getattr(op, "__doc__", None) or "").strip().partition("\n")[0]
 
 

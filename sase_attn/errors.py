@@ -1,10 +1,10 @@
-"""Errors in words: an unknown name with the nearest known ones, and any error in one line."""
+"""Error messages: for an unknown name with the nearest known ones, and for any exception in one line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 MOST_SHOWN = 40
-"""Known names in the message of an unknown one that resembles none of them; where there are more, `FEW_SHOWN`."""
+"""The most known names that a message lists if none resembles the unknown one; of more, it lists `FEW_SHOWN`."""
 
 FEW_SHOWN = 8
 
@@ -22,16 +22,16 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
 
 
 def _listed(names: list[str]) -> str:
-    """All of a few names; of many the first ones, and how many more there are."""
+    """All names if there are few; otherwise the first ones, and how many more there are."""
     shown = names if len(names) <= MOST_SHOWN else names[:FEW_SHOWN]
     more = f" and {len(names) - len(shown):,} more" if len(shown) < len(names) else ""
     return ", ".join(shown) + more
 
 
 def in_words(error: BaseException) -> str:
-    """The message of an error in one line, with its kind where the message alone is no sentence."""
+    """The message of an exception in one line, with its class where the message alone is no sentence."""
     text = str(error)
-    if "Original Traceback" in text:  # of a process that loads images
+    if "Original Traceback" in text:  # from a worker process of a DataLoader
         text = text.strip().splitlines()[-1]
     words = " ".join(text.split())
     if words and not isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError):

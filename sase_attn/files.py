@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and JSON files whose errors name the file."""
+"""Atomic writing of files, and JSON files whose errors name the file."""
 
 import json
 import os
@@ -14,22 +14,22 @@ from sase_attn.errors import UnknownNameError
 
 T = TypeVar("T")
 DEPTH = 50
-"""Levels of JSON that are read: what is written has fewer than ten."""
+"""The deepest nesting of JSON that is read; the package writes fewer than ten levels."""
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new name in the folder of a file or folder, under which it is written before it takes its own."""
+    """A new temporary name beside a file or folder, under which to write it before it is renamed."""
     return path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
 
 
 def is_temporary(path: Path, of: str | None = None) -> bool:
-    """Whether `temporary_beside` gave this name, for any file or folder or for the one of a name."""
+    """Whether `temporary_beside` made this name: for any file or folder, or for the one that is named `of`."""
     name = ".+" if of is None else re.escape(of)
     return re.fullmatch(rf"\.{name}\.[0-9a-f]{{8}}\.tmp", path.name) is not None
 
 
 def remove_temporaries(folder: Path, of: str | None = None) -> None:
-    """Remove what a killed process left under temporary names in a folder, where nobody else writes those."""
+    """Remove temporary files that a killed process left in a folder to which no other process is writing such files."""
     if not folder.is_dir():
         return
     for path in [path for path in folder.iterdir() if is_temporary(path, of)]:
@@ -45,11 +45,11 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | Callab
     A reader sees the old file or the new one, even after a loss of power. A failed write leaves the old one alone.
 
     Args:
-        path: of the file.
-        content: text, which becomes UTF-8; bytes; or a function that writes to the open binary file that it is given.
+        path: the path of the file.
+        content: text, written as UTF-8; bytes; or a function that writes to the open binary file that it is given.
 
     Raises:
-        OSError: it cannot be written; also where the function has made another error of it.
+        OSError: the file cannot be written; also if the function turned that error into another one.
     """
     path = Path(path)
     temporary = temporary_beside(path)
@@ -75,7 +75,7 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes | Callab
 
 
 class _Watched:
-    """An open file that keeps the error of a write: `torch.save` makes one of its own of it, without the reason."""
+    """An open file that remembers a failed write: `torch.save` raises another error instead, without the reason."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -94,8 +94,7 @@ class _Watched:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Within the context errors of the system name this path if they name no file, as those of a full disk, or a
-    temporary one or what is in it."""
+    """Within the context, an OSError names this path if it named no file (as for a full disk) or a temporary one."""
     try:
         yield
     except OSError as error:
@@ -107,7 +106,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def json_text(value: Any, *, indent: int | None = 2) -> str:
-    """A value as JSON with the letters of all scripts as they are; what UTF-8 cannot hold is escaped."""
+    """A value as JSON without escapes for non-ASCII letters; characters that UTF-8 cannot encode are escaped."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -121,7 +120,7 @@ def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text.
 
     Raises:
-        ValueError: it is no JSON, or nested more than `DEPTH` levels deep.
+        ValueError: the text is no JSON, or nested more than `DEPTH` levels deep.
     """
     try:
         value = json.loads(text)
@@ -140,11 +139,11 @@ def _inner(value: Any) -> Iterable[Any]:
 
 
 def read_json(path: str | os.PathLike[str], build: Callable[[Any], T]) -> T:
-    """What `build` makes of the value in a JSON file.
+    """Read a JSON file, and return what `build` makes of its value.
 
     Raises:
         OSError: the file cannot be read.
-        UnknownNameError, ValueError: it is no JSON, or `build` raised this; the message begins with the file's name.
+        UnknownNameError, ValueError: the file is no JSON, or `build` raised this; the message begins with its name.
     """
     path = Path(path)
     try:
@@ -156,7 +155,7 @@ def read_json(path: str | os.PathLike[str], build: Callable[[Any], T]) -> T:
 
 
 def read_json_lines(path: str | os.PathLike[str], build: Callable[[Any], T]) -> list[T]:
-    """What `build` makes of each line of a file of JSON lines; a last line that was cut off does not count.
+    """Read a file of JSON lines, and return what `build` makes of each; a last line that was cut off is skipped.
 
     Raises:
         OSError: the file cannot be read.

@@ -30,7 +30,7 @@ EDGES: dict[str, str] = {
     "spatial_squeeze_gated": "spatial_squeeze",
     "spatial_excite": "spatial_excite",
 }
-"""Each edge and the operation set that it chooses from."""
+"""The operation set that each edge chooses from."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Genotype:
     """One operation name per edge (see `EDGES` and `sase_attn.list_ops`), and whether the block adds its input.
 
     `str(genotype)` is an inline string, `edge:op,…,residual:true`, that `Genotype.parse` reads back and that models
-    take as their `genotype` argument.
+    accept as their `genotype` argument.
 
     Raises:
         UnknownNameError: an operation is not in its edge's set; the nearest names are given.
@@ -69,7 +69,7 @@ class Genotype:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a published name ("sase") or an inline string; the order of its parts is free, `residual` defaults true.
+        """Read a published name ("sase"), or an inline string with parts in any order; `residual` is true by default.
 
         The authors' notation, `[('GAP+GMP', 0), …]`, is read too.
 
@@ -100,7 +100,7 @@ class Genotype:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, str | bool]) -> Self:
-        """Build from a mapping of edges to names, as JSON gives; a wrong or a missing key is named."""
+        """Build from a mapping of edges to names, as read from JSON; an error names a wrong or a missing key."""
         for key in fields:
             if key not in (*EDGES, "residual"):
                 raise unknown_name("edge", key, (*EDGES, "residual"))
@@ -120,12 +120,12 @@ class Genotype:
         return pairs_from_fields(asdict(self))
 
     def to_json(self) -> str:
-        """JSON object of the seven fields."""
+        """A JSON object of the seven fields."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read `to_json`'s form. Raises ValueError for anything else."""
+        """Read what `to_json` wrote. Raises ValueError for anything else."""
         return cls._from_object(parse_json(text))
 
     @classmethod
@@ -155,9 +155,10 @@ class Genotype:
         """A genotype drawn uniformly from `space`, the same for the same seed.
 
         Args:
-            seed: of a generator of its own.
+            seed: seed of the draw; the global random generators are not used.
             space: "release" (7⁶ genotypes), "paper", or the names that each edge may take.
-            residual: default: as the named space has it, True for a space of your own.
+            residual: whether the block adds its input. The default follows the named space; it is True for a space of
+                your own.
         """
         if isinstance(space, str):
             if space not in SPACES:
@@ -187,7 +188,7 @@ SPACES: dict[str, dict[str, tuple[str, ...]]] = {
         edge: tuple(_TEXT_READINGS[op_set].get(op, op) for op in RELEASE_OPS[op_set]) for edge, op_set in EDGES.items()
     },
 }
-"""The operations of each edge: as released, and as the paper's text describes them (there without the residual)."""
+"""The operations of each edge: as released, and as the paper's text describes them (where no residual is added)."""
 
 _PUBLISHED: dict[str, dict[str, str | bool]] = {
     "sase": dict(

@@ -1,4 +1,4 @@
-"""Modules of a user, whose import registers operations, attentions or models: by name, or by the path of a file."""
+"""Import of user modules, by name or by path, so that they register their operations, attentions or models."""
 
 import importlib
 import importlib.util
@@ -16,7 +16,7 @@ def import_modules(names: Iterable[str]) -> None:
     """Import modules that are not imported yet.
 
     Args:
-        names: of modules as Python finds them, also in the current folder; or paths of `.py` files.
+        names: names of modules, which may be in the current folder; or paths of `.py` files.
 
     Raises:
         ImportError: no such module, or its import failed; the message has the line. FileNotFoundError: no such file.
@@ -26,7 +26,7 @@ def import_modules(names: Iterable[str]) -> None:
 
 
 def absolute(name: str) -> str:
-    """The name of a module as it is, the path of a file from the root: what another process can find."""
+    """A form that another process can import too: the name of a module unchanged, the path of a file made absolute."""
     return str(Path(name).absolute()) if name.endswith(".py") else name
 
 
@@ -76,7 +76,7 @@ _FILES: dict[str, ModuleType] = {}
 
 
 def _is_loaded(path: Path) -> bool:
-    """Whether some module is of this file, the program's own one too: an operation is not registered twice."""
+    """Whether a module of this file is loaded, `__main__` included: operations must not be registered twice."""
     real = path.resolve()
     if str(real) in _FILES:
         return True

@@ -1,4 +1,4 @@
-"""Locks between processes that the system gives back when their holder dies, and one process a folder."""
+"""Locks between processes, which the system releases when their holder dies; and exclusive use of a folder."""
 
 import errno
 import os
@@ -14,9 +14,9 @@ from weakref import WeakSet
 from sase_attn import system_lock
 
 NAME = ".lock"
-"""Of the file in a folder that its one process has locked."""
+"""Name of the lock file in a folder that one process uses."""
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what file systems without locks answer
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # errors of file systems without locks
 
 
 class InUseError(FileExistsError):
@@ -24,11 +24,11 @@ class InUseError(FileExistsError):
 
 
 class NoLocksError(OSError):
-    """A file system has no locks, which several processes need to share a folder."""
+    """The file system has no locks, without which several processes cannot share a folder."""
 
 
 class Lock:
-    """An advisory lock on a file. The file says who holds it, and goes when it is released."""
+    """An advisory lock on a file. The file says who holds the lock, and is removed when the lock is released."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -36,7 +36,7 @@ class Lock:
         _LOCKS.add(self)
 
     def acquire(self, *, wait: bool) -> bool:
-        """Take the lock, waiting for it or not; returns whether it is now held.
+        """Try to take the lock, or wait for it; return whether it is now held.
 
         Raises:
             NoLocksError: the file system has no locks. OSError: the file cannot be made or opened.
@@ -54,17 +54,17 @@ class Lock:
                 if not wait and self._names(file):
                     return False
             finally:
-                if not held:  # the holder before removed the file meanwhile, or has it still
+                if not held:  # the previous holder has just removed the file, or still holds the lock
                     os.close(file)
 
     def release(self) -> None:
-        """Give the lock back, if it is held."""
+        """Release the lock, if it is held."""
         file, self._file = self._file, None
         if file is None:
             return
         if not system_lock.REMOVES_OPEN_FILES:
             system_lock.close(file)
-            with suppress(OSError):  # the next holder has it already
+            with suppress(OSError):  # the next holder may have opened the file already
                 self._path.unlink()
             return
         with suppress(OSError):
@@ -73,14 +73,14 @@ class Lock:
         system_lock.close(file)
 
     def forget(self) -> None:
-        """In a process that was forked: the lock stays with the parent."""
+        """Close the file in a forked process without releasing the lock, which stays with the parent."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     @property
     def holder(self) -> str:
-        """Who holds it, in words."""
+        """A description of the process that holds the lock."""
         try:
             return self._path.read_text(encoding="utf-8").strip() or "another process"
         except (OSError, ValueError):
@@ -88,7 +88,7 @@ class Lock:
 
     @property
     def is_left(self) -> bool:
-        """Whether the file is there, and nobody holds the lock: its holder died."""
+        """Whether the file exists although no process holds the lock, because its holder died."""
         try:
             file = self._open(os.O_RDWR)
         except OSError:
@@ -96,7 +96,7 @@ class Lock:
         held = False
         try:
             held = system_lock.take(file, wait=False)
-        except OSError:  # no locks here
+        except OSError:  # the file system has no locks
             pass
         finally:
             system_lock.close(file) if held else os.close(file)
@@ -107,12 +107,12 @@ class Lock:
             return os.open(self._path, flags, 0o666)
         except PermissionError as error:
             try:
-                return os.open(self._path, os.O_RDONLY)  # another user's
+                return os.open(self._path, os.O_RDONLY)  # a file of another user
             except FileNotFoundError:
                 raise error from None
 
     def _take(self, file: int, wait: bool) -> bool:
-        """Lock an open file; returns whether it is locked. Where there are no locks, none is left lying about."""
+        """Lock an open file; return whether it is locked. On a file system without locks, remove an empty lock file."""
         try:
             return system_lock.take(file, wait=wait)
         except OSError as error:
@@ -133,7 +133,7 @@ class Lock:
 
     def _sign(self) -> None:
         assert self._file is not None
-        with suppress(OSError):  # one that may only be read, or a full disk: then it says nothing
+        with suppress(OSError):  # the file may be read-only, or the disk full: the holder is then not named
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
@@ -144,7 +144,7 @@ _LOCKS: "WeakSet[Lock]" = WeakSet()
 
 @contextmanager
 def held(lock: Lock) -> Iterator[None]:
-    """Within the context the lock is held; it waits for it. Raises NoLocksError and OSError as `Lock.acquire`."""
+    """Wait for the lock, and hold it within the context. Raises NoLocksError and OSError as `Lock.acquire`."""
     lock.acquire(wait=True)
     try:
         yield
@@ -154,7 +154,7 @@ def held(lock: Lock) -> Iterator[None]:
 
 @dataclass
 class _Hold:
-    """Which thread of this process has a folder, how often it has entered it, and its lock if it could have one."""
+    """The thread of this process that uses a folder, how many contexts it is in, and the lock, if there is one."""
 
     thread: int
     lock: Lock | None
@@ -167,22 +167,22 @@ _LOOKING = threading.Lock()
 
 @contextmanager
 def one_process(folder: Path, *, create: bool = True) -> Iterator[None]:
-    """Within the context no other process, and no other thread, has this folder; the same thread may enter it again.
+    """Within the context, this thread alone uses a folder; it may enter the context again.
 
-    The lock is a file inside, so that two paths to one folder share it, and of a folder that was moved it moves along.
-    One that a dead process held is taken over. Where nothing may be written, or the file system has no locks (a warning
-    says so), there is none.
+    The lock is a file inside the folder, so that two paths to one folder share it, and it moves with the folder. A lock
+    that a dead process held is taken over. There is no lock in a folder that cannot be written to, or on a file system
+    without locks, for which there is a warning.
 
     Args:
-        folder: of a run.
-        create: make a folder that does not exist; if nothing is in it at the end, it goes again.
+        folder: the folder to use, such as that of a run.
+        create: make the folder if it does not exist, and remove it at the end if it is still empty.
 
     Raises:
-        InUseError: another one has it; the message says which.
+        InUseError: another process or thread uses the folder; the message says which.
         OSError: the folder cannot be made; a link to nowhere is not followed.
     """
     if folder.exists() and not folder.is_dir() or not (create or folder.is_dir()):
-        yield  # there is nothing to have
+        yield  # there is no folder to lock
         return
     with _holding(folder, NAME, named=folder):
         yield
@@ -190,7 +190,7 @@ def one_process(folder: Path, *, create: bool = True) -> Iterator[None]:
 
 @contextmanager
 def one_writer(target: Path) -> Iterator[None]:
-    """As `one_process`, of a file, or of a folder that is written beside its place and moved there, as its lock is."""
+    """Like `one_process`, for a file or folder that is written beside its final place; so the lock lies beside it."""
     target = target.resolve()
     with _holding(target.parent, f".{target.name}.lock", named=target):
         yield
@@ -219,12 +219,12 @@ def _holding(folder: Path, name: str, *, named: Path) -> Iterator[None]:
                 if hold.lock is not None:
                     hold.lock.release()
                 for path in made:
-                    with suppress(OSError):  # not empty
+                    with suppress(OSError):  # the folder is not empty
                         path.rmdir()
 
 
 def _make(folder: Path) -> list[Path]:
-    """Make a folder and those above it; returns the new ones, the inner first."""
+    """Make a folder and its parents; return the new ones, the innermost first."""
     if folder.is_symlink() and not folder.exists():
         raise FileNotFoundError(
             f"{folder} is a link to {folder.readlink()}, which does not exist: make it, or name another"
@@ -235,14 +235,14 @@ def _make(folder: Path) -> list[Path]:
 
 
 def _locked(folder: Path, name: str, named: Path) -> Lock | None:
-    """The lock of this name in a folder, held; None where there can be none. Raises InUseError."""
+    """Take the lock of this name in a folder; None where no lock is possible. Raises InUseError."""
     lock = Lock(folder / name)
     while True:
         try:
             if not lock.acquire(wait=False):
                 raise _in_use(named, lock.holder)
             return lock
-        except FileNotFoundError:  # a process that failed has just removed its folder
+        except FileNotFoundError:  # another process that failed has just removed the folder
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             no_locks = isinstance(error, NoLocksError)
@@ -258,7 +258,7 @@ def _in_use(folder: Path, holder: str) -> InUseError:
 
 
 def _forget_all() -> None:
-    """A forked process, such as one that loads images, holds nothing of its parent's."""
+    """Drop the parent's locks in a forked process, such as a DataLoader worker."""
     global _LOOKING
     for lock in list(_LOCKS):
         lock.forget()

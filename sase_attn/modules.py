@@ -1,4 +1,4 @@
-"""Modules and parameters of a network by their names: patterns that choose them, what is frozen, what is counted."""
+"""Modules and parameters of a network: choose them by patterns of names, freeze them, count them."""
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def matching(names: Collection[str], patterns: str | Iterable[str], *, kind: str = "module pattern") -> list[str]:
-    """The names that match a pattern or one of several, in their order.
+    """The names that match at least one pattern, in their order.
 
     Raises:
         UnknownNameError: a pattern matches no name; the nearest names are given.
@@ -30,10 +30,10 @@ def matching(names: Collection[str], patterns: str | Iterable[str], *, kind: str
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
-    """Stop training the parameters whose names match, and return the norms that are now frozen as a whole.
+    """Stop training the parameters whose names match, and return the norms that have no trainable parameter left.
 
-    Keep those in eval mode, so that their running statistics stay too. A "*" of these patterns matches dots as well:
-    "layer1.*" is everything below `layer1`.
+    Keep those norms in eval mode, so that their running statistics do not change either. In these patterns, "*" matches
+    dots too: "layer1.*" is everything below `layer1`.
 
     Raises:
         UnknownNameError: a pattern matches no parameter. ValueError: nothing is left to train.
@@ -56,17 +56,17 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> list[nn.Module]:
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of learnable values."""
+    """The number of learnable values."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def is_finite(module: nn.Module) -> bool:
-    """Whether every learnable value is."""
+    """Whether every learnable value is finite."""
     return all(math.isfinite(float(p.detach().abs().max())) for p in module.parameters() if p.numel())
 
 
 def derived_classes(cls: type[Any]) -> Iterator[type[nn.Module]]:
-    """All classes that derive from one, those of the user included; one that derives twice comes twice."""
+    """All classes that derive from a class, a user's included; one that derives along two paths is returned twice."""
     for derived in cls.__subclasses__():
         yield derived
         yield from derived_classes(derived)

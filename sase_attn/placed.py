@@ -1,4 +1,4 @@
-"""Modules that others define, made on a device and in a type whether or not they know of either: `build_placed`."""
+"""`build_placed`: build a module on a device and in a dtype, whether or not its class has such arguments."""
 
 import inspect
 from collections.abc import Callable
@@ -17,13 +17,13 @@ def build_placed(
     dtype: torch.dtype | None = None,
     **options: Any,
 ) -> nn.Module:
-    """`make(*args, **options)`, with `device` and `dtype` where its signature names them; else it is moved afterwards.
+    """`make(*args, **options)`, with `device` and `dtype` where its signature names them; else the result is moved.
 
-    Keywords that a signature takes without a name (`**kwargs`) are not counted on: whoever passes them on may not take
-    these.
+    A signature with `**kwargs` does not count as naming them, because the function that they are passed on to may not
+    accept them.
 
     Raises:
-        TypeError: `make` is no class or function that gives a module, or does not take the options.
+        TypeError: `make` is no class or function that returns a module, or does not accept the options.
     """
     if isinstance(make, nn.Module) or not callable(make):
         what = f"the module {type(make).__name__}(…) itself" if isinstance(make, nn.Module) else repr(make)
@@ -40,7 +40,7 @@ def build_placed(
 
 
 def _named(make: Callable[..., Any]) -> set[str]:
-    """Names of the keywords in its signature; none of what has no signature."""
+    """Names of the keyword arguments in a signature; none if `make` has no signature."""
     try:
         parameters = inspect.signature(make).parameters.values()
     except ValueError:

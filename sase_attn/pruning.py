@@ -1,4 +1,4 @@
-"""Channels taken away from attention, in place: `keep_channels`, and `torch_pruning_arguments` for torch-pruning.
+"""Remove channels from attention, in place: `keep_channels`, and `torch_pruning_arguments` for torch-pruning.
 
     pruner = torch_pruning.pruner.MagnitudePruner(
         model, image, importance=torch_pruning.importance.MagnitudeImportance(), ignored_layers=[model.fc],
@@ -6,9 +6,9 @@
     )
     pruner.step()
 
-torch-pruning follows channels through the functions that autograd records, and takes a gate of one channel for one of
-all. Inside a block its rules for reshaping and slicing shift the indices of channels at every turn of a cycle, so that
-it never ends. To it, attention is therefore one layer, as wide as its map.
+torch-pruning follows channels through the functions that autograd records. It mistakes a gate of one channel for a gate
+of all channels, and inside a block its rules for reshaping and slicing shift the channel indices each time round a
+cycle, so that it never ends. Attention is therefore presented to it as a single layer, as wide as its map.
 """
 
 import math
@@ -25,18 +25,18 @@ from sase_attn.ops import OP_SETS, Op
 
 
 def keep_channels(module: nn.Module, kept: Sequence[int]) -> None:
-    """Let a block, an attention or an operation keep these channels alone, in this order, in place.
+    """Remove all but these channels from a block, an attention or an operation, in place, and put them in this order.
 
-    It is then what would be built for so many channels, with the weights of those that stay. Widths inside, such as the
-    hidden one of an excitation, stay. Parameters are new tensors, so an optimizer must be made anew.
+    The module is then as if built for that number of channels, with the weights of the kept ones. Inner widths, such as
+    the hidden one of an excitation, do not change. Parameters are new tensors, so make the optimizer anew.
 
     Args:
-        module: of this package, or yours with a method `channel_axes`.
-        kept: indices below `module.channels`. Where channels fall into groups, every group must keep the same.
+        module: a module of this package, or one of yours that has a method `channel_axes`.
+        kept: indices below `module.channels`. Where channels fall into groups, every group must keep the same ones.
 
     Raises:
-        TypeError: the module, or a part of it, does not say where its channels are.
-        ValueError: an index is out of range or there twice, none is left, or groups would keep different channels.
+        TypeError: the module or one of its submodules does not say which axes run over its channels.
+        ValueError: an index is out of range or occurs twice, none is left, or groups would keep different channels.
     """
     parts = _parts(module)
     channels = int(parts[0].channels)
@@ -65,28 +65,33 @@ def keep_channels(module: nn.Module, kept: Sequence[int]) -> None:
 
 
 def groups_of(module: nn.Module) -> int:
-    """Groups of channels that must stay of equal size, those of the parts included. Raises TypeError as above."""
+    """The number of channel groups, submodules considered, that must stay of equal size.
+
+    Raises:
+        TypeError: as for `keep_channels`.
+    """
     parts = _parts(module)
     return int(parts[0].channels // math.gcd(*(part.channels // part.channel_groups() for part in parts)))
 
 
 def torch_pruning_arguments(forward_fn: Callable[[nn.Module, Any], Any] | None = None) -> dict[str, Any]:
-    """Arguments for a pruner of torch-pruning, or for `DependencyGraph.build_dependency`, by which attention is pruned.
+    """Arguments with which torch-pruning prunes attention: for a pruner, or for `DependencyGraph.build_dependency`.
 
-    Its `channels` and weights follow when the pruner takes channels of the map away. Attention that does not say where
-    its channels are (see `keep_channels`) keeps them, and so does every layer that must have as many.
+    When the pruner removes channels of the map, `channels` and weights of the attention follow. Attention that does not
+    say which axes run over its channels (see `keep_channels`) keeps all of them, and so does every layer that must have
+    the same number.
 
     Args:
-        forward_fn: yours, called with the network and the example inputs.
+        forward_fn: a function to run the network with, called with the network and the example inputs.
 
     Returns:
-        `customized_pruners`, by class, of all attentions and operations that are defined; and `forward_fn`.
+        `customized_pruners`, by the classes of all attentions and operations defined by now; and `forward_fn`.
     """
     return {"customized_pruners": pruners(), "forward_fn": _Forward(forward_fn)}
 
 
 def pruners() -> dict[type[nn.Module], Any]:
-    """What takes channels away, by class: `customized_pruners` of torch-pruning. It needs its `forward_fn` too."""
+    """`customized_pruners` of torch-pruning, by class; they work only together with the `forward_fn` above."""
     one_channel: set[type[nn.Module]] = {*OP_SETS["spatial_squeeze"].values(), *OP_SETS["spatial_excite"].values()}
     bases: tuple[type[nn.Module], ...] = (SASEBlock, Attention, Op)
     classes: list[type[nn.Module]] = [SASEBlock, *(derived for base in bases for derived in derived_classes(base))]
@@ -94,7 +99,7 @@ def pruners() -> dict[type[nn.Module], Any]:
 
 
 class _Channels:
-    """Takes channels away from a module whose input and output have the same; torch-pruning's `BasePruningFunc`."""
+    """Prunes a module whose input and output have the same channels; it has the methods of `BasePruningFunc`."""
 
     pruning_dim = 1
 
@@ -106,7 +111,7 @@ class _Channels:
     prune_in_channels = prune_out_channels
 
     def get_out_channels(self, layer: Any) -> int:
-        """One, of which none can be taken, for what does not say where its channels are."""
+        """Channels of the layer; 1, so that none can be removed, if it does not say which axes run over them."""
         return int(layer.channels) if _is_known(layer) else 1
 
     get_in_channels = get_out_channels
@@ -118,7 +123,7 @@ class _Channels:
 
 
 class _OfMap(_Channels):
-    """The same for operations whose output has one channel; none is ever taken from that."""
+    """The same for operations whose output has one channel, which is never removed."""
 
     def get_out_channels(self, layer: Any) -> int:
         return 1
@@ -131,7 +136,7 @@ class _OfMap(_Channels):
 
 
 class _Forward:
-    """Runs a network with attention as one step of autograd each, from its input to its output."""
+    """Runs a network so that autograd records each attention as a single step from its input to its output."""
 
     def __init__(self, forward_fn: Callable[[nn.Module, Any], Any] | None) -> None:
         self.forward_fn = forward_fn
@@ -150,7 +155,7 @@ class _Forward:
 
 
 def _as_one_step(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    """The output, as if it were made of the input by one addition."""
+    """The output, recorded as if one addition had made it from the input."""
     x = inputs[0]
     reduced = [axis for axis in range(x.dim()) if x.shape[axis] != output.shape[axis]]
     source = x.mean(reduced, keepdim=True) if reduced else x
@@ -166,7 +171,7 @@ def _outermost(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _parts(module: nn.Module) -> list[Any]:
-    """The module and what speaks for itself inside. Raises TypeError where one of them does not say."""
+    """The module and its submodules that have `channel_axes`. Raises TypeError if one of them returns None."""
     parts: list[Any] = [part for part in module.modules() if hasattr(part, "channel_axes")]
     unknown = [part for part in parts if part.channel_axes() is None]
     if unknown or not parts or parts[0] is not module:
@@ -183,7 +188,7 @@ def _is_known(module: nn.Module) -> bool:
 
 
 def _tensors(part: nn.Module, name: str) -> Iterator[tuple[nn.Module, str]]:
-    """A parameter as its layer and its name there; of a layer, all parameters and buffers that have axes."""
+    """The layer and name of a parameter; for the name of a layer, those of all its parameters and buffers with axes."""
     owner, _, last = name.rpartition(".")
     layer = part.get_submodule(owner)
     if last in layer._parameters:
@@ -197,7 +202,7 @@ def _tensors(part: nn.Module, name: str) -> Iterator[tuple[nn.Module, str]]:
 
 def _select(layer: nn.Module, name: str, axis: int, indices: Callable[[int], Tensor]) -> None:
     old = getattr(layer, name)
-    if old is None or axis >= old.dim():  # such as a bias, which has outputs only
+    if old is None or axis >= old.dim():  # such as a bias, which has no axis of inputs
         return
     at = indices(old.shape[axis]).to(old.device)
     new = old.detach().index_select(axis, at)
@@ -208,7 +213,7 @@ def _select(layer: nn.Module, name: str, axis: int, indices: Callable[[int], Ten
 
 
 def _follow(layer: nn.Module) -> None:
-    """Let what torch's layers say of their width agree with their tensors."""
+    """Make the width attributes of torch's layers, such as `out_channels`, agree with their tensors."""
     if isinstance(layer, nn.modules.conv._ConvNd):
         by_channel = layer.groups == layer.in_channels == layer.out_channels
         layer.out_channels = layer.weight.shape[0]

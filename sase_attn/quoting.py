@@ -1,4 +1,4 @@
-"""Text that people chose, such as a folder's name, written so that Markdown, YAML, Python or a shell takes it as is."""
+"""Quoting of arbitrary text, such as a folder's name, for Markdown, YAML, Python and shells."""
 
 import json
 import re
@@ -6,24 +6,24 @@ import shlex
 from collections.abc import Iterable
 
 _YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
-# An underscore between letters emphasises nothing.
+# In Markdown, an underscore between letters does not mark emphasis.
 _MARKDOWN = re.compile(r"[\\`*\[\]<>&~|#$]|(?<![^\W_])_|_(?![^\W_])")
 _STARTS_A_LIST = re.compile(r"^(\d*)([-+=.)])")
 
 
 def one_line(text: object) -> str:
-    """Without line breaks and other characters that cannot be shown; each run of them, and of spaces, is one space."""
+    """The text with each run of spaces, line breaks and other unprintable characters replaced by one space."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def enumerated(items: Iterable[object], word: str = "and") -> str:
-    """One thing or more as a list in a sentence: "a", "a and b", "a, b and c"; or with another `word`."""
+    """At least one item as a list in a sentence: "a", "a and b", "a, b and c"; or with another `word`."""
     *before, last = map(str, items)
     return f"{', '.join(before)} {word} {last}" if before else last
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things, as in "1 epoch" and "2 epochs"."""
+    """A number with its noun in singular or plural: "1 epoch", "2 epochs"."""
     return f"{count} {noun}{'s' * (count != 1)}"
 
 
@@ -41,13 +41,13 @@ def markdown_code(text: object) -> str:
 
 
 def yaml(text: str) -> str:
-    """The text as a string of YAML: as it is where that is one, else in quotes."""
+    """The text as a YAML string, in quotes only where YAML needs them."""
     plain = re.fullmatch(r"[a-z][a-z0-9.+-]*", text) and text not in _YAML_WORDS
     return text if plain else json.dumps(text)
 
 
 def python(text: object) -> str:
-    """The text as a string of Python in double quotes; what UTF-8 cannot hold is escaped too."""
+    """The text as a Python string in double quotes; characters that UTF-8 cannot encode are escaped too."""
     return json.dumps(str(text), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 

@@ -29,7 +29,7 @@ def record_from(cls: type[T], values: object) -> T:
     """An instance of a dataclass from a JSON object.
 
     Raises:
-        ValueError: no object, a required field that it lacks, or a value of another type than the field's.
+        ValueError: the value is no object, lacks a required field, or has a value of another type than the field's.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"wanted a JSON object, got {type(values).__name__}")
@@ -49,7 +49,7 @@ def value_as(hint: Any, value: object) -> Any:
     """A JSON value as a type: a list becomes a tuple and an object a dataclass where the type is one.
 
     Raises:
-        ValueError: it does not fit.
+        ValueError: the value is not of that type.
     """
     kind, options = get_origin(hint) or hint, get_args(hint)
     if hint is Any:

@@ -50,11 +50,11 @@ NAMES: dict[str, dict[str, str]] = {
     "spatial_squeeze_input": _SQUEEZES,
     "spatial_excite": _SPATIAL_EXCITATIONS,
 }
-"""For each edge the release's name of an operation, and ours."""
+"""For each edge, the release's names of operations and the names in this package."""
 
 
 def fields_from_text(text: str) -> dict[str, str]:
-    """Our name of the operation of each edge, from the release's notation. Raises as `fields_from_pairs` does."""
+    """This package's operation name for each edge, from the release's notation. Raises as `fields_from_pairs` does."""
     try:
         pairs = ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -63,10 +63,10 @@ def fields_from_text(text: str) -> dict[str, str]:
 
 
 def fields_from_pairs(pairs: object) -> dict[str, str]:
-    """Our name of the operation of each edge, from the release's pairs in any order.
+    """This package's operation name for each edge, from the release's pairs in any order.
 
     Raises:
-        ValueError: they are no pairs of a name and a number from 0 to 5, or two are of one edge.
+        ValueError: they are no pairs of a name and a number from 0 to 5, or two are for one edge.
         UnknownNameError: the release has no such operation for an edge.
     """
     fields: dict[str, str] = {}
@@ -85,7 +85,7 @@ def fields_from_pairs(pairs: object) -> dict[str, str]:
 
 
 def pairs_from_fields(fields: Mapping[str, object]) -> list[tuple[str, int]]:
-    """The release's pairs, in the order of its edges, for our names. Raises ValueError if it has no such operation."""
+    """The release's pairs, in the order of its edges. Raises ValueError for an operation that the release has not."""
     pairs = []
     for number, edge in enumerate(EDGES):
         theirs = {ours: name for name, ours in NAMES[edge].items()}

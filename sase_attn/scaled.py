@@ -1,4 +1,4 @@
-"""`Scaled`: a module that multiplies its result by a number, which state dicts remember although it is no tensor."""
+"""`Scaled`: a module that multiplies its result by a number, which state dicts store although it is no tensor."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ _KEY = "scale"
 
 
 class Scaled(nn.Module):
-    """A module with a `scale`: weights that were trained with one scale are refused by a module of another.
+    """A module with a `scale`: it refuses to load weights that were trained with another scale.
 
     `state_dict()` keeps the scale in its metadata, which `torch.save` writes. A state dict that is copied into a plain
     dict, as `safetensors` and timm's `checkpoint_path` do, has no metadata, and is loaded without a check.

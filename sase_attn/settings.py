@@ -1,4 +1,4 @@
-"""`Settings`: a frozen record of named values that are checked on creation, change by flags, and live in JSON files."""
+"""`Settings`: a frozen dataclass of checked values, which command-line flags can change and JSON files can hold."""
 
 import json
 import os
@@ -11,12 +11,12 @@ from sase_attn.errors import unknown_name
 from sase_attn.files import json_text, parse_json, read_json
 from sase_attn.records import value_as
 
-# Names of fields, the test that their values must pass (None passes), and what it wants in words.
+# Names of fields, the test that their values must pass (None always passes), and the words for it in an error message.
 Ranges = tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...]
 
 
 def setting(default: Any, help: str) -> Any:
-    """A field of settings: its default, and the line that `--help` shows."""
+    """Define a field of settings: its default, and the line that `--help` shows."""
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
@@ -45,7 +45,7 @@ class Settings:
                     raise self.wrong(name, wanted, value)
 
     def wrong(self, name: str, wanted: str, got: object) -> ValueError:
-        """The error of a field's value."""
+        """The error to raise for the value of a field."""
         return ValueError(f"{self.KIND} field {name}: wanted {wanted}, got {got!r}")
 
     def check_name(self, name: str, kind: str, known: Iterable[str]) -> None:
@@ -62,7 +62,7 @@ class Settings:
         return replace(self, **values)
 
     def to_json(self) -> str:
-        """As a JSON object, a field a line."""
+        """A JSON object with one line per field."""
         return json_text(asdict(self))
 
     @classmethod
@@ -78,10 +78,10 @@ class Settings:
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
-        """From names and values, as a person writes them in a JSON file; fields that are missing take their defaults.
+        """Build from names and values, as a person writes them in a JSON file; missing fields take their defaults.
 
         Raises:
-            ValueError: no mapping, or a value does not fit. UnknownNameError: a name is no field.
+            ValueError: `values` is no mapping, or a value is invalid. UnknownNameError: a name is no field.
         """
         if not isinstance(values, Mapping):
             raise ValueError(f"wanted a {cls.KIND} as a JSON object, got {type(values).__name__}")
@@ -91,7 +91,11 @@ class Settings:
 
     @classmethod
     def read(cls, name: str | os.PathLike[str], known: Mapping[str, Self]) -> Self:
-        """One of the known, or from a `.json` file. Raises UnknownNameError, FileNotFoundError, or ValueError."""
+        """The known settings of this name, or those in a `.json` file.
+
+        Raises:
+            UnknownNameError, FileNotFoundError, ValueError: there are none, or the file does not hold such settings.
+        """
         if str(name).endswith(".json"):
             return read_json(name, cls.from_dict)
         if name not in known:
@@ -116,20 +120,20 @@ class Settings:
 
 
 def settings_fields(cls: type[Settings]) -> list[tuple[Field[Any], Any]]:
-    """The fields of settings in order, each with its type (strings resolved)."""
+    """The fields of settings in order, each with its type; annotations given as strings are resolved."""
     hints = get_type_hints(cls)
     return [(item, hints[item.name]) for item in fields(cls)]
 
 
 def at_most(limit: float) -> tuple[Callable[[Any], bool], str]:
-    """The test that a number is not above a limit, and what it wants in words."""
+    """The test that a number is not above a limit, and the words for it in an error message."""
     return lambda v: v <= limit, f"at most {limit:,}"
 
 
-MANY = 1_000_000_000  # more than there can be, and few enough for the arithmetic with it
-LARGEST_SEED = 2**32 - 1  # what every generator takes
-LARGEST_SIZE = 16_384  # pixels of a side
-LARGEST_NUMBER = 1e30  # float32 holds its product with others
+MANY = 1_000_000_000  # above any realistic count, and small enough for arithmetic with it
+LARGEST_SEED = 2**32 - 1  # the largest seed that every random generator accepts
+LARGEST_SIZE = 16_384  # pixels along one side of an image
+LARGEST_NUMBER = 1e30  # leaves room in float32 for products
 AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 AT_LEAST_0 = (lambda v: v >= 0, "at least 0")
 ABOVE_0 = (lambda v: 0 < v < float("inf"), "a number above 0")

@@ -1,11 +1,11 @@
 """Statistics of a feature map over a group of its axes: definitions in plain torch, and the table of names.
 
-Each takes `x` of any floating type and `dims`, the axes to reduce; these stay as axes of length 1. float16 and bfloat16
+Each accepts `x` of any floating type and `dims`, the axes to reduce, which are kept with length 1. float16 and bfloat16
 are reduced and returned in float32, float32 and float64 in their own type. All are finite, with finite gradients, for
 zero maps, constant maps and a single element.
 
-The functions are leaves for `torch.fx` (they look at types and shapes), so call them as `statistics.mean(...)`. What
-is computed is written here only; `sase_attn.kernels` computes the same in fewer passes over the map.
+The functions are leaves for `torch.fx`, because they branch on types and shapes: call them as `statistics.mean(...)`.
+This file defines what is computed; `sase_attn.kernels` computes the same in fewer passes over the map.
 """
 
 import threading
@@ -18,10 +18,10 @@ from torch import Tensor
 
 
 def compiling(x: Tensor) -> bool:
-    """Whether torch.compile makes code for the CPU of this call; forms that run fast there are then taken.
+    """Whether torch.compile is compiling this call for the CPU, where other forms of some formulas are faster.
 
-    Exports, which are compiled later or elsewhere, keep the definition, and so do other devices: nothing was measured
-    on them.
+    Exports, which are compiled later or elsewhere, keep the definition. So do other devices, on which nothing was
+    measured.
     """
     return torch.compiler.is_compiling() and not torch.compiler.is_exporting() and x.device.type == "cpu"
 
@@ -37,9 +37,9 @@ _MODE = _Mode()
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Within the context second derivatives too are finite for zero and constant maps: 0 where a root is 0.
+    """Within the context, second derivatives too are finite for zero and constant maps: 0 where a square root is 0.
 
-    torch's own are NaN there. The values are those of the definitions, to rounding.
+    torch's own second derivatives are NaN there. Values equal those of the definitions, up to rounding.
     """
     before, _MODE.twice = _MODE.twice, True
     try:
@@ -85,14 +85,14 @@ def std(x: Tensor, dims: list[int]) -> Tensor:
 
 @torch.fx.wrap
 def biased_std(x: Tensor, dims: list[int]) -> Tensor:
-    """Standard deviation divided by n, not n - 1; its gradient is 0 where it is 0."""
+    """Standard deviation with divisor n instead of n - 1; its gradient is 0 where it is 0."""
     x = upcast(x)
-    if x.numel() == 0:  # of an empty batch, of which torch.std_mean warns
+    if x.numel() == 0:  # an empty batch, for which torch.std_mean would warn
         return x.sum(dims, keepdim=True)
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
         if not torch.compiler.is_compiling() and _MODE.twice:
             return _root((x - x.mean(dims, keepdim=True)).square().mean(dims, keepdim=True))
-    # std_mean, because TorchScript differentiates torch.std by a formula of its own that is NaN where it is 0.
+    # std_mean, because TorchScript has its own gradient of torch.std, which is NaN where the result is 0.
     return torch.std_mean(x, dims, correction=0, keepdim=True)[0]
 
 
@@ -185,7 +185,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager[None]:
-    """Context without autocast on the device of `x`; it enters nothing, so adds nothing to a trace, if that is off."""
+    """A context without autocast on the device of `x`; if autocast is off, it does nothing, in a trace too."""
     on = x.device.type != "meta" and torch.is_autocast_enabled(x.device.type)
     return torch.autocast(x.device.type, enabled=False) if on else nullcontext()
 
@@ -196,7 +196,7 @@ def under_autocast(x: Tensor) -> bool:
 
 
 def count(x: Tensor, dims: list[int]) -> int:
-    """Elements of a map over these axes."""
+    """The number of elements of a map over these axes."""
     n = 1
     for dim in dims:
         n = n * x.shape[dim]
@@ -214,14 +214,14 @@ def _segments(x: Tensor, size: int, parts: int) -> Tensor:
 
 
 class Statistic(NamedTuple):
-    """A statistic over some axes of a map, and how kernels arrive at it.
+    """A statistic over some axes of a map, and how it follows from the statistics that kernels compute.
 
     Args:
-        definition: from the map and the axes.
-        needs: the statistics that kernels compute for it. One that needs itself alone is computed by kernels.
-        finish: from those statistics by name, and the number n of elements that were reduced; None: it is the one it
-            needs.
-        rescale: of scale·x + shift with scale ≥ 0, from its own value of x; None where that does not follow.
+        definition: computes it from the map and the axes.
+        needs: names of the statistics that it follows from. Kernels compute a statistic that needs only itself.
+        finish: computes it from those statistics by name and the number n of reduced elements; None where it is the
+            single statistic that it needs.
+        rescale: computes it for scale·x + shift with scale ≥ 0 from its value for x; None where that is not possible.
     """
 
     definition: Callable[[Tensor, list[int]], Tensor]
@@ -230,7 +230,7 @@ class Statistic(NamedTuple):
     rescale: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
-# What kernels compute comes first, in the order of the rows of their results.
+# Statistics that kernels compute come first, in the order of the rows of their results.
 STATISTICS: dict[str, Statistic] = {
     "mean": Statistic(mean, ("mean",), rescale=lambda value, scale, shift: value * scale + shift),
     "maximum": Statistic(maximum, ("maximum",), rescale=lambda value, scale, shift: value * scale + shift),
@@ -251,7 +251,7 @@ STATISTICS: dict[str, Statistic] = {
 def compute(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
     """Statistics by the names of `STATISTICS`, each by its definition. Raises ValueError for a name that is not there.
 
-    TorchScript compiles this and knows no table of functions, hence the branches.
+    It branches on names because TorchScript, which compiles it, does not support a table of functions.
     """
     results: list[Tensor] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""The system's own lock on an open file: `flock`, and on Windows `msvcrt.locking`. Nothing else here knows which."""
+"""The system's lock on an open file: `flock`, or `msvcrt.locking` on Windows. Only this file depends on the system."""
 
 import errno
 import os
@@ -11,17 +11,17 @@ else:
     import fcntl
 
 REMOVES_OPEN_FILES = sys.platform != "win32"
-"""Whether a file can be removed while it is open, so that its lock is held until the file is gone."""
+"""Whether an open file can be removed, so that its lock can be held until the file is gone."""
 
-_UNREAD = 2**30  # on Windows a locked byte cannot be read: one that nobody reads
-_BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # the last: Windows waits for seconds only
+_UNREAD = 2**30  # position of the locked byte, which nobody else could read on Windows: far behind the text
+_BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)  # Windows raises the last one after waiting for some seconds
 
 
 def take(file: int, *, wait: bool) -> bool:
-    """Lock an open file; returns whether it is locked. To wait may end without it: ask again.
+    """Lock an open file; return whether it is locked. Waiting may end without the lock: call it again.
 
     Raises:
-        OSError: the file cannot be locked, for one because its file system has no locks.
+        OSError: the file cannot be locked, for example because its file system has no locks.
     """
     try:
         if sys.platform == "win32":
@@ -37,13 +37,13 @@ def take(file: int, *, wait: bool) -> bool:
 
 
 def close(file: int) -> None:
-    """Close an open file that is locked, and give its lock back; Windows by itself would take its time for the latter.
+    """Release the lock of an open file and close it; closing alone would release the lock only later on Windows.
 
     Raises:
         OSError: the file cannot be closed.
     """
     if sys.platform == "win32":
-        with suppress(OSError):  # closing does it too, later
+        with suppress(OSError):  # closing releases the lock too, only later
             os.lseek(file, _UNREAD, os.SEEK_SET)
             msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
     os.close(file)

@@ -39,7 +39,8 @@ def tail(
     names = ["mean", "maximum"] if getattr(attention, "add_maxpool", False) else ["mean"]
     operators = dispatch.operators_for(x)
     if norm is not None and not (operators is not None and batch_norm.is_foldable(norm, names)):
-        x, norm, overwrite = norm(x), None, True
+        x, overwrite = reader.applied(norm, x, overwrite)
+        norm = None
     if operators is None:
         return reader.finished(cast(Tensor, attention(x)), shortcut, relu)
     read = reader.MapReader(x, operators, names, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)

@@ -259,11 +259,18 @@ def read_together(
     operators = None if None in asked else dispatch.operators_for(x)
     sets = cast(tuple[list[str], list[str], list[str]], asked)
     if norm is not None and not (operators is not None and all(sets) and batch_norm.is_foldable(norm, sets[0])):
-        x, norm, overwrite = norm(x), None, True
+        x, overwrite = applied(norm, x, overwrite)
+        norm = None
     if operators is None:
         return x
     reader = MapReader(x, operators, *sets, norm=norm, shortcut=shortcut, relu=relu, overwrite=overwrite)
     return cast(Tensor, reader)
+
+
+def applied(norm: nn.Module, x: Tensor, overwrite: bool) -> tuple[Tensor, bool]:
+    """norm(x), and whether its memory may be overwritten; not by default if the layer returns x itself."""
+    y = norm(x)
+    return y, overwrite or y is not x
 
 
 def finished(y: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:

@@ -1,4 +1,4 @@
-"""The squeeze and excitation operations: four sets, one signature."""
+"""The squeeze and excitation operations of a block: four sets of modules with one signature."""
 
 from sase_attn.ops.op import Excite as Excite
 from sase_attn.ops.op import Op as Op

@@ -1,4 +1,4 @@
-"""The arguments of operations and attentions: each is checked where it arrives, and its error names it."""
+"""Checks of the arguments of operations and attentions; each error names the argument."""
 
 import math
 import operator
@@ -53,7 +53,7 @@ def flag(name: str, value: bool) -> bool:
 
 
 def options(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy of `value`, if it is a mapping of names, or none; otherwise ValueError."""
+    """A copy of `value`, if it is a mapping of names, or empty if it is None; otherwise ValueError."""
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
@@ -69,13 +69,13 @@ def known(kind: str, value: str, names: Collection[str]) -> str:
 
 
 def reduced_channels(channels: int, rd_ratio: float, rd_channels: int | None = None) -> int:
-    """The hidden width of an excitation: `rd_channels`, or max(1, ⌊channels · rd_ratio⌋) as the release has it.
+    """The hidden width of an excitation: `rd_channels`, or max(1, ⌊channels · rd_ratio⌋) as in the release.
 
-    The product is taken to six decimals, so that a ratio such as 0.29 of 200 gives 58, not 57. All arguments are
-    checked, those that have no effect too.
+    The product is rounded to six decimals, so that 0.29 of 200 gives 58, not 57. All arguments are checked, also those
+    that have no effect.
 
     Raises:
-        ValueError: one of them is no number or not positive.
+        ValueError: an argument is no number or not positive.
     """
     positive("channels", channels)
     above_zero("rd_ratio", rd_ratio)

@@ -1,7 +1,7 @@
 """Channel excitations, (B, C, 1, 1) → (B, C, 1, 1): the gate of each channel (SASE, arXiv 2411.08333).
 
 The first seven are the operations of the authors' release in the paper's order; those after them are other readings
-of the text. No layer has a bias. Deviation from the release: the FC's width is max(1, ⌊C·rd_ratio⌋), which never is 0.
+of the text. No layer has a bias. Deviation from the release: the FC's width is max(1, ⌊C·rd_ratio⌋), which is never 0.
 """
 
 from typing import Any, ClassVar

@@ -1,8 +1,8 @@
-"""Channel squeezes, (B, C, H, W) → (B, C, 1, 1): one number a channel (SASE, arXiv 2411.08333).
+"""Channel squeezes, (B, C, H, W) → (B, C, 1, 1): one number per channel (SASE, arXiv 2411.08333).
 
 The first seven are the operations of the authors' release in the paper's order; those after them are other readings
-of the text. float16 and bfloat16 inputs give float32. Deviations from the release: nothing is NaN or infinite at zero,
-constant or single-element maps, in the gradient either; mixing weights start at (0.5, 0.5).
+of the text. float16 and bfloat16 inputs give float32. Deviations from the release: outputs and gradients are finite for
+zero, constant and single-element maps; mixing weights start at (0.5, 0.5).
 """
 
 from typing import Any
@@ -66,7 +66,7 @@ class ChannelL2Norm(Op):
         return self.norm(statistics.standardise(x, [2, 3]))
 
     def norm(self, standardised: Tensor) -> Tensor:
-        """L2 over H, W of the affine map."""
+        """L2 norm over H, W of the standardised map times `weight` plus `bias`."""
         weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
         return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], [2, 3])
 

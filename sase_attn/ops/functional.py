@@ -12,18 +12,18 @@ from sase_attn import statistics
 from sase_attn.kernels import reader
 
 TAPS = 9
-"""Weights of a convolution that is written out for torch.compile: more would take long to compile."""
+"""The most weights of a convolution that is written out for torch.compile: more would take long to compile."""
 
 
 @torch.fx.wrap
 def check_input(x: Tensor, channels: int) -> Tensor:
-    """`x`, if it is a batch of maps (B, channels, H, W) of a type that `check_type` takes, or a reader of such a one.
+    """`x`, if it is a map (B, channels, H, W) of a type that `check_type` accepts, or a `MapReader` of such a map.
 
     B may be 0.
 
     Raises:
-        ValueError: it has another rank or other channels, H or W is 0, or its type is another one.
-        TypeError: it is no tensor.
+        ValueError: the map has another rank, number of channels or type, or H or W is 0.
+        TypeError: `x` is no tensor.
     """
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
         if not isinstance(x, Tensor):
@@ -40,11 +40,11 @@ def check_input(x: Tensor, channels: int) -> Tensor:
 
 @torch.fx.wrap
 def check_values(z: Tensor, channels: int) -> Tensor:
-    """`z`, if it has one value a channel, (B, channels, 1, 1), of a type that `check_type` takes. B may be 0.
+    """`z`, if it has one value per channel, (B, channels, 1, 1), of a type that `check_type` accepts. B may be 0.
 
     Raises:
-        ValueError: it has another shape or another type.
-        TypeError: it is no tensor.
+        ValueError: `z` has another shape or another type.
+        TypeError: `z` is no tensor.
     """
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
         if not isinstance(z, Tensor):
@@ -77,7 +77,7 @@ def _checked_reader(x: object) -> Any:
 
 @torch.fx.wrap
 def check_shortcut(x: Tensor, shortcut: Tensor) -> None:
-    """Raise ValueError unless a shortcut can be added to `x` as it is."""
+    """Raise ValueError unless a shortcut has the shape and type of `x`."""
     if shortcut.shape != x.shape or shortcut.dtype != x.dtype:
         wanted, got = (f"{tuple(value.shape)} {value.dtype}" for value in (x, shortcut))
         raise ValueError(f"the shortcut must be of the shape and type of the map, {wanted}, got {got}")
@@ -85,16 +85,17 @@ def check_shortcut(x: Tensor, shortcut: Tensor) -> None:
 
 @torch.fx.wrap
 def conv(x: Tensor, weight: Tensor, padding: list[int], groups: int = 1) -> Tensor:
-    """1-D or 2-D convolution without bias, by the rank of `weight`, in x's type under autocast too.
+    """1-D or 2-D convolution without bias, by the rank of `weight`, in x's type, also under autocast.
 
-    Gates work on float32 statistics whose range half precision lacks, hence neither the weights' type nor autocast's.
+    Gates are computed from float32 statistics, whose range half precision lacks. So the type of the computation is
+    neither that of the weights nor autocast's.
     """
     weight = weight.to(x.dtype)
     if torch.jit.is_scripting():
         if weight.dim() == 3:
             return F.conv1d(x, weight, padding=padding, groups=groups)
         return F.conv2d(x, weight, padding=padding, groups=groups)
-    few = weight.shape[:2] == (1, 1) and weight.numel() <= TAPS  # so that there is one group
+    few = weight.shape[:2] == (1, 1) and weight.numel() <= TAPS  # one output and one input, so one group
     if few and torch.compiler.is_compiling() and statistics.compiling(x):
         return _by_taps(x, weight, padding)
     with statistics.without_autocast(x):
@@ -104,8 +105,11 @@ def conv(x: Tensor, weight: Tensor, padding: list[int], groups: int = 1) -> Tens
 
 
 def _by_taps(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
-    """Convolution of one channel to one, written out: a call would keep torch.compile from fusing what is around it,
-    and make it copy a contiguous map to channels_last, because the statistics of that map lead to a convolution."""
+    """Convolution from one channel to one, as a sum of shifted maps.
+
+    A call of a convolution would keep torch.compile from fusing the operations around it. It would also make Inductor
+    copy a contiguous map to channels_last, because statistics of the map lead to a convolution.
+    """
     padded = F.pad(x, [width for width in reversed(padding) for _ in range(2)])
     terms = []
     for tap in product(*map(range, weight.shape[2:])):
@@ -118,9 +122,9 @@ def _by_taps(x: Tensor, weight: Tensor, padding: list[int]) -> Tensor:
 
 @torch.fx.wrap
 def dense(x: Tensor, weight: Tensor) -> Tensor:
-    """1×1 convolution without bias of (B, C, 1, 1), as a product of matrices, in x's type under autocast too."""
+    """1×1 convolution without bias of (B, C, 1, 1), as a matrix product, in x's type, also under autocast."""
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript compiles the other operand of an `and`
-        if statistics.under_autocast(x):  # where torch.compile would round the gradients of the product
+        if statistics.under_autocast(x):  # torch.compile would round the gradients of the product
             return conv(x, weight, [0, 0])
     return torch.matmul(x.flatten(1), weight.to(x.dtype).flatten(1).t())[:, :, None, None]
 
@@ -145,16 +149,16 @@ def batch_norm(
     momentum: float | None,
     eps: float,
 ) -> Tensor:
-    """Batch normalisation in x's type that also accepts one value per channel where it is normalised by the batch.
+    """Batch normalisation in x's type, which also accepts a batch of one value per channel in training.
 
-    Such a value is its own mean, so that the result is `bias`; running statistics, which it cannot inform, stay. They
-    stay for an empty batch too.
+    Such a value is its own mean, so that the result is `bias`. The running statistics are then not updated, nor are
+    they for an empty batch.
 
     Args:
-        running_mean, running_var: (C,) each; without them none are kept.
-        batches: how many batches they are of; updated with them.
-        by_batch: whether to normalise by the batch and update them, not by them.
-        momentum: of the update; None for the mean over all batches.
+        running_mean, running_var: (C,) each, or None to keep no running statistics.
+        batches: the number of batches that entered the running statistics; updated with them.
+        by_batch: whether to normalise by the statistics of the batch and update the running ones; else by the latter.
+        momentum: factor of the update; None for the mean over all batches.
     """
     weight = None if weight is None else weight.to(x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
@@ -169,12 +173,12 @@ def batch_norm(
     if by_batch and momentum is None:
         mean, var = torch.zeros_like(running_mean, dtype=x.dtype), torch.zeros_like(running_var, dtype=x.dtype)
         y = F.batch_norm(x, mean, var, weight, bias, True, 1.0, eps)
-        if batches is not None:  # a tensor, not a number: it is not waited for on a GPU, and torch.compile takes it
+        if batches is not None:  # kept as a tensor, so that a GPU is not waited for, and for torch.compile
             share = batches.to(running_mean.dtype).reciprocal()
             running_mean.lerp_(mean.to(running_mean.dtype), share)
             running_var.lerp_(var.to(running_var.dtype), share)
         return y
-    # Copies where the network is stored in another type than it computes in; the same tensors otherwise.
+    # These are copies if the network is stored in another type than it computes in, otherwise the tensors themselves.
     new_mean, new_var = running_mean.to(x.dtype), running_var.to(x.dtype)
     y = F.batch_norm(x, new_mean, new_var, weight, bias, by_batch, 0.0 if momentum is None else momentum, eps)
     if by_batch and running_mean.dtype != x.dtype:

@@ -1,7 +1,7 @@
 """Second-order pooling: covariance → batch norm → row-wise weighting → ReLU → linear.
 
-This is GSoP as the SASE release has it. `SecondOrder` is what the channel and the spatial form share; each pools its
-map to N rows first.
+This is GSoP (global second-order pooling) as in the SASE release. The channel and the spatial operation both use
+`SecondOrder`, after they have pooled their map to N rows.
 """
 
 import torch

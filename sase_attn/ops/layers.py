@@ -1,4 +1,4 @@
-"""Building blocks of the operations.
+"""Layers of which the operations are built: convolutions, the mix of two statistics, and batch norm.
 
 Weights are plain parameters rather than `nn.Conv2d`, because hosts such as timm's ResNet re-initialise every
 `nn.Conv2d` they find after construction.
@@ -16,7 +16,8 @@ from sase_attn.ops import functional
 class Mixer(nn.Module):
     """Weighted sum of two statistics: the paper's 2→1 convolution, without bias, before its ReLU.
 
-    Starts at (0.5, 0.5): random weights give a ReLU that is zero everywhere, for good, in almost half of all draws.
+    The weights start at (0.5, 0.5). Random weights would leave the ReLU at zero everywhere, with no gradient, in almost
+    half of all draws.
     """
 
     def __init__(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
@@ -28,13 +29,13 @@ class Mixer(nn.Module):
         return weight[:, :1] * first + weight[:, 1:] * second
 
     def make_alive(self) -> None:
-        """Make both weights non-negative, so that the ReLU behind passes statistics that are."""
+        """Make both weights non-negative, so that the ReLU after the sum passes non-negative statistics."""
         with torch.no_grad():
             self.weight.abs_()
 
 
 class Filter(nn.Module):
-    """Convolution without bias that keeps the size; `shape` is its weight's, (out, in, k) or (out, in, kh, kw)."""
+    """Convolution without bias that keeps the size. `shape` is the weight's, (out, in, k) or (out, in, kh, kw)."""
 
     def __init__(self, *shape: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
@@ -50,13 +51,13 @@ class Filter(nn.Module):
         return functional.conv(x, self.weight, self.padding)
 
     def make_alive(self) -> None:
-        """Make the first half of the outputs (one of one) non-negative combinations, so that a ReLU passes them."""
+        """Make the weights of the first half of the outputs (at least one) non-negative, so that a ReLU passes them."""
         with torch.no_grad():
             self.weight[: (len(self.weight) + 1) // 2].abs_()
 
 
 class Dense(Filter):
-    """1×1 convolution of one value a channel, (B, C, 1, 1)."""
+    """1×1 convolution of one value per channel, (B, C, 1, 1)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.dense(x, self.weight)
@@ -64,7 +65,7 @@ class Dense(Filter):
 
 @register_notrace_module
 class BatchNorm2d(nn.BatchNorm2d):
-    """`nn.BatchNorm2d` in the input's type that accepts one value per channel in training (batch of one, 1×1 map)."""
+    """`nn.BatchNorm2d` in the input's type, which in training also accepts a single value per channel."""
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.track_running_stats or not self.training

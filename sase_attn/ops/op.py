@@ -1,4 +1,4 @@
-"""`Op`, what every operation of the four sets is: a module with one signature."""
+"""`Op`: the base class of the operations of all four sets, which gives them one signature."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,20 +11,20 @@ from sase_attn.ops.arguments import above_zero, positive, reference_size
 
 
 class Op(ChannelAxes):
-    """Base of the operations; your own may derive from it, or be any module with the same signature.
+    """Base class of the operations; your own may derive from it, or be any module with the same signature.
 
     A derived class makes its parameters in `build`. Its `forward` begins with a check: `functional.check_input` for a
-    map, `functional.check_values` for one value a channel.
+    map, `functional.check_values` for one value per channel.
 
     Args:
         channels: channels C of the map that the block sees.
-        size: (H, W) at which per-position weights are kept, or one number for both; 7×7 where None. At any other input
-            size they are resized bilinearly, so that an operation takes maps of every size.
+        size: (H, W) at which per-position weights are stored, or one number for both; 7×7 where None. For a map of
+            another size they are resized bilinearly, so that an operation accepts maps of every size.
         rd_ratio: width of the hidden layer of an FC excitation relative to C.
 
     Raises:
-        ValueError: `channels`, `size` or `rd_ratio` is no number or not positive; or, when called, the input is not
-            what the set takes (see `create_op`): with H, W ≥ 1, of float16, bfloat16, float32 or float64.
+        ValueError: `channels`, `size` or `rd_ratio` is no number or not positive; or, when called, the input has not
+            the shape of its set (see `create_op`) with H, W ≥ 1, or is not float16, bfloat16, float32 or float64.
     """
 
     def __init__(
@@ -41,14 +41,14 @@ class Op(ChannelAxes):
         self.build(reference_size(size), above_zero("rd_ratio", rd_ratio), device=device, dtype=dtype)
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
-        """Make the parameters and layers, for `self.channels`; `place` has their device and dtype."""
+        """Make the parameters and layers for `self.channels`; `place` holds `device` and `dtype` for them."""
 
 
 class PerPosition(Op):
-    """Base of operations with weights for each position of a map, (…, H, W), which take the size of those they load."""
+    """Base class of operations with a weight per position, (…, H, W); a loaded state dict may change that size."""
 
     per_position: tuple[str, ...] = ()
-    """Names of these weights."""
+    """Names of the parameters with a weight per position."""
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
         for name in self.per_position:
@@ -59,9 +59,9 @@ class PerPosition(Op):
 
 
 def resize_(parameter: nn.Parameter, shape: Sequence[int]) -> None:
-    """Give a parameter another shape, without values. An optimizer made before still has it."""
+    """Give a parameter another shape, with uninitialised values. It remains the parameter that an optimizer holds."""
     parameter.grad = None
-    # A graph that is still alive expects gradients of the old shape. Only a change of dtype makes autograd forget it.
+    # autograd remembers the old shape for gradients while a graph is alive. Only a change of dtype makes it forget.
     new = parameter.new_empty(list(shape))
     parameter.data = parameter.new_empty(0, dtype=torch.half if parameter.dtype == torch.float else torch.float)
     parameter.data = new
@@ -73,10 +73,10 @@ def differs_in_size(own: Sequence[int], other: Sequence[int]) -> bool:
 
 
 class Excite(Op):
-    """Base of the excitations, which a block can start as constants so that it does not change what it is put into."""
+    """Base class of excitations that can start as a constant, so that a new block keeps a network's output."""
 
     def zero_gate(self) -> float:
-        """Zero the last layer, keep earlier ones alive, and return the constant that the operation now gives."""
+        """Zero the last layer, keep earlier ones trainable, and return the constant that the operation now outputs."""
         raise TypeError(f"{type(self).__name__} does not define zero_gate(), so it cannot start as a constant")
 
 

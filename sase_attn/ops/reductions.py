@@ -1,6 +1,6 @@
-"""Squeezes that are the same formula over either group of axes; `channel_squeeze` and `spatial_squeeze` name the axes.
+"""Formulas that channel and spatial squeezes share; `channel_squeeze` and `spatial_squeeze` say over which axes.
 
-Two-statistic operations are ReLU(w₀·first + w₁·second), w shared by all positions.
+Operations of two statistics are ReLU(w₀·first + w₁·second), with w shared by all channels and positions.
 """
 
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from sase_attn.ops.op import Op
 
 
 class Reduction(Op):
-    """Base: a squeeze over `axes` of (B, C, H, W) that follows from the statistics it `reads`, by `combine`."""
+    """Base: a squeeze over `axes` of (B, C, H, W); `combine` computes it from the statistics that `reads` names."""
 
     axes: ClassVar[tuple[int, ...]]
     reads: ClassVar[tuple[str, ...]]
@@ -31,7 +31,7 @@ class Reduction(Op):
         return self.combine(reader.statistics_of(x, self.names, self.dims))
 
     def combine(self, values: list[Tensor]) -> Tensor:
-        """The squeeze from its statistics."""
+        """Compute the squeeze from its statistics."""
         return values[0]
 
 

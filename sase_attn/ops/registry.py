@@ -19,7 +19,7 @@ OP_SETS: dict[str, dict[str, type[nn.Module]]] = {
     "spatial_excite": SPATIAL_EXCITE,
 }
 
-# The release's operations of every set come first: columns of alpha, and the space that the published search covered.
+# The first seven operations of every set are the release's, in the order of its alpha: the published search space.
 RELEASE_OPS: dict[str, tuple[str, ...]] = {name: tuple(ops)[:7] for name, ops in OP_SETS.items()}
 
 
@@ -54,13 +54,13 @@ def create_op(
         set_name: one of the four sets.
         name: an operation of that set, see `list_ops(set_name)`.
         channels: channels C of the map that the block sees.
-        size: reference (H, W) of weights kept per position (7×7 where None).
-        rd_ratio: relative width of an FC excitation.
+        size: (H, W) at which per-position weights are stored (7×7 where None).
+        rd_ratio: width of the hidden layer of an FC excitation relative to C.
 
     Raises:
         UnknownNameError: no such set or operation; the nearest names are given.
-        ValueError: `channels`, `size` or `rd_ratio` is no number or not positive. Called with another input, operations
-            raise it too.
+        ValueError: `channels`, `size` or `rd_ratio` is no number or not positive. Operations also raise it when they
+            are called with an input of another shape or type.
     """
     op = get_op(set_name, name)
     return build_placed(op, channels, size=size, rd_ratio=rd_ratio, device=device, dtype=dtype)
@@ -73,8 +73,8 @@ def register_op(set_name: str, name: str, op: type[nn.Module], *, overwrite: boo
         set_name: the set it joins, which fixes its input and output shapes (see `create_op`).
         name: letters, digits and underscores.
         op: a module class with the signature `op(channels, *, size=None, rd_ratio=1/16)`. `device` and `dtype` are
-            passed where it has them; else it is moved. Derive from `sase_attn.ops.Op`, or from `Excite` to let blocks
-            that use it preserve a network's output.
+            passed if the signature has them; otherwise the new module is moved. Derive from `sase_attn.ops.Op`, or from
+            `Excite` so that a block with this operation can preserve a network's output.
         overwrite: replace an operation of the same name.
 
     Raises:

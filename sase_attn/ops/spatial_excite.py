@@ -1,7 +1,7 @@
 """Spatial excitations, (B, 1, H, W) → (B, 1, H, W): the gate of each position (SASE, arXiv 2411.08333).
 
-The operations of the authors' release in the paper's order. Every one ends in a sigmoid, no layer has a bias.
-Deviation from the release: `affine` takes any H, W.
+These are the operations of the authors' release in the paper's order. Every one ends in a sigmoid, and no layer has a
+bias. Deviation from the release: `affine` accepts any H, W.
 """
 
 from typing import Any, ClassVar

@@ -1,8 +1,8 @@
-"""Spatial squeezes, (B, C, H, W) → (B, 1, H, W): one number a position (SASE, arXiv 2411.08333).
+"""Spatial squeezes, (B, C, H, W) → (B, 1, H, W): one number per position (SASE, arXiv 2411.08333).
 
 The first seven are the operations of the authors' release in the paper's order; those after them are other readings
-of the text. float16 and bfloat16 inputs give float32. Deviations from the release: nothing is NaN or infinite at zero,
-constant or single-channel maps, in the gradient either; mixing weights start at (0.5, 0.5); operations take any H, W.
+of the text. float16 and bfloat16 inputs give float32. Deviations from the release: outputs and gradients are finite for
+zero, constant and single-channel maps; mixing weights start at (0.5, 0.5); operations accept any H, W.
 """
 
 from typing import Any
@@ -41,12 +41,12 @@ class SpatialGSoP(Op):
         return self.pool(averaged(x), x.shape[2], x.shape[3])
 
     def pool(self, positions: Tensor, height: int, width: int) -> Tensor:
-        """The operation from `averaged(x)`."""
+        """Compute the operation from `averaged(x)`."""
         pooled = self.second_order(positions.flatten(2).transpose(1, 2), self.divisor()).reshape(-1, 1, 8, 8)
         return statistics.adaptive_mean(statistics.adaptive_mean(pooled, -1, width), -2, height)
 
     def divisor(self) -> int:
-        """Of the covariance."""
+        """The divisor of the covariance."""
         return 63
 
     def channel_axes(self) -> dict[str, Axes]:

@@ -14,6 +14,7 @@ from timm.layers import EcaModule, SEModule
 from torch import nn
 
 from sase_attn import Genotype, SASEBlock, fuse, kernels, unfuse
+from sase_attn.fusion import tails
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NETWORKS = {
@@ -202,6 +203,15 @@ class TestTail:
             assert torch.equal(x, kept)
             y = block.tail(x, shortcut, overwrite=True)
         assert torch.equal(y, expected) and y.data_ptr() == x.data_ptr()
+
+    @pytest.mark.parametrize("norm", [nn.Identity(), nn.Dropout().eval()])
+    @pytest.mark.parametrize("attention", [SASEBlock(8), SEModule(8)])
+    def test_keeps_the_map_behind_a_layer_that_returns_it(self, attention, norm):
+        x, shortcut = draw(3, 8, 5, 4), draw(3, 8, 5, 4, seed=2)
+        kept = x.clone()
+        with torch.no_grad():
+            tails.tail(attention, x, shortcut, relu=True, norm=norm)
+        assert torch.equal(x, kept)
 
     def test_refuses_a_shortcut_of_another_shape(self):
         for shortcut in (draw(3, 8, 5, 1), draw(3, 8, 5, 4).half()):
