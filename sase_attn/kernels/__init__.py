@@ -1,7 +1,8 @@
-"""Statistics and gates of a map in few reads: in pieces on the CPU (`cpu`), by Triton on CUDA (`triton`).
+"""Statistics and gates of a map in few passes over it: piecewise on the CPU (`cpu`), by Triton on CUDA (`triton`).
 
-Each is imported at the first map that it takes. `set_backend` and `backend(…)` choose between them and the definition;
-see `dispatch.py` for where the definition is taken anyway, and `reader.py` for how a map is read.
+Each of the two is imported when it is first needed. `set_backend` and `backend(…)` choose between them and the
+definition, which is plain torch. `dispatch.py` says where the definition is used whatever was chosen, and `reader.py`
+how a map is read.
 """
 
 from sase_attn.kernels.dispatch import backend as backend

@@ -1,18 +1,19 @@
-"""The kernels for autograd: a map that is read up to three times, and whose gradient is written once.
+"""The kernels as autograd functions: a map is read up to three times, and its gradient is written once.
 
     forward                                     backward
     x ─┬─ Read ──► statistics over H, W         x ◄─ Read ◄── their gradients
-       ├─ ReadChannels ──► those over C         │      ▲ ▲
+       ├─ ReadChannels ──► statistics over C    │      ▲ ▲
        └─ Gate ──► y                            │      │ └── ReadChannels: a row for each position
                                                 dx     └──── Gate: dL/dy, and the gates
                                                 (one pass)
 
-A read after the first does not write a part of dL/dx of the size of the map. It sends what it knows of it, rows of a
-channel or a position, to the first read, as gradients of empty tensors ("slots") that this hands out; there all parts
-become dL/dx in one pass. The map may be u, what a batch norm has before it, where x = u·sign·scale + shift is read but
-never stored: the gradients of scale and shift are sums that the other reads take with their own.
+In the backward pass, a later read does not write its part of dL/dx, which would have the size of the map. It sends the
+values from which that part follows, rows per channel or per position, to the first read, as the gradients of
+uninitialised tensors ("slots") that the first read has returned. There all parts become dL/dx in one pass. The stored
+map may be u, the input of a batch norm, where x = u·sign·scale + shift is computed on the fly but never stored. The
+gradients of scale and shift are then sums that the later reads compute together with their own.
 
-Gates and statistics are float32, float64 for float64 maps. Gradients of gradients take the definition.
+Gates and statistics are float32, or float64 for float64 maps. Second derivatives are computed by the definition.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,10 +30,10 @@ Three = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 class Plan(NamedTuple):
-    """What is read of a map: sets of statistics (bits, see `spec`) over positions, over channels, and of x·weight.
+    """Which statistics of a map are read: over positions, over channels, and over channels of x·weight.
 
-    `operators` is the module that computes: `triton.operators`, or `cpu.operators`. `sign` is 1 or -1 for each channel,
-    None for 1: that of the weight of the norm before the map.
+    Sets of statistics are bits, see `spec`. `operators` is the module that computes them, `triton.operators` or
+    `cpu.operators`. `sign` is that of each channel's weight in the norm before the map, 1 or -1; None if all are 1.
     """
 
     operators: ModuleType
@@ -43,7 +44,7 @@ class Plan(NamedTuple):
 
 
 class Slots(NamedTuple):
-    """Empty tensors whose gradients carry what later reads know of dL/dx to the first one."""
+    """Uninitialised tensors whose gradients carry what later reads contribute to dL/dx back to the first read."""
 
     y: Tensor
     rows: Tensor
@@ -55,7 +56,7 @@ class Slots(NamedTuple):
 
 
 class Read(torch.autograd.Function):
-    """Statistics over the positions, rows (statistics, B, C), of u·sign; and the slots."""
+    """The first read: statistics of u·sign over the positions as rows (statistics, B, C), and the slots."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, plan: Plan) -> tuple[Tensor, ...]:
@@ -95,7 +96,10 @@ class Read(torch.autograd.Function):
 
 
 class ReadChannels(torch.autograd.Function):
-    """Statistics over the channels, rows (statistics, B, H·W), those of x·weight behind; `affine`: (2, C) or None."""
+    """Statistics over the channels as rows (statistics, B, H·W), first those of x, then those of x·weight.
+
+    `affine` holds the scale and shift of a batch norm before the map, (2, C), or is None.
+    """
 
     @staticmethod
     def forward(
@@ -135,7 +139,7 @@ class ReadChannels(torch.autograd.Function):
 
 
 class Gate(torch.autograd.Function):
-    """x·(channel + position) + shortcut through a ReLU, for gates (B, C) and (B, H·W)."""
+    """ReLU(x·(channel + position) + shortcut), for gates (B, C) and (B, H·W); the ReLU only if `relu`."""
 
     @staticmethod
     def forward(
@@ -174,16 +178,17 @@ class Gate(torch.autograd.Function):
 
 
 def takes_definition(*grads: Tensor | None) -> bool:
-    """Whether what these give must be differentiable itself, or comes under vmap."""
+    """Whether the definition must compute what follows from these gradients: it is differentiated again, or vmapped."""
     return torch.is_grad_enabled() or dispatch.under_transform() or any(dispatch.is_batched(g) for g in grads)
 
 
 def by_definition(
     read: Callable[..., list[Tensor]], leaves: Sequence[Tensor | None], grads: list[Tensor]
 ) -> list[Tensor | None]:
-    """Gradients of leaves, None of constant ones, from those of what is read, in any shape with as many elements.
+    """Gradients of `leaves` from the gradients of what `read(*leaves)` returns; None for leaves that require none.
 
-    `read` is given leaves of its own: what else it reads may follow from them, and has its gradient elsewhere.
+    Each gradient may have any shape with the right number of elements. `read` is called with views of the leaves, so
+    that no gradient flows through other tensors it uses, which may depend on the leaves and get theirs elsewhere.
     """
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -198,7 +203,7 @@ def by_definition(
 
 
 def normalised(u: Tensor, plan: Plan, affine: Tensor | None) -> Tensor:
-    """x, differentiable: u itself, or in the type that is computed in."""
+    """x, with its graph: u itself, or u·sign·scale + shift in the type of the computation."""
     if affine is None:
         return u
     scale, shift = affine[:, :, None, None]
@@ -226,7 +231,7 @@ def _over_channels(x: Tensor, plan: Plan, weight: Tensor | None) -> list[Tensor]
 
 
 def _unpacked(rows: Tensor, plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients, values and saved rows of both sets over the channels."""
+    """Split rows into the gradients, values and saved rows of both sets of statistics over the channels."""
     count = plan.channels.bit_count() + plan.weighted.bit_count()
     return rows[:count], rows[count : 2 * count], rows[2 * count :]
 
@@ -235,7 +240,7 @@ def _map_gradient(
     u: Tensor, plan: Plan, dvalues: Tensor | None, g: Tensor | None, rows: Tensor | None, weight: Tensor | None,
     channel: Tensor | None, position: Tensor | None, affine: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    """What `map_backward` computes, by the definition, so that it can be differentiated."""
+    """The result of `map_backward`, computed by the definition, so that it can be differentiated again."""
     grads: list[Tensor] = [] if dvalues is None else list(dvalues)
     if rows is not None:
         grads += list(_unpacked(rows, plan)[0])

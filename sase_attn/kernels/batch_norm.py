@@ -1,4 +1,4 @@
-"""A batch norm as a scale and a shift of each channel, from statistics of each sample: no pass for the norm alone."""
+"""A batch norm as a scale and a shift per channel, from statistics of each sample, without a pass of its own."""
 
 from typing import TypeGuard
 
@@ -9,19 +9,19 @@ from sase_attn.statistics import STATISTICS
 
 
 def is_foldable(norm: nn.Module, positions: list[str]) -> TypeGuard[nn.BatchNorm2d]:
-    """Whether the statistics over the positions behind a norm follow from those before it."""
+    """Whether a norm's output has statistics over the positions that follow from those of its input."""
     if type(norm) is not nn.BatchNorm2d or norm.weight is None or norm.bias is None:
         return False
     return all(STATISTICS[part].rescale is not None for name in positions for part in STATISTICS[name].needs)
 
 
 def uses_batch(norm: nn.BatchNorm2d) -> bool:
-    """Whether a norm normalises by the statistics of the batch, not by its running ones."""
+    """Whether a norm now normalises by the statistics of the batch instead of its running ones."""
     return norm.training or norm.running_mean is None
 
 
 def sign_of(weight: Tensor) -> Tensor | None:
-    """1 or -1 for each channel, None where all are 1: not asked for on a GPU, which would have to be waited for."""
+    """The sign of each channel's weight, 1 or -1; None if all are 1, except on a GPU, which is not waited for."""
     negative = weight.detach() < 0
     if not weight.is_cuda and not negative.any():
         return None
@@ -31,17 +31,17 @@ def sign_of(weight: Tensor) -> Tensor | None:
 def scale_and_shift(
     norm: nn.BatchNorm2d, sign: Tensor | None, of_samples: dict[str, Tensor], n: int, acc: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """What a norm does to u·sign, (C,) each, the scale not negative; running statistics are updated as by the norm.
+    """The scale ≥ 0 and the shift, (C,) each, that a norm applies to u·sign; updates its running statistics.
 
     Args:
-        norm: with weight and bias.
-        sign: of its weight, see `sign_of`.
+        norm: a batch norm with weight and bias.
+        sign: the sign of its weight, see `sign_of`.
         of_samples: "mean" and "biased_std" of u·sign over the positions, (B, C), where the norm `uses_batch`.
-        n: positions.
+        n: the number of positions.
         acc: the type to compute in.
 
     Raises:
-        ValueError: a batch of one value per channel, as `nn.BatchNorm2d` raises it.
+        ValueError: the batch has one value per channel, as `nn.BatchNorm2d` raises it.
     """
     weight, bias = norm.weight.to(acc), norm.bias.to(acc)
     if uses_batch(norm):
@@ -55,7 +55,7 @@ def scale_and_shift(
 
 
 def _of_batch(norm: nn.BatchNorm2d, of: dict[str, Tensor], n: int, sign: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of u·sign over the batch, from those of each sample, and the running ones updated."""
+    """Mean and biased variance of u·sign over the batch, from those of each sample; updates the running statistics."""
     means, deviations = of["mean"], of["biased_std"]
     count = len(means) * n
     if count == 1:

@@ -1,8 +1,8 @@
-"""Which implementation a call takes: `set_backend` and `backend(…)` choose, `operators_for` decides for a map.
+"""Choice of the implementation: users choose by `set_backend` and `backend(…)`, `operators_for` decides for a map.
 
-The definition (plain torch) is taken for types without a kernel, while torch compiles, exports or traces, and under
-function transforms and forward-mode derivatives, whatever was chosen; and, with a warning, where torch lacks its
-private ways of telling (`private.py`).
+Whatever was chosen, the definition (plain torch) is used for types without a kernel, while torch compiles, exports or
+traces, and under function transforms and forward-mode derivatives. It is also used, with a warning, where torch lacks
+the private functions that tell whether one of these is going on (`private.py`).
 """
 
 import threading
@@ -22,7 +22,7 @@ from sase_attn.kernels import private
 
 BACKENDS = ("auto", "torch", "triton")
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-MEASURED = ("cpu",)  # devices on which "auto" takes kernels; CUDA when they have been measured there
+MEASURED = ("cpu",)  # devices on which "auto" uses kernels; CUDA is added once they have been measured there
 
 _own = threading.local()
 _main = "auto"
@@ -35,14 +35,13 @@ def set_backend(name: str) -> None:
     runs backward passes.
 
     Args:
-        name: "auto", the default: on the CPU the definition in pieces that stay in the
-            cache, with gradients of its own; on CUDA the definition, because the kernels have not been measured on a
-            GPU yet. "torch": the definition everywhere. "triton": the kernels for CUDA, or an error where a tensor
-            cannot have them.
+        name: "auto", the default: on the CPU, the definition computed in pieces that stay in the cache, with gradients
+            written for it; on CUDA, the definition, because the kernels have not been measured on a GPU yet. "torch":
+            the definition everywhere. "triton": the kernels for CUDA, or an error for a tensor that they do not accept.
 
     Raises:
         UnknownNameError: no such backend.
-        RuntimeError: "triton", which is not installed.
+        RuntimeError: the backend is "triton", and Triton is not installed.
     """
     if name not in BACKENDS:
         raise unknown_name("backend", name, BACKENDS)
@@ -71,10 +70,10 @@ def get_backend() -> str:
 
 
 def uses_kernels(x: object) -> bool:
-    """Whether kernels compute what is asked of the map `x` (B, C, H, W).
+    """Whether kernels compute the statistics and gates of the map `x` (B, C, H, W).
 
     Raises:
-        RuntimeError: "triton" was chosen and the tensor cannot have it.
+        RuntimeError: "triton" was chosen, and its kernels do not accept the tensor.
     """
     if torch.compiler.is_compiling() or not isinstance(x, Tensor):
         return False
@@ -94,9 +93,9 @@ def uses_kernels(x: object) -> bool:
 
 
 def operators_for(x: Tensor) -> ModuleType | None:
-    """The module whose functions compute what is asked of the map `x`, None for the definition.
+    """The module whose functions compute statistics and gates of the map `x`; None for the definition.
 
-    Triton is imported with its module. Raises RuntimeError as `uses_kernels` does.
+    Triton is imported only with its module. Raises RuntimeError as `uses_kernels` does.
     """
     if not uses_kernels(x):
         return None
@@ -107,12 +106,12 @@ def operators_for(x: Tensor) -> ModuleType | None:
 
 @cache
 def cpu_operators() -> ModuleType:
-    """The module for the CPU."""
+    """The module of operators for the CPU, imported at the first call."""
     return import_module("sase_attn.kernels.cpu.operators")
 
 
 def under_transform() -> bool:
-    """Under `torch.func` or forward-mode derivatives."""
+    """Whether a transform of `torch.func` or forward-mode differentiation is active."""
     return bool(private.of_transforms(torch)()) or private.of_forward_mode(torch) >= 0
 
 
@@ -122,9 +121,10 @@ def is_batched(x: Tensor | None) -> bool:
 
 
 def _is_usual(x: Tensor) -> bool:
-    """Of a type that is taken without being asked for; no subclass, which may stand for what has no values.
+    """Whether "auto" uses kernels for this tensor: a plain one of a supported type, with no dispatch mode active.
 
-    Not under a dispatch mode, such as one that counts operations: those of the definition are what it is to see.
+    A subclass may stand for a tensor without values. A dispatch mode, such as one that counts operations, is to see
+    the operations of the definition.
     """
     if type(x) not in (Tensor, Parameter) or x.dtype not in TYPES or private.of_modes(torch)():
         return False
@@ -132,7 +132,7 @@ def _is_usual(x: Tensor) -> bool:
 
 
 def _missing_for_triton(x: Tensor) -> str | None:
-    """What a tensor would have to be instead, None if Triton's kernels can take it."""
+    """What Triton's kernels require and the tensor lacks, in the words of an error; None if they accept it."""
     if not _is_installed():
         return "an installed Triton: pip install triton"
     if not (x.is_cuda or (x.device.type == "cpu" and _is_interpreted())):

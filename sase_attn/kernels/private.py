@@ -1,4 +1,4 @@
-"""The private functions of torch that tell where kernels may not be used; without one of them none is used."""
+"""Private functions of torch that tell where kernels may not be used; if torch lacks one, no kernel is used."""
 
 import warnings
 from functools import cache
@@ -16,7 +16,7 @@ NAMES = (
 
 @cache
 def are_missing() -> bool:
-    """Whether this torch lacks one of them. Warns where it does, once a process."""
+    """Whether this version of torch lacks one of the functions. If so, it warns once per process."""
     missing = [name for name in NAMES if not _has(name)]
     if missing:
         warnings.warn(
@@ -27,15 +27,15 @@ def are_missing() -> bool:
     return bool(missing)
 
 
-# From the module torch; getters in C, because they are asked at every eager call of a block.
+# Getters for the module torch. They are implemented in C, because every eager call of a block uses them.
 of_transforms = attrgetter(NAMES[0])
-"""Tells whether a transform of `torch.func` is under way."""
+"""The function that tells whether a transform of `torch.func` is active."""
 of_batches = attrgetter(NAMES[1])
-"""Tells whether a tensor is what `is_grads_batched` gives."""
+"""The function that tells whether a tensor is a batch of gradients, as `is_grads_batched` makes it."""
 of_modes = attrgetter(NAMES[2])
-"""Tells how many dispatch modes are, such as one that counts operations."""
+"""The function that returns the number of active dispatch modes, such as one that counts operations."""
 of_forward_mode = attrgetter(NAMES[3])
-"""The level of forward-mode derivatives, 0 or more where they are under way."""
+"""The level of forward-mode differentiation, at least 0 while it is active."""
 
 
 def _has(name: str) -> bool:

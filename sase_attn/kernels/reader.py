@@ -1,13 +1,13 @@
-"""`MapReader`: a map that is read as few times as its statistics allow, and that stands for the map in a formula.
+"""`MapReader`: stands for a map in a formula, and reads the map as few times as the statistics in it allow.
 
     x = MapReader(x, dispatch.operators_for(x), positions=["mean"], channels=["mean"], weighted=["l4"])
     z = statistics_of(x, ["mean"], [2, 3])          # first read of the map
     gated = x * gate                                # a `Product`; nothing is computed
-    statistics_of(gated, ["l4"], [1])               # second read: those of the map come with it
+    statistics_of(gated, ["l4"], [1])               # second read, which also computes the next line's statistics
     statistics_of(x, ["mean"], [1])
     y = reader.gated(x, channel, position)          # third read
 
-The functions `statistics_of`, `gated` and `whole` take a tensor or a reader, so that a formula is written once for
+The functions `statistics_of`, `gated` and `whole` accept a tensor or a reader, so that a formula is written once for
 both. They are leaves for `torch.fx`, so call them as `reader.gated(...)`.
 """
 
@@ -28,18 +28,19 @@ Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 
 class MapReader:
-    """Statistics of a map (B, C, H, W), and the map gated, in three reads: by kernels, or by the definition elsewhere.
+    """Computes statistics of a map (B, C, H, W) and the gated map in three reads by kernels, or by the definition.
 
     Args:
-        x: the map, or with `norm` the map before it.
+        x: the map, or the input of `norm` if that is given.
         operators: the module that computes, from `dispatch.operators_for(x)`; None for the definition.
         positions: names of statistics over [2, 3], see `statistics.STATISTICS`.
-        channels: names of those over [1].
-        weighted: names of those over [1] of the map times a weight.
-        norm: a batch norm before the map that `batch_norm.is_foldable`; never stored. With `operators` only.
-        shortcut: of the shape and type of x; it is added to the gated map.
+        channels: names of statistics over [1].
+        weighted: names of statistics over [1] of the map times a weight.
+        norm: a batch norm before the map that `batch_norm.is_foldable`; its output is never stored. It needs
+            `operators`.
+        shortcut: a map of the shape and type of x that is added to the gated map.
         relu: whether a ReLU follows.
-        overwrite: the gated map may take the memory of x, where no gradient is recorded.
+        overwrite: the gated map may be written to the memory of x, where no gradient is recorded.
     """
 
     def __init__(
@@ -87,22 +88,25 @@ class MapReader:
         return _by_definition(self.tensor(), names, dims, self._defined)
 
     def __mul__(self, weight: Tensor) -> "Product":
-        """The map times a weight (B, C, 1, 1), before statistics over the channels are asked for.
+        """The map times a weight (B, C, 1, 1); to be called before statistics over the channels are asked for.
 
-        Statistics of the first product are read together with those of the map; others are made by the definition.
+        Statistics of the first product are read together with those of the map; those of others use the definition.
         """
         self._weight = weight if self._weight is None else self._weight
         return Product(self, weight)
 
     def weighted_statistics(self, weight: Tensor, names: Sequence[str], dims: list[int]) -> list[Tensor] | None:
-        """Those of the map times a weight, None where they are not read with those of the map."""
+        """Statistics of the map times a weight; None if they are not read together with those of the map."""
         plan = self._plan
         if plan is None or weight is not self._weight or dims != CHANNELS or spec.bits(tuple(names)) & ~plan.weighted:
             return None
         return _finished(names, self._read_channels(plan)[1], self._x.shape[1], self._known[2])
 
     def gate(self, channel: Tensor, position: Tensor) -> Tensor:
-        """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus the shortcut, through the ReLU; once, last."""
+        """x·(channel + position) for (B, C, 1, 1) and (B, 1, H, W), plus the shortcut, through the ReLU.
+
+        It is to be called once, after all statistics.
+        """
         x, plan, shortcut, relu = self._x, self._plan, self._shortcut, self._relu
         if plan is None:
             return finished(gated(x, channel, position), shortcut, relu)
@@ -115,13 +119,13 @@ class MapReader:
         return cast(Tensor, Gate.apply(x, *slots, channel, position, shortcut, relu, self._affine, plan))
 
     def tensor(self) -> Tensor:
-        """The map itself, for what its statistics do not describe. Raises RuntimeError behind a folded norm."""
+        """The map itself, for a use that needs more than its statistics. Raises RuntimeError with a folded norm."""
         if self._affine is not None:
             raise RuntimeError("the map behind the norm is not in memory: apply the norm before the map is read")
         return self._x
 
     def _fold(self, norm: nn.BatchNorm2d) -> None:
-        """From here on the map is norm(x)."""
+        """Make norm(x) the map that is read from now on."""
         assert self._plan is not None
         x, of = self._x, self._of_positions
         of_samples = {name: of[name][:, :, 0, 0] for name in of}
@@ -137,7 +141,7 @@ class MapReader:
         }
 
     def _read_channels(self, plan: Plan) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Both sets of statistics over the channels, read at the first call."""
+        """Both sets of statistics over the channels; the first call reads them."""
         if self._of_channels is None:
             x, weight = self._x, self._weight
             if plan.weighted and weight is None:
@@ -156,7 +160,7 @@ class MapReader:
 
 
 class Product:
-    """A map times a weight (B, C, 1, 1): its statistics without the product in memory, where they are known."""
+    """A map times a weight (B, C, 1, 1), of which statistics are known without the product in memory, if possible."""
 
     def __init__(self, reader: MapReader, weight: Tensor) -> None:
         self._reader, self._weight = reader, weight
@@ -169,7 +173,7 @@ class Product:
         return _by_definition(self.tensor(), names, dims, self._defined) if found is None else found
 
     def tensor(self) -> Tensor:
-        """The product, which is made at the first call."""
+        """The product; the first call computes it."""
         if self._tensor is None:
             self._tensor = self._reader.tensor() * self._weight
         return self._tensor
@@ -177,17 +181,17 @@ class Product:
 
 @torch.fx.wrap
 def statistics_of(x: Tensor, names: list[str], dims: list[int]) -> list[Tensor]:
-    """Statistics by the names of `statistics.STATISTICS`, in the order asked for; one read where kernels take the map.
+    """Statistics by their names in `statistics.STATISTICS`, in the order asked for; in one read if kernels are used.
 
     Args:
         x: a map (B, C, H, W), a `MapReader` or its `Product`.
-        names: at least one.
-        dims: [2, 3], the positions, for (B, C, 1, 1); or [1], the channels, for (B, 1, H, W).
+        names: at least one name.
+        dims: [2, 3], the positions, for results (B, C, 1, 1); or [1], the channels, for results (B, 1, H, W).
     """
     if not torch.jit.is_scripting():
         if isinstance(x, MapReader | Product):
             return x.statistics(names, dims)
-        # The mean alone is as fast by its definition, whose gradient takes no memory.
+        # For the mean alone the definition is as fast, and its gradient needs no memory.
         if names != ["mean"] and dims in (POSITIONS, CHANNELS):
             operators = dispatch.operators_for(x)
             if operators is not None:
@@ -215,15 +219,15 @@ def whole(x: Tensor) -> Tensor:
 
 
 def takes_readers(forward: Forward) -> Forward:
-    """Mark the `forward` of a squeeze that uses its map by `statistics_of` and `whole` only, so may get a reader."""
+    """Mark the `forward` of a squeeze that accepts a reader: it uses its map only by `statistics_of` and `whole`."""
     forward.takes_readers = True  # type: ignore[attr-defined]
     return forward
 
 
 def asked_of(squeeze: nn.Module, dims: list[int]) -> list[str] | None:
-    """The statistics over these axes that a squeeze follows from, none where it takes the whole map.
+    """The statistics over these axes from which a squeeze follows; an empty list if it uses the whole map.
 
-    None where it may get no reader in the place of its map: it is not marked so, has hooks, or is compiled by itself.
+    None if it does not accept a reader instead of the map: it is not marked so, has hooks, or is compiled on its own.
     """
     hooks = squeeze._forward_hooks, squeeze._forward_pre_hooks, squeeze._backward_hooks, squeeze._backward_pre_hooks
     if any(hooks) or squeeze._compiled_call_impl is not None or not hasattr(type(squeeze).forward, "takes_readers"):
@@ -242,18 +246,19 @@ def read_together(
     relu: bool = False,
     overwrite: bool = False,
 ) -> Tensor:
-    """A `MapReader` of what three squeezes ask; the map itself where kernels do not take it, or a squeeze no reader.
+    """A `MapReader` for the statistics of three squeezes, typed as the tensor that it stands for.
 
-    Typed as the tensor that it stands for.
+    It returns the map itself if kernels do not accept the map, or a squeeze does not accept a reader.
 
     Args:
-        x: the map, or with `norm` what that is applied to.
-        squeeze: over the positions of the map.
-        of_product: over the channels of the map times a weight.
-        of_map: over the channels of the map.
-        norm: the layer before the map. It is applied here unless it is a batch norm, and all three squeezes follow from
+        x: the map, or the input of `norm` if that is given.
+        squeeze: the squeeze over the positions of the map.
+        of_product: the squeeze over the channels of the map times a weight.
+        of_map: the squeeze over the channels of the map.
+        norm: the layer before the map. It is applied here, unless it is a batch norm and all three squeezes follow from
             statistics of x.
-        shortcut, relu, overwrite: see `MapReader`; left to `finished` where the map itself is given back.
+        shortcut, relu, overwrite: see `MapReader`. If the map itself is returned, the caller applies the former two by
+            `finished`.
     """
     asked = asked_of(squeeze, POSITIONS), asked_of(of_map, CHANNELS), asked_of(of_product, CHANNELS)
     operators = None if None in asked else dispatch.operators_for(x)
@@ -274,18 +279,18 @@ def applied(norm: nn.Module, x: Tensor, overwrite: bool) -> tuple[Tensor, bool]:
 
 
 def finished(y: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
-    """y plus a shortcut, through a ReLU, in the memory of y."""
+    """Add a shortcut to y and apply a ReLU, if they are wanted, in the memory of y."""
     y = y if shortcut is None else y.add_(shortcut)
     return torch.relu_(y) if relu else y
 
 
 def _named(values: Tensor, which: int, shape: tuple[int, ...]) -> dict[str, Tensor]:
-    """Rows of values by the names of a set of statistics, their last axis in the shape."""
+    """Rows of values by the names of their statistics, with the last axis of each unflattened to `shape`."""
     return dict(zip(spec.names_of(which), values.unflatten(2, shape).unbind(), strict=True)) if which else {}
 
 
 def _finished(names: Sequence[str], of: dict[str, Tensor], n: int, known: dict[str, Tensor]) -> list[Tensor]:
-    """Statistics of n elements from those that kernels compute, each computed once."""
+    """Statistics of n elements from those that kernels compute; `known` keeps each, so that it is computed once."""
     for name in names:
         if name not in known:
             finish = STATISTICS[name].finish
@@ -296,7 +301,7 @@ def _finished(names: Sequence[str], of: dict[str, Tensor], n: int, known: dict[s
 def _by_definition(
     x: Tensor, names: Sequence[str], dims: list[int], known: dict[tuple[str, tuple[int, ...]], Tensor]
 ) -> list[Tensor]:
-    """Statistics by their definitions, each computed once."""
+    """Statistics by their definitions; `known` keeps each, so that it is computed once."""
     axes = tuple(dims)
     missing = [name for name in dict.fromkeys(names) if (name, axes) not in known]
     for name, value in zip(missing, statistics.compute(x, missing, dims), strict=True):

@@ -1,4 +1,4 @@
-"""Which statistics a reduction is asked for: sets of them as bits, the rows of its results, and the type it sums in."""
+"""Sets of statistics as bits, the rows of a reduction's results, and the type in which it accumulates."""
 
 from functools import cache
 
@@ -12,7 +12,7 @@ COMPUTED = tuple(name for name, statistic in STATISTICS.items() if statistic.fin
 
 @cache
 def bits(names: tuple[str, ...]) -> int:
-    """The set of what kernels compute for statistics of these names."""
+    """The set of those that kernels must compute for statistics of these names."""
     return sum(1 << i for i, name in enumerate(COMPUTED) if any(name in STATISTICS[asked].needs for asked in names))
 
 
@@ -24,12 +24,12 @@ def names_of(which: int) -> tuple[str, ...]:
 
 @cache
 def saved_rows(which: int) -> int:
-    """Rows kept for the backward pass beside the values: the ties of a maximum; the mean and variance of moments."""
+    """The number of rows saved for the backward pass: the ties of a maximum; mean and variance for central moments."""
     names = names_of(which)
     return ("maximum" in names) + 2 * ("biased_std" in names or "third_moment" in names)
 
 
 @cache
 def accumulator(dtype: torch.dtype) -> torch.dtype:
-    """The type in which elements of a type are reduced and gates are applied."""
+    """The type in which maps of a type are reduced and gated."""
     return torch.float64 if dtype == torch.float64 else torch.float32

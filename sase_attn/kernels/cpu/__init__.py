@@ -1,1 +1,1 @@
-"""The operators of a map for the CPU: plain torch on pieces of the map that stay in its cache."""
+"""The operators of `schemas.py` for the CPU: plain torch on pieces of a map that fit into the cache."""

@@ -1,4 +1,4 @@
-"""Gradients on the CPU: of a map that statistics and gates are taken of, and of the weight of statistics."""
+"""Gradients on the CPU: of a map through its statistics and gates, and of the weight in statistics of x·weight."""
 
 from typing import Self
 
@@ -14,7 +14,7 @@ from sase_attn.kernels.cpu.piece_statistics import Rows, row_sets
 def weight_backward(
     x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int
 ) -> Tensor:  # fmt: skip
-    """Gradient (B, C) of the weight of statistics over the channels."""
+    """Gradient (B, C) of the weight, through statistics of x·weight over the channels."""
     chunks = Chunks(x)
     rows, slopes = Rows(weighted, values, saved), Rows(weighted, grads, saved)
     weight = weight.to(chunks.type)
@@ -24,10 +24,10 @@ def weight_backward(
         for part in chunks.parts:
             piece = chunks.load(part)
             power = torch.mul(piece, piece, out=chunks.buffer("a", part))
-            # Products with columns are slow in batches.
+            # A sum is used because batched matrix-vector products are slow.
             torch.sum(power.mul_(power).mul_(cubic[part]), 2, out=found[part])
         found.mul_(weight**3)
-        if found.isfinite().all():  # else a map is too large where its weight is small
+        if found.isfinite().all():  # otherwise x is so large that its powers overflow, although x·weight is small
             return found
     for part in chunks.parts:
         piece = chunks.load(part)
@@ -42,9 +42,10 @@ def map_backward(
     values: Tensor | None, saved: Tensor | None, space: int, unweighted: int, weighted: int, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Gradient of x: g·(channel + position), and those of the statistics over positions and over channels.
+    """Gradient of x: g·(channel + position), plus those through the statistics over positions and over channels.
 
-    Of an affine map, the gradient of u: the statistics over the positions are those of u·sign.
+    With `scale_shift`, x stands for the u of u·sign·scale + shift, and the gradient is that of u. The statistics over
+    the positions are then those of u·sign.
     """
     chunks = Chunks(x, sign, scale_shift)
     scale = None if scale_shift is None else scale_shift[0]
@@ -85,7 +86,7 @@ def map_backward(
 
 
 class ChannelSlopes:
-    """dL/dx of statistics over the channels, of x and of x·weight: a constant of the position, and the rest."""
+    """dL/dx through statistics over the channels, of x and of x·weight: a constant per position, and the rest."""
 
     def __init__(
         self, chunks: Chunks, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int,
@@ -99,12 +100,12 @@ class ChannelSlopes:
         self._cubes = self._weight is not None and piece_statistics.third_powers_are_safe(rows[1], self._weight)
 
     def constant(self, part: slice) -> Tensor | None:
-        """The part that is the same for all channels; None where there is none."""
+        """The part that is the same for all channels of a position; None if there is none."""
         n = self._chunks.channels
         return piece_statistics.constant(*self._unweighted, part, n)
 
     def unweighted(self, part: slice, x: Tensor) -> Tensor | None:
-        """All of it but what the weighted statistics add: a piece, (b, 1, P) where it is the same for all channels."""
+        """dL/dx without the weighted statistics: a piece, or (b, 1, P) if it is the same for all channels."""
         constant = self.constant(part)
         row = None if constant is None else constant.unsqueeze(1)
         if not set(self._unweighted[0].names) - {"mean"}:
@@ -115,9 +116,9 @@ class ChannelSlopes:
         return d
 
     def of_product(self, part: slice, x: Tensor) -> tuple[Tensor, Tensor | None] | None:
-        """dL/dv of v = x·weight, as a piece that may be overwritten, and a factor (b, C) that it is to be taken times.
+        """dL/dv of v = x·weight, or None without weighted statistics.
 
-        None without weighted statistics.
+        It is returned as a piece that may be overwritten, and a factor (b, C) or None by which to multiply it.
         """
         if self._weight is None or not self._weighted[0].names:
             return None
@@ -128,12 +129,12 @@ class ChannelSlopes:
         return power.mul_(x).mul_(grad / norm**3), self._weight[part] ** 3
 
     def with_care(self) -> Self:
-        """These slopes without third powers of the map by themselves, which may be too large."""
+        """Compute third powers of x·weight from now on, and not of x alone, which may overflow; return self."""
         self._cubes = False
         return self
 
     def add(self, d: Tensor, part: slice, x: Tensor) -> None:
-        """Add the rest to the piece `d`."""
+        """Add everything but `constant` to the piece `d`; x is overwritten."""
         piece_statistics.add_slope(d, *self._unweighted, self._chunks, part, x, 1)
         if self._weight is None:
             return
@@ -147,7 +148,7 @@ class ChannelSlopes:
 
 
 def _slope_of_product(rows: Rows, grads: Rows, chunks: Chunks, part: slice, piece: Tensor, weight: Tensor) -> Tensor:
-    """dL/dv of v = x·weight for statistics over the channels."""
+    """dL/dv of v = x·weight, through statistics over the channels."""
     v = torch.mul(piece, weight[part].unsqueeze(2), out=chunks.buffer("product", part))
     slope = chunks.buffer("slope", part)
     _start(slope, None, piece_statistics.constant(rows, grads, part, v.shape[1]))
@@ -156,7 +157,7 @@ def _slope_of_product(rows: Rows, grads: Rows, chunks: Chunks, part: slice, piec
 
 
 def _start(d: Tensor, channel: Tensor | None, position: Tensor | None) -> None:
-    """Fill a piece with the sum of what is given of each channel and each position."""
+    """Fill a piece with the sum of a value per channel and a value per position, each 0 if it is None."""
     if channel is not None and position is not None:
         torch.add(channel.unsqueeze(2), position.unsqueeze(1), out=d)
     elif channel is not None:

@@ -1,4 +1,4 @@
-"""Gradients of the gates on the CPU, as sums over either axis, and of what goes through the ReLU behind them."""
+"""Gradients of the gates on the CPU, as sums over channels and positions, and the gradient behind the ReLU."""
 
 import torch
 from torch import Tensor
@@ -6,11 +6,11 @@ from torch import Tensor
 from sase_attn.kernels import layout
 from sase_attn.kernels.cpu.chunks import Chunks
 
-threshold_backward = torch.ops.aten.threshold_backward.grad_input  # that of a ReLU
+threshold_backward = torch.ops.aten.threshold_backward.grad_input  # the gradient of a ReLU
 
 
 def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of g·x over the positions and over the channels; g, made 0 where y, the output behind a ReLU, is."""
+    """Sums of g·x over the positions and over the channels, and g, set to 0 where the ReLU's output y is 0."""
     chunks = Chunks(x)
     channel = x.new_empty((len(x), x.shape[1]), dtype=chunks.type)
     position = x.new_empty((len(x), x.shape[2] * x.shape[3]), dtype=chunks.type)
@@ -23,7 +23,7 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 class Masked:
-    """A gradient g like x behind a ReLU whose output is y, or behind none; `whole` is filled piece by piece."""
+    """The gradient g, set to 0 where the output y of a ReLU is 0, if y is given; `whole` is filled piece by piece."""
 
     def __init__(self, chunks: Chunks, x: Tensor, y: Tensor | None, g: Tensor) -> None:
         self._chunks, self._g = chunks, chunks.dense(g)
@@ -33,7 +33,7 @@ class Masked:
             self._out, self._y = chunks.dense(self.whole), chunks.dense(y)
 
     def piece(self, part: slice) -> Tensor:
-        """A piece, 0 where y is, in the type that is computed in; kept in `whole` if there is a ReLU."""
+        """A piece in the type of the computation, 0 where y is 0; with a ReLU it is also stored in `whole`."""
         chunks = self._chunks
         piece = chunks.load_other(self._g, part, "g")
         if self.whole.numel() == 0:

@@ -1,4 +1,4 @@
-"""Operators of the CPU that a batch-normalised map needs beside its own: gradients of its scale and shift."""
+"""The operators for the CPU that a map behind a batch norm needs in addition: gradients of its scale and shift."""
 
 import torch
 from torch import Tensor
@@ -11,10 +11,11 @@ from sase_attn.kernels.cpu.gate_backward import Masked
 def normalised_sums(
     u: Tensor, y: Tensor | None, g: Tensor, channel: Tensor, position: Tensor, sign: Tensor | None, scale_shift: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`sums` for x = u·sign·scale + shift; and Σ of dL/dx·u·sign and of dL/dx, (2, C), for a gated map.
+    """`sums` for x = u·sign·scale + shift, and the gradients of scale and shift, (2, C), through the gates.
 
-    All from g and g·u·sign, each summed plainly and weighted by the gates: neither x nor dL/dx is in memory.
-    Products are given memory here, because autocast would take others in bfloat16.
+    The latter are Σ dL/dx·u·sign and Σ dL/dx. All results follow from sums of g and of g·u·sign, unweighted and
+    weighted by the gates, so that neither x nor dL/dx is in memory. Products have `out=`, because autocast would
+    compute them in bfloat16 otherwise.
     """
     chunks = Chunks(u, sign, scale_shift)
     dchannel = u.new_empty((len(u), u.shape[1]), dtype=chunks.type)
@@ -29,7 +30,7 @@ def normalised_sums(
         count, over = len(piece), dposition[part].unsqueeze(1)
         torch.bmm(scale.expand(count, -1, -1), product, out=over)
         over.baddbmm_(shift.expand(count, -1, -1), piece)
-        # One product with two rows costs less than two sums over the positions.
+        # One matrix product with two rows is faster than two sums over the positions.
         totals = daffine.new_empty((2, count, 2, u.shape[1]))
         for total, values in zip(totals, (product, piece), strict=True):
             torch.bmm(columns[part], values.transpose(1, 2), out=total)
@@ -43,16 +44,16 @@ def channels_backward(
     u: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int, weighted: int,
     sign: Tensor | None, scale_shift: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """For statistics over the channels: Σ of dL/dx·u·sign and of dL/dx, (2, C); the gradient (B, C) of the weight.
+    """Gradients through statistics over the channels: of scale and shift, (2, C), and of the weight, (B, C).
 
-    Without a weight its gradient has no elements. That of v = x·weight is summed like that of x, and x = u·sign·scale +
-    shift makes both gradients of the sums: one pass over the map.
+    The former are Σ dL/dx·u·sign and Σ dL/dx. The latter has no elements without a weight. One pass sums dL/dv, for
+    v = x·weight, in the same two ways; with x = u·sign·scale + shift both gradients follow from the sums.
     """
     chunks = Chunks(u, sign, scale_shift)
     slopes = ChannelSlopes(chunks, weight, grads, values, saved, unweighted, weighted)
     sums = torch.zeros((2, 2, len(u), u.shape[1]), dtype=chunks.type)
     of_x, of_v = _sum_slopes(sums, chunks, slopes)
-    if not of_v.isfinite().all():  # third powers of a map that is too large where its weight is small
+    if not of_v.isfinite().all():  # third powers of x overflow, although x·weight is small
         of_x, of_v = _sum_slopes(sums, chunks, slopes.with_care())
     if weight is None:
         return of_x.sum(1), of_v.new_empty(0)
@@ -61,7 +62,7 @@ def channels_backward(
 
 
 def _sum_slopes(sums: Tensor, chunks: Chunks, slopes: ChannelSlopes) -> Tensor:
-    """Σ over the positions of d·u·sign and of d, for the part d of dL/dx that is not through v, and for dL/dv."""
+    """Σ d·u·sign and Σ d over the positions, for d = dL/dx without the part through v, and for d = dL/dv."""
     of_x, of_v = sums
     for part in chunks.parts:
         u, x = chunks.pair(part)
@@ -82,6 +83,6 @@ def _sum_slopes(sums: Tensor, chunks: Chunks, slopes: ChannelSlopes) -> Tensor:
 
 
 def _write_sums(sums: Tensor, d: Tensor, u: Tensor) -> None:
-    """Sums over the positions of d·u and of d, which is lost."""
+    """Write the sums over the positions of d·u and of d; d is overwritten."""
     torch.sum(d, 2, out=sums[1])
     torch.sum(d.mul_(u), 2, out=sums[0])

@@ -1,7 +1,7 @@
 """The operators of `schemas.py` for the CPU: plain torch on pieces of a map that stay in its cache.
 
-Not registered with torch: they are called from eager code only. Row `ties` of a maximum is not set: they are counted
-in the backward pass.
+They are not registered with torch, because only eager code calls them. The saved row for the ties of a maximum is not
+set, because the backward pass counts the ties itself.
 """
 
 import torch
@@ -22,7 +22,7 @@ def reduce(
     x: Tensor, weight: Tensor | None, over: int, unweighted: int, weighted: int, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Statistics of x and of x·weight; rows of values, rows for the backward pass."""
+    """Statistics of x and of x·weight: rows of values, and rows for the backward pass."""
     chunks = Chunks(x, sign, scale_shift)
     kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
     count, own = unweighted.bit_count() + weighted.bit_count(), spec.saved_rows(unweighted) + spec.saved_rows(weighted)
@@ -54,13 +54,13 @@ def gate(
     x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """x·(channel + position) + shortcut, through a ReLU."""
+    """x·(channel + position) + shortcut, through a ReLU if `relu`."""
     y = torch.empty_like(x, memory_format=layout.dense_format(x))
     return _gate_into(y, Chunks(x, sign, scale_shift), channel, position, shortcut, relu)
 
 
 def gate_in_place(x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool) -> Tensor:
-    """`gate` in the memory of x, if that is dense: new memory costs more than what is computed in it."""
+    """`gate` in the memory of x, if that is dense: allocating a new map takes longer than computing it."""
     if not x.is_contiguous(memory_format=layout.dense_format(x)):
         return gate(x, channel, position, shortcut, relu)
     return _gate_into(x, Chunks(x), channel, position, shortcut, relu)

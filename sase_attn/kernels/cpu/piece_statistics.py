@@ -1,7 +1,7 @@
 """Statistics of a piece of a map over one of its axes, and their derivatives, with temporaries in buffers.
 
-`axis` is 2 (positions) or 1 (channels) of pieces (b, C, P); what is kept of the piece is (b, C) or (b, P). Powers of
-four are of the elements as they are where the sums show that nothing was lost, else of elements over the largest.
+`axis` is 2 (positions) or 1 (channels) of pieces (b, C, P), and results are (b, C) or (b, P). Fourth powers are
+those of the elements if their sums show that no term overflowed or vanished, otherwise of elements over the largest.
 """
 
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor
 from sase_attn.kernels import spec
 from sase_attn.kernels.cpu.chunks import Chunks
 
-SUMS = 1e-30, 1e20  # of powers of four in which no term that counts was lost, in float32
-NORMS = 1e-5, 1e5  # likewise of norms whose third powers are taken
-WEIGHTS = 1e-4, 1e4  # of the largest of each sample
+SUMS = 1e-30, 1e20  # range of sums of fourth powers in which float32 has lost no term that matters
+NORMS = 1e-5, 1e5  # range of norms whose third powers float32 can hold
+WEIGHTS = 1e-4, 1e4  # the same range for the largest weight of each sample
 
 
 class Rows:
-    """The rows of a set of statistics by name, and of what is saved with them (`centre` and `variance`)."""
+    """The rows of a set of statistics by name, and the rows saved with them (`centre` and `variance`)."""
 
     def __init__(self, which: int, values: Tensor, saved: Tensor) -> None:
         self.names = spec.names_of(which)
@@ -25,18 +25,18 @@ class Rows:
             self.of |= {"centre": saved[-2], "variance": saved[-1]}
 
     def at(self, name: str, part: slice, axis: int) -> Tensor:
-        """A row of a piece, to be broadcast over it."""
+        """The part of a row that belongs to a piece, shaped to be broadcast over it."""
         return self.of[name][part].unsqueeze(axis)
 
 
 def row_sets(unweighted: int, weighted: int, values: Tensor, saved: Tensor) -> tuple[Rows, Rows]:
-    """Rows of the statistics of x, and of those of x·weight behind them."""
+    """The rows of statistics of x, and the rows of statistics of x·weight, which follow them."""
     count, own = unweighted.bit_count(), spec.saved_rows(unweighted)
     return Rows(unweighted, values[:count], saved[:own]), Rows(weighted, values[count:], saved[own:])
 
 
 def write(rows: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None:
-    """Compute every statistic of the piece `v` into its row; of an L4 norm the sum of fourth powers, see `finish`."""
+    """Write every statistic of the piece `v` to its row; for an L4 norm the sum of fourth powers, see `finish`."""
     of = rows.of
     if "mean" in of:
         torch.mean(v, axis, out=of["mean"][part])
@@ -50,7 +50,7 @@ def write(rows: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None
         if "biased_std" in of:
             torch.sqrt(variance, out=of["biased_std"][part])
         if "third_moment" in of:
-            # What the mean is off by counts once it is many deviations.
+            # The rounding error of the mean matters where the mean is many standard deviations.
             offset = deviation.mean(axis)
             third = torch.mean(power.mul_(deviation), axis, out=of["third_moment"][part])
             third.sub_(offset * (3 * variance - 2 * offset * offset))
@@ -60,7 +60,7 @@ def write(rows: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None
 
 
 class Weight:
-    """A weight (B, C) of the channels, over the largest magnitude of each sample; and fourth powers of that."""
+    """A weight (B, C) of the channels, divided by the largest magnitude of each sample, and its fourth powers."""
 
     def __init__(self, weight: Tensor) -> None:
         self.largest = weight.abs().amax(1, keepdim=True)
@@ -69,13 +69,13 @@ class Weight:
 
 
 def write_weighted_norm(total: Tensor, weight: Weight, chunks: Chunks, part: slice, x: Tensor) -> None:
-    """Sums over the channels of fourth powers of x·weight, from the powers of both: the product is never in memory."""
+    """Sums over the channels of fourth powers of x·weight, from the powers of both, without the product in memory."""
     power = torch.mul(x, x, out=chunks.buffer("a", part))
     torch.bmm(weight.fourth[part], power.mul_(power), out=total[part].unsqueeze(1))
 
 
 def finish(rows: Rows, weight: Tensor | None, chunks: Chunks, axis: int) -> None:
-    """Make L4 norms of the sums; with care, from the map (times a weight), in pieces where the sums have lost terms."""
+    """Turn sums of fourth powers into L4 norms; recompute pieces whose sums have lost terms from the map itself."""
     total = rows.of["l4"]
     inexact = [] if _within(total, SUMS) else [part for part in chunks.parts if not _within(total[part], SUMS)]
     total.sqrt_().sqrt_()
@@ -89,7 +89,7 @@ def finish(rows: Rows, weight: Tensor | None, chunks: Chunks, axis: int) -> None
 
 
 def constant(rows: Rows, grads: Rows, part: slice, n: int) -> Tensor | None:
-    """The part of dL/dv, for v of n elements, that is the same for all of them; None where there is none."""
+    """The part of dL/dv, for v of n elements, that is the same for all elements; None if there is none."""
     found = grads.of["mean"][part] / n if "mean" in grads.of else None
     if "third_moment" in grads.of:
         through_mean = grads.of["third_moment"][part] * (-3 / n) * rows.of["variance"][part]
@@ -98,7 +98,7 @@ def constant(rows: Rows, grads: Rows, part: slice, n: int) -> Tensor | None:
 
 
 def add_slope(d: Tensor, rows: Rows, grads: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> None:
-    """Add what `constant` leaves of dL/dv to the piece `d`."""
+    """Add dL/dv without the part that `constant` returns to the piece `d`."""
     n = v.shape[axis]
     if "maximum" in rows.of:
         tied = torch.eq(v, rows.at("maximum", part, axis), out=chunks.buffer("a", part))
@@ -119,12 +119,12 @@ def add_slope(d: Tensor, rows: Rows, grads: Rows, chunks: Chunks, part: slice, v
 
 
 def third_powers_are_safe(rows: Rows, weight: Tensor) -> bool:
-    """Whether third powers of a weighted L4 norm can be taken by themselves."""
+    """Whether third powers of x and of the weight can be computed separately for a weighted L4 norm."""
     return rows.names == ("l4",) and _within(rows.of["l4"], NORMS) and _within(weight.abs().amax(1), WEIGHTS)
 
 
 def _cube(rows: Rows, grads: Rows, chunks: Chunks, part: slice, v: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Factors of dL/dv of an L4 norm: a cube, and the row that it is multiplied by."""
+    """The two factors of dL/dv for an L4 norm: third powers of v, and the row by which to multiply them."""
     norm, grad = rows.at("l4", part, axis), grads.at("l4", part, axis)
     cube = chunks.buffer("b", part)
     if _within(norm, NORMS):
@@ -134,6 +134,6 @@ def _cube(rows: Rows, grads: Rows, chunks: Chunks, part: slice, v: Tensor, axis:
 
 
 def _within(values: Tensor, limits: tuple[float, float]) -> bool:
-    """Whether all values are; not where one is NaN."""
+    """Whether all values are within the limits; False if one is NaN."""
     least, most = torch.aminmax(values)
     return bool((least >= limits[0]) & (most <= limits[1]))

@@ -1,1 +1,1 @@
-"""The operators of a map for CUDA, written in Triton."""
+"""The operators of `schemas.py` for CUDA, written in Triton."""

@@ -1,9 +1,9 @@
-"""Triton: the gradient of a map from all that was read of it, in one pass; what belongs to channels, in another.
+"""Triton: the gradient of a map through all its statistics and gates in one pass; gradients per channel in another.
 
-Of any statistic, dL/dv of an element v is a polynomial whose coefficients belong to its channel or its position: a0 +
-a1·(v − centre) + a2·(v − centre)² + a3·(v·inverse)³, and `tied` if v is the maximum, `peak`. A program holds
-tiles of channels and positions and walks the positions, so that what belongs to a channel is loaded once and the
-gradients of its weight, scale and shift are sums of its own.
+For any statistic, dL/dv of an element v is a polynomial whose coefficients belong to its channel or its position: a0 +
+a1·(v − centre) + a2·(v − centre)² + a3·(v·inverse)³, plus `tied` if v is the maximum, `peak`. A program holds tiles of
+channels and positions and loops over the positions, so that values per channel are loaded once, and the gradients of
+weight, scale and shift are sums within the program.
 """
 
 import triton
@@ -15,7 +15,7 @@ from sase_attn.kernels.triton.reduce import CENTRAL, L4, MAXIMUM, MEAN, SMALLEST
 
 @triton.jit
 def _coefficients(values, grads, saved, at, keep, rows, n, WHICH: tl.constexpr):
-    """Those of dL/dv, at the places `at`; pointers to the rows behind."""
+    """Load the coefficients of dL/dv at the offsets `at`; also return pointers to the rows that follow."""
     a0, peak, tied, centre, a1, a2, inverse, a3 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     if (MEAN & WHICH) != 0:
         a0 = tl.load(grads + at, mask=keep, other=0.0) / n
@@ -53,7 +53,7 @@ def _coefficients(values, grads, saved, at, keep, rows, n, WHICH: tl.constexpr):
 
 @triton.jit
 def _slope(v, a0, peak, tied, centre, a1, a2, inverse, a3, WHICH: tl.constexpr):
-    """dL/dv."""
+    """dL/dv of the elements v, from its coefficients."""
     g = tl.zeros_like(v) + a0
     if (MAXIMUM & WHICH) != 0:
         g += tl.where(v == peak, tied, 0.0)
@@ -73,9 +73,9 @@ def map_backward_kernel(
     UNWEIGHTED: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr, ACC: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """Sum of what the gates and each set of statistics have to say of dL/dx; a program for a piece of P of a tile.
+    """The sum of dL/dx through the gates and each set of statistics; one program for each tile and piece of P.
 
-    Of a map kept as u·sign·scale + shift, dL/du; the statistics over the positions are those of u·sign.
+    For a map u·sign·scale + shift, the result is dL/du, and the statistics over the positions are those of u·sign.
     """
     program = tl.program_id(0)
     tiles = tl.cdiv(C, BLOCK_C)
@@ -105,7 +105,7 @@ def map_backward_kernel(
         place = b * C * P + (c[:, None] * stride_c + p[None, :] * stride_p)
         at_p = (b * P + p)[None, :]
         v = tl.zeros([BLOCK_C, BLOCK_P], ACC)
-        if (SPACE | UNWEIGHTED | WEIGHTED) > MEAN:  # more than means: their gradients need the map
+        if (SPACE | UNWEIGHTED | WEIGHTED) > MEAN:  # gradients of means alone do not need the map
             v = tl.load(x + place, mask=inside, other=0.0).to(ACC)
         u, v = affine(v, signs, scale, shift, inside, SIGN, AFFINE)
         d = tl.zeros([BLOCK_C, BLOCK_P], ACC)
@@ -138,9 +138,9 @@ def channels_backward_kernel(
     positions, UNWEIGHTED: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr,
     ACC: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """Of statistics over the channels, the gradients of the weight and, if AFFINE, of the scale and the shift.
+    """The gradients of the weight and, if AFFINE, of scale and shift, through statistics over the channels.
 
-    As partial sums of a piece and a sample, to be added in order: of the scale, the shift, the weight, each if needed.
+    They are stored as partial sums of each piece and sample, to be added in order: scale, shift, weight, if needed.
     """
     program = tl.program_id(0)
     piece = program % pieces
@@ -178,11 +178,11 @@ def channels_backward_kernel(
                 row, grad, kept, at_p, within, positions, n, WEIGHTED
             )
             w = _slope(v * factor, a0_w, peak_w, tied_w, centre_w, a1_w, a2_w, inverse_w, a3_w, WEIGHTED)
-            of_weight += v * w  # v is 0 outside
+            of_weight += v * w  # v is 0 outside the map
             d += factor * w
         if AFFINE:
             of_scale += u * d
-            of_shift += d  # 0 outside, as the gradients of statistics are there
+            of_shift += d  # d is 0 outside the map, because the gradients of statistics are loaded as 0 there
     sums += piece.to(tl.int64) * channels * (2 * AFFINE + (WEIGHTED != 0)) + b * C + c
     if AFFINE:
         tl.store(sums, tl.sum(of_scale, 1), mask=keep)

@@ -1,4 +1,4 @@
-"""Triton: x·(channel + position), plus a shortcut, through a ReLU, in one pass; gradients of the gates in another."""
+"""Triton: ReLU(x·(channel + position) + shortcut) in one pass, and the gradients of the gates in another."""
 
 import triton
 import triton.language as tl
@@ -12,7 +12,7 @@ def gate_kernel(
     SIGN: tl.constexpr, AFFINE: tl.constexpr, SHORTCUT: tl.constexpr, RELU: tl.constexpr, ACC: tl.constexpr,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
 ):  # fmt: skip
-    """y = x·(channel + position), plus a shortcut, through a ReLU; a program for a piece of P of a tile of C."""
+    """y = ReLU(x·(channel + position) + shortcut), both optional; one program for each tile of C and piece of P."""
     program = tl.program_id(0)
     tiles = tl.cdiv(C, BLOCK_C)
     b = (program // pieces // tiles).to(tl.int64)
@@ -43,11 +43,11 @@ def sums_kernel(
     chunk, kept_rows, walked_rows, RELU: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr,
     KEEPS_CHANNELS: tl.constexpr, ACC: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
-    """Sums of g·x over either axis of (B, K, R), and g, 0 where a ReLU gave y = 0; a program for a piece of a tile.
+    """Sums of g·x over K and over R of (B, K, R), and g, set to 0 where the ReLU's output y is 0.
 
-    Sums over R are partial ones of a piece, those over K of a tile, to be added in order: no atomics. K is the
-    contiguous axis, whose tiles are long, so that there are few numbers to add. If AFFINE, also the sums for each
-    channel of d·u·sign and of d, where d = g·gates is dL/dx.
+    There is one program for each tile of K and piece of R. It stores partial sums, over R for its piece and over K for
+    its tile, to be added in order without atomics. K is the contiguous axis, whose tiles are long, so that there are
+    few numbers to add. If AFFINE, it also stores the sums per channel of d·u·sign and of d, where d = g·gates is dL/dx.
     """
     program = tl.program_id(0)
     piece = program % pieces

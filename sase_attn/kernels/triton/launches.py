@@ -1,4 +1,4 @@
-"""Launches of the Triton kernels: layouts, tiles, memory for outputs and for what programs leave to be added up."""
+"""Launches of the Triton kernels: layouts, tiles, and memory for outputs and for partial sums."""
 
 import torch
 import triton.language as tl
@@ -14,7 +14,7 @@ def reduce(
     x: Tensor, weight: Tensor | None, over: int, unweighted: int, weighted: int, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Statistics over the positions or the channels, and the rows for the backward pass."""
+    """Statistics over the positions or the channels, and the rows saved for the backward pass."""
     dense = layout.dense_format(x)
     x = x.contiguous(memory_format=dense)
     channels, positions = x.shape[1], x.shape[2] * x.shape[3]
@@ -47,7 +47,7 @@ def reduce(
 
 
 def empty_values(x: Tensor, over: int, unweighted: int, weighted: int) -> tuple[Tensor, Tensor]:
-    """What `reduce` gives, uninitialised."""
+    """Uninitialised memory for the results of `reduce`."""
     kept = x.shape[2] * x.shape[3] if over == 1 else x.shape[1]
     counts = (unweighted.bit_count() + weighted.bit_count(), spec.saved_rows(unweighted) + spec.saved_rows(weighted))
     acc = spec.accumulator(x.dtype)
@@ -56,7 +56,7 @@ def empty_values(x: Tensor, over: int, unweighted: int, weighted: int) -> tuple[
 
 
 def weight_backward(x: Tensor, weight: Tensor, grads: Tensor, values: Tensor, saved: Tensor, weighted: int) -> Tensor:
-    """Gradient (B, C) of the weight of statistics over the channels."""
+    """Gradient (B, C) of the weight, through statistics of x·weight over the channels."""
     return _channel_sums(x, weight, grads, values, saved, 0, weighted, None, None)[:, 0].sum(0)
 
 
@@ -64,7 +64,7 @@ def channels_backward(
     x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int, weighted: int,
     sign: Tensor | None, scale_shift: Tensor,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Gradients of scale and shift (2, C), and of the weight (B, C), for statistics over the channels."""
+    """Gradients of scale and shift (2, C), and of the weight (B, C), through statistics over the channels."""
     weighted = 0 if weight is None else weighted
     sums = _channel_sums(x, weight, grads, values, saved, unweighted, weighted, sign, scale_shift)
     dweight = sums[:, 2].sum(0) if weighted else sums.new_zeros(0 if weight is None else sums.shape[2:])
@@ -75,7 +75,7 @@ def _channel_sums(
     x: Tensor, weight: Tensor | None, grads: Tensor, values: Tensor, saved: Tensor, unweighted: int, weighted: int,
     sign: Tensor | None, scale_shift: Tensor | None,
 ) -> Tensor:  # fmt: skip
-    """Gradients of scale, shift and weight where they are needed, in parts: (pieces, 1 to 3, B, C)."""
+    """Partial sums of the gradients of scale, shift and weight, as far as needed: (pieces, 1 to 3, B, C)."""
     dense = layout.dense_format(x)
     x = x.contiguous(memory_format=dense)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
@@ -97,7 +97,7 @@ def gate(
     x: Tensor, channel: Tensor, position: Tensor, shortcut: Tensor | None, relu: bool, sign: Tensor | None = None,
     scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The gated map, plus a shortcut, through a ReLU."""
+    """The gated map, plus a shortcut, through a ReLU if `relu`."""
     dense = layout.dense_format(x)
     x = x.contiguous(memory_format=dense)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
@@ -115,14 +115,14 @@ def gate(
 
 
 def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the gates, and the gradient of y behind the ReLU."""
+    """Gradients of the gates, and g, set to 0 where the ReLU's output y is 0."""
     return _gate_sums(x, y, g, (), None, None)[:3]
 
 
 def normalised_sums(
     x: Tensor, y: Tensor | None, g: Tensor, channel: Tensor, position: Tensor, sign: Tensor | None, scale_shift: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of the gates, of y behind the ReLU, and of scale and shift."""
+    """Gradients of the gates; g, set to 0 where the ReLU's output y is 0; gradients of scale and shift."""
     dchannel, dposition, masked, slopes = _gate_sums(x, y, g, (channel, position), sign, scale_shift)
     return dchannel, dposition, masked, slopes.sum((0, 2))
 
@@ -130,7 +130,7 @@ def normalised_sums(
 def _gate_sums(
     x: Tensor, y: Tensor | None, g: Tensor, gates: tuple[Tensor, ...], sign: Tensor | None, scale_shift: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `sums` gives, and partial sums (n, 2, B, C) that are the gradients of scale and shift."""
+    """The results of `sums`, and partial sums (n, 2, B, C) of the gradients of scale and shift."""
     dense = layout.dense_format(x)
     x, g = x.contiguous(memory_format=dense), g.contiguous(memory_format=dense)
     batch, sizes = len(x), (x.shape[1], x.shape[2] * x.shape[3])
@@ -160,7 +160,7 @@ def map_backward(
     values: Tensor | None, saved: Tensor | None, space: int, unweighted: int, weighted: int,
     sign: Tensor | None = None, scale_shift: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """Gradient of the map from all that was read of it, in one pass."""
+    """Gradient of the map through all its statistics and gates, in one pass."""
     dense = layout.dense_format(x)
     x = x.contiguous(memory_format=dense)
     batch, channels, positions = len(x), x.shape[1], x.shape[2] * x.shape[3]
@@ -169,7 +169,7 @@ def map_backward(
     dx = torch.empty_like(x)
     block_c, block_p, pieces, chunk = layout.walk(batch, channels, positions, strides[0])
     given = (channel, position, space_grads, space_values, space_saved, weight, grads, values, saved)
-    rows = [dx if row is None else _row(row, acc) for row in given]  # any pointer stands for what is not read
+    rows = [dx if row is None else _row(row, acc) for row in given]  # any valid pointer serves where none is read
     map_backward_kernel[(batch * -(-channels // block_c) * pieces,)](
         x, dx if g is None else g.contiguous(memory_format=dense), *_affine(x, sign, scale_shift), *rows, dx, channels,
         positions, *strides, pieces, chunk, batch * channels, batch * positions, GATE=g is not None,
@@ -181,20 +181,20 @@ def map_backward(
 
 
 def _row(value: Tensor, acc: torch.dtype) -> Tensor:
-    """What belongs to channels or positions, as the kernels take it."""
+    """Values per channel or per position in the type and layout that the kernels expect."""
     return value.to(acc).contiguous()
 
 
 def _affine(x: Tensor, sign: Tensor | None, scale_shift: Tensor | None) -> list[Tensor]:
-    """Both as the kernels take them; any pointer stands for what is not read."""
+    """Both in the form that the kernels expect; any valid pointer serves for one that is not given."""
     return [x if row is None else _row(row, spec.accumulator(x.dtype)) for row in (sign, scale_shift)]
 
 
 def _given(sign: Tensor | None, scale_shift: Tensor | None) -> dict[str, bool]:
-    """The kernels' switches of the same."""
+    """The kernels' switches SIGN and AFFINE: whether each of the two is given."""
     return {"SIGN": sign is not None, "AFFINE": scale_shift is not None}
 
 
 def triton_type(dtype: torch.dtype) -> tl.dtype:
-    """Triton's name of an accumulator."""
+    """The Triton type for a torch type in which kernels accumulate."""
     return tl.float64 if dtype == torch.float64 else tl.float32

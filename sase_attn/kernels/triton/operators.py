@@ -1,4 +1,4 @@
-"""The kernels as operators `torch.ops.sase_attn.…`, for CUDA, and for the CPU where Triton interprets.
+"""The kernels as operators `torch.ops.sase_attn.…`, for CUDA, and for the CPU under Triton's interpreter.
 
 Importing this module imports Triton. Outputs are dense in the layout of x; any other layout than contiguous and
 channels_last is copied to a contiguous one first. float64 is accumulated in float64, all else in float32.
@@ -17,7 +17,7 @@ from sase_attn.kernels.schemas import SCHEMAS
 from sase_attn.kernels.triton import launches
 from sase_attn.kernels.triton.gate import gate_kernel
 
-# The variable TRITON_INTERPRET is read where kernels are decorated.
+# Triton reads the variable TRITON_INTERPRET when it decorates a kernel.
 INTERPRETED = isinstance(gate_kernel, InterpretedFunction)
 
 
@@ -62,7 +62,7 @@ def _like(x: Tensor) -> Tensor:
 
 
 def _on_its_device(launch: Callable[..., Any]) -> Callable[..., Any]:
-    """Triton launches on the current device, which need not be that of the tensors."""
+    """Make the tensors' device the current one for a launch, because Triton launches on the current device."""
 
     def run(x: Tensor, *args: Any) -> Any:
         with torch.cuda.device(x.device) if x.is_cuda else nullcontext():

@@ -1,9 +1,10 @@
 """Triton: several statistics of a map over its positions or its channels in one read.
 
-The map is (B, K, R): an axis that is kept, one that is reduced, at any strides. A program holds tiles of the two and
-walks the reduced axis; where that leaves the device idle the axis is cut, the pieces' sums go to memory and a second
-kernel merges them in order: no atomics, the same bits every run. Moments are taken around the mean of each tile and
-merged by Chan's formulas; powers of four are of elements divided by the largest magnitude so far.
+The map is (B, K, R): K is the kept axis, R the reduced one, with any strides. A program holds tiles of the two and
+loops over the reduced axis. If there are too few programs to keep the device busy, the axis is cut: the sums of the
+pieces go to memory, and a second kernel merges them in order. There are no atomics, so every run returns the same
+bits. Moments are taken around the mean of each tile and merged by Chan's formulas. Fourth powers are those of elements
+divided by the largest magnitude so far.
 """
 
 import triton
@@ -14,7 +15,7 @@ from sase_attn.kernels.triton.affine import affine, affine_rows
 
 MEAN, MAXIMUM, STD, THIRD, L4 = (tl.constexpr(1 << i) for i in range(len(spec.COMPUTED)))
 CENTRAL = tl.constexpr(STD.value | THIRD.value)
-SMALLEST = tl.constexpr(2.0**-126)  # normal number: the least that powers of four are scaled by
+SMALLEST = tl.constexpr(2.0**-126)  # the smallest normal number, and the least by which elements are divided
 STATE = tl.constexpr(8)  # numbers that describe a piece of the reduced axis
 
 
@@ -22,9 +23,9 @@ STATE = tl.constexpr(8)  # numbers that describe a piece of the reduced axis
 def _absorb(
     v, inside, before, count, total, peak, ties, shift, centre, second, third, scale, fourth, WHICH: tl.constexpr
 ):
-    """The state of `before` elements, joined by the tile `v` of `count` more, which is 0 outside."""
+    """Update the state of `before` elements by the tile `v` of `count` more, which is 0 outside the map."""
     if (CENTRAL & WHICH) != 0:
-        # Means are kept as differences from that of the first tile: large ones would lose the small steps of a merge.
+        # Means are stored relative to that of the first tile: a large mean would round off the small steps of a merge.
         shift = tl.where(before == 0, tl.sum(v, 1) / count, shift)
         deviation = tl.where(inside, v - shift[:, None], 0.0)
         middle = tl.sum(deviation, 1) / count
@@ -56,7 +57,7 @@ def _absorb(
 
 @triton.jit
 def _collapse(total, peak, ties, fourth, WHICH: tl.constexpr):
-    """What the lanes of a program hold, as one number an element that is kept."""
+    """Reduce the values of a program's lanes to one number per kept element."""
     total_k, peak_k, ties_k, fourth_k = 0.0, 0.0, 0, 0.0
     if (MEAN & WHICH) != 0:
         total_k = tl.sum(total, 1)
@@ -73,7 +74,7 @@ def _collapse(total, peak, ties, fourth, WHICH: tl.constexpr):
 @triton.jit
 def _finish(values, saved, at, keep, rows, n, total, peak, ties, shift, centre, second, third, scale, fourth,
             WHICH: tl.constexpr):  # fmt: skip
-    """Store the statistics and what the backward pass needs; pointers to the rows behind."""
+    """Store the statistics and the rows for the backward pass; return pointers to the rows that follow."""
     if (MEAN & WHICH) != 0:
         if (CENTRAL & WHICH) != 0:
             tl.store(values + at, shift + centre, mask=keep)
@@ -105,7 +106,7 @@ def _finish(values, saved, at, keep, rows, n, total, peak, ties, shift, centre, 
 
 @triton.jit
 def _write(state, at, keep, rows, total, peak, ties, shift, centre, second, third, scale, fourth, WHICH: tl.constexpr):
-    """Store the state of one piece; the pointer to the piece behind."""
+    """Store the state of one piece; return the pointer to the next piece."""
     if (CENTRAL & WHICH) != 0:
         tl.store(state + at, centre, mask=keep)
     elif (MEAN & WHICH) != 0:
@@ -129,9 +130,9 @@ def reduce_kernel(
     UNWEIGHTED: tl.constexpr, WEIGHTED: tl.constexpr, SIGN: tl.constexpr, AFFINE: tl.constexpr,
     OF_CHANNELS: tl.constexpr, CUT: tl.constexpr, ACC: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_R: tl.constexpr,
 ):  # fmt: skip
-    """Statistics of K rows over R; a program for a piece of a tile of rows. If CUT, `merge_kernel` completes them.
+    """Statistics of K rows over R; one program for each tile of rows and piece. If CUT, `merge_kernel` completes them.
 
-    K are the channels if OF_CHANNELS, else R are.
+    K is the axis of channels if OF_CHANNELS, otherwise R is.
     """
     program = tl.program_id(0)
     piece = program % pieces
@@ -153,7 +154,7 @@ def reduce_kernel(
     second = tl.zeros([BLOCK_K], ACC)
     third = tl.zeros([BLOCK_K], ACC)
     scale = tl.full([BLOCK_K], SMALLEST, ACC)
-    # The same of the weighted map.
+    # The same state for the weighted map.
     w_total, w_peak, w_ties, w_fourth = total, peak, ties, fourth
     w_shift, w_centre, w_second, w_third, w_scale = shift, centre, second, third, scale
     if OF_CHANNELS:
@@ -232,7 +233,7 @@ def reduce_kernel(
 @triton.jit
 def _merge(values, saved, state, at, keep, rows, R, pieces, chunk, step, WHICH: tl.constexpr, ACC: tl.constexpr,
            BLOCK: tl.constexpr):  # fmt: skip
-    """Join the pieces of one set of statistics in order and store them; pointers to the rows behind."""
+    """Merge the pieces of one set of statistics in order, and store them; return pointers to the rows that follow."""
     total = tl.zeros([BLOCK], ACC)
     peak = tl.full([BLOCK], float("-inf"), ACC)
     ties = tl.zeros([BLOCK], tl.int32)
