@@ -1,4 +1,7 @@
-"""Differentiable search of a block's operations: `search(model, space, data, config, output=…) -> SearchResult`."""
+"""Search for the operations of a block: `search(model, space, data, config, output=…) -> SearchResult`.
+
+By a super-network with shared weights, such as the differentiable search of the paper, or by trainings from scratch.
+"""
 
 from sase_attn.search.config import SEARCHES as SEARCHES
 from sase_attn.search.config import SearchConfig as SearchConfig

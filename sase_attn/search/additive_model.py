@@ -1,12 +1,15 @@
-"""What genotypes are worth, from trainings: a model that is additive by edge, with an own part of each genotype.
+"""`AdditiveModel`: expected accuracies of genotypes, from a regression on the trainings of some of them.
 
     accuracy of genotype g with seed s  =  seed_s + Σ_edges effect[operation of g] + own_g + residual
 
-Effects, own parts and residuals are normal; a seed takes any value, so that genotypes are compared within seeds. Two
-numbers decide how far rows are believed: the ratio of the variance between genotypes to that of the residual, and the
-additive share of the former. They are not estimated but averaged over a grid, each by its likelihood, because few rows
-leave them open; the variance of the residual is integrated out. All is then a weighted sum of rows (Gaussian process
-regression; the kernel of the additive part is the fraction of edges that agree).
+Here own_g is what the operations of a genotype do not explain. Effects, own parts and residuals are normal. A seed may
+have any value, so that genotypes are compared within seeds.
+
+Two numbers decide how much the model shrinks: the ratio of the variance between genotypes to that of the residual, and
+the share of the former that is additive. A few trainings do not determine them. So the model averages over a grid of
+both, weighted by likelihood; the variance of the residual is integrated out. For given numbers this is Gaussian process
+regression: an expected value is a weighted sum of the accuracies, and the kernel of the additive part is the fraction
+of edges in which two genotypes agree.
 """
 
 import heapq
@@ -22,14 +25,14 @@ from sase_attn.search.space import SearchSpace
 from sase_attn.search.trained import Trained
 
 ICCS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Shares of genotypes in the variance of a training, the seed taken out, that are averaged over."""
+"""The grid of intraclass correlations: shares of genotypes in the variance of trainings with the same seed."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Additive shares of the variance between genotypes."""
+"""The grid of additive shares of the variance between genotypes."""
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """One additive share: eigenvalues and vectors of the kernel without seeds, and the rows without seeds."""
+    """For one additive share: eigenvalues and eigenvectors of the kernel, and the accuracies, both without seeds."""
 
     share: float
     values: Tensor
@@ -39,13 +42,13 @@ class _Fit:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A possible truth.
+    """A draw from the posterior distribution of the model.
 
     Attributes:
-        effects: of the operations of each edge, in points.
-        own: of genotypes that were trained, by columns: what their operations do not explain.
-        own_std: standard deviation of this between genotypes.
-        residual_std: of one training about its genotype and its seed.
+        effects: the effects of the operations of each edge, in points.
+        own: the own part of each genotype that was trained, by its columns.
+        own_std: standard deviation of own parts between genotypes.
+        residual_std: standard deviation of a training about the sum of its genotype and its seed.
     """
 
     effects: list[list[float]]
@@ -55,12 +58,12 @@ class Drawn:
 
 
 class AdditiveModel:
-    """What rows say of the genotypes of a space.
+    """Expected accuracies of the genotypes of a space, given trainings of some of them.
 
     Args:
-        space: of the genotypes.
-        rows: trainings; those that failed are left out. Their order does not matter.
-        shares: additive shares that are averaged over; (0,) is a model without operations.
+        space: the space of the genotypes.
+        rows: the trainings; those that failed are left out. Their order does not matter.
+        shares: additive shares to average over; (0,) is a model without effects of operations.
 
     Raises:
         ValueError: a genotype is not in the space.
@@ -78,25 +81,25 @@ class AdditiveModel:
         self._fits = [self._fit(share) for share in shares]
         self._ratios = torch.tensor([icc / (1 - icc) for icc in ICCS], dtype=torch.float64)
         self.weights = torch.softmax(self._log_likelihoods().flatten(), 0).view(len(shares), len(ICCS))
-        """Of the grid: a row an additive share, a column an intraclass correlation."""
+        """The weights of the grid: one row for each additive share, one column for each intraclass correlation."""
         self._set_means()
 
     @property
     def icc(self) -> float:
-        """The mean of the intraclass correlation, given the rows."""
+        """The posterior mean of the intraclass correlation."""
         return float(self.weights.sum(0) @ torch.tensor(ICCS, dtype=torch.float64))
 
     def mean(self, genotype: Genotype) -> float:
-        """What a genotype is expected to be above an unknown one, in points."""
+        """By how many points a genotype is expected to be better than one that is not known."""
         return self.mean_of(self.space.columns(genotype))
 
     def mean_of(self, columns: Sequence[int]) -> float:
-        """The same, of a genotype's columns."""
+        """As `mean`, for a genotype that is given by its columns."""
         additive = sum(effects[column] for effects, column in zip(self.effects, columns, strict=True))
         return additive + self.own.get(tuple(columns), 0.0)
 
     def best(self, count: int) -> list[Genotype]:
-        """The genotypes of the whole space that are expected to be best, so many or all; the best first."""
+        """Up to `count` genotypes of the whole space that are expected to be best, the best first."""
         sums: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
         most = count + len(self.own)  # own parts may lift or sink genotypes among the best sums
         for effects in self.effects:
@@ -107,10 +110,10 @@ class AdditiveModel:
         return [self.space.genotype(columns) for _, columns in ranked]
 
     def draw(self, generator: torch.Generator) -> Drawn:
-        """A truth that the rows leave possible, drawn from all of them by its probability.
+        """Draw effects, own parts and variances from their posterior distribution.
 
         Raises:
-            ValueError: no row is left once each seed may take any value.
+            ValueError: no two trainings have a common seed, so that nothing is known of genotypes.
         """
         if not self._free.shape[1]:
             raise ValueError(f"wanted two genotypes with a common seed, got {len(self.columns)} rows without")
@@ -139,13 +142,13 @@ class AdditiveModel:
         return _Fit(share, values, vectors, self._free.T @ self._top1)
 
     def _kernel(self, share: float) -> Tensor:
-        """Of the rows, without seeds."""
+        """The kernel of the trainings, projected to the space without seeds."""
         at = torch.tensor(self.columns, dtype=torch.int64).view(-1, len(EDGES))
         same = (at[:, None] == at[None]).to(torch.float64).mean(-1)
         return self._free.T @ (share * same + (1 - share) * (same == 1)) @ self._free
 
     def _log_likelihoods(self) -> Tensor:
-        """Of each point of the grid, the variance of the residual integrated out."""
+        """The log likelihood at each point of the grid, with the variance of the residual integrated out."""
         found = []
         for fit in self._fits:
             variances = 1 + self._ratios[:, None] * fit.values.clamp(min=0)
@@ -154,7 +157,7 @@ class AdditiveModel:
         return torch.stack(found)
 
     def _set_means(self) -> None:
-        """The effects of operations by edge, and the own part of each genotype that was trained."""
+        """Set the posterior means of the effects of operations, of the own parts and of the seeds."""
         additive = own = torch.zeros(len(self.columns), dtype=torch.float64)
         for fit, weights in zip(self._fits, self.weights, strict=True):
             found = sum(
@@ -163,19 +166,19 @@ class AdditiveModel:
             )
             additive, own = additive + fit.share * found, own + (1 - fit.share) * found
         self.effects = self._by_operation(additive)
-        """Of the operations of each edge, in the order of `EDGES` and of the space."""
+        """The effects of the operations of each edge, in the order of `EDGES` and of the space."""
         self.own: dict[tuple[int, ...], float] = {}
-        """Of the genotypes that were trained, by columns: what their operations do not explain."""
+        """The own part of each genotype that was trained, by its columns."""
         for columns, value in zip(self.columns, own.tolist(), strict=True):
             self.own[columns] = self.own.get(columns, 0.0) + value
         left: dict[int, list[float]] = {}
         for columns, seed, top1 in zip(self.columns, self._seeds, self._top1.tolist(), strict=True):
             left.setdefault(seed, []).append(top1 - self.mean_of(columns))
         self.seeds = {seed: fmean(values) for seed, values in left.items()}
-        """What each seed has: its rows, less what their genotypes are expected to be."""
+        """The mean accuracy of each seed, less what its genotypes are expected to add."""
 
     def _row_weights(self, fit: _Fit, ratio: float, top1: Tensor) -> Tensor:
-        """How each row counts in an expected value, for one ratio of variances."""
+        """The weights by which expected values are sums over trainings, for one ratio of variances."""
         turned = fit.vectors.T @ (self._free.T @ top1)
         return self._free @ (fit.vectors @ (ratio * turned / (1 + ratio * fit.values.clamp(min=0))))
 
@@ -188,7 +191,7 @@ class AdditiveModel:
 
 
 def _without_seeds(seeds: Sequence[int]) -> Tensor:
-    """An orthonormal basis of all that is left of rows when each seed may take any value, a column a direction."""
+    """An orthonormal basis, in columns, of what is orthogonal to the indicator of each seed."""
     names = sorted(set(seeds))
     one_hot = torch.tensor([[float(seed == name) for name in names] for seed in seeds], dtype=torch.float64)
     one_hot = one_hot.view(len(seeds), len(names))
@@ -196,7 +199,7 @@ def _without_seeds(seeds: Sequence[int]) -> Tensor:
 
 
 def _square(fit: _Fit, ratios: Tensor) -> Tensor:
-    """Sum of squares of the rows by each ratio of variances, in units of the variance of the residual."""
+    """The sum of squares of the accuracies for each ratio of variances, in units of the variance of the residual."""
     variances = 1 + ratios[:, None] * fit.values.clamp(min=0)
     return ((fit.vectors.T @ fit.rows).square() / variances).sum(1).clamp(min=1e-30)
 

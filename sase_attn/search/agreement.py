@@ -1,4 +1,4 @@
-"""`agreement`: how far searches that differ in their seed choose alike."""
+"""`agreement`: how often searches that differ only in their seed choose the same operations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Agreement:
     """How far searches agree.
 
     Attributes:
-        genotypes: what each seed found.
+        genotypes: the genotype that each seed found.
         same: for each edge, the fraction of all pairs of seeds that chose the same operation.
         tau: for each edge, the mean over pairs of seeds of Kendall's τ between their rankings of its operations; None
             where it is not defined, as without alpha.
@@ -28,7 +28,7 @@ class Agreement:
     chance: dict[str, float]
 
     def lines(self) -> list[str]:
-        """What is known, as lines of text: one a seed, one an edge."""
+        """The agreement as text: one line for each seed, then one for each edge."""
         return [f"seed {seed}: {genotype}" for seed, genotype in self.genotypes.items()] + [
             f"{edge}: {100 * self.same[edge]:.0f} % of pairs of seeds agree (by chance {100 * self.chance[edge]:.0f} %)"
             + ("" if self.tau[edge] is None else f", τ of the rankings {self.tau[edge]:.2f}")
@@ -37,7 +37,7 @@ class Agreement:
 
 
 def agreement(results: Sequence[SearchResult]) -> Agreement:
-    """How far two searches or more over one space agree.
+    """Compare the choices of two searches or more over one space.
 
     Raises:
         ValueError: fewer than two, or different spaces. ImportError: scipy is not installed.

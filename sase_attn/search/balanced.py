@@ -1,4 +1,4 @@
-"""Balanced genotypes: Latin-hypercube blocks, in which every operation of an edge occurs equally often."""
+"""`balanced_blocks`: random genotypes in Latin-hypercube blocks, which hold each operation of an edge equally often."""
 
 from collections.abc import Iterator
 
@@ -10,18 +10,19 @@ from sase_attn.training.data.order import seeded_generator
 
 
 def block_size(space: SearchSpace) -> int:
-    """Genotypes of a block: the operations of the edge that has most of them."""
+    """The number of genotypes in a block: that of the operations of the edge with the most."""
     return max(map(len, space.ops.values()))
 
 
 def balanced_blocks(space: SearchSpace, *, seed: int = 0) -> Iterator[list[Genotype]]:
-    """Blocks of genotypes without end; in a block each operation of an edge occurs equally often, or within one.
+    """An endless iterator over blocks of genotypes.
 
-    A genotype occurs once over all blocks, until none is left; then all may occur again.
+    Within a block, how often the operations of an edge occur differs by one at most. No genotype is repeated until the
+    space has hardly any left; then all may occur again.
 
     Args:
-        space: of the genotypes.
-        seed: fixes all blocks. The first ones are the same however many are taken.
+        space: the space of the genotypes.
+        seed: fixes all blocks. The first ones are the same however many are used.
     """
     generator, size = seeded_generator(seed), block_size(space)
     seen: set[Genotype] = set()
@@ -31,14 +32,14 @@ def balanced_blocks(space: SearchSpace, *, seed: int = 0) -> Iterator[list[Genot
             if len(set(block)) == size and not seen.intersection(block):
                 break
             block = _block(space, size, generator)
-        else:  # few are left
+        else:  # hardly any unused genotypes are left
             seen.clear()
         seen.update(block)
         yield block
 
 
 def _block(space: SearchSpace, size: int, generator: torch.Generator) -> list[Genotype]:
-    """A genotype a row; the columns of an edge are a permutation of its operations, repeated to the size."""
+    """One block: for each edge, its operations are repeated up to the size and shuffled."""
     drawn = []
     for edge in EDGES:
         count = len(space.ops[edge])

@@ -1,4 +1,4 @@
-"""The folder of a search that trains genotypes from scratch: its first files, which workers that join it find there."""
+"""`begin`: the first files in the folder of a search by trainings from scratch, which joining workers read."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ CONFIG, STORAGE = "config.json", "storage.json"
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the trainings of a search are written down: the URL of a database without its password, or a file."""
+    """Where the trainings of a search are recorded: the URL of a database without its password, or None for a file."""
 
     storage: str | None
 
@@ -30,18 +30,18 @@ def saved_config(folder: str | Path) -> SearchConfig | None:
 
 
 def has_trainings(folder: str | Path) -> bool:
-    """Whether a folder is that of a search which trains genotypes from scratch, at its start at least."""
+    """Whether a folder is that of a search that trains genotypes from scratch, at least in its look for signal."""
     return (Path(folder) / STORAGE).is_file()
 
 
 def begin(folder: Path, config: SearchConfig, storage: str | None, beside: Mapping[str, str]) -> None:
-    """Write the configuration to a new folder, or check that of a begun one.
+    """Write the configuration to a new folder, or check it against that of a search that has begun.
 
     Args:
-        folder: of the search.
-        config: of the search; one that goes on may differ in `MAY_CHANGE`.
-        storage: the URL of a database in which trainings are.
-        beside: other files of the search by name, each with its text.
+        folder: the folder of the search.
+        config: the configuration; it may differ from that of a search that has begun in the fields `MAY_CHANGE`.
+        storage: the URL of the database that records trainings; None for a file in the folder.
+        beside: the texts of further files to write, by file name.
 
     Raises:
         FileExistsError: the folder holds something else. ValueError: another search, or one in another storage.
@@ -58,7 +58,7 @@ def begin(folder: Path, config: SearchConfig, storage: str | None, beside: Mappi
     saved = saved_config(folder)
     assert saved is not None
     check_same(config, saved, MAY_CHANGE)
-    if not has_trainings(folder):  # a super-network alone until now
+    if not has_trainings(folder):  # until now it only trained a super-network
         write_json(folder / STORAGE, asdict(_Place(now)))
     before = read_record(folder / STORAGE, _Place).storage
     if before != now:

@@ -1,6 +1,7 @@
-"""`search_by_shared_weights`: a search by a super-network. First a look for signal, if it is asked for.
+"""`search_by_shared_weights`: a search by a super-network, after a look for signal where the configuration wants one.
 
-Any number of workers may take part in the look. One of them, that which has the folder, then trains the super-network.
+The look for signal tests, by trainings from scratch, whether genotypes differ in accuracy at all. Any number of workers
+may take part in it. Then the one of them that holds the lock of the folder trains the super-network.
 """
 
 import time
@@ -40,7 +41,7 @@ Saved = Checkpoint[SearchConfig, SearchProgress]
 
 
 class OnlyLookedError(InUseError):
-    """This worker has done its part of the look for signal, and another one goes on with the search."""
+    """This worker has done its part of the look for signal, and another one continues the search."""
 
 
 def search_by_shared_weights(
@@ -64,17 +65,17 @@ def search_by_shared_weights(
     If the look for signal answers "nothing to find", no super-network is trained, and the genotype is a published one.
 
     Args:
-        config: how. Its `signal`, `signal_seeds` and `train_epochs` are of the look.
-        output: the folder of the search: a new one; where it goes on, or joins a look for signal, that of the same one.
+        config: the configuration. Its `signal`, `signal_seeds` and `train_epochs` are those of the look.
+        output: the folder of the search: a new one, or that of the same search to resume it or to join its look.
         model, space, data, resume, device: see `search`.
-        recipe: of each training of the look; by default the recipe `embedded` on the data of the configuration.
-        storage, lease: of the look, see `run_trainings`.
-        jobs: workers of the look to start here, this one among them.
-        beside: files that the folder gets at the start, by name.
-        echo: gets a line for each thing that people may want to read; on rank 0 only.
+        recipe: the recipe of the trainings of the look; by default `embedded` on the data of the configuration.
+        storage, lease: how the look records trainings, see `run_trainings`.
+        jobs: workers of the look to start on this machine, including this one.
+        beside: the texts of further files to write to the folder at the start, by file name.
+        echo: called with each line of progress, on rank 0 only.
 
     Raises:
-        OnlyLookedError: another worker of the look has the folder, and goes on. Else as `search`.
+        OnlyLookedError: another worker of the look holds the folder, and continues. Otherwise as `search`.
     """
     folder, plan = Path(output), look_plan(config)
     with ranks(device) as group, ExitStack() as stack:
@@ -84,10 +85,10 @@ def search_by_shared_weights(
         if finished is not None:
             return finished
         if saved is not None and not resume:
-            check_new_folder(folder, "search")  # another line may join a look, not a super-network
-        group.wait()  # all have looked before one writes
+            check_new_folder(folder, "search")  # a second process may join a look, but not a super-network
+        group.wait()  # all ranks have read the folder before one writes to it
         echo = group.on_main(echo)
-        with group.together():  # a disk of one machine must not leave the other ranks waiting
+        with group.together():  # a failing rank must not leave the others waiting
             data = data or open_halves(config, group)
             if saved is not None:
                 check_same_data(data.info.identity, saved)
@@ -101,7 +102,7 @@ def search_by_shared_weights(
         if plan is None:
             forget_look(folder, group)
         elif saved is None or saved.settings.signal != config.signal or load_signal(folder) is None:
-            has_folder = _takes(folder, group, stack)
+            has_folder = _lock_folder(folder, group, stack)
             nothing = look_first(
                 config,
                 folder,
@@ -116,9 +117,9 @@ def search_by_shared_weights(
             )
             if nothing is not None:
                 return nothing
-            if not has_folder and not _takes(folder, group, stack):
+            if not has_folder and not _lock_folder(folder, group, stack):
                 raise OnlyLookedError(f"the look for signal is done, and another worker goes on in {folder}")
-            finished, saved = _before(config, folder, group, resume=False)  # what a worker that is gone has done
+            finished, saved = _before(config, folder, group, resume=False)  # another worker may have trained meanwhile
             if finished is not None:
                 return finished
         else:
@@ -140,16 +141,16 @@ def look_first(
     group: Ranks,
     echo: Callable[[str], object] = print,
 ) -> SearchResult | None:
-    """The result of a search that ends by its look for signal; None if the search is to go on.
+    """Look for signal; return the result if the search ends by it, and None if the search continues.
 
     Args:
-        config: of the search, with `signal`.
-        folder: of the search: a new one, or that of the same search.
+        config: the configuration, with a `signal` above 0.
+        folder: the folder of the search: a new one, or that of the same search.
         recipe, storage, lease, jobs, device, beside, echo: see `search_by_shared_weights`.
         group: the processes of this worker.
 
     Raises:
-        ValueError, FileExistsError: as `begin`. Else as `check_start`, `look_for_signal` and `run_trainings`.
+        ValueError, FileExistsError: as `begin`. Otherwise as `check_start`, `look_for_signal` and `run_trainings`.
     """
     plan, space, start = look_plan(config), config.search_space(), time.perf_counter()
     assert plan is not None
@@ -175,9 +176,9 @@ def look_first(
 
 
 def _before(config: SearchConfig, folder: Path, group: Ranks, resume: bool) -> tuple[SearchResult | None, Saved | None]:
-    """What the folder holds: the result, if the search has ended, and the super-network's checkpoint, if there is one.
+    """The result in the folder, if the search has ended, and the super-network's checkpoint, if there is one.
 
-    Raises FileNotFoundError if a search is to be resumed that has not begun, ValueError if it is another one.
+    Raises FileNotFoundError if there is no search to resume, ValueError if the folder holds another search.
     """
     begun = saved_config(folder)
     has_checkpoint = group.share((folder / CHECKPOINT).is_file())
@@ -193,8 +194,8 @@ def _before(config: SearchConfig, folder: Path, group: Ranks, resume: bool) -> t
     return None, saved
 
 
-def _takes(folder: Path, group: Ranks, stack: ExitStack) -> bool:
-    """Whether this worker now has the folder, for as long as the stack lasts."""
+def _lock_folder(folder: Path, group: Ranks, stack: ExitStack) -> bool:
+    """Lock the folder for this worker until the stack closes; return whether no other worker had locked it."""
     taken = True
     with group.together():
         if group.is_main:

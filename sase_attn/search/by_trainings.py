@@ -1,6 +1,7 @@
-"""`search_by_trainings`: a search by trainings from scratch. First a look for signal, then a method.
+"""`search_by_trainings`: a search by trainings from scratch, first as a look for signal, then by a method.
 
-Each call is a worker: start as many as you like, on one folder or one database. All of them end with the same result.
+The look for signal tests whether genotypes differ in accuracy at all. Each call is a worker: start as many as you like,
+on one folder or one database. All of them end with the same result.
 """
 
 import time
@@ -33,23 +34,23 @@ def search_by_trainings(
     beside: Mapping[str, str] = MappingProxyType({}),
     echo: Callable[[str], object] = print,
 ) -> SearchResult:
-    """Search by one of `METHODS`, and write `genotype.json` and `result.json`; called again, it goes on.
+    """Search by one of `METHODS`, and write `genotype.json` and `result.json`; called again, it continues.
 
     If the look for signal answers "nothing to find", the method does not run, and the genotype is a published one.
 
     Args:
-        config: its `method`, `trainings`, `signal`, `signal_seeds` and `train_epochs`, and what makes the networks.
+        config: the configuration, of which `without_effect` names the fields that are not read.
         output: the folder of the search: a new one, or that of the same search.
-        recipe: of each training; by default the recipe `embedded` on the data of the configuration.
+        recipe: the recipe of the trainings; by default `embedded` on the data of the configuration.
         storage, lease, device: see `run_trainings`.
-        jobs: workers to start here, this one among them.
-        beside: files that the folder gets at the start, by name.
-        echo: gets a line for each thing that people may want to read; on rank 0 only.
+        jobs: workers to start on this machine, including this one.
+        beside: the texts of further files to write to the folder at the start, by file name.
+        echo: called with each line of progress, on rank 0 only.
 
     Raises:
         FileExistsError: the folder holds something else. ValueError: it holds another search, or one in another
             storage; more than one worker is to be started with a recipe; all trainings failed; or as `run_trainings`
-            and `SignalPlan`. Else as `run_trainings`.
+            and `SignalPlan`. Otherwise as `run_trainings`.
     """
     if recipe is not None and jobs > 1:
         raise ValueError(f"jobs: wanted 1 with a recipe of your own, which other workers do not know, got {jobs}")

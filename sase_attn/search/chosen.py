@@ -1,4 +1,4 @@
-"""`save_chosen`: the result of a search whose genotype was chosen by trainings from scratch, or by a look at them."""
+"""`save_chosen`: write the result of a search whose genotype was chosen by trainings from scratch."""
 
 import json
 from collections.abc import Sequence
@@ -29,20 +29,20 @@ def save_chosen(
 ) -> SearchResult:
     """Write `genotype.json` and `result.json`, and return the result on every rank.
 
-    Where the folder has the same result, its time and origin stay: nothing was trained since.
+    If the folder holds a result of the same trainings and genotype, its time, machine and versions are kept.
 
     Args:
-        config: of the search.
-        folder: of the search.
-        found: the genotype.
+        config: the configuration of the search.
+        folder: the folder of the search.
+        found: the chosen genotype.
         done: the trainings that it was chosen by.
-        epochs: of each training.
-        seconds: of this worker.
-        data: of the trainings.
+        epochs: the epochs of each training.
+        seconds: the time that this worker took.
+        data: the data of the trainings.
         group: the processes of this worker.
 
     Raises:
-        ValueError: a file of the folder is damaged. OSError: of the disk.
+        ValueError: a file of the folder is damaged. OSError: a file cannot be written.
     """
     result = SearchResult(
         output=str(folder),

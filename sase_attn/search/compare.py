@@ -1,4 +1,4 @@
-"""Retrain what a search found beside others: the networks, and the recipe, of a paired comparison."""
+"""`compare`: retrain the genotype that a search found, beside others, as a comparison with paired seeds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -24,10 +24,10 @@ from sase_attn.training.recipes import Recipe
 from sase_attn.training.run_folder import run_folder
 
 Build = Callable[[Genotype | None], nn.Module]
-"""Makes a network with a genotype, or with None the one without attention."""
+"""Makes a network with the blocks of a genotype; for None, without attention."""
 
 RETRAINED = "retrained"
-"""The folder in that of a search which holds its comparison."""
+"""The name of the folder of the comparison, within that of its search."""
 
 
 def compared_genotypes(
@@ -46,20 +46,20 @@ def compared_genotypes(
 
 
 def genotype_fields(config: SearchConfig, genotype: Genotype) -> dict[str, Any]:
-    """Recipe fields that make the network of a search with a genotype in the place of the mixtures."""
+    """Recipe fields for the network of a search, with the blocks of a genotype in place of super-network blocks."""
     arguments = {"base": config.model, "after": list(config.after), "attn": str(genotype)}
     return {"model": "attached", "model_kwargs": {**config.model_kwargs, **arguments}}
 
 
 def default_recipe(config: SearchConfig, epochs: int) -> Recipe:
-    """The `embedded` recipe for so many epochs, on all training images of the search's data."""
+    """The `embedded` recipe for a number of epochs, on all training images of the search's data."""
     recipe = Recipe.get("embedded")
     data = asdict(DataConfig.of(config)) | {"batch_size": recipe.batch_size}
     return with_imports(recipe.override(epochs=epochs, warmup_epochs=min(1, epochs - 1), **data), config)
 
 
 def with_imports(recipe: Recipe, config: SearchConfig) -> Recipe:
-    """The recipe with the modules that the search has imported, for processes that know none yet."""
+    """The recipe, which also imports the modules of the search: a training may run in a process of its own."""
     return recipe.override(imports=tuple(dict.fromkeys((*recipe.imports, *config.imports))))
 
 
@@ -80,16 +80,16 @@ def compare(
     """Retrain genotypes with paired seeds, beside the plain network and a constant; see `sase_attn.comparison.compare`.
 
     Args:
-        folder: of the search; its folder `retrained/` gets `comparison.json` and the trainings.
-        config: of the search, which names the network and the layers that blocks follow.
-        chosen: the genotypes, by label; the first gives the constant its gain.
-        recipe: of each training, but for network and seed.
-        seeds: each network is trained once with each.
+        folder: the folder of the search. The trainings and `comparison.json` are written to `retrained/` in it.
+        config: the configuration of the search, which names the network and the layers that blocks follow.
+        chosen: the genotypes, by label. The constant has the published gain of the first.
+        recipe: the recipe of each training, except for the network and the seed.
+        seeds: each network is trained once with each seed.
         gain: what blocks start with, "unit" or "published".
-        scorer: gives accuracies as sub-networks.
-        build: makes the networks; by default the configuration's.
-        jobs: trainings at a time, each in a process of its own.
-        device, echo: as `train` takes them.
+        scorer: measures the accuracies of the genotypes as sub-networks, for comparison; by default none are measured.
+        build: makes the networks; by default they are those of the configuration.
+        jobs: how many trainings run at a time, each in a process of its own.
+        device, echo: as for `train`.
 
     Raises:
         ValueError: no genotype, no seed, no such gain, more than one job with `build`, or a training that had finished
@@ -132,12 +132,12 @@ def load_comparison(folder: str | Path) -> Comparison | None:
 
 
 def _genotype(label: str) -> str:
-    """The label of a network's genotype."""
+    """The label of the genotype, for the label of a network."""
     return label.removesuffix(OWN_GAIN)
 
 
 def _described(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What is known of networks that a function makes: their attention, not the network that it is in."""
+    """The fields to record for networks that `build` makes: only those of the attention, as the rest is unknown."""
     shown = ("attn", "attn_args", "gain")
     return {
         label: {"model_kwargs": {key: value for key, value in fields["model_kwargs"].items() if key in shown}}
@@ -146,7 +146,7 @@ def _described(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
 
 
 def _built(fields: Mapping[str, Any], chosen: Mapping[str, Genotype], label: str, build: Build) -> nn.Module:
-    """The network of a label as `build` makes it, at its gain; a constant takes the place of the first's blocks."""
+    """The network of a label, made by `build`, at its gain. The constant replaces the blocks of the first genotype."""
     if label == PLAIN:
         return build(None)
     arguments = fields["model_kwargs"]

@@ -1,17 +1,18 @@
-"""`SearchConfig`: everything that decides the numbers of a search, by name, as one frozen record that JSON can hold.
+"""`SearchConfig`: all settings of a search as a frozen dataclass that JSON can hold; `SEARCHES` holds those with names.
 
 `paper` is the recipe of the paper's text (arXiv 2411.08333) in the text's space. Where the text is silent it does
-what the authors' script does: Adam's betas and weight decay, the gradient clip, the order of the two steps, what
-weights start from. `release` is that script with its defaults: 100 epochs, first order, seed 2, the first half of the
+what the authors' script does: Adam's betas and weight decay, the gradient clip, the order of the two steps, the initial
+weights. `release` is that script with its defaults: 100 epochs, first order, seed 2, the first half of the
 images for the weights, and a validation batch drawn afresh at every step. With order 2 it is the run that the
 published genotype came from, whose last stage takes no virtual step: that is a fault of the script, and `unmoved`
 reproduces it.
 
 The others are ours, and leave out the channel squeeze `l2norm`, which is a constant. `standard` searches without a
-super-network, by the method that has found most in replays. `quick` does the same with a small network, small images
-and trainings of one epoch, for a first look in minutes; its verdict is worth no more. `mended` is the search of `paper`
-but for its two known faults: its gates are centred, and its norms start as in retraining. As published, alpha prefers
-operations by the factor that their gates start from.
+super-network, by the method that found the best genotypes in replays of recorded trainings. `quick` does the same with
+a small network, small images and trainings of one epoch, for a first try in minutes; its verdict holds for such
+trainings only. `mended` is a super-network search without two known faults of the published one: alpha there prefers
+operations by the factor that their gates start from, and norms do not start as in retraining. In `mended` gates are
+centred, and norms start as in retraining.
 """
 
 import os
@@ -61,15 +62,15 @@ MAY_CHANGE = (
     *("select", "select_images", "candidates", "tune_epochs"),
     *("trainings", "signal"),
 )
-"""Fields in which a search that goes on may differ: they move no number of what is trained already. Of `data` the place
-may: see `check_same_data`."""
-# Which draw a generator is for: with the seed, the key of its random numbers.
+"""Fields that may change when a search is resumed, as what is already trained does not depend on them. `data` may name
+another place, but must be the same images: see `check_same_data`."""
+# What a generator is for. This number and the seed together are the key of its random numbers.
 SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER, PATH_DRAW = range(5)
 
 
 @dataclass(frozen=True)
 class SearchConfig(Settings):
-    """What is searched, on what and how; fields are flags of `sase-attn search`.
+    """All settings of a search: method, network, space, data and training. Fields are flags of `sase-attn search`.
 
     The defaults are the `paper` recipe in the space `release`, from the initial weights that our own trainings have,
     by the exact gradient of alpha, and without a look for signal.
@@ -189,7 +190,7 @@ class SearchConfig(Settings):
         (("momentum",), *FRACTION),
         (("epochs", "batch_size", "images", "warmup_epochs", "curvature", "log_every"), *at_most(MANY)),
         (("select_images", "tune_epochs", "candidates", "trainings", "signal", "train_epochs"), *at_most(MANY)),
-        (("signal_seeds",), *at_most(100)),  # those of the methods come behind them
+        (("signal_seeds",), *at_most(100)),  # methods number their own seeds from behind these
         (("lr", "min_lr", "alpha_lr", "radius", "clip_grad", "stop_ratio", "max_loss"), *at_most(LARGEST_NUMBER)),
         (("weight_decay", "alpha_weight_decay", "alpha_std", "beta", "entropy"), *at_most(LARGEST_NUMBER)),
         (("seed",), *at_most(LARGEST_SEED)),
@@ -242,7 +243,7 @@ class SearchConfig(Settings):
         return frozenset(unread | (set(_OF_ALPHA) if self.method == "single-path" else set()))
 
     def search_space(self) -> SearchSpace:
-        """The space with the operations that are left. Raises as `SearchSpace` does."""
+        """The space, except for the operations of `without`. Raises as `SearchSpace` does."""
         space = read_record(self.space, SearchSpace) if self.space.endswith(".json") else SearchSpace.get(self.space)
         return space.without(*self.without)
 

@@ -1,4 +1,4 @@
-"""`finish`: the end of a search by shared weights. Its genotype is chosen, and its result is written."""
+"""`finish`: the end of a search by shared weights, which chooses the genotype and writes the result."""
 
 import json
 from typing import Any
@@ -19,11 +19,11 @@ def finish(searcher: Searcher, group: Ranks) -> SearchResult:
     """Choose the genotype, on rank 0, and write the result.
 
     Args:
-        searcher: whose super-network is trained.
+        searcher: the searcher, with a trained super-network.
         group: the processes of the search.
 
     Raises:
-        ValueError: a file of the folder is damaged. OSError: of the disk.
+        ValueError: a file of the folder is damaged. OSError: a file cannot be written.
     """
     if group.is_main:
         result = _result(searcher, group)

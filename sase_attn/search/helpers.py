@@ -1,4 +1,4 @@
-"""Further workers of a search by trainings, each in a process of its own."""
+"""`helpers`: start further workers of a search by trainings, each in a process of its own."""
 
 import os
 import subprocess
@@ -12,15 +12,15 @@ from pathlib import Path
 def helpers(
     folder: Path, count: int, *, storage: str | None, device: str | None, echo: Callable[[str], object]
 ) -> Iterator[None]:
-    """Within the context so many more workers are at the search of a folder; it waits for their ends.
+    """A context in which `count` more workers take part in a search; at its end it waits for them.
 
-    Where the context ends by an error or Ctrl-C they are stopped. What they train is then resumed by the next worker.
+    If the context ends by an error or Ctrl-C, they are stopped. The next worker then resumes what they were training.
 
     Args:
-        folder: of the search; it holds the configuration. The lines of a worker go to `helper<n>.log`.
-        count: of processes.
-        storage, device: as the search has them.
-        echo: gets a line if one of them failed; its work is then for the others.
+        folder: the folder of the search, which holds the configuration. A worker writes its lines to `helper<n>.log`.
+        count: how many processes to start.
+        storage, device: those of the search.
+        echo: called with a line if a worker failed; the others then do its work.
 
     Raises:
         OSError: a process, or its log, cannot be started.

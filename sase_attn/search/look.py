@@ -1,4 +1,4 @@
-"""The look for signal: the first stage of a search, whatever its method. Is there anything to find?"""
+"""The look for signal, the first stage of a search by any method: do genotypes differ in accuracy at all?"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,8 @@ from sase_attn.training.distributed import Ranks
 def look_plan(config: SearchConfig) -> SignalPlan | None:
     """The trainings of a configuration's look for signal; None if there is to be none.
 
-    The configuration's seed is among theirs, so that a method by trainings uses them again. Raises ValueError.
+    One of their seeds is that of the configuration, so that a method by trainings uses these trainings again. Raises
+    ValueError if the budget is too small for a plan.
     """
     if not config.signal:
         return None
@@ -36,21 +37,21 @@ def look_for_signal(
     group: Ranks,
     echo: Callable[[str], object],
 ) -> tuple[Signal, list[Trained]]:
-    """Train what the plan wants, say what that tells, and write it to the folder.
+    """Run the trainings of the plan, test whether genotypes differ, and write the answer to the folder.
 
     Args:
-        plan: from `look_plan`.
-        work: trains what a plan wants, and gives all trainings that have ended.
-        folder: of the search; it gets `signal.json`.
-        epochs: of each training.
+        plan: the plan, from `look_plan`.
+        work: runs the trainings that a plan wants, and returns all trainings that have ended.
+        folder: the folder of the search, to which `signal.json` is written.
+        epochs: the epochs of each training.
         group: the processes of this worker.
-        echo: gets the lines of the answer.
+        echo: called with each line of the answer.
 
     Returns:
         The answer, and all trainings that have ended.
 
     Raises:
-        ValueError: fewer than two genotypes are left. ImportError: scipy is not installed. Else as `work`.
+        ValueError: fewer than two genotypes are left. ImportError: scipy is not installed. Otherwise as `work`.
     """
     echo(f"is there anything to find? {plan.step} genotypes × {len(plan.seeds)} seeds, then more, "
          f"up to {plan.budget} trainings")  # fmt: skip
@@ -65,13 +66,13 @@ def look_for_signal(
 
 
 def forget_look(folder: Path, group: Ranks) -> None:
-    """Remove the answer of an earlier call that looked for signal, where this one does not."""
+    """Remove the answer of an earlier call that looked for signal, for a call that does not."""
     with group.together():
         if group.is_main:
             (folder / NAME).unlink(missing_ok=True)
 
 
 def published_genotype(space: SearchSpace) -> Genotype | None:
-    """The first published genotype that a space holds: what stays where there is nothing to find."""
+    """The first published genotype that a space holds, which a search keeps where there is nothing to find."""
     _, *found = compared_genotypes(space.random(0), space, random=0).values()
     return found[0] if found else None

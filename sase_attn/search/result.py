@@ -1,4 +1,4 @@
-"""`SearchResult`: what a search found, how sure it is, and where it comes from."""
+"""`SearchResult`: the genotype that a search found, how certain that is, and the provenance."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ NAME = "result.json"
 
 
 FRESH_SEED = 1000
-"""Of the first training that judges what trainings have chosen, or the next one that none of them had."""
+"""The first seed of the trainings that judge a genotype which other trainings have chosen, unless those reached it."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class TrainingRow:
 
     @classmethod
     def of(cls, row: Trained) -> "TrainingRow":
-        """What a training gave."""
+        """The row of a training that has ended."""
         values = (None, None) if row.failed else (row.top1, row.loss)
         return cls(str(row.training.genotype), row.training.seed, *values)
 
     @property
     def trained(self) -> Trained:
-        """What `of` was given."""
+        """The training of this row: the inverse of `of`."""
         training = Training(Genotype.parse(self.genotype), self.seed)
         if self.top1 is None or self.loss is None:
             return Trained.failure(training)
@@ -64,35 +64,36 @@ class TrainingRow:
 class SearchResult:
     """A finished search. Accuracies are in percent, on images that did not train the weights.
 
-    By "single-path" there is no alpha: what follows from it is empty or None. By methods that train genotypes from
-    scratch there are no shared weights either.
+    The method "single-path" has no alpha, so that what follows from alpha is empty or None. Methods that train
+    genotypes from scratch have no shared weights either.
 
     Attributes:
         output: the folder of the search.
         config: the fields of its `SearchConfig`.
-        genotype: what was chosen.
+        genotype: the chosen genotype.
         argmax: the genotype of the largest alphas, which may differ.
         select: how it was chosen.
         columns: the operations of each edge, in the order of alpha's columns.
-        genotype_top1: of the genotype's sub-network, its norms fitted anew; None without shared weights.
-        epochs: how many were done.
-        stopped_epoch: where the early stop ended the search, else None.
-        seconds: of the search, without retraining: over all its sessions, or, of trainings from scratch, of the worker
-            that ended it.
-        processes: how many shared it.
-        device: what it ran on.
-        alpha: (6, K), a row an edge.
+        genotype_top1: accuracy of the genotype's sub-network, with norm statistics refitted; None without shared
+            weights.
+        epochs: how many epochs were trained: of the super-network, or of each training from scratch.
+        stopped_epoch: the epoch at which the early stop ended the search, otherwise None.
+        seconds: the time of the search without retraining: over all sessions for a super-network; for trainings from
+            scratch, that of the worker that wrote the result.
+        processes: how many processes shared the work.
+        device: the device that it ran on.
+        alpha: (6, K), one row for each edge.
         weights: (6, K), softmax(alpha) of each edge.
-        entropy: of each edge's weights over its largest value: 1 is undecided, 0 where the edge has one operation.
-        margin: of each edge, between the weights of its first two operations.
-        supernet_top1: of the mixture.
-        stable_since: the first epoch from which on the argmax did not change any more.
-        data: which data it was made with.
+        entropy: the entropy of each edge's weights over its largest value: 1 is undecided; 0 if there is one operation.
+        margin: for each edge, the difference between its two largest weights.
+        supernet_top1: accuracy of the super-network with its mixtures.
+        stable_since: the first epoch from which on the argmax no longer changed.
+        data: the identity of the data.
         scores: genotypes whose sub-networks were scored, with accuracy and loss, the lowest loss first.
         trained: the trainings from scratch that it was chosen by, those of a look for signal among them.
         decided: whether the found block is known to be better than random ones, see `settled`.
         reason: why, or why not.
-        machine, versions, commit: where it ran, and with what.
+        machine, versions, commit: the machine, the versions of packages and the commit that it ran with.
     """
 
     output: str
@@ -201,21 +202,23 @@ class SearchResult:
     ) -> Comparison:
         """Retrain genotypes by one recipe with paired seeds, and test their differences to the plain network.
 
-        Beside them the plain network is trained, and one with a constant of the first genotype's published gain. The
-        folder gets `retrained/` with `comparison.json`. Stop it at any time: called again it goes on.
+        It also trains the plain network, and one with a constant of the first genotype's published gain. The trainings
+        and `comparison.json` are in `retrained/` in the folder. Stop it at any time: called again, it continues.
 
         Args:
-            genotypes: by label; by default "found", the published ones that the space holds, and random ones.
+            genotypes: the genotypes, by label; by default "found", the published ones in the space, and random ones.
             random: how many random genotypes, drawn by seeds 0, 1, ….
-            published: whether to take published ones.
-            seeds: each network is trained once with each; below five there is no verdict. By default `fresh_seeds(5)`.
-            recipe: how, but for network and seed; by default the `embedded` recipe on the search's data.
-            epochs: of the default recipe; by default those of the configuration's trainings.
+            published: whether to include published ones.
+            seeds: each network is trained once with each seed, by default with `fresh_seeds(5)`; fewer than five give
+                no verdict.
+            recipe: the recipe, except for the network and the seed; by default `embedded` on the search's data.
+            epochs: the epochs of the default recipe; by default those of the configuration's trainings.
             gain: what blocks start with, "unit" or "published"; see `sase_attn.attentions.set_gain`.
-            scorer: gives the accuracies as sub-networks; by default from the checkpoint.
-            build: makes the network with a genotype, or with None the one without attention, where `search` was given a
-                model of its own; the scorer is then none by default.
-            jobs: trainings at a time, each in a process of its own.
+            scorer: measures the accuracies of the genotypes as sub-networks; by default that of the checkpoint.
+            build: makes the network with a genotype, or without attention for None. It is needed where `search` was
+                given a model; there is then no scorer by default.
+            jobs: how many trainings run at a time, each in a process of its own.
+            device, echo: as for `train`.
 
         Raises:
             ValueError: no genotype, no seed or no such gain, or see `train`. ImportError: scipy is not installed.
@@ -237,7 +240,7 @@ class SearchResult:
         )
 
     def save(self) -> None:
-        """Write `genotype.json` and `result.json` to the folder, each as a whole."""
+        """Write `genotype.json` and `result.json` to the folder, each atomically."""
         folder = Path(self.output)
         self.found.save(folder / "genotype.json")
         write_json(folder / NAME, asdict(self))
@@ -252,14 +255,14 @@ class SearchResult:
 
 
 def _lead(first: str, second: str, margin: float) -> str:
-    """By how much the first is ahead of the second, in words; level where the margin would be printed as zero."""
+    """By how much the first is ahead of the second, in words; "level" if the margin would be printed as zero."""
     if round(margin, 4) == 0:
         return f"{first} and {second} are level to 0.0001 in weight"
     return f"{first} is ahead of {second} by {margin:.4f} in weight"
 
 
 def stable_since(genotypes: list[str]) -> int:
-    """The first epoch, from 1, from which on the genotype is the last one."""
+    """The first epoch, counted from 1, from which on the genotype is the same as in the last epoch."""
     epoch = len(genotypes)
     while epoch > 1 and genotypes[epoch - 2] == genotypes[-1]:
         epoch -= 1

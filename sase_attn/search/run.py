@@ -43,25 +43,25 @@ def search(
     Args:
         model: a network with super-network blocks, by `attach(model, after=…, attn=space.block)` for example, with its
             initial weights; by default the configuration's. It is trained in place.
-        space: that of its blocks; by default the configuration's.
+        space: the space of its blocks; by default the configuration's.
         data: batches that train weights and alpha; by default the configuration's data, divided by its seed.
-        config: how; the paper's recipe by default.
+        config: the configuration; by default the paper's.
         output: a folder that does not exist yet, or is empty.
-        resume: go on with what `output` holds; a search that has finished just gives its result, or chooses anew
-            where the configuration selects differently.
-        storage: the URL of a database in which trainings from scratch are, see `run_trainings`.
-        jobs: workers to start here for trainings from scratch, this one among them.
+        resume: continue the search in `output`. If it has finished, its result is returned; if the configuration now
+            selects differently, the genotype is chosen again.
+        storage: the URL of a database that records trainings from scratch, see `run_trainings`.
+        jobs: workers to start on this machine for trainings from scratch, including this one.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
-        beside: further files that the folder gets at the start, by name, each with its text.
-        echo: gets a line for each thing that people may want to read; on rank 0 only.
+        beside: the texts of further files to write to the folder at the start, by file name.
+        echo: called with each line of progress, on rank 0 only.
 
     Raises:
         FileExistsError: `output` is in use (`InUseError`: by another process; `OnlyLookedError`: this worker has taken
-            part in the look for signal, and that process goes on). FileNotFoundError: nothing to resume.
+            part in the look for signal, and that process continues). FileNotFoundError: nothing to resume.
         ValueError: a resumed search would differ from the saved one or get other data, or see `SearchConfig`,
             `SignalPlan`, `create_supernet`, `open_halves`, `architecture_of`; or a model, a space or data are given to
             a method without shared weights, or with a look for signal, which both train by recipes.
-        DivergedError: a loss or a gradient is no number; it names the step and the operation.
+        DivergedError: a loss or a gradient is not finite; the message names the step and the operation.
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
     config, folder = config or SearchConfig(), Path(output)

@@ -1,4 +1,4 @@
-"""`search_seeds`: searches that differ in their seed alone, each in a process of its own."""
+"""`search_seeds`: repeat one search with several seeds, each in a process of its own."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ def search_seeds(
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> list[SearchResult]:
-    """Search once with each seed, in `output/seed<n>`; what is interrupted resumes, what has finished is left alone.
+    """Search once with each seed, in `output/seed<n>`. Called again, it resumes searches that have not finished.
 
-    The lines of each search go to `output/seed<n>.log`. How far they agree goes to `output/seeds.json`.
+    The lines of each search are written to `output/seed<n>.log`, and how often they agree to `output/seeds.json`.
 
     Raises:
         ChildProcessError: a search failed; the message names its log. ImportError: scipy is not installed.

@@ -1,4 +1,4 @@
-"""`SearchSpace`: the operations that each edge of a block may take."""
+"""`SearchSpace`: the candidate operations of each edge of a block."""
 
 import itertools
 import json
@@ -26,7 +26,7 @@ class SearchSpace:
     both have 7⁶ = 117,649 genotypes.
 
     Args:
-        ops: for each edge of `EDGES` the names of its operations, registered ones of yours among them.
+        ops: the names of the operations of each edge of `EDGES`, which may include ones that you registered.
         residual: whether the block adds its input, as the release does and the text does not.
 
     Raises:
@@ -59,7 +59,7 @@ class SearchSpace:
         return cls(SPACES[name], residual=name != "paper")
 
     def without(self, *names: str) -> Self:
-        """The space without these operations, wherever they occur, or in one set, as in "channel_squeeze:l2norm".
+        """The space without these operations. "l2norm" names it on all edges, "channel_squeeze:l2norm" in one set.
 
         Raises:
             UnknownNameError: the space has no such operation. ValueError: an edge is left without any.
@@ -90,7 +90,7 @@ class SearchSpace:
         return Genotype.random(seed, self.ops, residual=self.residual)
 
     def genotype(self, columns: Sequence[int]) -> Genotype:
-        """The genotype of one column of alpha an edge."""
+        """The genotype for the given column of alpha of each edge."""
         names = {edge: self.ops[edge][column] for edge, column in zip(EDGES, columns, strict=True)}
         return Genotype(**names, residual=self.residual)
 

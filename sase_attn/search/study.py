@@ -1,4 +1,4 @@
-"""`Study`: the trainings of a search, with one recipe on the same data, and the call that works on them."""
+"""`Study`: what the trainings of a search have in common: the recipe, the data and the function that runs them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Study:
     """What the trainings of a search have in common.
 
     Args:
-        recipe: of each, but for network and seed.
-        data: which data they are.
-        work: trains what a plan wants, and gives all trainings that have ended.
+        recipe: the recipe of each, except for the network and the seed.
+        data: the identity of the data.
+        work: runs the trainings that a plan wants, and returns all trainings that have ended.
     """
 
     recipe: Recipe
@@ -47,15 +47,15 @@ def begin_study(
     """Open the data, and begin or join the search in a folder.
 
     Args:
-        config: of the search.
-        folder: of the search.
-        recipe: of each training; by default the recipe `embedded` on the data of the configuration.
+        config: the configuration of the search.
+        folder: the folder of the search.
+        recipe: the recipe of the trainings; by default `embedded` on the data of the configuration.
         storage, lease, device, echo: see `run_trainings`.
-        beside: files that the folder gets at the start, by name.
+        beside: the texts of further files to write to the folder at the start, by file name.
         group: the processes of this worker.
 
     Raises:
-        ValueError, FileExistsError: as `begin`. Else as `check_start`.
+        ValueError, FileExistsError: as `begin`. Otherwise as `check_start`.
     """
     recipe = recipe or default_recipe(config, config.train_epochs)
     first = Training(config.search_space().random(config.seed), config.seed)

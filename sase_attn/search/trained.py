@@ -1,4 +1,4 @@
-"""A training that a search wants, and what one that has ended gave: the rows that every method reads."""
+"""`Training`, `Trained` and `Plan`: a training that a search wants, its accuracy and loss, and what decides on them."""
 
 import math
 from collections.abc import Sequence
@@ -24,9 +24,9 @@ class Trained:
     """A training that has ended.
 
     Attributes:
-        training: which.
-        top1: in percent, on images that did not train; 0 if it failed.
-        loss: there; infinite if it failed.
+        training: the genotype and the seed.
+        top1: accuracy in percent, on images that it was not trained on; 0 if it failed.
+        loss: loss on the same images; infinite if it failed.
     """
 
     training: Training
@@ -35,7 +35,7 @@ class Trained:
 
     @classmethod
     def failure(cls, training: Training) -> "Trained":
-        """One that diverged, or could not be trained: it is used up, and worse than all that did not fail."""
+        """A training that diverged or could not be run. It uses budget, and is worse than all that did not fail."""
         return cls(training, 0.0, math.inf)
 
     @property
@@ -47,14 +47,14 @@ class Trained:
 class Plan(Protocol):
     """What decides which trainings are wanted: a method, or a look for signal.
 
-    It depends on nothing but its own settings and the rows that it is shown. So it says the same after a restart, to
-    every worker, and in a replay.
+    It depends on nothing but its own settings and the trainings that it is given. So it answers the same after a
+    restart, to every worker, and in a replay.
     """
 
     def wanted(self, done: Sequence[Trained]) -> list[Training]:
-        """The trainings that may run now side by side, the most urgent first; none when the plan is through.
+        """The trainings that may run now, in parallel, the most urgent first; none when the plan is complete.
 
         Args:
-            done: those that have ended, in the order in which they were first asked for.
+            done: the trainings that have ended, in the order in which they were first wanted.
         """
         ...

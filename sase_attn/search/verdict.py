@@ -1,4 +1,4 @@
-"""`settled`: whether a search has found anything, by the fair comparison or the look for signal."""
+"""`settled`: whether a search has found anything, judged by its comparison or by its look for signal."""
 
 from dataclasses import replace
 from itertools import count
@@ -16,23 +16,23 @@ from sase_attn.search.signal.result import NAME
 from sase_attn.training.recipes import Recipe
 
 FOUND, RANDOM = "found", "random-"
-"""Labels of a comparison: the found genotype, and what those of random ones begin with."""
+"""Labels in a comparison: that of the found genotype, and the beginning of those of random ones."""
 
 
 def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult:
-    """The result with `decided` and `reason`.
+    """A copy of the result with `decided` and `reason` set.
 
     A search has decided if the block that it found is known to be better than random ones:
     - by the comparison, if it has five seeds or more: the 95 % interval of the paired difference to the mean of the
-      random networks lies above zero. Its seeds are none that the block was chosen by;
-    - without such a comparison by the look for signal: it answered "signal", and a method chose by such trainings. A
-      choice by shared weights is another thing, which only the comparison can judge.
+      random networks lies above zero. Its seeds are not those that the block was chosen by;
+    - without such a comparison, by the look for signal: it answered "signal", and the method chose by trainings like
+      those of the look. Only the comparison can judge a choice by shared weights.
 
     Nothing is decided where the look for signal answered "nothing to find".
 
     Args:
-        result: of the search. The look for signal is read from its folder.
-        comparison: of what it found with others, if there is one. That of another genotype does not count.
+        result: the result of the search. The look for signal is read from its folder.
+        comparison: the comparison of the found genotype with others, if any. One of another genotype is ignored.
 
     Raises:
         ValueError: a file of the folder is damaged. ImportError: scipy is not installed.
@@ -44,9 +44,9 @@ def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult
 
 
 def set_aside(result: SearchResult) -> None:
-    """Rename the comparison in a search's folder if it is of another genotype than the one that is found now.
+    """Rename the folder of a search's comparison if that compared another genotype than the one found now.
 
-    A search that went on with more trainings, or chose anew, may have found another one.
+    A search that was continued with more trainings, or has chosen again, may have found another genotype.
 
     Raises:
         ValueError: a file of the folder is damaged. OSError: it cannot be renamed.
@@ -88,7 +88,7 @@ def _settled(looked: Signal | None, comparison: Comparison | None, result: Searc
 
 
 def _against_random(comparison: Comparison, found: str) -> tuple[bool, str] | None:
-    """Whether the network of the found genotype is above the mean of the random ones; None where that is not judged."""
+    """Whether the found genotype is better than the mean of the random ones, and why; None if that cannot be judged."""
     random = [network.top1 for network in comparison.networks if network.label.startswith(RANDOM)]
     own = [
         network.top1 for network in comparison.networks if network.fields.get("model_kwargs", {}).get("attn") == found

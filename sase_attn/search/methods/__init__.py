@@ -7,4 +7,4 @@ from sase_attn.search.methods.random import RandomSearch as RandomSearch
 from sase_attn.search.methods.tpe import TPE as TPE
 
 METHODS: dict[str, type[Method]] = {"race": Race, "additive": Additive, "tpe": TPE, "random": RandomSearch}
-"""By name: from a space, a number of trainings and a seed."""
+"""The methods by name, each made from a space, a number of trainings and a seed."""

@@ -1,4 +1,4 @@
-"""`Additive`: balanced genotypes, effects of operations by edge from them, the best predicted ones confirmed."""
+"""`Additive`: a search that estimates effects of operations from balanced genotypes, then trains the best predicted."""
 
 from collections.abc import Iterator
 
@@ -10,15 +10,16 @@ from sase_attn.search.trained import Trained, Training
 class Additive(Method):
     """Estimates the effect of each operation from balanced genotypes, then trains the most promising genotypes.
 
-    A round takes its genotypes from the whole space, trained ones among them, and trains them with a seed of its own.
+    Each round of the second part takes the best predicted genotypes of the whole space, whether they have been trained
+    or not, and trains them with a new seed.
     """
 
     OPENING = 2 / 3
-    """Share of the budget that balanced genotypes take, each once."""
+    """Share of the budget for balanced genotypes, each trained once."""
     ROUNDS = 2
-    """Rounds that share the rest."""
+    """Number of rounds that share the rest of the budget."""
     FEWEST = 8
-    """A smaller budget is all opening."""
+    """A budget below this is spent on balanced genotypes alone."""
 
     def _stage(self, rows: list[Trained]) -> Iterator[Training]:
         budget = max(1, self.trainings - len(self._of_other_stages(rows)))

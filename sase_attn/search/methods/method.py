@@ -1,4 +1,4 @@
-"""What all methods without a super-network share: a budget, seeds, and the rows of trainings that have ended."""
+"""`Method`: the base of all searches by trainings from scratch. It holds their budget and assigns seeds."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,16 +11,18 @@ from sase_attn.search.space import SearchSpace
 from sase_attn.search.trained import Trained, Training
 
 FRESH = 100
-"""Seeds of trainings that confirm are the method's seed plus this and more; a look for signal takes lower ones."""
+"""Later trainings of a genotype have the method's seed plus this or more; a look for signal uses lower seeds."""
 
 
 class Method(ABC):
-    """Base of the methods that find a genotype by trainings from scratch. Choices follow from settings and rows alone.
+    """Base of the methods that find a genotype by trainings from scratch.
+
+    What a method wants and chooses depends only on its settings and on the trainings that have ended.
 
     Args:
-        space: of the genotypes.
-        trainings: the budget. Every row counts in it, one of another stage or of a training that failed too.
-        seed: fixes the genotypes of the first trainings; these have it as their seed.
+        space: the space of the genotypes.
+        trainings: the budget. All trainings count, also those of a look for signal and those that failed.
+        seed: fixes the genotypes of the first trainings, and is their seed.
 
     Raises:
         ValueError: a budget below 1.
@@ -32,10 +34,10 @@ class Method(ABC):
         self.space, self.trainings, self.seed = space, trainings, seed
 
     def wanted(self, done: Sequence[Trained]) -> list[Training]:
-        """The trainings that may run now side by side, the most urgent first; none when the budget is used.
+        """The trainings that may run now, in parallel, the most urgent first; none when the budget is used.
 
         Args:
-            done: those that have ended, in any order.
+            done: the trainings that have ended, in any order.
 
         Raises:
             ValueError: a genotype is not in the space.
@@ -46,10 +48,10 @@ class Method(ABC):
         return list(islice(missing, max(0, self.trainings - len(ended))))
 
     def choose(self, done: Sequence[Trained]) -> Genotype:
-        """The genotype that the rows speak for most.
+        """The genotype with the highest expected accuracy, given the trainings.
 
         Raises:
-            ValueError: no training has ended well, or a genotype is not in the space.
+            ValueError: all trainings failed, or a genotype is not in the space.
         """
         rows = sorted_rows(self.space, done)
         if all(row.failed for row in rows):
@@ -58,31 +60,31 @@ class Method(ABC):
 
     @abstractmethod
     def _stage(self, rows: list[Trained]) -> Iterable[Training]:
-        """The trainings of the present stage, done or not. It may go on without end: the budget ends it.
+        """The trainings of the present stage, ended or not. They may be endless: the budget cuts them off.
 
-        What is wanted stays wanted until the stage is through, whichever of its trainings have ended.
+        They stay the same until all of them have ended, whichever end first.
         """
 
     def _ranked(self, rows: list[Trained]) -> list[Genotype]:
-        """The genotypes that were trained, the best first; those that failed once come last."""
+        """The genotypes that were trained, the best first; those with a training that failed come last."""
         model = self._model(rows)
         failed = {row.training.genotype for row in rows if row.failed}
         genotypes = dict.fromkeys(row.training.genotype for row in rows)
         return sorted(genotypes, key=lambda genotype: (genotype in failed, -model.mean(genotype)))
 
     def _model(self, rows: list[Trained]) -> AdditiveModel:
-        """What the rows say of genotypes, each for itself."""
+        """A model that learns about each genotype from its own trainings alone."""
         return AdditiveModel(self.space, rows, shares=(0.0,))
 
     def _fresh_seed(self, number: int) -> int:
         return self.seed + FRESH + number
 
     def _before(self, rows: list[Trained], number: int) -> list[Trained]:
-        """The rows but those of the fresh seed of a number, and of later ones."""
+        """The trainings without those of the fresh seed of this number or a later one."""
         return [row for row in rows if row.training.seed < self._fresh_seed(number)]
 
     def _balanced(self) -> Iterator[Genotype]:
-        """Balanced genotypes, each once."""
+        """All genotypes of the space in balanced order, each once."""
         blocks = balanced_blocks(self.space, seed=self.seed)
         seen: dict[Genotype, None] = {}
         while len(seen) < self.space.size:
@@ -92,23 +94,23 @@ class Method(ABC):
                     yield genotype
 
     def _opening(self, rows: list[Trained], size: int) -> list[Training]:
-        """So many genotypes with the method's own seed: those that were trained with it before, and balanced ones."""
+        """Balanced genotypes with the method's own seed, `size` in all with those that were trained with it before."""
         balanced = list(islice(self._balanced(), size))
         before = {row.training.genotype for row in rows if row.training.seed == self.seed}.difference(balanced)
         return [Training(genotype, self.seed) for genotype in balanced[: max(0, size - len(before))]]
 
     def _of_other_stages(self, rows: list[Trained]) -> list[Training]:
-        """What was trained with seeds that are none of the method's, as by a look for signal."""
+        """The trainings with other seeds than the method uses, such as those of a look for signal."""
         return [row.training for row in self._before(rows, 0) if row.training.seed != self.seed]
 
     def _with_fresh_seeds(self, genotypes: Sequence[Genotype], first: int = 0) -> Iterator[Training]:
-        """All genotypes with one fresh seed after the other, without end."""
+        """An endless iterator: all genotypes with one fresh seed, then all with the next."""
         for number in count(first) if genotypes else ():
             for genotype in genotypes:
                 yield Training(genotype, self._fresh_seed(number))
 
 
 def sorted_rows(space: SearchSpace, done: Iterable[Trained]) -> list[Trained]:
-    """Each training once, in an order that is the same however they come."""
+    """Each training once, in an order that does not depend on the order in which they are given."""
     ordered = sorted(done, key=lambda row: (space.columns(row.training.genotype), row.training.seed))
     return list({row.training: row for row in ordered}.values())

@@ -1,4 +1,4 @@
-"""`Race`: balanced genotypes once with a common seed, the best ones again with fresh seeds, and so on."""
+"""`Race`: a search by successive halving, which trains the best genotypes again with fresh seeds."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,15 +10,16 @@ from sase_attn.search.trained import Trained, Training
 class Race(Method):
     """Trains many genotypes once, and the best of them again with more seeds, in rungs of equal cost.
 
-    A budget below 8 has one rung, which is the best of so many; a larger one has two, one from 60 on three.
+    A budget below 8 has one rung, in which each genotype is trained once. Larger budgets have two rungs, and three from
+    60 trainings on.
     """
 
     KEPT = 3
-    """One genotype in so many reaches the next rung."""
+    """One genotype in three reaches the next rung."""
     LEVELS = ((60, 3), (8, 2), (0, 1))
 
     def rungs(self, budget: int) -> list[int]:
-        """How many genotypes each rung has."""
+        """The number of genotypes of each rung."""
         levels = next(levels for least, levels in self.LEVELS if budget >= least)
         first = min(self.space.size, -(-budget // levels))
         return [max(2, round(first / self.KEPT**level)) if level else max(1, first) for level in range(levels)]

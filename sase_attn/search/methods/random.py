@@ -1,4 +1,4 @@
-"""`RandomSearch`: genotypes drawn at random, each trained once with a common seed; the best one."""
+"""`RandomSearch`: a search that trains random genotypes once each, with a common seed, and chooses the best."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -10,7 +10,7 @@ from sase_attn.training.data.order import hash_seed
 
 
 class RandomSearch(Method):
-    """Trains random genotypes and takes the best: what a search must beat.
+    """Trains random genotypes and chooses the best: the baseline for other methods.
 
     Once each genotype of a small space is trained, all are trained again with fresh seeds.
     """

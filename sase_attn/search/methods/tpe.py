@@ -1,4 +1,4 @@
-"""`TPE`: genotypes that Optuna's tree-structured Parzen estimator asks for, after balanced ones."""
+"""`TPE`: a search by Optuna's tree-structured Parzen estimator (TPE), which starts with balanced genotypes."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -15,10 +15,10 @@ Round = tuple[Training, ...]
 
 
 class TPE(Method):
-    """Trains balanced genotypes first, then rounds of what Optuna's TPE suggests, each once with the common seed.
+    """Trains balanced genotypes first, then rounds of genotypes that Optuna's TPE suggests, all with a common seed.
 
-    A genotype that is suggested again is trained with a fresh seed. Optuna's study is made anew from the rows of
-    earlier rounds, so that nothing is kept between calls but what was computed before.
+    A genotype that is suggested again is trained with a fresh seed. Optuna's study is made anew from the trainings of
+    earlier rounds, so that calls share no state, except for a cache of earlier rounds.
 
     Args:
         space, trainings, seed: see `Method`.
@@ -28,9 +28,9 @@ class TPE(Method):
     """
 
     OPENING = 10
-    """Balanced genotypes, of which Optuna knows nothing better."""
+    """Number of balanced genotypes at the start, before TPE has data."""
     SIDE_BY_SIDE = 4
-    """Trainings of a round, which workers may run at once."""
+    """Number of trainings of a round, which workers may run in parallel."""
 
     def __init__(self, space: SearchSpace, trainings: int, seed: int = 0) -> None:
         super().__init__(space, trainings, seed)
@@ -48,7 +48,7 @@ class TPE(Method):
         yield from stage
 
     def _round(self, rows: list[Trained]) -> Round:
-        """What TPE suggests after these rows."""
+        """The trainings that TPE suggests after these ones."""
         key = tuple(rows)
         if key not in self._asked:
             known = {row.training for row in rows}

@@ -1,4 +1,4 @@
-"""Try a searcher in seconds, on worlds whose truth is known: `replay("race", world, trainings=42).gain`."""
+"""Test search methods in seconds, on simulated trainings: `replay("race", world, trainings=42).gain`."""
 
 from sase_attn.search.replay.replay import Replayed as Replayed
 from sase_attn.search.replay.replay import replay as replay

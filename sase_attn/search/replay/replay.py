@@ -1,4 +1,4 @@
-"""`replay`: a searcher on a world whose truth is known, in seconds."""
+"""`replay`: run a search method on simulated trainings, whose true accuracies are known."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ class Searcher(Protocol):
     """What `replay` tries: the methods of `sase_attn.search.methods`, or your own."""
 
     def wanted(self, done: Sequence[Trained]) -> list[Training]:
-        """The next trainings, by what has ended; none at the end."""
+        """The next trainings, given those that have ended; none at the end."""
         ...
 
     def choose(self, done: Sequence[Trained]) -> Genotype:
-        """What was found."""
+        """The genotype that was found."""
         ...
 
 
 Maker = Callable[[SearchSpace, int, int], Searcher]
-"""Makes a searcher of a space, a number of trainings and a seed."""
+"""Makes a searcher from a space, a number of trainings and a seed."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Replayed:
     """What a method found in a world.
 
     Attributes:
-        genotype: its choice.
+        genotype: the genotype that it chose.
         gain: the true value of the choice minus the mean of all genotypes, in points.
-        trainings: how many it has used.
-        cost: in trainings, with the `overhead` of the method.
+        trainings: how many trainings it used.
+        cost: the cost in trainings, including the `overhead` of the method.
     """
 
     genotype: Genotype
@@ -67,11 +67,12 @@ def replay(searcher: str | Maker, world: World, trainings: int, *, seed: int = 0
         replay(Twice, world_at(SearchSpace.get("release"), icc=0.3), trainings=20).gain
 
     Args:
-        searcher: a name of `METHODS`, or a class or function of a space, a number of trainings and a seed.
+        searcher: a name of `METHODS`, or a class or function that is called with a space, a number of trainings and a
+            seed.
         world: see `world_at` and `SpaceTable.world`.
         trainings: the budget.
-        seed: of the searcher.
-        overhead: cost beside the trainings, such as that of a super-network, in trainings.
+        seed: the seed of the searcher.
+        overhead: cost in addition to the trainings, such as that of a super-network, in trainings.
 
     Raises:
         UnknownNameError: no such method.

@@ -1,4 +1,4 @@
-"""`SpaceTable`: trainings of balanced genotypes with paired seeds, that searchers are tried on."""
+"""`SpaceTable`: recorded trainings of balanced genotypes with paired seeds, on which search methods are tested."""
 
 import json
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class TableRow:
 
     Attributes:
         network: a genotype as a string, or the name of a control such as "plain".
-        seed: of the initial weights and the order of images; trainings of one seed are paired.
-        top1: in percent.
-        loss: on the same images.
+        seed: the seed of the initial weights and the order of images; trainings of one seed are paired.
+        top1: accuracy in percent.
+        loss: loss on the same images.
     """
 
     network: str
@@ -39,10 +39,10 @@ class TableRow:
 
 @dataclass(frozen=True)
 class SpaceTable:
-    """Trainings of one length. The setting is that of `benchmarks/gain.py`: a small network on small images.
+    """Recorded trainings of one length. The setting is that of `benchmarks/gain.py`: a small network on small images.
 
     Attributes:
-        steps: of each training.
+        steps: the number of steps of each training.
         genotypes: trainings of genotypes of the space "release", at unit gain.
         controls: trainings of the network without attention, of constants and of published attentions.
     """
@@ -57,7 +57,7 @@ class SpaceTable:
 
         Args:
             steps: the length of the trainings.
-            path: of the file.
+            path: the file.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -76,26 +76,26 @@ class SpaceTable:
 
     @property
     def space(self) -> SearchSpace:
-        """Of the genotypes."""
+        """The space of the genotypes."""
         return SearchSpace.get("release")
 
     @cached_property
     def trained(self) -> list[Trained]:
-        """The trainings of genotypes, as methods read them."""
+        """The trainings of genotypes, in the form that methods read."""
         return [Trained(Training(Genotype.parse(row.network), row.seed), row.top1, row.loss) for row in self.genotypes]
 
     @cached_property
     def model(self) -> AdditiveModel:
-        """What the table says of all genotypes."""
+        """The additive model, fitted to the table."""
         return AdditiveModel(self.space, self.trained)
 
     def world(self, key: int) -> World:
         """A world consistent with the table: variances and effects are drawn from their distribution given its rows.
 
-        Trainings of the world are new ones. So no search is scored by the rows that have fitted the world.
+        The world simulates new trainings, so that no search is scored by the trainings of the table.
 
         Args:
-            key: of the world; the same gives the same.
+            key: the key of the random numbers; the same key makes the same world.
 
         Raises:
             ValueError: the table has no two genotypes with a common seed.
@@ -105,7 +105,7 @@ class SpaceTable:
 
 
 def tables_json(tables: Sequence[SpaceTable]) -> str:
-    """What `SpaceTable.load` reads: a row a line."""
+    """The text that `SpaceTable.load` reads, with one line for each row."""
 
     def listed(rows: Sequence[TableRow]) -> str:
         return "[\n" + ",\n".join(json.dumps(vars(row)) for row in rows) + "\n]"

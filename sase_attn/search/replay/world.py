@@ -1,4 +1,4 @@
-"""`World`: a made-up truth, in which a training takes microseconds and the value of every genotype is known."""
+"""`World`: simulated trainings, which take microseconds, of genotypes whose true accuracies are known."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,25 +14,25 @@ from sase_attn.training.data.order import seeded_generator
 
 _STANDARD = NormalDist()
 LOSS_A_POINT = 0.03
-"""By which the loss falls for each point of accuracy."""
+"""How much the loss falls for each point of accuracy."""
 
 
 @dataclass(frozen=True)
 class World:
     """Accuracies by the model of `sase_attn.search.additive_model`, with its numbers known.
 
-    Whatever is random follows from `key` and the genotype or seed, so that a world is the same whoever asks, and no
+    Each random number is computed from `key` and the genotype or seed. So the order of calls does not matter, and no
     list of all genotypes is needed.
 
     Args:
-        space: of the genotypes.
-        effects: of the operations of each edge, in points.
+        space: the space of the genotypes.
+        effects: the effects of the operations of each edge, in points.
         own_std: standard deviation between genotypes of what their operations do not explain.
-        residual_std: of one training about its genotype and its seed.
-        seed_std: between seeds.
-        mean: accuracy in percent.
-        own: of genotypes whose own part is known, by columns.
-        key: of the random numbers.
+        residual_std: standard deviation of a training about the sum of its genotype and its seed.
+        seed_std: standard deviation between seeds.
+        mean: mean accuracy in percent.
+        own: own parts of genotypes for which they are known, by columns.
+        key: the key of the random numbers.
     """
 
     space: SearchSpace
@@ -54,7 +54,7 @@ class World:
         return additive + (self.own_std * self._normal("own", columns) if own is None else own)
 
     def train(self, training: Training) -> Trained:
-        """What a training gives, always the same. Raises ValueError if its genotype is not in the space."""
+        """The result of a training, the same each time. Raises ValueError if its genotype is not in the space."""
         columns = self.space.columns(training.genotype)
         of_seed = self.seed_std * self._normal("seed", training.seed)
         residual = self.residual_std * self._normal("training", columns, training.seed)
@@ -62,20 +62,20 @@ class World:
         return Trained(training, top1, LOSS_A_POINT * (100 - top1))
 
     def _normal(self, *what: object) -> float:
-        """A number from the standard normal distribution, by what it is of."""
+        """A number from the standard normal distribution, fixed by the arguments."""
         digest = blake2b(repr((self.key, *what)).encode(), digest_size=7).digest()
         return _STANDARD.inv_cdf((int.from_bytes(digest, "big") + 0.5) / 2**56)
 
 
 def world_at(space: SearchSpace, icc: float, *, key: int = 0, share: float = 0.7, residual_std: float = 0.61) -> World:
-    """A world with an intraclass correlation: the share of genotypes in the variance of a training, seeds taken out.
+    """A world with a given intraclass correlation: the share of genotypes in the variance of trainings of one seed.
 
     Args:
-        space: of the genotypes.
-        icc: 0 is a world in which all genotypes are equal.
-        key: of the world; the same gives the same.
-        share: of the variance between genotypes, that is additive by edge.
-        residual_std: of one training, in points.
+        space: the space of the genotypes.
+        icc: the intraclass correlation; at 0 all genotypes are equal.
+        key: the key of the random numbers; the same key makes the same world.
+        share: the share of the variance between genotypes that is additive by edge.
+        residual_std: standard deviation of a training about the sum of its genotype and its seed, in points.
 
     Raises:
         ValueError: an intraclass correlation that is not in [0, 1), or a share outside [0, 1].

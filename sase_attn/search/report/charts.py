@@ -83,7 +83,7 @@ def training(rows: Rows, epochs: Rows) -> str:
 
 
 def comparison(found: Comparison) -> str:
-    """Differences of retrained accuracies to the reference: a dot a seed, a line at the mean, a bar, its interval."""
+    """Differences of retrained accuracies to the reference: dots are seeds, a line the mean, a bar the interval."""
     differences = found.differences[::-1]
 
     def draw(panels: "Sequence[Axes]") -> None:

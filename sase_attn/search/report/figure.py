@@ -1,4 +1,4 @@
-"""Charts of a report as SVG. matplotlib is imported when one is drawn, and never pyplot."""
+"""Charts of a report as SVG, by matplotlib, which is only imported when a chart is drawn (without pyplot)."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FOUND, OTHER = "#a84f0c", "#1f5f9e"
-"""Colours of what was found, and of all else."""
+"""The colour of what was found, and that of everything else."""
 _STYLE: dict[str, Any] = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -39,7 +39,7 @@ def figure(draw: "Callable[[Sequence[Axes]], None]", size: tuple[float, float], 
 
 
 def svg(write: Callable[[Path], object]) -> str:
-    """The element that a function writes to an SVG file, without the XML header, as wide as its place allows."""
+    """The `<svg>` element that a function writes to a file, without the XML header, and as wide as the page allows."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "chart.svg"
         write(path)

@@ -1,4 +1,4 @@
-"""The log of a search as its report reads it."""
+"""`read_log`: the log of a search, in the form that its report reads."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """The lines of the log of the search in a folder, each with its `place` in epochs.
 
     Raises:
-        OSError: it cannot be read. ValueError: a line is none of a log; a last one that was cut off does not count.
+        OSError: it cannot be read. ValueError: a line is not one of a log. A last line that was cut off is ignored.
     """
     rows = read_json_lines(folder / log.NAME, _row)
     steps = max((row["step"] for row in rows), default=1) or 1

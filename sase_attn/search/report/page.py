@@ -36,7 +36,7 @@ def write_report(folder: str | Path, note: str = "") -> Path:
     """Write the report of the finished search in a folder, with its comparison if there is one, and return its path.
 
     Args:
-        folder: of the search.
+        folder: the folder of the search.
         note: what else to say about how far the result can be trusted.
 
     Raises:
@@ -62,9 +62,9 @@ def page(
     """The page as HTML.
 
     Args:
-        result: of the search.
-        comparison: of its retrained networks, if there is one.
-        rows: of its log, as `read_log` gives them; none of a search by trainings from scratch.
+        result: the result of the search.
+        comparison: the comparison of its retrained networks, if there is one.
+        rows: the lines of its log, from `read_log`; empty for a search by trainings from scratch.
         note: what else to say about how far the result can be trusted.
         looked: the look for signal, if there was one.
     """

@@ -17,7 +17,7 @@ from sase_attn.search.supernet.architecture import mean_entropy
 
 
 def comparison(found: Comparison) -> str:
-    """A row a retrained network, and under them how they were trained."""
+    """One row for each retrained network, and below them how they were trained."""
     differences = {difference.label: difference for difference in found.differences}
     count = sum(network.subnetwork_top1 is not None for network in found.networks)
 
@@ -43,7 +43,7 @@ def comparison(found: Comparison) -> str:
 
 
 def scales(epochs: Rows, columns: dict[str, list[str]]) -> str:
-    """A row an edge: each operation's output and its part of the mixture, in the last epoch."""
+    """One row for each edge: the size of each operation's output and its part of the mixture, in the last epoch."""
     last = epochs[-1]
     fractions = energy_fractions(last["scales"], torch.tensor(last["weights"]))
     blocks = []
@@ -61,7 +61,7 @@ def scales(epochs: Rows, columns: dict[str, list[str]]) -> str:
 
 
 def epoch_by_epoch(epochs: Rows, columns: dict[str, list[str]]) -> str:
-    """A row an epoch; the entropy is the mean over the edges that have a choice."""
+    """One row for each epoch; the entropy is the mean over the edges with more than one operation."""
 
     def row(entry: dict[str, Any]) -> list[str]:
         curvature = "" if entry.get("curvature") is None else f"{entry['curvature']:.3g}"
@@ -75,7 +75,7 @@ def epoch_by_epoch(epochs: Rows, columns: dict[str, list[str]]) -> str:
 
 
 def scores(result: SearchResult) -> str:
-    """The ten genotypes of the lowest loss of a selection by score."""
+    """The ten genotypes with the lowest loss, of a selection by score."""
     rows = [[_names(name), f"{top1:.2f}", f"{loss:.4f}"] for name, top1, loss in result.scores[:10]]
     return (
         _table(["genotype", "top-1, %", "loss"], rows)
@@ -84,7 +84,7 @@ def scores(result: SearchResult) -> str:
 
 
 def trainings(found: Iterable[tuple[str, Sequence[TrainingRow], Sequence[float]]]) -> str:
-    """A row a genotype that was trained from scratch: its trainings, and its values without what seeds have."""
+    """One row for each genotype trained from scratch: its trainings, and its accuracies without effects of seeds."""
     rows = [
         [
             _names(genotype),

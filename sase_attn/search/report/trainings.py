@@ -1,4 +1,4 @@
-"""The part of a report on trainings from scratch: is there a signal, which operations differ, and the trainings."""
+"""The part of a report on trainings from scratch: the look for signal, the effects of operations, the trainings."""
 
 from collections.abc import Sequence
 from html import escape
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Found = tuple[str, list[TrainingRow], list[float]]
-"""A genotype, its trainings, and the accuracies of those that did not fail, less what their seeds have."""
+"""A genotype, its trainings, and the accuracies of those that did not fail, less the effects of their seeds."""
 
 
 def look(looked: Signal) -> list[str]:
@@ -37,8 +37,8 @@ def parts(result: SearchResult, *, ended: bool) -> list[str]:
     """HTML of the trainings from scratch that a genotype was chosen by.
 
     Args:
-        result: of the search.
-        ended: whether the look for signal has ended it.
+        result: the result of the search.
+        ended: whether the look for signal has ended the search.
     """
     found = by_genotype(result)
     said = (
@@ -58,7 +58,7 @@ def parts(result: SearchResult, *, ended: bool) -> list[str]:
 
 
 def effects(looked: Signal) -> str:
-    """The effect of each operation on its edge with its interval, a panel an edge."""
+    """The effect of each operation on its edge, with its interval; one panel for each edge."""
     unit = "top-1, points" if looked.measure == "top1" else "loss, sign turned"
 
     def draw(panels: "Sequence[Axes]") -> None:
@@ -80,7 +80,7 @@ def effects(looked: Signal) -> str:
 
 
 def rungs(result: SearchResult, found: Sequence[Found]) -> str:
-    """A column a genotype, those with more trainings to the right of a line; the chosen one is orange."""
+    """One column for each genotype, with those of more trainings to the right of a line; the chosen one is orange."""
 
     def draw(panels: "Sequence[Axes]") -> None:
         (axes,) = panels
@@ -103,7 +103,7 @@ def rungs(result: SearchResult, found: Sequence[Found]) -> str:
 
 
 def by_genotype(result: SearchResult) -> list[Found]:
-    """Genotypes with their trainings: the least trained first, then the worse."""
+    """Genotypes with their trainings: those with the fewest first, and among these the worst first."""
     seeds = AdditiveModel(result.space, [row.trained for row in result.trained], shares=(0.0,)).seeds
     rows: dict[str, list[TrainingRow]] = {}
     for row in result.trained:

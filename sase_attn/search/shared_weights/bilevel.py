@@ -9,9 +9,10 @@ is exact for that optimizer without gradient clipping. The last term is a finite
 the paper, or, `hvp="exact"`, the derivative itself. The difference crosses kinks of ReLUs and maxima: see `hvp`. The
 first order leaves the term out and takes w' = w.
 
-Running statistics take one update a step, that of the weights' own pass; in the release the virtual passes update them
-too, which makes four. In the release's second order the last stage takes no virtual step, which is a fault: its module
-is a second name of that stage, and the copy with w' loads the old weights by that name. `unmoved` does the same.
+Running statistics are updated once in a step, by the forward pass of the weights' own step. In the release the virtual
+passes update them too, four times in all. In the release's second order the last stage takes no virtual step, which is
+a fault: the network has a second name for that stage, and the copy with w' loads the old weights by that name.
+`unmoved` reproduces it.
 """
 
 import math
@@ -45,7 +46,7 @@ class StepReport:
 
 
 class DivergedError(FloatingPointError):
-    """A loss or a gradient that a search cannot go on with; the message says what, and where it comes from."""
+    """A loss or a gradient with which a search cannot continue; the message says which, and where it comes from."""
 
 
 class Bilevel:
@@ -53,20 +54,21 @@ class Bilevel:
 
     Args:
         model: a network with `alpha` among its parameters; its other parameters that require gradients are the weights.
-        alpha: what is trained on the validation batch.
-        optimizer: `torch.optim.SGD` over the weights, or one that counts as it: the virtual step reads its learning
-            rate, momentum buffers and weight decay.
-        alpha_optimizer: of alpha.
-        criterion: loss of (logits, targets).
+        alpha: the parameter that is trained on the validation batch.
+        optimizer: `torch.optim.SGD` over the weights, or one that computes the same: the virtual step reads its
+            learning rate, momentum buffers and weight decay.
+        alpha_optimizer: the optimizer of alpha.
+        criterion: the loss, as a function of (logits, targets).
         order: 1 or 2.
-        hvp: "exact", or "fd", a finite difference, of the second order.
+        hvp: how the second order is computed: "exact", or "fd" by a finite difference.
         radius: r of the finite difference.
         unmoved: patterns of modules whose weights take no virtual step, as the last stage in the released code, see
             `virtual_step`; the gradient of alpha is then no longer that of the loss after a step.
         clip_grad: largest norm of the weights' gradient in their own step.
         max_loss: a loss above this counts as diverged.
-        penalty: what is added to the validation loss, as a function of alpha alone.
-        explain: given the model and a function that computes the loss, says where a value that is no number comes from.
+        penalty: a function of alpha alone, which is added to the validation loss.
+        explain: called with the model and a function that computes the loss; says where a value that is not finite
+            comes from.
         reduce: averages tensors over the processes of a distributed run, in place; called on the virtual gradient, on
             v with dα, on the second order term, and on the weights' gradient, so that all processes do the same.
 
@@ -185,7 +187,7 @@ class Bilevel:
             return first - self._finite(second, train), second, value
 
     def _checked(self, loss: Tensor, batch: Batch) -> float:
-        """The value of a loss, if it is one to go on with."""
+        """The value of a loss. Raises DivergedError if it is not finite, or above `max_loss`."""
         value = loss.item()
         if not abs(value) <= self.max_loss:
             raise self._diverged(f"the loss is {value:.6g}", batch)
@@ -197,12 +199,12 @@ class Bilevel:
         return gradient
 
     def _diverged(self, what: str, batch: Batch) -> "DivergedError":
-        """The error, while the weights are those that gave the loss."""
+        """The error to raise. Call it while the weights are still those of the loss."""
         source = None if self.explain is None else self.explain(self.model, lambda: self._loss(batch))
         return DivergedError(f"{what}{f'; it comes from {source}' if source else ''}")
 
     def _virtual_step(self, train: Batch) -> list[float]:
-        """Move the weights to w'. Returns ξ of each."""
+        """Move the weights to w', and return the learning rate ξ of each."""
         loss = self._loss(train)
         self._checked(loss, train)
         grads = self._gradients(loss, self.weights)

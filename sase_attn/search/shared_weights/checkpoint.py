@@ -9,7 +9,7 @@ from sase_attn.training.checkpoint import Checkpoint, Progress, load_checkpoint
 
 @dataclass
 class SearchProgress(Progress):
-    """Where a search stands, with the losses summed over the steps of this epoch, and what each epoch found."""
+    """The progress of a search, with losses summed over the steps of this epoch, and the genotype after each epoch."""
 
     train_loss: float = 0.0
     val_loss: float = 0.0

@@ -1,10 +1,10 @@
-"""Which genotype a trained super-network stands for: the largest alphas, what hurts most to lose, or what scores best.
+"""`choose`: the genotype of a trained super-network, by the largest alphas, by perturbation or by score.
 
-Where genotypes were drawn to train it, there is no alpha: random ones, or all of a small space, are scored.
+A single-path search has no alpha: random genotypes, or all of a small space, are then scored.
 
 Perturbation is the selection of DARTS-PT (Wang et al., arXiv 2108.04392): edge by edge, in an order drawn by the seed,
 the operation is kept whose removal lowers the super-network's validation accuracy most (ties: validation loss), and the
-weights are tuned before the next edge. Deviation: the weights of the operations that are left sum to 1 again.
+weights are tuned before the next edge. Deviation: the weights of the remaining operations sum to 1 again.
 """
 
 import itertools
@@ -31,11 +31,11 @@ def choose(
     """The genotype by the configuration's selection, and all that were scored for it, the lowest loss first.
 
     Args:
-        config: `select` says how; by score, alpha's genotype stands against `candidates` random ones.
-        scorer: of the trained super-network.
-        argmax: the genotype of the largest alphas, if there are any.
-        folder: gets `scores.jsonl` from a selection by score, which goes on where it was stopped.
-        tune, echo: of a selection by perturbation: see `choose_by_perturbation`.
+        config: `select` says how. By score, the genotype of alpha is compared with `candidates` random ones.
+        scorer: the scorer of the trained super-network.
+        argmax: the genotype of the largest alphas; None if there is no alpha.
+        folder: the folder for `scores.jsonl` of a selection by score, which continues where it was stopped.
+        tune, echo: see `choose_by_perturbation`.
     """
     if argmax is None:
         candidates = distinct_genotypes(scorer.space, config.candidates)
@@ -53,7 +53,7 @@ def choose(
 
 
 def distinct_genotypes(space: SearchSpace, count: int) -> list[Genotype]:
-    """So many genotypes, drawn at random, each once; all of a space that has no more."""
+    """`count` different random genotypes, or all genotypes of a space that has no more."""
     if count >= space.size:
         return list(space)
     found: dict[Genotype, None] = {}
@@ -74,10 +74,10 @@ def choose_by_perturbation(
     """The column of each edge that is kept: the one whose removal hurts the super-network most.
 
     Args:
-        scorer: of the trained super-network.
-        seed: of the order in which edges are decided.
-        tune: trains the weights after each edge but the last, with what has been decided.
-        echo: gets a line for each edge.
+        scorer: the scorer of the trained super-network.
+        seed: fixes the order in which edges are decided.
+        tune: trains the weights after each edge except the last, with the operations decided so far.
+        echo: called with a line for each edge.
     """
     architecture = scorer.architecture
     left = architecture.mask.clone()

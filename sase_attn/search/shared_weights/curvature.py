@@ -1,8 +1,8 @@
 """The largest eigenvalue of the Hessian of the validation loss in alpha, and the early stop that watches it.
 
-RobustDARTS (Zela et al., arXiv 1909.09656): where that eigenvalue grows, the architecture found generalises worse; the
-search stops and takes the one from before. Deviations: eigenvectors by power iteration on finite differences of the
-gradient, not from the full Hessian; ours is the eigenvalue of largest magnitude.
+RobustDARTS (Zela et al., arXiv 1909.09656): where that eigenvalue grows, the architecture found generalises worse. The
+search then stops and returns the architecture from before. Deviations: we compute it by power iteration on finite
+differences of the gradient, not from the full Hessian; and it is the eigenvalue of largest magnitude.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sase_attn.search.shared_weights.restore import restored
 
 WINDOW = 5
-"""Epochs over which eigenvalues are averaged before they are compared; the search then goes back by as many."""
+"""Number of epochs over which eigenvalues are averaged; a search that stops goes back by as many epochs."""
 
 
 def largest_eigenvalue(
@@ -23,11 +23,11 @@ def largest_eigenvalue(
     """The eigenvalue of largest magnitude of the Hessian in alpha, by power iteration from a fixed direction.
 
     Args:
-        gradient: computes the gradient of the loss in alpha, at the alpha of the moment.
-        alpha: (6, K); it is moved by `radius` on the way, and restored.
-        mask: (6, K), true where alpha counts.
-        iterations: two gradients each.
-        radius: of the central difference of gradients that stands for a product with the Hessian.
+        gradient: computes the gradient of the loss in alpha, at the present alpha.
+        alpha: (6, K); it is moved by `radius` meanwhile, and restored.
+        mask: (6, K), false for padding of alpha.
+        iterations: the number of iterations, which compute two gradients each.
+        radius: the radius of the central difference of gradients that approximates a product with the Hessian.
     """
     generator = torch.Generator().manual_seed(0)
     direction = torch.randn(alpha.shape, generator=generator, dtype=torch.float64).to(alpha) * mask

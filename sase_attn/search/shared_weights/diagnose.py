@@ -1,4 +1,4 @@
-"""Where a value that is not finite comes from: the first operation, forward or backward, that makes one."""
+"""`diagnose`: find the first operation, forward or backward, that computes a value which is not finite."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -10,15 +10,15 @@ from sase_attn.search.supernet.block import blocks_of, reference_mode
 
 
 def diagnose(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
-    """What to blame for a loss or a gradient that is not finite, in words.
+    """The cause of a loss or a gradient that is not finite, in words.
 
-    It is the first of these that there is: a parameter that is not finite; the operation whose output is not finite
+    It is the first of these that applies: a parameter that is not finite; the operation whose output is not finite
     though its input is; the operation whose gradient is not finite; the operation of a block with the largest output.
     None if all is finite and the network has no super-network blocks.
 
     Args:
         model: a network in the state in which something went wrong.
-        loss: runs it and gives the loss.
+        loss: runs the network and returns the loss.
     """
     operations = dict(_operations(model))
     for name, parameter in model.named_parameters():
@@ -48,8 +48,8 @@ def diagnose(model: nn.Module, loss: Callable[[], Tensor]) -> str | None:
 class _Watch:
     """Hooks that record operations, by name, as they run.
 
-    `outputs` has those whose output is not finite though their input is, `gradients` those whose gradient in the input
-    is not, each in the order in which it was seen; `sizes` the largest value of each output.
+    `outputs` lists those whose output is not finite though their input is, and `gradients` those whose gradient in the
+    input is not finite, both in the order of execution. `sizes` holds the largest value of each output.
     """
 
     def __init__(self) -> None:
@@ -58,10 +58,10 @@ class _Watch:
         self.sizes: dict[str, float] = {}
 
     def hooks(self, name: str, operation: nn.Module) -> Iterator[Any]:
-        """Register the hooks of an operation and give their handles."""
+        """Register the hooks of an operation, and yield their handles."""
 
         def see_input(module: nn.Module, inputs: Any) -> Any:
-            # A copy, so that its gradient is this operation's alone.
+            # A copy, so that its gradient comes from this operation alone.
             return tuple(self._see_gradient(x.clone(), name) if isinstance(x, Tensor) else x for x in inputs)
 
         def see_output(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -80,7 +80,7 @@ class _Watch:
 
 
 def _operations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The operations of all blocks by what people call them, and all other modules without children by name."""
+    """The operations of all blocks, named by edge and operation, and all other modules without children, by name."""
     inside: set[nn.Module] = set()
     for name, block in blocks_of(model):
         for edge, mixed in block.edges.items():

@@ -14,7 +14,7 @@ from sase_attn.training.distributed import Ranks
 
 @dataclass(frozen=True)
 class SearchData:
-    """Batches that train the weights, batches that train alpha (neither image in both), and test images if any."""
+    """Batches that train the weights, batches of other images that train alpha, and test images if there are any."""
 
     weights: Loader
     alpha: Loader
@@ -34,7 +34,7 @@ def open_halves(config: SearchConfig, ranks: Ranks) -> SearchData:
 
 
 def divide(train: SubsetLoader, config: SearchConfig, ranks: Ranks) -> tuple[SubsetLoader, SubsetLoader]:
-    """Two loaders of different images; up to a rank's number of them is left out, so that all ranks get as many.
+    """Two loaders of different images. A few images may be left out, so that all ranks get equally many.
 
     Raises:
         ValueError: too few images, or `split` is "first" and the images go by class.
@@ -58,7 +58,7 @@ def divide(train: SubsetLoader, config: SearchConfig, ranks: Ranks) -> tuple[Sub
 
 
 def _check_mixed(targets: Tensor, config: SearchConfig) -> None:
-    """Raise ValueError where the images of each class stand together, as in a folder: the parts would lack classes."""
+    """Raise ValueError if images are sorted by class, as in a folder: each part would lack classes."""
     runs = 1 + int((targets[1:] != targets[:-1]).sum())
     if 1 < len(targets.unique()) == runs:
         raise ValueError(
@@ -68,7 +68,7 @@ def _check_mixed(targets: Tensor, config: SearchConfig) -> None:
 
 
 def sample_batches(loader: Loader, images: int) -> list[Batch]:
-    """The first batches of a loader's first epoch, of so many images on this rank, or a few more."""
+    """The first batches of a loader's first epoch, up to `images` images on this rank, or a few more."""
     batches, count = [], 0
     for batch in loader.epoch(0):
         batches.append(batch)

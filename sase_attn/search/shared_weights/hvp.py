@@ -1,11 +1,11 @@
 """∇²_{α,w} L · v: how the gradient of alpha changes along a direction of the weights, in two ways.
 
-The exact derivative is a gradient of a gradient, and needs the definition of every operation. A central difference
-takes two gradients of alpha; a step with it takes about 60 to 70 % of the time and a sixth of the memory. Both leave
-weights and buffers as they were.
+The exact derivative is a gradient of a gradient, for which every operation must be evaluated by its plain definition. A
+central difference needs two gradients of alpha; a step with it takes about 60 to 70 % of the time and a sixth of the
+memory. Both leave weights and buffers as they were.
 
 On a smooth network the error of the difference is O(radius²). Networks that are searched are not smooth: ReLUs and
-maxima have kinks, where the gradient of alpha jumps. The difference divides each jump on its way by the radius. A
+maxima have kinks, where the gradient of alpha jumps. The difference divides each jump that it crosses by the radius. A
 smaller radius crosses fewer of them, but each weighs more, so no radius is safe: `benchmarks/search_gradient.py`.
 """
 
@@ -29,7 +29,7 @@ def finite_difference(
     The error is O(radius²) where L is smooth between these, which it is not with ReLUs and maxima.
 
     Args:
-        loss: computes L at the weights of the moment.
+        loss: computes L at the present weights.
         alpha: any shape, which is that of the result.
         weights, direction: w and v, of the same shapes.
         radius: how far the weights move in all, as a norm.
@@ -59,11 +59,11 @@ def exact(
 ) -> Tensor:
     """∇²_{α,w} L · v as the gradient in α of ∇_w L · v.
 
-    Blocks are evaluated operation by operation and without kernels, whose gradients have no gradient themselves. It is
-    finite behind norms at zero too, where maps are zero.
+    Blocks are evaluated operation by operation and without kernels, whose gradients cannot be differentiated again. The
+    result is finite also behind norms whose weight is zero, where maps are zero.
 
     Args:
-        model: the network that L is of.
+        model: the network of the loss L.
         loss: computes L.
         alpha: any shape, which is that of the result.
         weights, direction: w and v, of the same shapes.
@@ -77,7 +77,7 @@ def exact(
 
 @contextmanager
 def _frozen(weights: Sequence[Tensor]) -> Iterator[None]:
-    """Without gradients of the weights, which the finite difference does not need."""
+    """A context in which weights get no gradients, as the finite difference does not need them."""
     for weight in weights:
         weight.requires_grad_(False)
     try:

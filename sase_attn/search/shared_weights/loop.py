@@ -1,4 +1,4 @@
-"""`Searcher`: the run of `search`. Bilevel steps of a super-network and its alpha."""
+"""`Searcher`: the training loop of a search by shared weights, with bilevel steps of a super-network and its alpha."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,18 +31,20 @@ from sase_attn.training.resumable import ResumableLoop, StepReport
 
 
 class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
-    """One search by alpha's gradient. `run` trains; the super-network is then in `model`.
+    """One search by the gradient of alpha. `run` trains the super-network `model` in place.
 
     Args:
-        config: how. `model`: a network with super-network blocks. `data`: see `SearchData`.
-        folder: gets `config.json`, `log.jsonl` and `checkpoint.pt`.
+        config: the configuration.
+        model: a network with super-network blocks.
+        data: the batches, see `SearchData`.
+        folder: the folder for `config.json`, `log.jsonl` and `checkpoint.pt`.
         ranks: the processes of the run.
-        echo: gets a line for each thing that people may want to read.
-        space: of the blocks, if it is not the configuration's.
+        echo: called with each line of progress.
+        space: the space of the blocks, if it is not the configuration's.
     """
 
     SETTINGS_NAME = "config"
-    RATES = "lr, alpha_lr or clip_grad"  # what to lower where a search diverges
+    RATES = "lr, alpha_lr or clip_grad"  # the settings that an error advises to lower after a divergence
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on after an interruption."""
+        """The command that continues the search after an interruption."""
         return command("search", "--resume", self.folder)
 
     def batches(self) -> Iterator[tuple[Batch, ...]]:
@@ -109,7 +111,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
         return zip(self.weight_batches(), self.alpha_batches(), strict=False)
 
     def update(self, train: Batch, *val: Batch) -> dict[str, Any]:
-        """Train the weights in the warm-up, afterwards alpha and the weights; what to log. Raises DivergedError."""
+        """Train the weights, after the warm-up also alpha; return what to log. Raises DivergedError."""
         if self.progress.epoch < self.settings.warmup_epochs:
             loss, norm = self.bilevel.weight_step(train)
             return {"train_loss": loss, "weight_grad_norm": norm, "alpha": self.architecture.alpha.tolist()}
@@ -144,7 +146,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
         return iter(self.data.weights.epoch(self.progress.epoch, start=self.progress.step))
 
     def alpha_batches(self) -> Iterator[Batch]:
-        """Batches for alpha from the current step on: epoch after epoch, or each the first of an epoch of its own."""
+        """Batches for alpha from the current step on: epoch after epoch, or each drawn afresh by `val_order="fresh"`."""
         step = self.global_step
         while self.settings.val_order == "fresh":
             yield next(iter(self.data.alpha.epoch(step)))
@@ -155,7 +157,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
             epoch, place = epoch + 1, 0
 
     def end_epoch(self) -> None:
-        """Record the genotype, measure curvature and scales on the first batch for alpha, and perhaps stop."""
+        """Record the genotype, measure curvature and output scales on the first batch for alpha, and perhaps stop."""
         progress, architecture, config = self.progress, self.architecture, self.settings
         progress.genotypes.append(self.genotype)
         images, targets = self.place(next(iter(self.data.alpha.epoch(0))))
@@ -194,7 +196,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
         return [self.place(batch) for batch in sample_batches(loader, self.settings.select_images)]
 
     def tune(self) -> None:
-        """Train the weights for `tune_epochs` at the last learning rate, alpha fixed, on this rank's images alone."""
+        """Train the weights for `tune_epochs` at the last learning rate, with fixed alpha, on this rank's images only."""
         self.model.train()
         reduce, self.bilevel.reduce = self.bilevel.reduce, lambda tensors: None
         for epoch in range(self.settings.tune_epochs):

@@ -1,4 +1,4 @@
-"""The super-network of a search: a network with mixed blocks after the layers that the configuration names."""
+"""`create_supernet`: a network with super-network blocks after the layers that a search's configuration names."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,14 +32,14 @@ def create_supernet(
     """The network of a configuration with super-network blocks after the layers that it names.
 
     Layers before a block whose weight starts at zero, as timm's ResNets have them, start at one instead, unless
-    `last_norm_init` says otherwise: over a map of zeros all operations look alike to alpha.
+    `last_norm_init` says otherwise: on a map of zeros all operations have the same output, so alpha has no gradient.
 
     Args:
-        config: names the model, the layers and the space, and says what weights start from.
-        num_classes, in_chans: of the data.
-        size: (H, W) of the images, from which `position_weights="map"` takes the sizes of the maps; the model's own
-            where None.
-        echo: gets a line for each thing that was changed to make weights fit.
+        config: names the model, the layers, the space and the initial weights.
+        num_classes, in_chans: the number of classes and of image channels of the data.
+        size: (H, W) of the images, from which `position_weights="map"` computes the sizes of the maps; by default the
+            model's own.
+        echo: called with a line for each thing that was changed to make weights fit.
 
     Raises:
         UnknownNameError: no such model, or no layer of that name.
@@ -68,7 +68,7 @@ def create_supernet(
 def _map_sizes(
     model: nn.Module, hosts: Sequence[str], size: tuple[int, int] | None
 ) -> dict[str, tuple[int, int] | None]:
-    """(H, W) of the maps that layers give."""
+    """(H, W) of the output maps of layers."""
     shapes = map_shapes(model, hosts, size)
     for host in hosts:
         if host not in shapes:
@@ -118,7 +118,7 @@ def prepare(model: nn.Module, architecture: Architecture, config: SearchConfig) 
 
 
 def start_gates(model: nn.Module, config: SearchConfig) -> None:
-    """Centre the gates of all blocks where the configuration says so; before weights are loaded or trained."""
+    """Centre the gates of all blocks if the configuration says so. Call it before weights are loaded or trained."""
     if config.gate_init != "drawn":
         for _, block in blocks_of(model):
             centre_gates(block, constant=config.gate_init == "constant")

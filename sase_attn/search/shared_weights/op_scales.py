@@ -1,4 +1,4 @@
-"""How large the outputs of a super-network's operations are: an edge's mixture is mostly its largest ones."""
+"""How large the outputs of a super-network's operations are. The largest ones dominate the mixture of an edge."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from sase_attn.search.supernet.block import MixedOp, blocks_of, reference_mode
 def op_scales(model: nn.Module, images: Tensor) -> dict[str, list[float]]:
     """For each edge, the root mean square of each operation's output with its shift, over all blocks and images.
 
-    The network's mode decides which statistics norms take; running statistics stay as they are.
+    The network's mode decides which statistics norms use; running statistics stay as they are.
     """
     squares: dict[tuple[str, int], list[float]] = {}
 
@@ -44,11 +44,11 @@ def op_scales(model: nn.Module, images: Tensor) -> dict[str, list[float]]:
 
 
 def energy_fractions(scales: dict[str, list[float]], weights: Tensor) -> dict[str, list[float]]:
-    """For each edge, the part of Σ (weight·scale)² that each operation brings; the parts sum to 1.
+    """For each edge, the part of each operation in Σ (weight·scale)²; the parts sum to 1.
 
     Args:
-        scales: of each edge's operations, as `op_scales` gives them.
-        weights: (6, K), of the operations, a row an edge.
+        scales: the scales of each edge's operations, from `op_scales`.
+        weights: (6, K), the weights of the operations, one row for each edge.
     """
     fractions = {}
     for row, (edge, values) in enumerate(scales.items()):

@@ -1,4 +1,4 @@
-"""The two optimizers of a search: SGD for the weights, Adam for alpha, as DARTS and the SASE release have them."""
+"""The two optimizers of a search: SGD for the weights, Adam for alpha, as in DARTS and the SASE release."""
 
 import torch
 from torch import nn
@@ -9,7 +9,7 @@ from sase_attn.search.config import SearchConfig
 def create_optimizers(
     config: SearchConfig, model: nn.Module, alpha: nn.Parameter
 ) -> tuple[torch.optim.SGD, torch.optim.Adam]:
-    """SGD over all parameters of a network that require gradients, but for alpha, and Adam over alpha."""
+    """SGD over all parameters of a network that require gradients, except for alpha, and Adam over alpha."""
     weights = [p for p in model.parameters() if p is not alpha and p.requires_grad]
     return (
         torch.optim.SGD(weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay),

@@ -6,9 +6,9 @@ from sase_attn.search.supernet.architecture import Architecture
 
 
 def beta_penalty(architecture: Architecture) -> Tensor:
-    """Mean over edges of log Σ exp(alpha), as in Beta-DARTS (Ye et al., arXiv 2203.01665): large alphas cost.
+    """Mean over edges of log Σ exp(alpha), as in Beta-DARTS (Ye et al., arXiv 2203.01665): it keeps alphas small.
 
-    It is meant to take the place of alpha's weight decay; set `alpha_weight_decay` to 0 with it.
+    It is meant to replace alpha's weight decay; set `alpha_weight_decay` to 0 with it.
     """
     return architecture.alpha.masked_fill(~architecture.mask, float("-inf")).logsumexp(-1).mean()
 

@@ -1,4 +1,4 @@
-"""`restored`: change tensors for a while, and have their bits back."""
+"""`restored`: change tensors within a context, and restore them exactly."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @contextmanager
 def restored(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """Within the context tensors may be written to; after it, also after an error, they hold what they held before.
+    """A context in which tensors may be written to; after it, also after an error, they hold their former values.
 
-    The context gives copies of them, in their order. What is restored is copied back, not computed back: adding and
-    subtracting a step would leave rounding errors in almost every weight.
+    It yields copies of the tensors, in their order. The copies are written back at the end: adding and subtracting a
+    step instead would leave rounding errors in almost every weight.
     """
     changed = list(tensors)
     before = [tensor.detach().clone() for tensor in changed]

@@ -1,4 +1,4 @@
-"""`Scorer`: how accurate sub-networks are by the weights that they share in a trained super-network."""
+"""`Scorer`: the accuracy of sub-networks of a trained super-network, with its shared weights."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +34,7 @@ class _Score:
 
 @dataclass(frozen=True)
 class Scored:
-    """A genotype, and the accuracy in percent and the loss that the super-network has as it, without retraining."""
+    """A genotype, with the accuracy in percent and the loss of its sub-network, without retraining."""
 
     genotype: Genotype
     top1: float
@@ -42,13 +42,13 @@ class Scored:
 
 
 class Scorer:
-    """Accuracy and loss of sub-networks by the shared weights, their batch norms fitted anew.
+    """Accuracy and loss of sub-networks with the shared weights, and with batch-norm statistics measured anew.
 
     Args:
         model: a trained super-network; it is left as it was.
-        architecture: of its blocks.
-        space: of its genotypes.
-        fit: batches on which running statistics are taken: their average, in train mode.
+        architecture: the architecture of its blocks.
+        space: the space of its genotypes.
+        fit: batches over which running statistics are averaged, in train mode.
         val: batches on which accuracy is measured, in eval mode; not those that trained the weights.
     """
 
@@ -60,7 +60,7 @@ class Scorer:
         self._fit, self._val = ([(x.to(device), y.to(device)) for x, y in batches] for batches in (fit, val))
 
     def mixture(self) -> Metrics:
-        """Accuracy of the super-network as it is, or with the operations that `Architecture.only` leaves."""
+        """Accuracy of the super-network with its mixtures; within `Architecture.only`, with those that it allows."""
         with recalibrated(self.model, self._fit):
             return evaluate(self.model, self._val)
 
@@ -73,18 +73,18 @@ class Scorer:
     def score_all(
         self, genotypes: Iterable[Genotype], path: Path, echo: Callable[[int], object] = lambda count: None
     ) -> list[Scored]:
-        """Many genotypes with accuracy and loss, the lowest loss first, those that the file holds already among them.
+        """Score many genotypes, and return all scores of the file, including earlier ones, the lowest loss first.
 
-        The loss ranks because it resolves more: accuracies on a few thousand images have ties and jump by whole images.
+        They are ranked by loss because it is finer: accuracies on a few thousand images have ties.
 
         Args:
-            genotypes: a `SearchSpace` gives all of its own.
-            path: a file that gets a line of JSON for each, so that a scoring that was stopped goes on. Delete it when
-                the super-network has changed.
-            echo: gets the number of those that are done after each.
+            genotypes: the genotypes; a `SearchSpace` stands for all of its own.
+            path: a file to which a line of JSON is written for each, so that scoring can continue after an
+                interruption. Delete it when the super-network has changed.
+            echo: called after each genotype with the number of those done.
 
         Raises:
-            InUseError: another process scores to this file. ValueError: a line of it is no score.
+            InUseError: another process scores to this file. ValueError: a line of it is not a score.
         """
         with one_writer(path), naming(path):
             done = read_scores(path)
@@ -104,7 +104,7 @@ def read_scores(path: Path) -> dict[str, Scored]:
     """The scores in a file, by genotype as a string; a last line that was cut off is dropped from the file.
 
     Raises:
-        ValueError: a line is no score; the message names file and line.
+        ValueError: a line is not a score; the message names file and line.
     """
     if not path.exists():
         return {}
@@ -118,7 +118,7 @@ def read_scores(path: Path) -> dict[str, Scored]:
 
 @contextmanager
 def recalibrated(model: nn.Module, batches: Batches) -> Iterator[None]:
-    """Within the context running statistics of batch norms are the averages over these batches.
+    """A context in which running statistics of batch norms are the averages over these batches.
 
     Inside, modules are in train mode; after it, modes, momenta and statistics are what they were.
     """

@@ -1,12 +1,12 @@
-"""`SinglePathSearcher`: shared weights that are trained by one uniformly drawn genotype a step.
+"""`SinglePathSearcher`: train shared weights by one random genotype in each step.
 
 Guo et al., Single Path One-Shot Neural Architecture Search with Uniform Sampling, arXiv 1904.00420: there is no alpha.
-A step evaluates and trains the operations of its genotype alone, and costs about what a step of a plain training with
-that block costs. Genotypes are then scored as sub-networks, see `choose`. Deviation: those that are scored are drawn at
-random, where the paper has an evolutionary search.
+A step draws a genotype uniformly, trains its operations alone, and costs about as much as a step of a network with that
+block. Genotypes are then scored as sub-networks, see `choose`. Deviation: the genotypes to score are drawn at random,
+where the paper has an evolutionary search.
 
-An operation that was not drawn gets no gradient, which is not a gradient of zero: neither weight decay nor momentum
-moves it, and its momentum waits until it is drawn again.
+An operation that was not drawn has a gradient of None, not of zero: neither weight decay nor momentum moves it, and its
+momentum is kept until it is drawn again.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def drawn_columns(space: SearchSpace, seed: int, step: int) -> tuple[int, ...]:
 
 
 class SinglePathSearcher(Searcher):
-    """One training of shared weights, with the arguments of a `Searcher`. Images for alpha are left for scoring."""
+    """One training of shared weights, with the arguments of a `Searcher`. The images for alpha only score."""
 
     RATES = "lr or clip_grad"
 

@@ -1,4 +1,4 @@
-"""The step that SGD would take, taken on the weights alone: the optimizer's state stays as it is."""
+"""`virtual_step`: the step that SGD would take, applied to the weights without changing the optimizer's state."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ Settings = dict[Tensor, dict[str, float]]
 
 
 def check_sgd(optimizer: torch.optim.Optimizer) -> None:
-    """Raise ValueError where the optimizer does more than momentum and weight decay, which `virtual_step` has."""
+    """Raise ValueError if the optimizer uses more than momentum and weight decay, all that `virtual_step` computes."""
     for group in optimizer.param_groups:
         for key in ("nesterov", "dampening", "maximize"):
             if group.get(key):
@@ -17,10 +17,10 @@ def check_sgd(optimizer: torch.optim.Optimizer) -> None:
 
 
 def sgd_settings(optimizer: torch.optim.Optimizer, names: Sequence[str], weights: Sequence[Tensor]) -> Settings:
-    """The group of the optimizer that holds each weight, as it is now: loading an optimizer's state replaces groups.
+    """The parameter group of each weight. Do not keep it: loading an optimizer's state replaces groups.
 
     Raises:
-        ValueError: a weight is not the optimizer's; the message has its name.
+        ValueError: the optimizer does not hold a weight; the message names it.
     """
     settings = {p: group for group in optimizer.param_groups for p in group["params"]}
     if missing := [name for name, weight in zip(names, weights, strict=True) if weight not in settings]:

@@ -1,4 +1,4 @@
-"""What to do after the answer: which method, how many trainings, and what would decide if nothing did."""
+"""`advice`: which method to use after the answer, with how many trainings, and how many more an answer would need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,25 +7,25 @@ from sase_attn.search.signal.answers import MORE_SEEDS, MOST, NOTHING, SIGNAL, S
 from sase_attn.search.signal.gains import TRAININGS, Gain
 
 WORTH = 0.1
-"""Points of top-1 that twice as many trainings must add, to be worth it."""
+"""Points of top-1 that a doubled number of trainings must add to be worth it."""
 STRONG = 0.5
-"""Intraclass correlation that longer trainings may have."""
+"""An intraclass correlation that longer trainings may have."""
 LONGER = 4
-"""Times the length of training at which to ask again."""
+"""After "nothing to find": trainings of this many times the length may answer differently."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What is worth doing.
+    """Advice on what to do after a look for signal.
 
     Attributes:
-        method: of `sase-attn search`: "additive", which finds as much as any other, or "none".
-        trainings: for it, after which twice as many would add less than `WORTH` points; 0 with "none".
-        decides: the trainings that would answer four times in five, if the intraclass correlation is `decides_icc`;
-            None after "signal", and where `too_few` is not enough.
-        decides_icc: the estimate. After "nothing to find" a strong one, that longer trainings may have.
-        too_few: in words, the most trainings that were thought of.
-        longer: times the length of these trainings at which the question is open again, after "nothing to find".
+        method: a method of `sase-attn search`: "additive", which finds as much as any other, or "none".
+        trainings: its budget, beyond which twice as many would add less than `WORTH` points; 0 with "none".
+        decides: the trainings that would give an answer four times in five, if the intraclass correlation is
+            `decides_icc`; None after "signal", and if even `too_few` are not enough.
+        decides_icc: the estimate; after "nothing to find" a strong one, which longer trainings may have.
+        too_few: the largest number of trainings that was considered, in words.
+        longer: after "nothing to find", trainings of this many times the length may answer differently.
     """
 
     method: str
@@ -36,7 +36,7 @@ class Advice:
     longer: int | None
 
     def lines(self, said: str, epochs: int | None) -> list[str]:
-        """In words, after what was said."""
+        """The advice as lines of text, for an answer."""
         size = f"more than {self.too_few}"
         if self.decides is not None:
             genotypes, seeds = self.decides.genotypes, self.decides.seeds
@@ -59,7 +59,7 @@ class Advice:
 def advice(
     said: str, icc: float, ladder: Sequence[Gain], *, threshold: float, step: int, seeds: int, space_size: int
 ) -> Advice:
-    """What an answer, the intraclass correlation and the gains advise. Raises ImportError without scipy."""
+    """The advice for an answer, an intraclass correlation and expected gains. Raises ImportError without scipy."""
     trainings = 0 if said == NOTHING else worth(ladder)
     expected = max(STRONG, (1 + threshold) / 2) if said == NOTHING else icc
     whole = space_size * MORE_SEEDS * seeds < MOST

@@ -1,4 +1,4 @@
-"""The three answers, and how many trainings give one that decides."""
+"""`answer`: the three answers of a look for signal; `size_that_decides`: how many trainings one needs."""
 
 from dataclasses import dataclass
 
@@ -7,46 +7,46 @@ from sase_attn.search.signal.variation import Variation
 
 SIGNAL, NOTHING, UNDECIDED = "signal", "nothing to find", "not decided"
 ERROR = 0.05
-"""Probability, over all looks, that a limit is on the wrong side: that of "signal", and that of "nothing to find"."""
+"""Probability over all looks that a limit is on the wrong side, separately for "signal" and "nothing to find"."""
 POWER = 0.8
 MOST = 5000
-"""Trainings that nobody would spend on the question."""
+"""The largest number of trainings that is ever advised."""
 MORE_SEEDS = 4
-"""Times the seeds of a look that may be advised."""
+"""The largest number of seeds that is advised, in multiples of those of the look."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """So many genotypes, each trained with so many seeds."""
+    """A number of genotypes, each trained with a number of seeds."""
 
     genotypes: int
     seeds: int
 
     @property
     def trainings(self) -> int:
-        """Of all genotypes with all seeds."""
+        """The number of trainings of all genotypes with all seeds."""
         return self.genotypes * self.seeds
 
 
 def answer(found: Variation, threshold: float) -> str:
-    """`SIGNAL`, `NOTHING` or `UNDECIDED`: whether the limits of the intraclass correlation leave the threshold out."""
+    """`SIGNAL` if the intraclass correlation's interval is above the threshold, `NOTHING` if below, or `UNDECIDED`."""
     if found.low > threshold:
         return SIGNAL
     return NOTHING if found.high < threshold else UNDECIDED
 
 
 def size_that_decides(icc: float, threshold: float, *, step: int, seeds: int, space_size: int) -> Size | None:
-    """The fewest trainings that answer four times in five, by their last look, if the intraclass correlation is `icc`.
+    """The fewest trainings whose last look gives an answer four times in five.
 
     Args:
-        icc: the true one.
-        threshold: that it is compared with.
-        step: genotypes of a look.
-        seeds: at least so many, and up to `MORE_SEEDS` times as many.
-        space_size: genotypes that there are.
+        icc: the true intraclass correlation that is assumed.
+        threshold: the threshold of the answers.
+        step: the number of genotypes that each look adds.
+        seeds: the smallest number of seeds; up to `MORE_SEEDS` times as many are tried.
+        space_size: the number of genotypes in the space.
 
     Returns:
-        The size, or None where all genotypes, or `MOST` trainings, are too few.
+        The size, or None if all genotypes, or `MOST` trainings, are too few.
 
     Raises:
         ImportError: scipy is not installed.
@@ -65,7 +65,7 @@ def size_that_decides(icc: float, threshold: float, *, step: int, seeds: int, sp
 
 
 def _power(icc: float, threshold: float, genotypes: int, looks: int, seeds: int) -> float:
-    """Of the last of so many looks, by the distribution of F."""
+    """The probability that the last of these looks gives an answer, by the distribution of F."""
     f, freedom = stats().f, (genotypes - 1, (genotypes - 1) * (seeds - 1))
     true, limit = (1 + seeds * value / (1 - value) for value in (icc, threshold))
     above = float(f.isf(ERROR / looks, *freedom)) * limit

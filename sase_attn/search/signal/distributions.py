@@ -1,11 +1,11 @@
-"""Quantiles of scipy's distributions. scipy is imported when needed, and what it gave is kept."""
+"""Quantiles of scipy's distributions, with a cache. scipy is only imported when needed."""
 
 from functools import cache
 from types import ModuleType
 
 
 def stats() -> ModuleType:
-    """`scipy.stats`. Raises ImportError, with what to install."""
+    """The module `scipy.stats`. Raises ImportError, which says what to install."""
     try:
         from scipy import stats
     except ImportError:
@@ -15,11 +15,11 @@ def stats() -> ModuleType:
 
 @cache
 def quantile(name: str, p: float, *freedom: int) -> float:
-    """What a variable of "f", "t" or "chi2" with these degrees of freedom stays below with probability p."""
+    """The p-quantile of the distribution "f", "t" or "chi2" with these degrees of freedom."""
     return float(getattr(stats(), name).ppf(p, *freedom))
 
 
 @cache
 def beyond(name: str, p: float, *freedom: int) -> float:
-    """What it exceeds with probability p, exact for small p."""
+    """The value that such a variable exceeds with probability p. This is exact for small p, too."""
     return float(getattr(stats(), name).isf(p, *freedom))

@@ -1,10 +1,10 @@
 """The effect of each operation on its edge, with intervals that hold for all of them together.
 
-The value of a genotype is its mean over seeds, less that of all genotypes, which takes the seeds out. Each edge is
-fitted alone: an operation's mean over the genotypes that have it, less the mean of these over the edge's operations. In
-an additive model that is its effect, because the operations of the other edges are drawn independently of it; they are
-noise, which the deviation between genotypes of one operation measures. The same genotypes in balanced blocks make
-operations of an edge vary against each other, so that the error is that of a single mean.
+The value of a genotype is its mean over seeds, less that of all genotypes, which removes the effects of seeds. Each
+edge is fitted alone: an operation's effect is its mean over the genotypes that have it, less the mean of these means
+over the operations of the edge. In an additive model this is unbiased, because the operations of the other edges are
+drawn independently. They are noise, which the deviation between genotypes of one operation measures. In balanced
+blocks the operations of an edge vary against each other, so that the error is that of a single mean.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,11 @@ class Effect:
     """What an operation of an edge adds to the mean of its edge.
 
     Attributes:
-        edge, operation: which.
-        genotypes: that have it and were trained.
-        mean: of the effect, higher is better.
-        low, high: of its interval; None with fewer than twice as many genotypes as the edge has operations.
+        edge, operation: the names of the edge and the operation.
+        genotypes: the number of trained genotypes that have the operation.
+        mean: the estimated effect, higher is better.
+        low, high: the limits of its interval; None if there are fewer than twice as many genotypes as the edge has
+            operations.
     """
 
     edge: str
@@ -43,11 +44,11 @@ class Effect:
 
 
 def effects(values: Mapping[Genotype, Sequence[float]], space: SearchSpace, *, error: float = 0.05) -> list[Effect]:
-    """Of every operation that was trained, on edges where there are two or more, in the order of the space.
+    """The effects of all operations that were trained, on edges where there are two or more, in the order of the space.
 
     Args:
-        values: of each genotype with the same seeds, higher is better.
-        space: that the genotypes are of.
+        values: the values of each genotype with the same seeds, higher is better.
+        space: the space of the genotypes.
         error: probability that any interval of all, over all edges, misses its effect (Bonferroni).
 
     Raises:

@@ -1,7 +1,7 @@
 """What a search can gain over a random genotype, if the values of genotypes and the noise of trainings are normal.
 
-A normal distribution has no end, and operations have: for the best of a large space these are values that a real space
-may not reach.
+A normal distribution is unbounded, but real accuracies are not: the best genotype of a large space may be worse than
+this.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ WORLDS = 1000
 
 @dataclass(frozen=True)
 class Gain:
-    """Expected true value of what is chosen after so many trainings, less that of a random genotype.
+    """Expected true value of the chosen genotype after a number of trainings, less that of a random genotype.
 
     Attributes:
-        trainings: how many.
-        best_of: of the best of so many genotypes, trained once each.
-        race: of a race of so many trainings, see `race`.
-        low, high: of the race, at the limits of the deviation between genotypes.
+        trainings: the number of trainings.
+        best_of: the gain if each training is of another genotype, and the best is chosen.
+        race: the gain of a race, see `race`.
+        low, high: the gain of a race at the limits of the deviation between genotypes.
     """
 
     trainings: int
@@ -37,7 +37,7 @@ class Gain:
 
 
 def gains(found: Variation) -> list[Gain]:
-    """At each number of `TRAININGS`. Raises ImportError without scipy."""
+    """The gain at each number of `TRAININGS`. Raises ImportError without scipy."""
     residual = found.residual_std
     return [
         Gain(
@@ -53,7 +53,7 @@ def gains(found: Variation) -> list[Gain]:
 
 @cache
 def expected_maximum(count: int) -> float:
-    """The mean of the largest of so many standard normal numbers. Raises ImportError without scipy."""
+    """The mean of the largest of `count` standard normal numbers. Raises ImportError without scipy."""
     log_cdf = stats().norm.logcdf
     from scipy.integrate import quad
 
@@ -63,16 +63,16 @@ def expected_maximum(count: int) -> float:
 
 
 def best_of(genotype_std: float, residual_std: float, count: int) -> float:
-    """The expected true value of the one of so many random genotypes whose single training was the best."""
+    """The expected true value of the genotype whose single training was the best of `count`."""
     total = (genotype_std**2 + residual_std**2) ** 0.5
     return genotype_std**2 / total * expected_maximum(count) if total else 0.0
 
 
 def race(genotype_std: float, residual_std: float, trainings: int) -> float:
-    """The same for a race, by simulation with fixed random numbers.
+    """The expected true value of the genotype that a race chooses, by simulation with fixed random numbers.
 
-    Random genotypes are trained once. The best third of them share as many trainings again, with fresh seeds; from 60
-    trainings on, the best third of these do so once more. The best mean is chosen.
+    Random genotypes are trained once. The best third share as many trainings again, with fresh seeds. From 60 trainings
+    on, the best third of these do so once more. The genotype with the best mean is chosen.
     """
     if not genotype_std:
         return 0.0

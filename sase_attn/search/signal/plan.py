@@ -1,4 +1,4 @@
-"""`SignalPlan`: which trainings the question needs, block by block, until it is answered."""
+"""`SignalPlan`: the trainings of a look for signal, block by block, until they answer the question."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ from sase_attn.search.trained import Trained, Training
 
 MEASURES = ("top1", "loss")
 FEWEST = 7
-"""Genotypes of the first look."""
+"""Smallest number of genotypes of the first look."""
 
 
 @dataclass(frozen=True)
 class SignalPlan:
-    """Plan of a look for signal: balanced genotypes with the same seeds, until the answer is known or the budget used.
+    """Trainings of balanced genotypes with the same seeds, until there is an answer or the budget is used.
 
-    Balanced genotypes come in blocks, in which each operation of an edge occurs once. The first look is at seven
-    genotypes, or the next whole number of blocks. Each later one adds as many. Once a limit of the intraclass
-    correlation has passed the threshold, the plan ends: the lower one above it is "signal", the
-    upper one below it is "nothing to find". Each limit errs with 5 % over all looks together: every look spends 5 %
-    divided by the number of looks that the budget allows (Bonferroni), so that looking often costs nothing but width.
+    Balanced genotypes come in blocks, in which each operation of an edge occurs once. The first look tests seven
+    genotypes, or the next whole number of blocks. Each later look adds as many. The plan ends once the interval of the
+    intraclass correlation lies on one side of the threshold: above it the answer is "signal", below it "nothing to
+    find". Each limit errs with 5 % over all looks together: the error of one look is 5 % divided by the number of looks
+    that the budget allows (Bonferroni), so that more looks only widen the intervals.
 
     `wanted` depends on nothing but the trainings that are done, so that resuming and several workers change nothing.
 
     Args:
-        space: of the genotypes, two at least.
-        budget: trainings at most.
-        threshold: intraclass correlation from which a search is worth its cost.
-        seeds: of the trainings of each genotype.
-        measure: that is judged, "top1" or "loss". The other one is shown.
+        space: the space of the genotypes, with at least two.
+        budget: the largest number of trainings.
+        threshold: the intraclass correlation from which a search is worth its cost.
+        seeds: the seeds that each genotype is trained with.
+        measure: the measure that decides, "top1" or "loss". The other one is only shown.
         seed: fixes the genotypes.
 
     Raises:
@@ -66,23 +66,23 @@ class SignalPlan:
 
     @property
     def step(self) -> int:
-        """Genotypes that each look adds."""
+        """The number of genotypes that each look adds."""
         size = block_size(self.space)
         return min(self.space.size, -(-FEWEST // size) * size)
 
     @property
     def looks(self) -> int:
-        """How many the budget, and the space, allow."""
+        """The number of looks that the budget and the space allow."""
         return min(self.budget // (self.step * len(self.seeds)), -(-self.space.size // self.step))
 
     @property
     def error(self) -> float:
-        """That each limit of one look spends."""
+        """The error probability of each limit in one look."""
         return ERROR / self.looks
 
     @cached_property
     def genotypes(self) -> list[Genotype]:
-        """All that the budget allows, in the order in which they are trained."""
+        """All genotypes that the budget allows, in the order in which they are trained."""
         count = min(self.looks * self.step, self.space.size)
         found: dict[Genotype, None] = {}
         for block in balanced_blocks(self.space, seed=self.seed):
@@ -92,9 +92,9 @@ class SignalPlan:
         return list(found)[:count]
 
     def wanted(self, done: Sequence[Trained]) -> list[Training]:
-        """The trainings of the next look that are not done, side by side; none when the question is answered.
+        """The trainings of the next look that have not ended, to run in parallel; none when the question is answered.
 
-        One that failed counts as done: its row has a value that is not finite.
+        A training that failed has ended: it has a value that is not finite.
         """
         look, ended = self._reached(done)
         if ended or look == self.looks:
@@ -103,11 +103,11 @@ class SignalPlan:
         return [training for training in self._trainings(look + 1) if training not in finished]
 
     def look(self, done: Sequence[Trained]) -> int:
-        """The look that answered, or else the last one whose trainings are all done, from 1 on; 0 if there is none."""
+        """The number, from 1, of the look that answered, or else of the last complete one; 0 if there is none."""
         return self._reached(done)[0]
 
     def rows(self, done: Sequence[Trained], look: int) -> dict[Genotype, list[Trained]]:
-        """Of each genotype of a look its trainings, by seed; a genotype with one that failed is left out."""
+        """The trainings of each genotype of a look, by seed, without genotypes of which a training failed."""
         found = {row.training: row for row in done}
         genotypes = self.genotypes[: look * self.step]
         rows = {one: [found[Training(one, seed)] for seed in self.seeds] for one in genotypes}
@@ -132,5 +132,5 @@ class SignalPlan:
 
 
 def measured(rows: Mapping[Genotype, Sequence[Trained]], measure: str) -> list[list[float]]:
-    """A measure of trainings, a row a genotype, higher is better: top-1, or the loss with its sign turned."""
+    """A measure of trainings, one row for each genotype, higher is better: top-1, or the negative loss."""
     return [[row.top1 if measure == "top1" else -row.loss for row in found] for found in rows.values()]

@@ -1,4 +1,4 @@
-"""`Signal`: the answer, with all that it rests on."""
+"""`signal`: the answer of a look for signal, with the statistics behind it as a `Signal`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,15 +21,15 @@ NAME = "signal.json"
 
 @dataclass(frozen=True)
 class Measured:
-    """What one measure says. Higher is better: the loss has its sign turned.
+    """The answer by one measure. Higher is better: the loss is negative.
 
     Attributes:
         answer: "signal", "nothing to find" or "not decided".
         variation: deviations and intraclass correlation; limits err with 5 % each, over all looks together.
-        effects: of the operations; all intervals hold together, over all looks, with 95 %.
-        perfect, perfect_low, perfect_high: what the best genotype of the space has over a random one, if genotypes are
-            normal with the deviation that was found, or with its limits.
-        gains: what can be expected of searches.
+        effects: the effects of the operations; all intervals hold together, over all looks, with 95 %.
+        perfect, perfect_low, perfect_high: by how much the best genotype of the space is better than a random one, if
+            genotypes are normal with the deviation that was found, or with its limits.
+        gains: what searches can be expected to gain.
     """
 
     answer: str
@@ -47,17 +47,17 @@ class Signal:
 
     Attributes:
         answer: "signal", "nothing to find" or "not decided", by `measure`.
-        measure: that was judged, "top1" or "loss".
-        threshold: of the intraclass correlation, that decides.
-        budget: trainings at most.
-        look, looks: which look answered or was the last, and how many the budget allows.
-        seeds: of the trainings of each genotype.
+        measure: the measure that decides, "top1" or "loss".
+        threshold: the threshold of the intraclass correlation.
+        budget: the largest number of trainings.
+        look, looks: the look that answered or was the last, and how many the budget allows.
+        seeds: the seeds that each genotype was trained with.
         space_size: how many genotypes the space holds.
-        top1, loss: what each measure says.
+        top1, loss: the answer by each measure.
         advice: what to do.
         left_out: genotypes of which a training failed.
         trained: the trainings that count.
-        epochs: of each training, where known.
+        epochs: the epochs of each training, if known.
     """
 
     answer: str
@@ -77,7 +77,7 @@ class Signal:
 
     @property
     def decided(self) -> bool:
-        """Whether the limits leave the threshold out."""
+        """Whether the answer is "signal" or "nothing to find"."""
         return self.judged.answer != "not decided"
 
     @property
@@ -86,7 +86,7 @@ class Signal:
         return self.top1 if self.measure == "top1" else self.loss
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """The answer as lines of text for a terminal."""
         found, top1 = self.judged.variation, self.top1
         name, size = "top-1" if self.measure == "top1" else "loss", f"{found.genotypes} genotypes × {found.seeds} seeds"
         lines = [
@@ -121,18 +121,18 @@ class Signal:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Signal":
-        """What `save` wrote to a folder. Raises OSError, or ValueError that names the file."""
+        """Read what `save` wrote to a folder. Raises OSError, or ValueError that names the file."""
         return read_record(Path(folder) / NAME, cls)
 
 
 def signal(done: Sequence[Trained], plan: SignalPlan, *, epochs: int | None = None) -> Signal:
-    """What the trainings of a plan say, at the look that answers or else the last one that is whole.
+    """The answer at the look that decides, or else at the last look whose trainings have all ended.
 
     Args:
-        done: the trainings, in any order; others than the plan's do not count. One that failed has a value that is not
-            finite, and its genotype is left out.
-        plan: whose trainings they are.
-        epochs: of each, for what is said about longer ones.
+        done: the trainings, in any order; those that are not of the plan are ignored. One that failed has a value that
+            is not finite, and its genotype is left out.
+        plan: the plan of the trainings.
+        epochs: the epochs of each training, for the advice on longer ones.
 
     Raises:
         ValueError: trainings of the first look are missing, or fewer than two genotypes are left.

@@ -1,14 +1,14 @@
-"""How far genotypes differ, and how far trainings of one genotype: a two-way model with exact limits.
+"""`variation`: how much genotypes differ, and trainings of one genotype: a two-way model with exact limits.
 
     value of genotype g with seed s  =  mean + a_g + b_s + e_gs,    all of a, b, e normal and independent
 
-Every genotype is trained with every seed. What the seeds have in common, b, drops out. With G genotypes and S seeds,
+Every genotype is trained with every seed, so that the effects b of seeds drop out. With G genotypes and S seeds,
 MSG the mean square between genotypes and MSE that of the residual, and θ = var(a)/var(e),
 
     MSG / (MSE · (1 + S·θ))  is distributed as  F with G − 1 and (G − 1)(S − 1) degrees of freedom,
 
 which gives exact limits of θ and so of the intraclass correlation ICC = θ/(1 + θ): the share of var(a) in the variance
-of one training, once the seed is taken out. The limits of the standard deviation of a are those of Williams and Tukey,
+of trainings with the same seed. The limits of the standard deviation of a are those of Williams and Tukey,
 which lie at 0 exactly where those of the ICC do.
 """
 
@@ -22,7 +22,7 @@ from sase_attn.quoting import enumerated
 from sase_attn.search.signal.distributions import beyond, quantile, stats
 
 NO_DIFFERENCE = 1e-10
-"""Relative to the values: a deviation below is rounding."""
+"""A deviation below this, relative to the values, is rounding."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Variation:
     """Standard deviations of a measure, each with limits, and the intraclass correlation.
 
     Attributes:
-        genotypes, seeds: how many; each genotype was trained with each seed.
-        genotype_std, genotype_std_low, genotype_std_high: of the true values of genotypes.
-        residual_std, residual_std_low, residual_std_high: of one training about its genotype and its seed.
-        icc, low, high: the share of genotypes in the variance of a training.
-        p: of the F test that genotypes do not differ, uncorrected; 1 where nothing differs at all.
+        genotypes, seeds: their numbers; each genotype was trained with each seed.
+        genotype_std, genotype_std_low, genotype_std_high: standard deviation of the true values of genotypes.
+        residual_std, residual_std_low, residual_std_high: that of a training about genotype plus seed.
+        icc, low, high: the share of genotypes in the variance of trainings with the same seed.
+        p: p-value of the F test that genotypes do not differ, uncorrected; 1 if nothing differs at all.
     """
 
     genotypes: int
@@ -52,16 +52,16 @@ class Variation:
 
     @property
     def all_equal(self) -> bool:
-        """Whether, apart from seeds, all trainings ended the same, so that nothing can be told."""
+        """Whether all trainings of each seed ended the same, so that nothing can be estimated."""
         return self.genotype_std == self.residual_std == 0
 
 
 def variation(values: Sequence[Sequence[float]], *, error: float = 0.05) -> Variation:
-    """The two-way model of values, a row a genotype and a column a seed.
+    """Fit the two-way model to values, with one row for each genotype and one column for each seed.
 
     Args:
-        values: finite, two rows or more and two columns or more.
-        error: each limit, lower or upper, is on the wrong side with this probability.
+        values: finite values, with at least two rows and two columns.
+        error: the probability that a limit, lower or upper, is on the wrong side.
 
     Raises:
         ValueError: fewer rows or columns, or rows of different lengths.
@@ -102,7 +102,7 @@ def variation(values: Sequence[Sequence[float]], *, error: float = 0.05) -> Vari
 
 
 def mean_squares(values: torch.Tensor) -> tuple[float, float]:
-    """Of genotypes (rows) and of the residual, each 0 where it is but rounding."""
+    """The mean squares of genotypes (rows) and of the residual, each 0 if it is only rounding."""
     rows, columns = values.shape
     of_rows, of_columns, mean = values.mean(1, keepdim=True), values.mean(0, keepdim=True), values.mean()
     between = columns * (of_rows - mean).square().sum() / (rows - 1)
@@ -116,5 +116,5 @@ def _unless_rounding(square: float, rounding: float) -> float:
 
 
 def _icc(theta: float) -> float:
-    """Of a ratio of variances; one below 0 counts as 0."""
+    """The intraclass correlation for a ratio of variances; a ratio below 0 counts as 0."""
     return 1.0 if theta == inf else max(0.0, theta) / (1 + max(0.0, theta))

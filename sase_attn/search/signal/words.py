@@ -1,4 +1,4 @@
-"""The numbers of a signal in lines for a terminal."""
+"""The numbers of a look for signal as lines of text for a terminal."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ NAMES = {"top1": "top-1, points", "loss": "loss"}
 
 
 def variations(found: dict[str, Variation]) -> list[str]:
-    """A table of the deviations and intraclass correlations, a line a measure."""
+    """A table of the deviations and intraclass correlations, one line for each measure."""
     lines = [f"{'':13}  {'std of genotypes':23}  {'std of a training':23}  intraclass correlation"]
     for measure, one in found.items():
         digits = 2 if measure == "top1" else 4
@@ -21,7 +21,7 @@ def variations(found: dict[str, Variation]) -> list[str]:
 
 
 def expectations(perfect: tuple[float, float, float], ladder: Sequence[Gain]) -> list[str]:
-    """A table of what can be gained."""
+    """A table of the expected gains."""
     return [
         f"the best of the space           {limits(*perfect, 2)}",
         f"after so many trainings  {''.join(f'{gain.trainings:7}' for gain in ladder)}",
@@ -32,7 +32,7 @@ def expectations(perfect: tuple[float, float, float], ladder: Sequence[Gain]) ->
 
 
 def told_apart(effects: Sequence[Effect], measure: str) -> list[str]:
-    """The operations whose interval leaves 0 out, or what width hid them."""
+    """The operations whose interval excludes 0; if there are none, the effect that would have been seen."""
     digits = 2 if measure == "top1" else 4
     told = [effect for effect in effects if effect.verdict != "inconclusive"]
     widths = [

@@ -1,1 +1,1 @@
-"""The super-network of a search: every edge of a block a weighted sum of its operations."""
+"""The super-network of a search: every edge of a block is a weighted sum of its operations."""

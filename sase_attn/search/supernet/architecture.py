@@ -18,8 +18,8 @@ class Architecture(nn.Module):
     the columns' names: alphas of another space are refused.
 
     Args:
-        ops: for each edge the names of its operations.
-        std: of the normal draw that alpha starts from, 1e-3 in the paper.
+        ops: the names of the operations of each edge.
+        std: standard deviation of the normal draw that alpha starts from, 1e-3 in the paper.
 
     Raises:
         ValueError: on loading alphas of other operations.
@@ -56,7 +56,7 @@ class Architecture(nn.Module):
 
     @contextmanager
     def choose(self, columns: Sequence[int] | None) -> Iterator[None]:
-        """Within the context every block is the sub-network of these columns, one an edge, with weight 1."""
+        """A context in which every block evaluates only these columns, one for each edge, with weight 1."""
         if columns is not None:
             sizes = [len(names) for names in self.columns.values()]
             if len(columns) != len(sizes) or not all(0 <= c < size for c, size in zip(columns, sizes, strict=True)):
@@ -69,7 +69,7 @@ class Architecture(nn.Module):
 
     @contextmanager
     def only(self, mask: Tensor) -> Iterator[None]:
-        """Within the context mixtures are of the operations where a (6, K) mask is true; their weights sum to 1."""
+        """A context in which only operations where a (6, K) mask is true are mixed; their weights sum to 1."""
         left = self.mask & mask
         if not bool(left.any(-1).all()):
             raise ValueError("wanted at least one operation left on each edge")
@@ -81,14 +81,14 @@ class Architecture(nn.Module):
             self.mask = before
 
     def entropy(self) -> Tensor:
-        """(6,): entropy of each edge's weights over its largest value: 1 is uniform, 0 a decision."""
+        """(6,): entropy of each edge's weights over its largest value: 1 is uniform, 0 is decided."""
         log = self.weights().clamp_min(torch.finfo(self.alpha.dtype).tiny).log()
         counts = self.mask.sum(-1)
         entropy = -(self.weights() * log).sum(-1)
         return torch.where(counts > 1, entropy / counts.clamp_min(2).log(), torch.zeros_like(entropy))
 
     def margin(self) -> Tensor:
-        """(6,): by how much the weight of each edge's first operation exceeds that of its second."""
+        """(6,): the difference between the two largest weights of each edge."""
         first, second = self.weights().topk(min(2, self.alpha.shape[1]), dim=-1).values.unbind(-1)
         return first - second
 
@@ -116,10 +116,10 @@ class Architecture(nn.Module):
 
 
 def mean_entropy(entropy: Sequence[float], columns: Mapping[str, Sequence[str]]) -> float:
-    """The mean of `Architecture.entropy` over the edges that have a choice; 0 where none has.
+    """The mean of `Architecture.entropy` over the edges with more than one operation; 0 if there is none.
 
     Args:
-        entropy: of each edge.
+        entropy: the entropy of each edge.
         columns: the operations of each edge, in the same order.
     """
     open_edges = [value for value, names in zip(entropy, columns.values(), strict=True) if len(names) > 1]

@@ -1,8 +1,8 @@
-"""`SearchBlock`: the super-network of a SASE block, every edge a weighted sum of its operations (arXiv 2411.08333).
+"""`SearchBlock`: the super-network of a SASE block, whose edges are weighted sums of operations (arXiv 2411.08333).
 
 `reference_forward` is the definition: it evaluates every operation by itself. `squeezes.py` and `excitations.py` do the
-operations' common work once, with the same results; agreement is tested in float64. Deviations from the release, whose
-semantics both have otherwise: weights of two mixed statistics start at (0.5, 0.5), unless a search draws them as torch
+operations' common work once, with the same results; agreement is tested in float64. Both have the semantics of the
+release, with two deviations: weights of two mixed statistics start at (0.5, 0.5), unless a search draws them as torch
 draws a convolution; and a search may centre the gates, see `centred.py`.
 """
 
@@ -35,9 +35,9 @@ class Space(Protocol):
 
 
 class MixedOp(nn.ModuleList):
-    """The operations of an edge in the order of alpha's columns; called with their weights (K,), it gives the sum.
+    """The operations of an edge in the order of alpha's columns; called with weights (K,), it returns the weighted sum.
 
-    `shifts` (K,) are added to what the operations give, where gates are centred. The state dict has them then.
+    If gates are centred, `shifts` (K,) are added to the outputs of the operations, and are in the state dict.
     """
 
     shifts: Tensor | None
@@ -70,9 +70,9 @@ class SearchBlock(nn.Module):
     Args:
         channels: C.
         space: a `SearchSpace`.
-        architecture: alpha of the network that the block is part of.
-        reference: evaluate operations one by one: the definition, slower. Compilers and transforms of `torch.func` get
-            it whatever this says.
+        architecture: the architecture of the network that the block is part of; by default a new one.
+        reference: evaluate operations one by one: the definition, slower. Compilers and transforms of `torch.func`
+            always do.
         rd_ratio: width of FC excitations relative to C.
         size: reference (H, W) of operations with weights per position (7×7 where None).
 
@@ -145,7 +145,7 @@ class SearchBlock(nn.Module):
     def reference_forward(self, x: Tensor) -> Tensor:
         """x·(A_c + A_s)/2 + x of the mixtures (without + x where the space has no residual), operation by operation.
 
-        Centred gates are a factor of the whole. A map may be given as what `reader.read_together` makes of it.
+        If gates are centred, the whole is also multiplied by `scale`. The map may be given as a `MapReader`.
         """
         alpha, chosen = self.shared_architecture.weights(), self.shared_architecture.chosen
 
@@ -168,8 +168,8 @@ class SearchBlock(nn.Module):
         return {name: self.get_submodule(name) for name in EDGES}  # type: ignore[misc]
 
     def derive(self, genotype: Genotype) -> SASEBlock:
-        """The block of a genotype with the weights of its operations here; it computes what this does when it alone
-        is chosen. Where gates are centred, its `residual` and `scale` are not those of a new one.
+        """The `SASEBlock` of a genotype with the weights of its operations here; it computes what this block does when
+        only that genotype is chosen. If gates are centred, its `residual` and `scale` differ from those of a new one.
 
         Raises:
             ValueError: the genotype is not in the space.
@@ -195,7 +195,7 @@ def blocks_of(model: nn.Module) -> list[tuple[str, SearchBlock]]:
 
 @contextmanager
 def reference_mode(model: nn.Module) -> Iterator[None]:
-    """Within the context operations are called one by one, so that their hooks are."""
+    """A context in which operations are called one by one, so that their hooks run."""
     before = [(block, block.reference) for _, block in blocks_of(model)]
     try:
         for block, _ in before:

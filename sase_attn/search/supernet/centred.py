@@ -1,12 +1,12 @@
 """Centred gates: every excitation of the output starts with the same gain, so that alpha cannot rank them by it.
 
 Before it has learned anything, a gate is a factor of the map: about 0 for an operation without a sigmoid, about a half
-for the others, more or less by the draw of its weights. That factor makes a network train faster or slower, and alpha
-prefers the faster. Centred, each operation gets a constant added that brings its gain to a half, and the block is
-divided by the gain that it then starts with. The inner mask is left alone: the norm behind it divides a factor out.
+for the others, depending on its initial weights. That factor makes a network train faster or slower, and alpha prefers
+the faster. To centre a gate, a constant is added to each operation that brings its gain to a half, and the block is
+divided by the gain that it then starts with. The inner mask is not changed, as the norm behind it removes any factor.
 
-Drawn weights are centred on standardised maps and mixed squeezes. A sub-network's gain is near 1 then. It is 1 on every
-map where gates start as constants, as those of a `SASEBlock` do; but alpha learns little from such at first.
+Drawn weights are centred on standardised maps and mixed squeezes; the gain of a sub-network is then near 1. It is
+exactly 1 on every map if gates start as constants, as in a `SASEBlock`; but alpha learns little from constant gates.
 """
 
 import copy
@@ -18,7 +18,7 @@ from sase_attn.ops import Excite
 from sase_attn.search.supernet.block import SearchBlock
 
 COMMON = 0.5
-"""The gain of a centred gate at its start: that of a sigmoid of zero."""
+"""The gain that a centred gate starts with: that of a sigmoid of zero."""
 OUTPUT = ("channel_excite", "spatial_excite")
 """The edges that gate the output of a block."""
 
@@ -29,11 +29,11 @@ def centre_gates(block: SearchBlock, *, constant: bool = False) -> None:
     Call it before weights are loaded or trained: the shifts stay what they were at the start.
 
     Args:
-        block: of a super-network.
+        block: a block of a super-network.
         constant: zero the last layers of these excitations first, where they define `zero_gate()`.
 
     Raises:
-        ValueError: the gain of an operation is no number.
+        ValueError: the gain of an operation is not finite.
     """
     for op in (op for edge in OUTPUT for op in block.edges[edge] if constant):
         if isinstance(op, Excite) and type(op).zero_gate is not Excite.zero_gate:
@@ -52,13 +52,13 @@ def centre_gates(block: SearchBlock, *, constant: bool = False) -> None:
 
 @torch.no_grad()
 def starting_gains(block: SearchBlock, images: int = 16, size: int = 14) -> dict[str, list[float]]:
-    """For each edge of the output, the gain of each operation on standardised maps, with its weights of the moment.
+    """For each edge of the output, the gain of each operation on standardised maps, with its present weights.
 
-    It is the projection of gate·x on x, as in `sase_attn.attentions.measure_gain`. A gate that is large where the map
-    is large has more gain than its mean. Squeezes are mixed in equal parts; the block is left as it was.
+    It is the projection of gate·x on x, as in `sase_attn.attentions.measure_gain`, which is above the mean of a gate
+    that is large where the map is large. Squeezes are mixed in equal parts; the block is left as it was.
 
     Args:
-        block: of a super-network.
+        block: a block of a super-network.
         images, size: number of maps, and their height and width.
     """
     twin = copy.deepcopy(block).train()

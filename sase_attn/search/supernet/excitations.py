@@ -1,7 +1,7 @@
-"""The mixed excitations of a super-network block with their common work done once; `MixedOp` is their definition.
+"""`excite`: the mixed excitations of a super-network block, with their common work done once.
 
-First convolutions of all excitations are one convolution, later ones a grouped one, and one sigmoid takes all logits.
-Operations that are not of these families, yours among them, are evaluated by themselves.
+`MixedOp` is the definition. The first convolutions of all excitations become one convolution, later ones a grouped
+convolution, and one sigmoid is applied to all logits. Other operations, such as your own, are evaluated by themselves.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from sase_attn.ops import channel_excite, spatial_excite
 
 
 def excite(edges: Sequence[tuple[Sequence[nn.Module], Tensor]], x: Tensor) -> list[Tensor]:
-    """Σ weight·op(x) for each of several edges that take the same x.
+    """Σ weight·op(x) for each of several edges with the same input x.
 
     Args:
-        edges: the operations of each, and their weights (K,); channel excitations, or spatial ones.
-        x: (B, C, 1, 1) for channel excitations, (B, 1, H, W) for spatial ones; so is each sum.
+        edges: the operations of each edge, and their weights (K,); all channel excitations, or all spatial ones.
+        x: (B, C, 1, 1) for channel excitations, (B, 1, H, W) for spatial ones. Each sum has the same shape.
     """
     ops = [op for members, _ in edges for op in members]
     computed = _computed_together(ops, x)
@@ -32,7 +32,7 @@ def excite(edges: Sequence[tuple[Sequence[nn.Module], Tensor]], x: Tensor) -> li
 
 
 def _computed_together(ops: Sequence[nn.Module], x: Tensor) -> dict[int, Tensor]:
-    """Outputs of the operations whose work is shared, by their place among all."""
+    """Outputs of the operations whose work is shared, by their index among all."""
     outputs: dict[int, Tensor] = {}
     logits: dict[int, Tensor] = {}
     linear = [i for i, op in enumerate(ops) if type(op) in (channel_excite.FC, channel_excite.FCSigmoid)]
@@ -52,13 +52,13 @@ def _computed_together(ops: Sequence[nn.Module], x: Tensor) -> dict[int, Tensor]
 
 
 def _is_stack(op: nn.Module) -> bool:
-    """Whether an operation is a stack of convolutions and nothing else; a subclass of yours may be more."""
+    """Whether an operation is just a stack of convolutions; a user's subclass may do more."""
     forwards = channel_excite.Conv1d.forward, spatial_excite.Conv2d.forward
     return isinstance(op, channel_excite.Conv1d | spatial_excite.Conv2d) and type(op).forward in forwards
 
 
 def _fully_connected(ops: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
-    """Logits (B, C, 1, 1) of fully connected excitations: one product into all hidden layers, a batched one back."""
+    """Logits (B, C, 1, 1) of fully connected excitations: one product for first layers, a batched one for second ones."""
     first = torch.cat([op.fc1.weight[:, :, 0, 0] for op in ops]).to(x.dtype)  # type: ignore[union-attr,index]
     second = torch.stack([op.fc2.weight[:, :, 0, 0] for op in ops]).to(x.dtype)  # type: ignore[union-attr,index]
     hidden = torch.relu(statistics.matmul(x.flatten(1), first.t())).unflatten(1, (len(ops), -1))

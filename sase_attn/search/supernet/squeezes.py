@@ -1,8 +1,9 @@
-"""The mixed squeezes of a super-network block from few reads of its input, by `sase_attn.kernels` where these take it.
+"""`MixedSqueezes`: the mixed squeezes of a super-network block, from few passes over its input.
 
-All statistics over the positions are read together, then all over the channels, of x and of x·gate; the product itself
-is made only for operations that are not known here, yours among them. Second-order pooling averages the positions once
-for both maps; L2 norms of standardised channels follow from sums over these.
+All statistics over positions are computed in one pass, then all those over channels, of x and of x·gate. The kernels of
+`sase_attn.kernels` do so where they support the input. The product x·gate is only computed for operations that are not
+known here, such as your own. Second-order pooling averages the positions once for both maps; L2 norms of standardised
+channels are computed from sums over these.
 """
 
 from collections.abc import Sequence
@@ -20,15 +21,15 @@ from sase_attn.search.supernet.standardised_sums import standardised_sums
 Edge = tuple[Sequence[nn.Module], Tensor]
 """The operations of an edge, and their weights."""
 
-EPS = 1e-5  # of the operations' standardisation
+EPS = 1e-5  # as in the operations that standardise
 POOLING = spatial_squeeze.SpatialGSoP, spatial_squeeze.SpatialGSoPSample
 
 
 class MixedSqueezes:
-    """The mixtures of the channel squeezes of a map, of spatial ones of the gated map, and of spatial ones of the map.
+    """The mixtures of the channel squeezes of a map, and of the spatial squeezes of the map and of the gated map.
 
     Raises:
-        RuntimeError: the backend "triton" was chosen, and its kernels cannot take the map.
+        RuntimeError: the backend "triton" was chosen, and its kernels do not support the map.
     """
 
     def __init__(self, x: Tensor, channel: Edge, of_gated: Edge, of_input: Edge) -> None:
@@ -44,13 +45,13 @@ class MixedSqueezes:
             positions += ["mean", "biased_std"]
         self._map = MapReader(x, dispatch.operators_for(x), positions, channels, weighted)
         self._channels, self._weighted = channels, weighted
-        # Before the operations ask, so that the order in which gradients are summed, and with it their last bit, does
-        # not depend on the order of the operations.
+        # Computed before the operations need it, so that the order in which gradients are summed, and with it their
+        # last bit, does not depend on the order of the operations.
         if positions:
             self._map.statistics(list(dict.fromkeys(positions)), POSITIONS)
 
     def channel(self) -> Tensor:
-        """(B, C, 1, 1)."""
+        """The mixture of channel squeezes, (B, C, 1, 1)."""
         ops, weights = self._channel
         return mixture([self._channel_squeeze(op) for op in ops], weights)
 
@@ -61,7 +62,7 @@ class MixedSqueezes:
         return _by_itself(op, self._map)
 
     def spatial(self, gate: Tensor) -> tuple[Tensor, Tensor]:
-        """Those of x·gate and of x, (B, 1, H, W), for a gate (B, C, 1, 1)."""
+        """The mixtures of spatial squeezes of x·gate and of x, (B, 1, H, W), for a gate (B, C, 1, 1)."""
         product = self._map * gate
         if self._channels:
             self._map.statistics(self._channels, CHANNELS)
@@ -101,7 +102,7 @@ class MixedSqueezes:
 
 
 class _Map(NamedTuple):
-    """What spatial squeezes follow from: a map by its reader, sums of its standardised channels, and it averaged."""
+    """What spatial squeezes are computed from: the reader of a map, sums of its standardised channels, its averages."""
 
     reader: MapReader | Product
     sums: tuple[Tensor, Tensor] | None
@@ -110,7 +111,7 @@ class _Map(NamedTuple):
 
 
 def _by_itself(op: nn.Module, x: MapReader | Product) -> Tensor:
-    """A squeeze that takes a reader, or else the whole map."""
+    """A squeeze, which gets the reader if it accepts one, or else the whole map."""
     found: Tensor = op(x.tensor() if reader.asked_of(op, CHANNELS) is None else x)
     return found
 
@@ -124,7 +125,7 @@ def _spatial_squeeze(op: nn.Module, of: _Map) -> Tensor:
 
 
 def _channel_l2norm(op: channel_squeeze.ChannelL2Norm, variance: Tensor, elements: int) -> Tensor:
-    """√(n(γ²σ²/(σ² + eps) + β²)): what is left of an instance norm with affine under an L2 norm over the same axes."""
+    """√(n(γ²σ²/(σ² + eps) + β²)): the L2 norm of an affine instance norm, over the same axes."""
     gamma, beta = (parameter.to(variance.dtype)[:, None, None] for parameter in (op.weight, op.bias))
     return _root((gamma.square() * variance / (variance + EPS) + beta.square()) * elements)
 

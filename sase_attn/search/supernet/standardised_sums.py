@@ -1,6 +1,6 @@
-"""Sums over the standardised channels of a map, for weights of these, without the standardised map in memory.
+"""Weighted sums over the standardised channels of a map, without storing the standardised map.
 
-On the CPU, a few samples at a time; elsewhere, and in gradients of gradients, by their definition.
+On the CPU they are computed for a few samples at a time; elsewhere, and for second derivatives, by their definition.
 """
 
 from typing import Any
@@ -72,7 +72,7 @@ class _Sums(torch.autograd.Function):
             chunks.store(out, part, d.mul_(scale[part].unsqueeze(2)))
             torch.bmm(g_first, u.mT, out=of_weights[part])
             torch.bmm(g_second, u.square_().mT, out=of_squares[part])
-        # Σ over the positions of what belongs to w: of w itself, and, times w, of the scale.
+        # Sums over positions: the gradient of w itself, and, multiplied by w, that of the scale.
         d_weights = of_weights.addcmul_(weights, of_squares, value=2)
         d_scale = (weights * d_weights).sum(1) / scale.clamp_min(torch.finfo(scale.dtype).tiny)
         found = -total * scale, d_scale, d_weights
@@ -80,7 +80,7 @@ class _Sums(torch.autograd.Function):
 
 
 def _standardised(chunks: Chunks, part: slice, mean: Tensor, scale: Tensor) -> Tensor:
-    """A piece of u, in a buffer."""
+    """A part of u, in a buffer."""
     deviation = torch.sub(chunks.load(part), mean[part].unsqueeze(2), out=chunks.buffer("a", part))
     return deviation.mul_(scale[part].unsqueeze(2))
 

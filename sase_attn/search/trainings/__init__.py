@@ -1,1 +1,1 @@
-"""Trainings that a plan wants, one by one, by any number of workers on any number of machines."""
+"""Run the trainings that a plan wants, by any number of workers on any number of machines."""

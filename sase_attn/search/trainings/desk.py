@@ -1,4 +1,4 @@
-"""`Desk`: what a worker does next, and what becomes of it in the ledger."""
+"""`Desk`: chooses the next training of a worker, and records how it ended in the ledger."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,19 +16,19 @@ from sase_attn.search.trainings.worker import BEATS, Worker
 from sase_attn.training.result import TrainResult
 
 PAUSE = 1.0
-"""Seconds between two looks for work, where others have all that is wanted."""
+"""Seconds between two looks for work, while other workers do all wanted trainings."""
 SAME_FAILURES = 3
-"""Trainings in a row that a worker lets fail in the same words (one that diverges does not count)."""
+"""After this many trainings in a row with the same error message a worker stops (divergence does not count)."""
 STOPPED = "it was stopped"
 
 
 class LeaseLostError(RuntimeError):
-    """Others have given up on this worker, as it showed no life for the time of a lease."""
+    """Another worker has taken over the training, as this one sent no heartbeat for the time of a lease."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A training that this worker has: its trial in the storage, its folder, and one from which to go on."""
+    """A training that this worker has claimed: its trial in the storage, its folder, and a folder to resume from."""
 
     trial: int
     training: Training
@@ -37,14 +37,14 @@ class Claim:
 
 
 class Desk:
-    """Work of one worker.
+    """Assigns trainings to one worker.
 
     Args:
-        plan: what is wanted.
-        ledger: of the search.
-        worker: this one.
-        folder: of the search.
-        echo: gets a line for each training that has ended.
+        plan: decides which trainings are wanted.
+        ledger: the ledger of the search.
+        worker: the worker.
+        folder: the folder of the search.
+        echo: called with a line for each training that has ended.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, worker: Worker, folder: Path, echo: Callable[[str], object]) -> None:
@@ -55,7 +55,7 @@ class Desk:
         self._waits = False
 
     def next(self) -> list[Trained] | Claim | None:
-        """A training to do; None after a pause, if others have all that is wanted; all rows, if nothing is."""
+        """The next training; None after a pause, if others do all wanted ones; all that ended, if none is wanted."""
         trials = self._ledger.trials()
         if self._worker.take_from_the_dead(self._ledger.running(trials)):
             trials = self._ledger.trials()
@@ -64,7 +64,7 @@ class Desk:
         if not wanted:
             return done
         taken = [self._ledger.training(trial) for trial in self._ledger.running(trials)]
-        if len(taken) < len(wanted):  # trainings that were wanted before others ended count too
+        if len(taken) < len(wanted):  # also counts trainings that are no longer wanted
             for training in wanted:
                 if training not in taken and (claim := self._claim(training, trials)):
                     self._waits = False
@@ -77,7 +77,7 @@ class Desk:
 
     @contextmanager
     def at(self, claim: Claim) -> Iterator[None]:
-        """Within the context the worker is at a training; one that was not recorded at its end is given up."""
+        """A context in which the worker runs a training; if it ends by an error, the training is given up."""
         with self._worker.holding(claim.trial):
             try:
                 if claim.source is not None:
@@ -93,7 +93,7 @@ class Desk:
             raise LeaseLostError
 
     def record(self, claim: Claim, ended: TrainResult | Exception) -> None:
-        """Write down how a training ended. Raises its error if three in a row have failed in the same words."""
+        """Record how a training ended. Raises its error if three in a row failed with the same message."""
         what = f"{claim.training.genotype}, seed {claim.training.seed}"
         if isinstance(ended, TrainResult):
             recorded = self._ledger.finish(claim.trial, ended.top1, ended.loss)
@@ -115,14 +115,14 @@ class Desk:
             raise ended
 
     def _wanted(self, done: list[Trained]) -> list[Training]:
-        """What the plan wants, which is asked only when there is news."""
+        """The trainings that the plan wants; it is only asked again when another training has ended."""
         if self._asked is None or self._asked[0] != done:
             ended = {row.training for row in done}
             self._asked = done, [training for training in self._plan.wanted(done) if training not in ended]
         return self._asked[1]
 
     def _claim(self, training: Training, trials: list[Any]) -> Claim | None:
-        """The training, if no other worker is quicker."""
+        """Claim a training; None if another worker was first."""
         same = [trial.user_attrs for trial in trials if self._ledger.training(trial) == training]
         earlier = [attributes for attributes in same if attributes[GIVEN_UP] != SECOND]
         late = [attributes[FOLDER] for attributes in earlier if attributes[GIVEN_UP] == OVER]

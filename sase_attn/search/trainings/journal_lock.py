@@ -1,4 +1,4 @@
-"""The lock of a journal: it goes with a killed worker, and is taken from one that stands still."""
+"""`JournalLock`: a lock for Optuna's journal that is freed if its holder is killed, or is stopped for too long."""
 
 import time
 from contextlib import suppress
@@ -7,18 +7,18 @@ from pathlib import Path
 from sase_attn.lock import Lock
 
 PATIENCE = 30.0
-"""Seconds that one holder may have the lock for writing one line."""
+"""Seconds for which one holder may keep the lock to write one line."""
 
 
 class JournalLock:
-    """Optuna's lock of its journal, by the system's. Optuna's own would stay with a killed worker for half a minute.
+    """A lock for Optuna's journal by a file lock of the system. Optuna's own outlives a killed worker by half a minute.
 
-    A worker that is stopped just while it writes its line would keep the others waiting for ever. After `patience`
-    seconds they do without it: what the lock guards is one append of one line.
+    A worker that is stopped while it writes its line would keep the others waiting for ever. After `patience` seconds
+    they write without the lock, which only guards the append of one line.
 
     Args:
-        folder: of the journal.
-        patience: in seconds.
+        folder: the folder of the journal.
+        patience: how long to wait for one holder, in seconds.
     """
 
     def __init__(self, folder: Path, patience: float = PATIENCE) -> None:
@@ -26,7 +26,7 @@ class JournalLock:
         self._lock = Lock(self._path)
 
     def acquire(self) -> bool:
-        """Wait for the lock, and take it."""
+        """Wait for the lock, and acquire it."""
         holder, since, pause = "", time.monotonic(), 0.001
         while not self._lock.acquire(wait=False):
             now = time.monotonic()
@@ -41,5 +41,5 @@ class JournalLock:
         return True
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         self._lock.release()

@@ -1,8 +1,8 @@
-"""`Ledger`: the study of a search in Optuna's storage. Who trains what, and what each training gave.
+"""`Ledger`: the trainings of a search as an Optuna study: which worker runs which, and how each ended.
 
-A training is claimed by a trial that runs. A trial ends in one of three ways. It is complete, with accuracy and loss.
-It has failed, with the reason as its attribute `error`. Or it was given up, and another trial claims the training anew.
-Optuna ends a trial once: of two workers that end it, the second is told that it was over.
+A worker claims a training by a new running trial. A trial ends in one of three ways. It is complete, with accuracy and
+loss. It has failed, with the reason as its attribute `error`. Or it was given up, and another trial may claim the
+training. Optuna ends a trial only once: if two workers try, the second is told that it had ended.
 """
 
 import math
@@ -23,7 +23,7 @@ from sase_attn.training.recipes import Recipe
 SEED, WORKER, LEASE, BEAT, FOLDER, ERROR, GIVEN_UP = "seed", "worker", "lease", "beat", "folder", "error", "given_up"
 """User attributes of a trial."""
 OVER = "its lease ran out"
-"""Why a trial was given up whose worker may still be there."""
+"""The reason for giving up a trial whose worker may still be alive."""
 SECOND = "another worker was first"
 
 
@@ -31,9 +31,9 @@ class Ledger:
     """The trainings of one search.
 
     Args:
-        folder: of the search; its name is that of the study.
-        storage: in which it is.
-        space: of the genotypes.
+        folder: the folder of the search, whose name is that of the study.
+        storage: Optuna's storage.
+        space: the space of the genotypes.
 
     Raises:
         ValueError: the study has another space, or as `Storage.use`.
@@ -52,7 +52,7 @@ class Ledger:
         self._once("space", space.to_json(), check_space)
 
     def check_same(self, data: DataIdentity, recipe: Recipe) -> None:
-        """Record the data, and a recipe that stands for all. Raises ValueError if the study has others."""
+        """Record the data and the common recipe of all trainings. Raises ValueError if the study has others."""
 
         def check_data(saved: Any) -> None:
             if difference := data.difference(record_from(DataIdentity, saved)):
@@ -64,16 +64,16 @@ class Ledger:
         self._once("recipe", recipe.to_json(), lambda saved: check_same(recipe, Recipe.from_json(saved)))
 
     def trials(self) -> list[Any]:
-        """All trials that are of trainings, by number."""
+        """All trials that claim a training, by number."""
         found = self._storage.use("get_all_trials", self._study, deepcopy=False)
         return [trial for trial in found if trial.params.keys() >= set(EDGES) and SEED in trial.user_attrs]
 
     def running(self, trials: Iterable[Any]) -> list[Any]:
-        """Those that run."""
+        """The trials that are running."""
         return [trial for trial in trials if trial.state == self._state.RUNNING]
 
     def training(self, trial: Any) -> Training:
-        """What a trial trains."""
+        """The training of a trial."""
         edges = {edge: trial.params[edge] for edge in EDGES}
         return Training(Genotype(**edges, residual=self._space.residual), trial.user_attrs[SEED])
 
@@ -103,7 +103,7 @@ class Ledger:
         new: int = self._storage.use("create_new_trial", self._study, template)
         for trial in self.trials():
             if trial._trial_id == new:
-                break  # of two trials of one training that with the lower number is the first
+                break  # of two trials of one training, the one with the lower number was first
             given_up = trial.state == self._state.FAIL and ERROR not in trial.user_attrs
             if self.training(trial) == training and not given_up:
                 self.give_up(new, SECOND)
@@ -111,21 +111,21 @@ class Ledger:
         return new
 
     def give_up(self, trial: int, why: str) -> bool:
-        """End a trial so that another one may claim its training; whether it had not ended before."""
+        """End a trial so that another one may claim its training. Returns whether it had not ended before."""
         return self._end(trial, self._state.FAIL, {GIVEN_UP: why})
 
     def fail(self, trial: int, error: str) -> bool:
-        """End a trial whose training cannot be done; whether it had not ended before."""
+        """End a trial whose training failed. Returns whether it had not ended before."""
         return self._end(trial, self._state.FAIL, {ERROR: error})
 
     def finish(self, trial: int, top1: float, loss: float) -> bool:
-        """End a trial by what its training gave; whether it had not ended before."""
+        """End a trial with the result of its training. Returns whether it had not ended before."""
         if not math.isfinite(loss):
             return self.fail(trial, f"the loss on the test images is {loss}")
         return self._end(trial, self._state.COMPLETE, {}, (top1, loss))
 
     def note(self, trial: int, **attributes: Any) -> bool:
-        """Set attributes of a trial; whether it still runs."""
+        """Set attributes of a trial. Returns whether it is still running."""
         from optuna.exceptions import UpdateFinishedTrialError
 
         try:
@@ -144,7 +144,7 @@ class Ledger:
             return False
 
     def _once(self, name: str, value: Any, check: Callable[[Any], object]) -> None:
-        """Set an attribute of the study if it has none; else check the one that it has."""
+        """Set an attribute of the study if it is not set; otherwise check its value."""
         attributes: Mapping[str, Any] = self._storage.use("get_study_user_attrs", self._study)
         if name in attributes:
             check(attributes[name])
@@ -152,7 +152,7 @@ class Ledger:
             self._storage.use("set_study_user_attr", self._study, name, value)
 
     def _open(self, name: str) -> int:
-        """The study's key in the storage, new or begun."""
+        """The id of the study in the storage, which is created if it does not exist."""
         from optuna.exceptions import DuplicatedStudyError
         from optuna.study import StudyDirection
 

@@ -1,4 +1,4 @@
-"""The recipe of a training: the network of a search with a genotype, as the comparison at its end makes it."""
+"""`training_recipe`: the recipe of one training from scratch, with the same network as in the later comparison."""
 
 from sase_attn.comparison.networks import PLAIN, attended
 from sase_attn.search.compare import with_imports
@@ -8,12 +8,12 @@ from sase_attn.training.recipes import Recipe
 
 
 def training_recipe(config: SearchConfig, recipe: Recipe, training: Training) -> Recipe:
-    """The recipe with the network of a genotype, at unit gain, and with the start that the plain network has.
+    """The recipe with the network of a genotype, at unit gain, and with the initial weights of the plain network.
 
     Args:
-        config: of the search; its model, `after` and imports count.
-        recipe: of each training, but for network and seed.
-        training: which.
+        config: the configuration of the search, of which the model, `after` and imports are used.
+        recipe: the recipe of each training, except for the network and the seed.
+        training: the training.
 
     Raises:
         ValueError, UnknownNameError: see `Recipe`.

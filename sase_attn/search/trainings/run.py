@@ -1,8 +1,8 @@
-"""`run_trainings`: work on what a plan wants until it wants no more, beside other workers.
+"""`run_trainings`: run the trainings that a plan wants until it wants no more, together with other workers.
 
 Start it as often as you like: each process is a worker. On one machine, or on machines that share the folder, the
 default storage is a journal file there. Machines that share no folder need a database. A worker that is killed loses
-nothing: another one takes its training over, from the last checkpoint where it sees the folder.
+nothing: another one resumes its training, from the last checkpoint if both share the folder.
 """
 
 from collections.abc import Callable
@@ -39,33 +39,33 @@ def run_trainings(
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> list[Trained]:
-    """Train what a plan wants until it wants no more; return all that has ended, over all workers.
+    """Run trainings until the plan wants no more; return all that have ended, over all workers.
 
-    Each training is that of a comparison: the block at unit gain, from the start of the plain network. It is a run's
-    folder in `trainings/`. One that diverges or fails is a row too, see `Trained`. Started by `torchrun`, the processes
-    are one worker, and share each training.
+    A training is the same as in a comparison: the block starts at unit gain, the other weights as in the plain network.
+    It is a run folder in `trainings/`. A training that diverges or fails is returned too, see `Trained`. If started by
+    `torchrun`, the processes are one worker, and share each training.
 
     Args:
-        plan: what is wanted. It is asked again after each training.
-        config: its model, `after`, space and imports count.
-        recipe: of each training, but for network and seed.
-        folder: of the search; its name is that of the study in the storage.
+        plan: decides which trainings are wanted. It is asked again after each training.
+        config: the configuration, of which the model, `after`, the space and imports are used.
+        recipe: the recipe of each training, except for the network and the seed.
+        folder: the folder of the search, whose name is that of the study in the storage.
         storage: the URL of a database, as `postgresql://user@host/database`; by default `journal.log` in the folder.
-        lease: seconds after which others take over what a worker trains that shows no life.
-        data: which data they are, if `check_start` has said so already.
-        device: of the trainings, as `train` takes it.
-        echo: gets a line for each training that this worker has ended.
+        lease: seconds without a heartbeat after which others take over the training of a worker.
+        data: the identity of the data, if `check_start` has returned it already.
+        device: the device, as for `train`.
+        echo: called with a line for each training that this worker has ended.
 
     Returns:
-        All rows of the study, in the order in which their trainings were first claimed.
+        All trainings that have ended, in the order in which they were first claimed.
 
     Raises:
         ImportError: optuna, or the driver of the database, is not installed.
         ValueError: no such storage; the folder's search is damaged, has another space or other data, or trained by
             another recipe.
-        OSError: of the disk, the data, or the storage (`StorageError`): go on by the same call.
-        Exception: what every training would fail with, found before the first one: see `open_data` and
-            `create_network`; or what three trainings in a row have failed with in the same words.
+        OSError: the disk, the data or the storage (`StorageError`) failed. The same call continues.
+        Exception: an error of every training, found before the first one: see `open_data` and `create_network`; or the
+            error of three trainings in a row that failed with the same message.
     """
     folder, space = Path(folder), config.search_space()
     one = training_recipe(config, recipe, Training(space.random(0), 0))
@@ -91,7 +91,7 @@ def run_trainings(
                         held.enter_context(desk.at(turn))
                     resume = group.share((turn.folder / checkpoint.NAME).exists())
                     made = training_recipe(config, recipe, turn.training)
-                    # Ranks that ended early would leave the others waiting.
+                    # With several ranks, one that stopped early would leave the others waiting.
                     check = None if desk is None or group.world_size > 1 else partial(desk.check_lease, turn)
                     ended = _train(made, turn.folder, resume, device, check, alone=group.world_size == 1)
                     if desk is not None:
@@ -103,7 +103,7 @@ def _train(
 ) -> TrainResult | Exception:
     """The result of a training, or why it has none.
 
-    Raises OSError, which is not the training's fault, and with several ranks all that not each of them meets.
+    Raises OSError, which is not the training's fault, and with several ranks any error that not all of them raise.
     """
     try:
         return train(recipe, folder, resume=resume, device=device, echo=lambda line: check() if check else None)

@@ -1,4 +1,4 @@
-"""Where the trainings of a search are written down: Optuna's storage, a journal file in the folder or a database."""
+"""`Storage`: Optuna's storage of the trainings of a search, a journal file in the folder or a database."""
 
 import time
 from collections.abc import Iterator
@@ -13,18 +13,18 @@ from sase_attn.search.trainings.journal_lock import JournalLock
 JOURNAL = "journal.log"
 PATIENCE = 60.0
 TRIES = 4
-"""To make the tables of a database: of workers that start together all do it at once, and all but one fail."""
+"""Attempts to create the tables of a database: of workers that start together, all but one may fail to."""
 
 
 class StorageError(ConnectionError):
-    """The storage does not answer. What was trained is kept, and goes on when the command is started again."""
+    """The storage does not answer. Nothing that was trained is lost: start the command again to continue."""
 
 
 class Storage:
     """Optuna's storage at a URL, or the journal of a folder.
 
     Args:
-        folder: of the search; it exists.
+        folder: the folder of the search, which exists.
         url: as `postgresql://user@host/database` or `sqlite:///file.db`; by default `journal.log` in the folder.
         patience: seconds for which a server that has answered once may be away.
 
@@ -51,11 +51,11 @@ class Storage:
             self._optuna = optuna.storages.JournalStorage(backend)
 
     def use(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """What a method of Optuna's `BaseStorage` gives.
+        """Call a method of Optuna's `BaseStorage`, and return its result.
 
         Raises:
             ValueError: the journal is damaged. StorageError: the server does not answer.
-            optuna's errors of the method itself.
+            Optuna's errors of the method itself are raised, too.
         """
         start = time.monotonic()
         while True:
@@ -76,7 +76,7 @@ class Storage:
         except (OSError, MemoryError, DuplicatedStudyError, UpdateFinishedTrialError):
             raise
         except Exception as error:
-            if self._is_journal:  # optuna has many for damaged ones
+            if self._is_journal:  # Optuna raises errors of many types for a damaged journal
                 raise ValueError(f"{self.name} is no whole journal of a search: {in_words(error)}") from None
             if isinstance(error, StorageInternalError) or type(error).__module__.startswith("sqlalchemy"):
                 raise StorageError(f"the storage {self.name} does not answer: {_reason(error)}") from error
@@ -87,7 +87,7 @@ class Storage:
         from sqlalchemy.exc import NoSuchModuleError
 
         if url.startswith("postgresql:") and (find_spec("psycopg2") or not find_spec("psycopg")):
-            url = url.replace("postgresql:", "postgresql+psycopg2:", 1)  # which driver is meant differs by version
+            url = url.replace("postgresql:", "postgresql+psycopg2:", 1)  # the default depends on SQLAlchemy
         for left in reversed(range(TRIES)):
             try:
                 with self._in_words():
@@ -120,14 +120,14 @@ def _no_url(got: str) -> ValueError:
 
 
 def _is_made_by_another(error: BaseException | None) -> bool:
-    """Whether a table, or a row that may be there once, has just been made by another worker."""
+    """Whether the error means that another worker has just created the same table or unique row."""
     from sqlalchemy.exc import IntegrityError
 
     return isinstance(error, IntegrityError) or "already exists" in str(error)
 
 
 def _reason(error: BaseException) -> str:
-    """What the driver said, without SQL."""
+    """The message of the driver, without the SQL statement."""
     while error.__cause__ is not None and getattr(error, "orig", None) is None:
         error = error.__cause__
     return in_words(getattr(error, "orig", None) or error)

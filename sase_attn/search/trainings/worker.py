@@ -1,4 +1,4 @@
-"""`Worker`: one process that trains for a search. It shows that it lives, and sees which others do not."""
+"""`Worker`: a process that trains for a search. It sends heartbeats, and detects workers that no longer do."""
 
 import os
 import socket
@@ -15,17 +15,17 @@ from sase_attn.lock import Lock
 from sase_attn.search.trainings.ledger import BEAT, LEASE, OVER, WORKER, Ledger
 
 WORKERS = "workers"
-"""The folder of locks, one a worker, that the system gives back when a worker dies."""
+"""The folder of the lock files of workers, whose locks the system releases when a worker dies."""
 BEATS = 4
-"""Times that a worker shows that it lives, in the time of a lease."""
+"""Number of heartbeats of a worker in the time of a lease."""
 DIED = "its worker died"
 
 
 class Watch:
     """Which leases have run out, by this process's own clock: clocks of other machines may be wrong.
 
-    A lease runs from the last beat that was new. A watch that has itself been away knows nothing of that time, and
-    gives each lease anew.
+    A lease runs from the last new heartbeat. If this process was itself suspended, it knows nothing of that time, and
+    starts each lease again.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Watch:
         self._looked = -float("inf")
 
     def look(self, trials: Iterable[Any], now: float) -> set[int]:
-        """The ids of those whose lease has run out.
+        """The ids of the trials whose lease has run out.
 
         Args:
-            trials: all that run.
-            now: seconds of a clock that never goes back.
+            trials: all running trials.
+            now: the time in seconds by a monotonic clock.
         """
         away, self._looked = now - self._looked, now
         seen, self._seen = self._seen, {}
@@ -53,12 +53,12 @@ class Watch:
 
 
 class Worker:
-    """A worker of a search, as a context: within it a thread of its own writes a beat to each trial that it holds.
+    """A worker of a search, as a context in which a thread writes heartbeats to each trial that the worker holds.
 
     Args:
-        ledger: of the search.
-        folder: of the search.
-        lease: seconds without a beat after which others take over what this worker trains.
+        ledger: the ledger of the search.
+        folder: the folder of the search.
+        lease: seconds without a heartbeat after which others take over what this worker trains.
     """
 
     def __init__(self, ledger: Ledger, folder: Path, lease: float) -> None:
@@ -87,7 +87,7 @@ class Worker:
 
     @contextmanager
     def holding(self, trial: int) -> Iterator[None]:
-        """Within the context the worker shows that it is at a trial."""
+        """A context in which the worker sends heartbeats for a trial."""
         self._held.add(trial)
         try:
             yield
@@ -95,11 +95,11 @@ class Worker:
             self._held.discard(trial)
 
     def has_lost(self, trial: int) -> bool:
-        """Whether others have given up on this worker, and so on a trial that it holds."""
+        """Whether another worker has given up a trial that this worker holds."""
         return trial in self._lost
 
     def take_from_the_dead(self, running: Iterable[Any]) -> bool:
-        """Give up trials whose workers are gone, so that their trainings may be claimed; whether there were any."""
+        """Give up trials whose workers are gone, so that others may claim them. Returns whether there were any."""
         found = False
         for trial in running:
             if self._has_died(trial.user_attrs[WORKER]):
@@ -109,7 +109,7 @@ class Worker:
         return found
 
     def _has_died(self, name: str) -> bool:
-        """Whether a worker of this machine is gone: nobody has its lock. Of others only the lease tells."""
+        """Whether a worker of this machine is gone, as nobody holds its lock. Workers elsewhere only have leases."""
         return name != self.name and name.startswith(f"{self.host}-") and Lock(self._file(name)).is_left
 
     def _file(self, name: str) -> Path:
@@ -125,4 +125,4 @@ class Worker:
                 others = [t for t in self._ledger.running(self._ledger.trials()) if t._trial_id not in self._held]
                 self._over = self._watch.look(others, time.monotonic())
             except (OSError, ValueError):
-                self._over = set()  # the next time, perhaps; the thread that trains says it
+                self._over = set()  # try again at the next beat; the thread that trains reports a lasting error
