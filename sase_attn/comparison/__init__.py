@@ -1,4 +1,4 @@
-"""Networks compared fairly: the same seeds, the same start, and what could have been seen: `compare(networks, …)`."""
+"""`compare(networks, …)`: compare networks by trainings with the same seeds and initial weights, with tests."""
 
 from sase_attn.comparison.networks import attended as attended
 from sase_attn.comparison.paired import Difference as Difference

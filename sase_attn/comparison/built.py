@@ -1,4 +1,4 @@
-"""Trainings of networks that a function makes here, from the start of the reference."""
+"""`train_built`: train networks that a function makes, with initial weights that they share with the reference."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,12 +24,12 @@ def train_built(
     device: str | None,
     echo: Callable[[str], object],
 ) -> Iterator[TrainResult]:
-    """The results of runs, in their order. What is interrupted resumes, what has finished is not done again.
+    """Yield the results of runs, in their order. Interrupted runs are resumed, and finished ones are not repeated.
 
     Args:
-        runs: recipe and folder by label and seed.
-        build: makes a network by its label, with initial weights from torch's generator, which has the seed.
-        reference: the label of the network whose tensors the others start with.
+        runs: recipe and folder of each run, by label and seed.
+        build: makes the network of a label, with initial weights drawn from torch's generator, which has been seeded.
+        reference: the label of the network from which the others copy the initial values of common tensors.
         device, echo: see `train`.
 
     Raises:

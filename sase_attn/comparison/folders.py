@@ -1,4 +1,4 @@
-"""Names of the folders of a comparison's trainings, which every file system takes."""
+"""`folder_names`: names of the folders of a comparison's trainings that are valid on every file system."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ _LONGEST = 60
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
-    """A name by label: the label itself where that is safe, else what is safe of it and a sign of the whole."""
+    """A name for each label: the label itself if it is safe; otherwise its safe characters and a digest of it."""
     labels = list(labels)
     alike = Counter(label.casefold() for label in labels)
     return {label: _safe(label, alone=alike[label.casefold()] == 1) for label in labels}

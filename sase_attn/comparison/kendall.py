@@ -1,10 +1,10 @@
-"""Kendall's τ-b: how far two rankings agree, 1 for the same order, −1 for the opposite one."""
+"""Kendall's τ-b, the rank correlation of two rankings: 1 for the same order, −1 for the opposite one."""
 
 from collections.abc import Sequence
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
-    """τ-b and its p-value; None for both where it is not defined: for fewer than two values, or all equal ones.
+    """τ-b and its p-value; both are None if τ-b is not defined: for fewer than two values, or all equal ones.
 
     Raises:
         ImportError: scipy is not installed.

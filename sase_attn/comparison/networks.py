@@ -1,4 +1,4 @@
-"""The networks of a comparison, as fields of a recipe by label: one host, plain and with each attention."""
+"""`attended`: the networks of a comparison as recipe fields by label: one base network, plain and with attentions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from sase_attn.insert.kinds import attention_inventory
 
 PLAIN = "plain"
 OWN_GAIN = " (its own gain)"
-CHANNELS = 64  # of the attention whose starting gain is looked up
+CHANNELS = 64  # of the attention whose starting gain is measured
 
 
 def attended(
@@ -33,7 +33,7 @@ def attended(
 
     Args:
         base: a model of timm's registry, without attention.
-        attentions: names of attentions or genotypes, which are the labels; or these by label.
+        attentions: names of attentions or genotypes, which are then the labels; or a mapping from labels to these.
         after: pattern(s) of the layers that an attention follows, see `sase_attn.attach`.
         base_args: arguments of the base.
         attn_args: further arguments of an attention, by its label.
@@ -83,10 +83,10 @@ def attended(
 
 
 def own_attention(base: str, base_args: Mapping[str, Any] | None = None) -> str | None:
-    """A line on the attention that the plain network has already, if any; nothing of a network that cannot be made."""
+    """A line on the attention that the plain network already has; None if it has none, or cannot be made."""
     try:
         found = attention_inventory(timm.create_model(base, **(base_args or {})))
-    except Exception:  # of timm or of a model: the comparison says it
+    except Exception:  # any error of timm or of a model: the comparison raises it again
         return None
     if found == "none":
         return None
@@ -94,7 +94,7 @@ def own_attention(base: str, base_args: Mapping[str, Any] | None = None) -> str 
 
 
 def _published_gain(name: str, options: Mapping[str, Any]) -> float | None:
-    """What an attention starts with; None where no number says it."""
+    """The gain that an attention starts with; None if it is not known."""
     attention = create_attention(name, CHANNELS, **options)
     try:
         return starting_gain(attention)

@@ -1,8 +1,8 @@
-"""Paired differences between networks that were trained with the same seeds: intervals, tests and what could be seen.
+"""`paired_differences` between networks that were trained with the same seeds, with intervals, tests and power.
 
 A seed fixes initial weights, order and augmentation for every network, so that the difference of two accuracies of one
-seed has less noise than either. Student's t over the seeds' differences, Holm's correction over the networks, two
-one-sided tests for equality within a margin. Nothing is judged by fewer than `FEWEST` seeds.
+seed has less noise than either. Intervals and tests are by Student's t over the differences, with Holm's correction
+over the networks; two one-sided tests show equality within a margin. Fewer than `FEWEST` seeds give no verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from statistics import mean, stdev
 from types import ModuleType
 
 FEWEST = 5
-"""Seeds below which no interval and no verdict is given."""
+"""With fewer seeds there is no interval and no verdict."""
 LEVEL = 0.05
 POWER = 0.8
 MARGIN = 0.5
@@ -24,15 +24,16 @@ class Difference:
     """A network minus the reference, in percentage points of top-1 accuracy, over paired seeds.
 
     Attributes:
-        label: of the network. reference: what it is compared with.
+        label: the label of the network.
+        reference: the label of the network that it is compared with.
         values: the difference of each seed.
-        mean: of the values.
+        mean: the mean of the values.
         std: their sample standard deviation, or that of rounding to one image if it is larger; None for one seed.
-        low, high: of the 95 % interval of the mean; None below `FEWEST` seeds.
-        p: of the two-sided test that the mean is 0, Holm-corrected over the networks; None below `FEWEST` seeds.
-        p_equal: of the test that the mean is outside ±`MARGIN`, Holm-corrected likewise.
-        visible: the smallest difference that so many seeds would show with 80 % power, uncorrected.
-        seeds_needed: seeds that would show a difference of `MARGIN` with 80 % power, uncorrected.
+        low, high: limits of the 95 % interval of the mean; None below `FEWEST` seeds.
+        p: p-value of the two-sided test that the mean is 0, Holm-corrected over networks; None below `FEWEST` seeds.
+        p_equal: p-value of the test that the mean is outside ±`MARGIN`, Holm-corrected likewise.
+        visible: the smallest difference that this number of seeds would show with 80 % power, uncorrected.
+        seeds_needed: the number of seeds that would show a difference of `MARGIN` with 80 % power, uncorrected.
         verdict: "better", "worse", "equal within 0.5", "inconclusive", or why nothing is judged.
     """
 
@@ -56,10 +57,10 @@ def paired_differences(
     """Every network against the reference, in the order given.
 
     Args:
-        accuracies: top-1 in percent by label, a value a seed, the seeds in the same order everywhere.
-        reference: a label among them.
-        images: that each accuracy was measured on. It is then known to one image only: the deviation of a difference
-            counts as at least that of rounding twice to 100 / images, so that few images do not make networks equal.
+        accuracies: top-1 in percent by label, one value for each seed, in the same order of seeds everywhere.
+        reference: one of the labels.
+        images: the number of images that accuracy was measured on. The deviation of a difference is then at least that
+            of rounding both accuracies to 100 / images, so that networks do not seem equal because images are few.
 
     Raises:
         ValueError: the reference is missing, or the networks have different numbers of seeds, or none.
@@ -87,7 +88,7 @@ def paired_differences(
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down correction: the family-wise error stays below the level that corrected p-values are held to."""
+    """Holm's step-down correction: corrected p-values, to be compared with the level of the family-wise error."""
     corrected: dict[str, float] = {}
     largest = 0.0
     for rank, (label, p) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
@@ -97,10 +98,11 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def visible_difference(std: float, seeds: int) -> float:
-    """The smallest true difference that a paired t-test of so many seeds shows with 80 % power, two-sided 5 %.
+    """The smallest true difference that a paired t-test shows with 80 % power, two-sided 5 %.
 
     Args:
-        std: of the seeds' differences. seeds: at least 2.
+        std: standard deviation of the differences.
+        seeds: the number of seeds, at least 2.
 
     Raises:
         ImportError: scipy is not installed.
@@ -127,7 +129,7 @@ def seeds_needed(std: float, difference: float = MARGIN, most: int = 100_000) ->
 
 
 def _power(effect: float, seeds: int) -> float:
-    """Of a two-sided paired t-test for a true difference of `effect` standard deviations."""
+    """The power of a two-sided paired t-test for a true difference of `effect` standard deviations."""
     stats = _stats()
     freedom = seeds - 1
     critical = stats.t.ppf(1 - LEVEL / 2, freedom)
@@ -144,7 +146,7 @@ def _p_different(values: Sequence[float], std: float) -> float:
 
 
 def _p_outside(values: Sequence[float], std: float, margin: float) -> float:
-    """Of two one-sided tests that the mean lies at or beyond ±margin."""
+    """The p-value of two one-sided tests that the mean lies at or beyond ±margin."""
     error = std / len(values) ** 0.5
     if error == 0:
         return float(abs(mean(values)) >= margin)

@@ -1,4 +1,4 @@
-"""`Comparison`: the accuracies of networks that were trained with the same seeds, and what they tell."""
+"""`Comparison`: the accuracies of networks that were trained with the same seeds, and tests of their differences."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +13,14 @@ NAME = "comparison.json"
 
 @dataclass(frozen=True)
 class Network:
-    """A network of a comparison, with a value a seed.
+    """A network of a comparison, with one value for each seed.
 
     Attributes:
         label: its name in the comparison.
-        fields: of the recipe that make it, `model` and `model_kwargs` for example.
-        parameters: how many it has.
+        fields: the recipe fields that make it, such as `model` and `model_kwargs`.
+        parameters: the number of its parameters.
         top1, loss: on the test images, after the last epoch; top-1 in percent.
-        seconds: of each training.
+        seconds: the time of each training.
         subnetwork_top1: accuracy in percent as a sub-network of a search, without retraining, if it was one.
     """
 
@@ -43,15 +43,15 @@ class Comparison:
     """Networks trained by one recipe with the same seeds, in the order in which they were given.
 
     Attributes:
-        networks: one each.
+        networks: the networks with their accuracies.
         differences: each network minus the reference.
-        reference: what the others are compared with.
-        seeds: each network was trained once with each.
+        reference: the label of the network that the others are compared with.
+        seeds: each network was trained once with each seed.
         recipe: the fields that all networks have in common.
-        test_images: how many images accuracy was measured on.
+        test_images: the number of images that accuracy was measured on.
         tau, tau_p: Kendall's τ between the accuracy as a sub-network and after retraining, over the networks that have
-            both, and its p-value; None for fewer than three, or where all are equal.
-        machine, versions, commit: where the trainings ran, and with what.
+            both, and its p-value; None for fewer than three networks, or if all are equal.
+        machine, versions, commit: the machine, the versions of packages and the commit that the trainings ran with.
     """
 
     networks: list[Network]
@@ -67,7 +67,7 @@ class Comparison:
     commit: str | None = None
 
     def table(self) -> str:
-        """A line of text a network, and what the columns are; without verdicts below five seeds."""
+        """The comparison as text, one line for each network, then notes; without verdicts below five seeds."""
         found = {difference.label: difference for difference in self.differences}
         width = max(len(network.label) for network in self.networks)
         shared = any(network.subnetwork_top1 is not None for network in self.networks)
@@ -81,7 +81,7 @@ class Comparison:
         return "\n".join([*lines, *self.notes()])
 
     def notes(self) -> list[str]:
-        """What the numbers of the table are, and what so many seeds can show, a line each."""
+        """What the numbers of the table mean, and what differences this number of seeds can show."""
         count, rank = len(self.seeds), []
         if self.tau is not None:
             rank = [f"Kendall's τ between sub-network and retrained accuracy: {self.tau:.2f} (p = {self.tau_p:.2f})"]
@@ -99,12 +99,12 @@ class Comparison:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Comparison":
-        """What `compare` wrote to a folder. Raises OSError, or ValueError that names the file."""
+        """Read what `compare` wrote to a folder. Raises OSError, or ValueError that names the file."""
         return read_record(Path(folder) / NAME, cls)
 
 
 def difference_words(difference: Difference | None) -> str:
-    """A difference to the reference with its interval and verdict, where there are any."""
+    """A difference to the reference as text, with its interval and verdict if there are any."""
     if difference is None:
         return ""
     if difference.low is None or difference.high is None:

@@ -1,4 +1,4 @@
-"""`compare`: networks trained by one recipe, each with the same seeds and from the same start."""
+"""`compare`: train networks by one recipe with the same seeds and common initial weights, and compare them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -46,21 +46,21 @@ def compare(
     seed by seed. All networks are trained with one seed before the next. Called again, it continues where it was.
 
     Args:
-        networks: recipe fields of each, by label, such as `attended` makes.
-        recipe: of each training, but for network and seed.
-        output: a folder; it gets `comparison.json`, and a run's folder for each training, named by its label where that
-            is safe on every system.
-        seeds: one for each training of a network. Fewer than five give means, and no verdict.
+        networks: the recipe fields of each network by label, such as `attended` makes.
+        recipe: the recipe of each training, except for the network and the seed.
+        output: a folder for `comparison.json` and a run folder for each training, which is named by its label if that
+            is a valid name on every system.
+        seeds: each network is trained once with each seed. Fewer than five give means, but no verdict.
         reference: the label of the network that the others are compared with.
         subnetwork_top1: accuracies in percent as sub-networks of a search, by label; their ranks are compared.
-        build: makes a network by its label, with initial weights of torch's generator, where recipes cannot; it is
-            trained with its seed's recipe.
-        jobs: trainings at a time, each in a process of its own.
-        device, echo: as `train` takes them.
+        build: makes the network of a label, with initial weights drawn from torch's generator, for networks that recipe
+            fields cannot make; `recipe` then only says how to train it.
+        jobs: how many trainings run at a time, each in a process of its own.
+        device, echo: as for `train`.
 
     Raises:
         ValueError: the reference is missing, a seed is given twice, or none; a field is wrong; a training that had
-            finished is of other data; more than one job with `build`. Else as `train_all`.
+            finished is of other data; more than one job with `build`. Otherwise as `train_all`.
         UnknownNameError: a field that recipes do not have. InUseError: another process works on the folder.
         ImportError: scipy is not installed.
     """
@@ -105,7 +105,7 @@ def compare(
 
 
 def _write(comparison: Comparison, output: Path, echo: Callable[[str], object]) -> None:
-    """Write what is not there yet; if that fails, the table is said all the same."""
+    """Write the comparison unless the folder has the same one; if writing fails, print the table before raising."""
     with suppress(OSError, ValueError):
         if Comparison.load(output) == comparison:
             return
@@ -158,7 +158,7 @@ def _comparison(
 def _rank_correlation(
     results: Mapping[tuple[str, int], TrainResult], subnetwork_top1: Mapping[str, float], seeds: Sequence[int]
 ) -> tuple[float | None, float | None]:
-    """Of the accuracies as sub-networks and after retraining; None for fewer than three networks."""
+    """Kendall's τ of the accuracies as sub-networks and after retraining; None for fewer than three networks."""
     if len(subnetwork_top1) < 3:
         return None, None
     retrained = [mean(results[label, seed].top1 for seed in seeds) for label in subnetwork_top1]
@@ -166,5 +166,5 @@ def _rank_correlation(
 
 
 def _start(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's `start_as` for networks that start as the one of these fields."""
+    """The recipe field `start_as`, by which networks start with the initial weights of the network of these fields."""
     return {"model": fields.get("model", Recipe.model), **fields.get("model_kwargs", {})}

@@ -1,4 +1,4 @@
-"""What a recipe asks of classes of different size, checked with the data that are there: `balance`."""
+"""`balance`: class weights for classes of different size, and a check of the recipe's sampling against the data."""
 
 from collections.abc import Callable
 
@@ -10,10 +10,10 @@ from sase_attn.training.recipes import Recipe
 
 
 def balance(recipe: Recipe, train: Loader, info: DataInfo, echo: Callable[[str], object]) -> Tensor | None:
-    """The weight of each class in the loss, or None; `echo` gets a line that says the least and the largest.
+    """The weight of each class in the loss, or None; `echo` is called with a line on their range.
 
     Raises:
-        ValueError: the loader draws images otherwise than the recipe says, or does not know its targets; or a class
+        ValueError: the loader samples images otherwise than the recipe says, or does not know its targets; or a class
             has no training image.
     """
     if recipe.sampling != "shuffle" and (drawn := getattr(train, "sampling", None)) != recipe.sampling:

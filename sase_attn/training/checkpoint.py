@@ -1,7 +1,7 @@
 """Checkpoints: one file, replaced as a whole, read with `weights_only=True` (nothing in it is executed).
 
-It holds the settings as JSON, where in which epoch the run stands, how long the log was, and the state of what is
-trained: weights, optimizers, averages. No state of a random generator is needed, see `ResumableLoop`.
+It holds the settings as JSON, the epoch and the step, the length of the log, and the state of what is trained: weights,
+optimizers, averages. No state of a random generator is needed, see `ResumableLoop`.
 """
 
 from collections.abc import Collection, Iterator
@@ -21,16 +21,16 @@ from sase_attn.training.recipes import Recipe
 from sase_attn.weights import read_file
 
 NAME = "checkpoint.pt"
-DATA = "data"  # the key in the state of the identity of the data
-NORMALISATION = "normalisation"  # the key in the state of that of the images
-# Fields of a recipe that move no number, and so may change when a run is resumed. Of `data` the place may: see
-# `check_same_data`.
+DATA = "data"  # key of the identity of the data, in the state
+NORMALISATION = "normalisation"  # key of the normalisation of images, in the state
+# Fields of a recipe that may change when a run is resumed, as its results do not depend on them. `data` may name
+# another place, but must be the same images: see `check_same_data`.
 MAY_CHANGE = ("data", "workers", "checkpoint_every", "log_every", "imports")
 
 
 @dataclass
 class Progress:
-    """Where a run stands: `step` of `epoch` is the next one to do; `seconds` are spent, the log has `log_bytes`."""
+    """How far a run is: `step` of `epoch` is the next step; `seconds` were spent; the log has `log_bytes` bytes."""
 
     epoch: int = 0
     step: int = 0
@@ -38,13 +38,13 @@ class Progress:
     log_bytes: int = 0
 
     def next_epoch(self) -> None:
-        """Stand at the start of the next epoch."""
+        """Go to the start of the next epoch."""
         self.epoch, self.step = self.epoch + 1, 0
 
 
 @dataclass
 class TrainProgress(Progress):
-    """Where a training stands, with the loss summed over the images of this epoch, and the best epoch so far."""
+    """The progress of a training, with the loss summed over the images of this epoch, and the best epoch so far."""
 
     loss_sum: float = 0.0
     loss_count: int = 0
@@ -63,7 +63,7 @@ ReadableSettings = TypeVar("ReadableSettings", bound=Settings)
 
 @dataclass(frozen=True)
 class Normalisation:
-    """By which images are normalised: the weights that a run started from may have decided it."""
+    """The normalisation of images, which may be that of the weights that a run started from."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -78,7 +78,7 @@ class Checkpoint(NamedTuple, Generic[S, P]):
 
 
 def save_checkpoint(folder: Path, saved: Checkpoint[Any, Any], settings_name: str) -> None:
-    """Replace the checkpoint of a folder; the settings are stored under their name."""
+    """Replace the checkpoint of a folder; the settings are stored under `settings_name`."""
     content = {settings_name: saved.settings.to_json(), "progress": asdict(saved.progress), **saved.state}
     write_atomically(folder / NAME, lambda file: torch.save(content, file))
 
@@ -89,9 +89,9 @@ def load_checkpoint(
     """Read the checkpoint of a folder, tensors on the CPU.
 
     Args:
-        folder: of the run.
-        settings, progress: the types that its run saved.
-        settings_name: under which the settings are stored.
+        folder: the folder of the run.
+        settings, progress: the types of the settings and the progress.
+        settings_name: the key under which the settings are stored.
 
     Raises:
         FileNotFoundError: no checkpoint there.
@@ -120,7 +120,7 @@ def load_checkpoint(
 
 
 def is_run_checkpoint(path: Path) -> bool:
-    """Whether a file is the checkpoint of a run: by its name, unless it can be read and is of somebody else.
+    """Whether a file is the checkpoint of a run: by its name, unless it can be read and proves to be something else.
 
     Raises:
         OSError: it cannot be read.
@@ -130,7 +130,7 @@ def is_run_checkpoint(path: Path) -> bool:
     try:
         content = read_file(path, "meta")
     except ValueError:
-        return True  # whoever loads it says what is wrong
+        return True  # loading it then says what is wrong
     return isinstance(content, dict) and "progress" in content
 
 
@@ -141,7 +141,7 @@ def load_run(folder: Path) -> Checkpoint[Recipe, TrainProgress]:
 
 @contextmanager
 def fitting_network() -> Iterator[None]:
-    """Where weights of a checkpoint are loaded: weights that do not fit the network raise ValueError."""
+    """A context for loading weights of a checkpoint, in which weights that do not fit the network raise ValueError."""
     try:
         yield
     except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
@@ -157,7 +157,7 @@ def check_same(now: ReadableSettings, saved: ReadableSettings, may_change: Colle
 
 
 def saved_identity(saved: Checkpoint[Any, Any]) -> DataIdentity:
-    """Which data a run was made with. Raises ValueError if the checkpoint does not say it."""
+    """The identity of the data of a run. Raises ValueError if the checkpoint lacks it."""
     try:
         return record_from(DataIdentity, saved.state.get(DATA))
     except ValueError as error:
@@ -165,7 +165,7 @@ def saved_identity(saved: Checkpoint[Any, Any]) -> DataIdentity:
 
 
 def saved_normalisation(saved: Checkpoint[Any, Any]) -> Normalisation:
-    """By which images were normalised. Raises ValueError if the checkpoint does not say it."""
+    """The normalisation of images in a run. Raises ValueError if the checkpoint lacks it."""
     try:
         return record_from(Normalisation, saved.state.get(NORMALISATION))
     except ValueError as error:
@@ -173,7 +173,7 @@ def saved_normalisation(saved: Checkpoint[Any, Any]) -> Normalisation:
 
 
 def check_same_data(now: DataIdentity, saved: Checkpoint[Any, Any]) -> None:
-    """Raise ValueError, naming what differs, if a resumed run would get other data; they may lie elsewhere."""
+    """Raise ValueError, naming what differs, if a resumed run would get other data, wherever they are stored."""
     if difference := now.difference(saved_identity(saved)):
         raise ValueError(
             f"cannot resume with other data: {difference}; give back the data, or name another output folder for a "

@@ -1,4 +1,4 @@
-"""Which classes a trained network tells apart, by name, and how the classes of other data are among them."""
+"""The class names of a trained network, and which of its outputs belong to the classes of other data."""
 
 import json
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Names = tuple[str, ...]
 
 
 def saved_class_names(path: Path) -> Names | None:
-    """The classes of the weights in a file, or in the folder of a run or a model; None where they are not named."""
+    """The classes of the weights in a file, or in the folder of a run or a model; None if it has no names."""
     if path.is_dir():
         inner = (path / "config.json", path / "model" / "config.json", path / CHECKPOINT, path / "model.safetensors")
         return next((saved_class_names(file) for file in inner if file.is_file()), None)
@@ -34,7 +34,7 @@ def saved_class_names(path: Path) -> Names | None:
             if text is None:
                 return saved_class_names(beside) if beside.is_file() else None
             return record_from(DataIdentity, json.loads(text)).classes
-    except (ValueError, OSError):  # somebody else's file, or one that cannot be read as weights either
+    except (ValueError, OSError):  # another program's file, or an unreadable one, which loading its weights reports
         pass
     return None
 
@@ -46,14 +46,14 @@ def class_names_of(model: nn.Module) -> Names | None:
 
 
 def _label_names(config: Any) -> Names | None:
-    """The names in timm's `config.json`, which has them beside the `pretrained_cfg`, or in it."""
+    """The names in timm's `config.json`, which holds them either inside the `pretrained_cfg` or next to it."""
     places = [config, config.get("pretrained_cfg")] if isinstance(config, dict) else []
     found = (place.get("label_names") for place in places if isinstance(place, dict))
     return next((tuple(map(str, names)) for names in found if isinstance(names, list | tuple) and names), None)
 
 
 def places_of(names: Sequence[str], known: Sequence[str], source: str) -> Tensor:
-    """The place of each class of the data among those of a network, int64 (len(names),).
+    """The index of each class of the data among those of a network, int64 (len(names),).
 
     Raises:
         ValueError: the network does not know one of them.
@@ -68,5 +68,5 @@ def places_of(names: Sequence[str], known: Sequence[str], source: str) -> Tensor
 
 
 def order_of(names: Sequence[str], known: Sequence[str]) -> Tensor | None:
-    """The places of the classes among a network's, if they are the same by name; None if they are not."""
+    """The indices of the classes among those of a network, if both have the same names; None otherwise."""
     return places_of(names, known, "") if sorted(names) == sorted(known) else None

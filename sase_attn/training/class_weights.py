@@ -1,11 +1,11 @@
-"""What each class weighs in the loss of training: `class_weights`, and the loss itself."""
+"""`class_weights` for the training loss, and `weighted_loss`, the cross entropy with them."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 CLASS_WEIGHTS = {"none": 0.0, "sqrt": 0.5, "balanced": 1.0}
-"""A class weighs as this power of the inverse of the number of its images."""
+"""The weight of a class is proportional to this power of the inverse of the number of its images."""
 
 
 def class_weights(targets: Tensor, kind: str, classes: int) -> Tensor:
@@ -16,7 +16,7 @@ def class_weights(targets: Tensor, kind: str, classes: int) -> Tensor:
     Args:
         targets: the class of each training image, int64 (N,).
         kind: a name of `CLASS_WEIGHTS`.
-        classes: how many there are.
+        classes: the number of classes.
 
     Raises:
         ValueError: a class has no image.
@@ -29,10 +29,11 @@ def class_weights(targets: Tensor, kind: str, classes: int) -> Tensor:
 
 
 def weighted_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """The mean cross entropy, in which an image weighs as its class.
+    """The mean cross entropy over images, weighted by their classes.
 
-    With label smoothing it is not `torch.nn.CrossEntropyLoss(weight=…, label_smoothing=…)`. That weighs the smoothed
-    part by the class that it is given to; what is least for an image of a common class is then to predict a rare one.
+    With label smoothing it differs from `torch.nn.CrossEntropyLoss(weight=…, label_smoothing=…)`, which weights the
+    smoothed part of a target by the class that it is assigned to. For an image of a common class the loss is then least
+    if a rare class is predicted.
     """
     losses = cross_entropy(logits, targets, label_smoothing=label_smoothing, reduction="none")
     of_images = weights[targets]

@@ -1,4 +1,4 @@
-"""Which classes a network takes for which: `Confusion`, with the accuracy on each."""
+"""`Confusion`: the confusion matrix of a network, with the accuracy on each class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """The images of a class: how many, how many percent were right, and what the others were taken for most often."""
+    """The number of images of a class, the accuracy in percent, and the class that it is most often confused with."""
 
     name: str
     count: int
@@ -20,7 +20,7 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many images of each class of the data (rows) a network took for each class that it knows (columns).
+    """How many images of each class of the data (rows) were predicted as each class of the network (columns).
 
     Attributes:
         classes: names of the rows.
@@ -53,7 +53,7 @@ class Confusion:
 
     @property
     def balanced_top1(self) -> float:
-        """The mean of the accuracies on the classes, in percent: each class counts alike."""
+        """The mean of the accuracies on the classes, in percent: all classes count equally."""
         rows = self.accuracies()
         return sum(row.top1 for row in rows) / len(rows)
 
@@ -67,7 +67,7 @@ class Confusion:
         return {"balanced_top1": self.balanced_top1, "per_class": per_class, "confusion": confusion}
 
     def table(self) -> str:
-        """The classes by their accuracy, the worst first, and the mean of them, as text."""
+        """The accuracies of the classes, the worst first, and their mean, as text."""
         rows = sorted(self.accuracies(), key=lambda row: row.top1)
         width = max(5, *(len(row.name) for row in rows))
         lines = [f"{'class':<{width}}  images   top-1  most often mistaken for"]

@@ -1,4 +1,4 @@
-"""What timm's configuration of a model says of its data: recorded with weights, and given back to a model."""
+"""The entries of timm's `pretrained_cfg` that describe the data, which are saved with weights and set on models."""
 
 import json
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def data_config(info: DataInfo) -> dict[str, Any]:
         "std": info.std,
         "crop_pct": info.crop_pct,
         "interpolation": "bilinear",
-        "test_input_size": None,  # of the weights that it started from
+        "test_input_size": None,  # drops that of the weights that training started from
         "test_crop_pct": None,
         "num_classes": len(info.classes),
         "label_names": list(info.classes),
@@ -35,9 +35,9 @@ def data_config(info: DataInfo) -> dict[str, Any]:
 
 
 def take_data_config(model: nn.Module, weights: Path, names: Sequence[str] = _NAMES) -> bool:
-    """Give a model of timm the entries that were recorded with its weights; returns whether there were any.
+    """Set the entries that were saved with weights on a model of timm; returns whether there were any.
 
-    They stand in the header of a safetensors file that a run has written, or in the `config.json` beside it.
+    They are in the header of a safetensors file that a run has written, or in the `config.json` beside it.
     """
     found = _recorded(weights)
     cfg = getattr(model, "pretrained_cfg", None)
@@ -56,10 +56,10 @@ def _recorded(weights: Path) -> object:
         if text is not None:
             return parse_json(text)
         config = parse_json(weights.with_name("config.json").read_bytes())
-    except (ValueError, OSError):  # somebody else's; whoever reads the tensors says what is wrong
+    except (ValueError, OSError):  # another program's file, or an unreadable one, which loading its tensors reports
         return None
     found = config.get("pretrained_cfg") if isinstance(config, dict) else None
-    if isinstance(found, dict) and "label_names" in config:  # timm's place for them
+    if isinstance(found, dict) and "label_names" in config:  # timm stores them outside of the `pretrained_cfg`
         found["label_names"] = config["label_names"]
     return found
 

@@ -1,7 +1,8 @@
 """The processes of one run: started by `torchrun`, which sets RANK, WORLD_SIZE and LOCAL_RANK, or alone.
 
-gloo on CPU, nccl on CUDA. Every rank takes a slice of the same global batch, so that a run of two ranks is the run of
-one, up to the order of summation; batch norm sees only its rank's slice, unless it is synchronised (`sync_bn`).
+The backend is gloo on the CPU, nccl on CUDA. Every rank gets a slice of the same global batch, so that two ranks
+compute the same as one, up to the order of summation. But batch norm sees only its rank's slice, unless it is
+synchronised (`sync_bn`).
 """
 
 import os
@@ -18,12 +19,12 @@ T = TypeVar("T")
 
 
 class OtherRankError(RuntimeError):
-    """Another process of the run has failed, and says why."""
+    """Another process of the run has failed, and reports why."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all: its rank (0 writes the files), how many there are, and its device."""
+    """The rank of this process (rank 0 writes the files), the number of processes, and its device."""
 
     rank: int
     world_size: int
@@ -35,7 +36,7 @@ class Ranks:
         return self.rank == 0
 
     def on_main(self, echo: Callable[[str], object]) -> Callable[[str], object]:
-        """The callback on the main process; elsewhere one that drops its lines."""
+        """The callback on the main process; on the others, one that ignores lines."""
         return echo if self.is_main else lambda line: None
 
     def check_batch_size(self, batch_size: int) -> None:
@@ -56,7 +57,7 @@ class Ranks:
         return [float(value) for value in total]
 
     def total(self, tensor: Tensor) -> Tensor:
-        """The sum of a tensor over all ranks, on every rank and where the tensor is."""
+        """The sum of a tensor over all ranks, on every rank and on the device of the tensor."""
         if self.world_size == 1:
             return tensor
         total = tensor.to(self.device, copy=True)
@@ -75,7 +76,7 @@ class Ranks:
                 tensor.copy_(value.view_as(tensor))
 
     def share(self, value: T) -> T:
-        """The value that the main process has, on every rank; what the others bring is dropped."""
+        """The value of the main process, on every rank; those of the others are ignored."""
         if self.world_size == 1:
             return value
         shared = [value]
@@ -83,7 +84,7 @@ class Ranks:
         return shared[0]
 
     def gather(self, value: T) -> list[T]:
-        """The values of all ranks on the main process, in the order of ranks; on the others none."""
+        """The values of all ranks on the main process, in the order of ranks; an empty list on the others."""
         if self.world_size == 1:
             return [value]
         values: list[T] = [value] * (self.world_size if self.is_main else 0)
@@ -92,7 +93,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What every rank does, or none: where one raises an error, the others raise OtherRankError."""
+        """A context in which all ranks succeed or all fail: if one raises an error, the others raise OtherRankError."""
         error: Exception | None = None
         try:
             yield
@@ -102,17 +103,17 @@ class Ranks:
             raise error or OtherRankError("another process of this run has failed; it says why")
 
     def wait(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have called this."""
         if self.world_size > 1:
             dist.barrier()
 
 
 @contextmanager
 def ranks(device: str | None = None) -> Iterator[Ranks]:
-    """Join the processes of `torchrun`, or be the only one; leave the group at the end.
+    """A context in which this process is one of those of `torchrun`, or the only one.
 
     Args:
-        device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device, one a local rank.
+        device: "cpu", "cuda" or "cuda:1"; by default CUDA if available, with one device for each local rank.
 
     Raises:
         ValueError: the device does not exist here.
@@ -134,7 +135,7 @@ def ranks(device: str | None = None) -> Iterator[Ranks]:
 def _works(device: torch.device) -> bool:
     try:
         return bool((torch.ones(1, device=device) == 1).item())
-    except Exception:  # backends have many for what is not built in or not there
+    except Exception:  # backends that are missing, or not built in, raise errors of many types
         return False
 
 

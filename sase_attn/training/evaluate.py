@@ -29,17 +29,17 @@ def evaluate(
     *,
     confusion: Tensor | None = None,
 ) -> Metrics:
-    """Evaluate in eval mode and float32, on the model's device; every module's mode is then what it was.
+    """Evaluate in eval mode and float32, on the model's device; modules then return to their former modes.
 
-    With fewer than five classes top-5 is the accuracy of all of them. Each rank brings its own batches; all get the
-    metrics of all.
+    With fewer than five classes top-5 is 100 %. Each rank evaluates its own batches; all ranks get the metrics over all
+    images.
 
     Args:
         model: maps (B, C, H, W) float32 to (B, classes).
         batches: images and int64 targets.
         ranks: the processes of the run; by default this one alone.
-        confusion: int64 (classes, classes) on the CPU; gets how many images of a class (row) were taken for another
-            (column) added, over all ranks.
+        confusion: int64 (classes, classes) on the CPU, to which the number of images of each class (row) that were
+            predicted as each class (column) is added, over all ranks.
 
     Raises:
         ValueError: there was no image.

@@ -1,4 +1,4 @@
-"""Classes of ImageNet, which weights of timm do not name: synsets, such as n02124075, and what they are called."""
+"""Class names of ImageNet, which timm's weights lack: synsets, such as n02124075, and their descriptions."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def imagenet_synsets(model: nn.Module, classes: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The synsets of a network that has as many outputs as a set of ImageNet, if all `classes` are of them."""
+    """The synsets of a network with as many outputs as a version of ImageNet, if these include all `classes`."""
     subset = infer_imagenet_subset(model)
     if subset is None:
         return None
@@ -17,7 +17,7 @@ def imagenet_synsets(model: nn.Module, classes: Sequence[str] | None) -> tuple[s
 
 
 def described(names: Sequence[str]) -> tuple[str, ...]:
-    """What synsets are called, by their first word; names as they are where one is no synset."""
+    """The first word of the description of each synset; the names as they are if one of them is not a synset."""
     if not all(re.fullmatch(r"n\d{8}", name) for name in names):
         return tuple(names)
     info = ImageNetInfo()

@@ -1,4 +1,4 @@
-"""Start a network from saved weights, though its classes, channels or attention may be others."""
+"""`start_from`: initialise a network from saved weights, even if its classes, channels or attention differ."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from sase_attn.training.data.identity import class_differences
 from sase_attn.training.data_config import NORMALISATION, take_data_config
 from sase_attn.weights import asked_gain, check_state_dict, read_checkpoint, read_record, take_unasked_gains, warm_start
 
-HOST = "host"  # the layer itself, where attention was put beside it
+HOST = "host"  # name of the layer itself, in a wrapper that adds attention to it
 
 
 def start_from(
@@ -24,17 +24,17 @@ def start_from(
 ) -> None:
     """Load weights of this network, or of the same network without attention, whose outputs are then preserved.
 
-    A classifier for another number of classes, or for others by name, is left as it was initialised; for the same in
-    another order it is put in theirs; a network that was made without one takes none. A first convolution for other
-    channels is adapted as timm does it. `echo` gets a line for each, for attention that the weights lack, and for a
-    classifier that is taken though its classes are not known by name. The `pretrained_cfg` gets the normalisation of
-    images that the weights were trained with, where they record it. Attention of a network that was asked for no gain
-    starts with that of the weights, by their record.
+    A classifier for another number of classes, or for other names, keeps its initial values. For the same classes in
+    another order its rows are reordered; a network made without a classifier gets none. A first convolution for other
+    channels is adapted as in timm. `echo` is called with a line for each of these, for attention that the weights lack,
+    and for a classifier that is loaded though its class names are not known. The normalisation of images that the
+    weights record is set in the `pretrained_cfg`. If no gain was asked for, attention starts with that of the weights.
 
     Args:
         model: a network as it was made.
         source: a file that `read_checkpoint` reads, or a folder that holds `model.safetensors`.
-        classes: names of the classes that the model is for; they are compared if they are given.
+        classes: names of the classes that the model is for, to compare with those of the weights.
+        echo: called with each line.
 
     Raises:
         FileNotFoundError: no such file.
@@ -79,7 +79,7 @@ def start_from(
 
 
 def name_head(model: nn.Module, classes: Sequence[str], *, echo: Callable[[str], object] = print) -> None:
-    """Let the outputs of a pretrained network that names its classes be those of the data, as `start_from` does."""
+    """Fit the classifier of a pretrained network that names its classes to those of the data, as `start_from` does."""
     known = class_names_of(model)
     if known is None or len(known) != len(classes) or known == tuple(classes):
         return
@@ -96,12 +96,12 @@ def name_head(model: nn.Module, classes: Sequence[str], *, echo: Callable[[str],
 
 
 def start_alike(model: nn.Module, other: nn.Module) -> list[str]:
-    """Copy every tensor of another network that this one has too, by name and shape; returns their names here.
+    """Copy every tensor of another network that this one also has, by name and shape; returns their names in this one.
 
-    A layer that `attach` or a placement put attention beside keeps its name: `bn3.host.weight` is `bn3.weight`.
+    A layer that `attach` or a placement wrapped together with attention is found: `bn3.host.weight` is `bn3.weight`.
 
     Raises:
-        ValueError: they have no tensor in common.
+        ValueError: the networks have no tensor in common.
     """
     given, own = other.state_dict(), model.state_dict()
     plain = {name: ".".join(part for part in name.split(".") if part != HOST) for name in own}

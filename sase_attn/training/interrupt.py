@@ -8,14 +8,14 @@ from typing import Any, Self
 
 
 class Interrupt:
-    """Within the `with` block the first signal sets `asked`; the second acts at once, as it would have without us."""
+    """A context in which the first signal sets `asked`, and the second one has its usual effect at once."""
 
     def __init__(self) -> None:
         self.asked = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+        if threading.current_thread() is threading.main_thread():  # handlers can only be set there
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._handle)
         return self

@@ -1,4 +1,4 @@
-"""Many runs: one after the other here, or many at a time, each in a process of its own."""
+"""`train_all`: many runs, one after the other in this process, or several at a time in processes of their own."""
 
 import os
 import subprocess
@@ -21,13 +21,13 @@ def train_all(
     device: str | None = None,
     echo: Callable[[str], object] = print,
 ) -> Iterator[TrainResult]:
-    """The results of runs, in their order. What is interrupted resumes, what has finished is not done again.
+    """Yield the results of runs, in their order. Interrupted runs are resumed, and finished ones are not repeated.
 
     Args:
-        runs: recipe and folder of each.
-        jobs: runs at a time. More than one share the cores, and write their lines to `FOLDER.log`.
+        runs: recipe and folder of each run.
+        jobs: how many run at a time. If more than one, they share the cores, and write their lines to `FOLDER.log`.
         device: see `train`.
-        echo: gets the lines of a run, if it is the only one at a time.
+        echo: called with the lines of runs, if one runs at a time.
 
     Raises:
         ChildProcessError: a run in a process of its own failed; the message names its log. Otherwise as `train`.
@@ -49,7 +49,7 @@ def train_all(
 
 
 def train_in_subprocess(recipe: Recipe, folder: Path, threads: int, device: str | None = None) -> TrainResult:
-    """One run to its end, new or resumed, in a process of its own. Raises ChildProcessError if it fails."""
+    """Train in a new process, or resume the run in the folder there. Raises ChildProcessError if it fails."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     file, log = (folder.parent / f"{folder.name}.{suffix}" for suffix in ("json", "log"))
     write_atomically(file, recipe.to_json())
@@ -62,12 +62,12 @@ def train_in_subprocess(recipe: Recipe, folder: Path, threads: int, device: str 
 
 
 def run_in_subprocess(arguments: Sequence[str], log: Path, *, threads: int) -> None:
-    """Run a command of `sase-attn` to its end, in a process of its own with so many threads.
+    """Run a command of `sase-attn` to its end, in a process of its own.
 
     Args:
-        arguments: of the command, its name first.
-        log: the file to which its output is added.
-        threads: of OpenMP.
+        arguments: the name of the command and its arguments.
+        log: the file to which its output is appended.
+        threads: the number of OpenMP threads.
 
     Raises:
         ChildProcessError: it failed; the message has the last line of its output, and names the log.

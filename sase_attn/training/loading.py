@@ -1,4 +1,4 @@
-"""Find and load what `sase-attn evaluate` is given: a run, a saved model, a weights file, or a name of timm."""
+"""`load_network`: load the network of a run, a saved model, a weights file or a name of timm, as for `evaluate`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 
 def recipe_of(source: str) -> Recipe | None:
-    """The recipe that made a run's folder, its `model/` or a weights file of it; None where it is not recorded."""
+    """The recipe of a run, given its folder, its `model/` or a weights file of it; None if it is not recorded."""
     path = Path(source)
     if path.is_dir():
         found = next((f for f in (path / "recipe.json", path.parent / "recipe.json") if f.is_file()), None)
@@ -48,14 +48,14 @@ def recipe_of(source: str) -> Recipe | None:
 
 
 class LoadedNetwork(NamedTuple):
-    """A network, and how data go through it.
+    """A network, and how to feed it data.
 
     Attributes:
         model: the network.
-        is_normalised: whether its `pretrained_cfg` says how its images were normalised; else the data set does.
-        names: its classes, if it names them.
-        places: the outputs of the data's classes, by name, int64; None if it does not name its own, so that they are
-            the first, second, …
+        is_normalised: whether its `pretrained_cfg` says how to normalise images; otherwise the data set does.
+        names: the names of its classes, if they are known.
+        places: the index of the output for each class of the data, found by name, int64; None if the network has no
+            class names, so that the classes are its first, second, … output.
     """
 
     model: nn.Module
@@ -65,12 +65,12 @@ class LoadedNetwork(NamedTuple):
 
     @property
     def view(self) -> View:
-        """How the images that it was trained for were seen in tests, as its `pretrained_cfg` says it."""
+        """How to resize and crop test images for it, by its `pretrained_cfg`."""
         cfg: dict[str, Any] = getattr(self.model, "pretrained_cfg", None) or {}
         return View.of(cfg) if self.is_normalised else View()
 
     def targets(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of the data, their targets as outputs of the network."""
+        """Batches of the data, with targets as indices of the network's outputs."""
         for images, targets in batches:
             yield images, targets if self.places is None else self.places[targets]
 
@@ -78,20 +78,21 @@ class LoadedNetwork(NamedTuple):
 def load_network(source: str, recipe: Recipe, *, classes: Sequence[str] | None, in_chans: int) -> LoadedNetwork:
     """The network of a run's folder, of a folder that timm can load, of a weights file, or timm's by name.
 
-    A run that has not finished gives the weights of its checkpoint. Where the run averages its weights, the average
-    counts. A network that names its classes may have more than the data, or another order; they are found by name.
+    For a run that has not finished, the weights are those of its checkpoint. If the run averages its weights, the
+    average is loaded. A network with class names may have more classes than the data, or another order: outputs are
+    found by name.
 
     Args:
         source: the folder, the file or the name; a name may carry timm's `hf-hub:` or `local-dir:`.
-        recipe: its `model` and `model_kwargs` count, for files.
-        classes, in_chans: of the data. Without classes the network may have any.
+        recipe: for files, its `model` and `model_kwargs` make the network.
+        classes, in_chans: the classes and channels of the data. Without classes the network may have any.
 
     Raises:
         UnknownNameError: no such model, or no such operation or attention in it.
         ValueError: the weights are not those of the network or of its genotype, or the network is for other classes or
             channels.
         FileNotFoundError: no such file, or a folder without weights.
-        HubError: timm cannot load the folder, or what the Hub has.
+        HubError: timm cannot load the folder, or the weights on the Hub.
     """
     path = Path(source)
     folder = next((f for f in (path, path / "model") if (f / "config.json").is_file()), None)
@@ -130,9 +131,9 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
         try:
             with share.one_report():
                 model: nn.Module = timm.create_model(name, pretrained=True)
-        except (MemoryError, UnknownNameError):  # what a name lacks the caller says
+        except (MemoryError, UnknownNameError):  # the caller explains an unknown name
             raise
-        except Exception as error:  # of the Hub, of any HTTP library, of the files
+        except Exception as error:  # the Hub, HTTP libraries and damaged files raise errors of many types
             raise share.HubError(share.pull_error(error, name)) from error
         return model
     if is_named_like_weights(name):
@@ -144,7 +145,7 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
 
 
 def _outputs(file: Path, recipe: Recipe, in_chans: int) -> int:
-    """How many classes weights tell apart, by the layer that the recipe's model calls its classifier."""
+    """The number of classes of weights, by the layer that is the classifier of the recipe's model."""
     model = create_network(recipe, num_classes=1, in_chans=in_chans)
     weights, _ = _weights(file, model)
     cfg: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
@@ -153,7 +154,7 @@ def _outputs(file: Path, recipe: Recipe, in_chans: int) -> int:
 
 
 def _weights(path: Path, model: nn.Module) -> tuple[StateDict, str | None]:
-    """Those of a checkpoint or of a weights file, and the record of their genotype."""
+    """The weights in a checkpoint or a weights file, and the record of their genotype."""
     if is_run_checkpoint(path):
         state = load_run(path.parent).state
         return state_dict_of(state.get("ema") or state.get("model"), source=str(path)), state.get(GENOTYPE)

@@ -1,4 +1,4 @@
-"""`log.jsonl`: a JSON object a line, for each logged step and each epoch of a run."""
+"""`log.jsonl`: one JSON object in each line, for each logged step and each epoch of a run."""
 
 import json
 import os
@@ -8,21 +8,21 @@ from typing import Any
 from sase_attn.files import naming
 
 NAME = "log.jsonl"
-# Keys that differ between two runs of the same numbers.
+# Keys that differ even if two runs compute the same numbers.
 TIMED = ("images_per_second", "eta_seconds", "peak_memory_mb", "seconds")
 
 
 class Log:
-    """`log.jsonl` of a run, one JSON object a line. A resumed run first drops what came after its checkpoint."""
+    """The open `log.jsonl` of a run. A resumed run first removes the lines that came after its checkpoint."""
 
     def __init__(self, folder: Path, keep_bytes: int) -> None:
         self._path = folder / NAME
         self._file = open(self._path, "ab")  # noqa: SIM115 (closed by `close`, kept open for a run)
         kept = self._path.read_bytes()[:keep_bytes]
-        self._file.truncate(kept.rfind(b"\n") + 1)  # not to `keep_bytes`, which may be more than there is
+        self._file.truncate(kept.rfind(b"\n") + 1)  # not at `keep_bytes`, which may be beyond the end
 
     def write(self, **values: Any) -> None:
-        """Append a line; it is handed to the system at once."""
+        """Append a line, and flush it."""
         with naming(self._path):
             self._file.write(json.dumps(values).encode() + b"\n")
             self._file.flush()

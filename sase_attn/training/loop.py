@@ -1,4 +1,4 @@
-"""`Loop`: the run of `train`. Steps of a `Trainer`, and after each epoch an evaluation on the test images."""
+"""`Loop`: the training loop of `train`, with steps of a `Trainer` and an evaluation on test images after each epoch."""
 
 import math
 import time
@@ -38,14 +38,14 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
     """One run of `train`; `finish` writes its result.
 
     Args:
-        recipe: what to do.
-        folder: gets the files.
+        recipe: the recipe.
+        folder: the folder for the files.
         ranks: the processes of the run.
         data: train loader, test loader and their description.
         model: the network to train; by default the recipe's.
-        echo: gets a line for each thing that people may want to read.
-        saved: the checkpoint that it goes on from. The recipe's network is then made without `init_from`, which may be
-            gone.
+        echo: called with each line of progress.
+        saved: the checkpoint to continue from. The recipe's network is then made without `init_from`, whose file may no
+            longer exist.
     """
 
     SETTINGS_NAME = "recipe"
@@ -94,7 +94,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on after an interruption."""
+        """The command that continues the run after an interruption."""
         return command("train", "--output", self.folder, "--resume")
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -114,7 +114,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
     def end_epoch(self) -> None:
         """Evaluate on the test images, and keep the weights if they are the best so far."""
         progress, metrics = self.progress, self._evaluate()
-        if metrics.top1 >= progress.best_top1:  # of equals the longest trained
+        if metrics.top1 >= progress.best_top1:  # of equally good epochs, keep the last
             progress.best_top1, progress.best_epoch = metrics.top1, progress.epoch
             if self.ranks.is_main:
                 save_weights(self.trainer.eval_model, self.folder / "best.safetensors", self.settings, self.info)
@@ -149,7 +149,7 @@ class Loop(ResumableLoop[Recipe, TrainProgress, tuple[Tensor, Tensor]]):
         super().save()
 
     def finish(self) -> TrainResult:
-        """Write the trained model and the result, on the main process; every process gets the result."""
+        """Write the trained model and the result, on the main process; every process returns the result."""
         metrics = self.metrics or self._evaluate()
         if self.ranks.is_main:
             problem = save_model(self.trainer.eval_model, self.folder, self.settings, self.info, metrics)

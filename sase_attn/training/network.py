@@ -1,4 +1,4 @@
-"""The network that a recipe trains, with its initial weights."""
+"""`create_network`: the network that a recipe trains, with its initial weights."""
 
 from collections.abc import Callable, Sequence
 
@@ -21,17 +21,17 @@ def create_network(
     classes: Sequence[str] | None = None,
     echo: Callable[[str], object] = print,
 ) -> nn.Module:
-    """The network of a recipe with its initial weights, a function of the recipe's seed; seeds torch's generator.
+    """The network of a recipe. Its initial weights depend on the recipe's seed, with which torch's generator is seeded.
 
     Args:
-        recipe: model, model_kwargs, init_from, start_as and seed count.
-        num_classes, in_chans: of the data.
-        classes: names of the data's classes, with which those of weights are compared: see `start_from`.
-        echo: gets a line for each thing that was changed to make weights fit.
+        recipe: the recipe, of which model, model_kwargs, init_from, start_as and seed are used.
+        num_classes, in_chans: the number of classes and of image channels of the data.
+        classes: names of the data's classes, to compare with those of weights: see `start_from`.
+        echo: called with a line for each thing that was changed to make weights fit.
 
     Raises:
         UnknownNameError: no such model.
-        ValueError: arguments that the model does not take, or weights that do not fit it.
+        ValueError: arguments that the model does not accept, or weights that do not fit it.
         FileNotFoundError: `init_from` does not exist. HubError: timm's weights cannot be fetched.
     """
     name = recipe.model.partition(".")[0]
@@ -46,7 +46,7 @@ def create_network(
             model: nn.Module = timm.create_model(
                 recipe.model, pretrained=pretrained, num_classes=num_classes, in_chans=in_chans, **recipe.model_kwargs
             )
-    except Exception as error:  # of timm, of the Hub, of a model that is given what it was not made for
+    except Exception as error:  # timm, the Hub, and models with wrong arguments raise errors of many types
         if pretrained and (explained := share.explanation(error, f"load {recipe.model}")):
             raise share.HubError(explained) from None
         if pretrained and "No pretrained weights exist" in str(error):
@@ -70,7 +70,7 @@ def create_network(
 def normalised_by_model(recipe: Recipe) -> bool:
     """Whether the model's `pretrained_cfg` says how images are normalised, rather than the data set.
 
-    So it is with timm's weights; and with any other weights on an image folder, which has no statistics of its own.
+    It does with timm's weights; and with any other weights on an image folder, which has no statistics of its own.
     """
     folder = recipe.data.partition(":")[0] not in DATA_SETS
     return recipe.init_from == "pretrained" or (folder and recipe.init_from is not None)

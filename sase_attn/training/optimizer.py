@@ -13,11 +13,11 @@ from sase_attn.training.recipes import Recipe
 
 
 class OptimizerSettings(Protocol):
-    """What `create_optimizer` reads of a recipe."""
+    """The fields of a recipe that `create_optimizer` reads."""
 
     @property
     def optimizer(self) -> str:
-        """A name of timm's."""
+        """Name of an optimizer of timm."""
         ...
 
     @property
@@ -49,7 +49,8 @@ class OptimizerSettings(Protocol):
 def create_optimizer(recipe: OptimizerSettings, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer of a recipe over the parameters of a model that require gradients.
 
-    Without decay are those of `sase_attn.attentions.no_weight_decay`, and biases and norms unless `decay_all`.
+    There is no decay for parameters of `sase_attn.attentions.no_weight_decay`, and, unless `decay_all`, for biases and
+    norms.
     """
 
     def groups(model: nn.Module) -> list[dict[str, Any]]:
@@ -76,7 +77,7 @@ def create_optimizer(recipe: OptimizerSettings, model: nn.Module) -> torch.optim
 def create_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler | None:
     """The schedule of a recipe, which changes the learning rate at every step; None for a constant one.
 
-    A warm-up of n steps takes the place of the first n of the schedule, as timm's does. It rises in a straight line
+    A warm-up of n steps replaces the first n steps of the schedule, as in timm. It rises in a straight line
     from lr/100 to lr·(1 − 0.99/n). The step after it is the schedule's own, which by then is below `lr`: after W of E
     epochs a cosine is at m + (lr − m)·(1 + cos(πW/E))/2, with m = `min_lr`. The larger of the two is the largest rate
     of the run. Without a warm-up that is `lr`.

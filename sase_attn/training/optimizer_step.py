@@ -1,4 +1,4 @@
-"""`OptimizerStep`: what every training does with a loss. The forward pass, and what the loss is, are its own."""
+"""`OptimizerStep`: the part of a training step that all trainings share, except for the forward pass and the loss."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 
 class StepSettings(Protocol):
-    """What a step reads of a recipe."""
+    """The fields of a recipe that a step reads."""
 
     @property
     def amp(self) -> str:
@@ -30,22 +30,22 @@ class StepSettings(Protocol):
 
     @property
     def seed(self) -> int:
-        """Of what a step draws."""
+        """Seed of the random numbers of each step."""
         ...
 
 
 class OptimizerStep:
-    """Seeds, learning rate, precision, gradient and update of a network on all ranks; and what of it is saved.
+    """Seeding, learning rate, precision, gradient and update of a network on all ranks, and their saved state.
 
     A step is `begin`, then a forward pass of `parallel` under `autocast`, then `update` with its loss.
 
     Args:
-        settings: amp, clip_grad and seed count.
-        model: on the device of `ranks`, with those parameters frozen that are not trained.
+        settings: the settings amp, clip_grad and seed.
+        model: a network on the device of `ranks`, in which parameters that are not trained are frozen.
         ranks: the processes of the run.
-        optimizer: over the parameters of the model.
-        set_lr: gives the optimizer its learning rate for the step of a number, from 0; None where it stays.
-        some_unused: a step may leave parameters without a gradient, which several ranks must know.
+        optimizer: the optimizer over the parameters of the model.
+        set_lr: sets the optimizer's learning rate for a step, counted from 0; None if it is constant.
+        some_unused: whether a step may leave parameters without a gradient, which DistributedDataParallel must know.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class OptimizerStep:
         return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     def begin(self) -> None:
-        """Seed what the step draws, and set its learning rate."""
+        """Seed the random numbers of the step, and set its learning rate."""
         self.ranks.seed_step(self.settings.seed, self.updates)
         if self._set_lr is not None:
             self._set_lr(self.updates)

@@ -1,4 +1,4 @@
-"""How fast a run goes: images a second, time left and memory, and a progress bar on terminals."""
+"""`Pace`: the speed of a run in images per second, time left and peak memory; `ProgressBar` for terminals."""
 
 import math
 import sys
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class Pace:
-    """Images a second, time left and peak memory, since this process started training."""
+    """Images per second, time left and peak memory, since this process started training."""
 
     def __init__(self, device: torch.device, steps_left: int) -> None:
         self._device, self._steps_left, self._steps, self._images = device, steps_left, 0, 0
@@ -21,12 +21,12 @@ class Pace:
         self._paused = 0.0
 
     def step(self, images: int) -> None:
-        """Count a step of so many images."""
+        """Count a step of `images` images."""
         self._steps += 1
         self._images += images
 
     def pause(self, seconds: float) -> None:
-        """Leave out time that was not training, such as an evaluation."""
+        """Exclude time that was not training, such as an evaluation."""
         self._paused += seconds
 
     def report(self) -> dict[str, float]:
@@ -42,14 +42,14 @@ class Pace:
 
 
 class ProgressBar(Generic[_T]):
-    """tqdm around the batches of an epoch, with notes behind it; nothing is shown where stderr is no terminal."""
+    """tqdm over the batches of an epoch, with notes at its end; nothing is shown if stderr is not a terminal."""
 
     def __init__(self, batches: Iterable[_T], *, total: int, start: int, title: str, show: bool) -> None:
         self._batches, self._bar = batches, None
         if show and sys.stderr.isatty():
             from tqdm import tqdm  # type: ignore[import-untyped]
 
-            width, height = get_terminal_size()  # tqdm shows nothing where a terminal does not tell its size
+            width, height = get_terminal_size()  # tqdm shows nothing if the size of the terminal is unknown
             self._bar = tqdm(
                 batches, total=total, initial=start, desc=title, unit="step", leave=False, ncols=width - 1, nrows=height
             )
@@ -58,9 +58,9 @@ class ProgressBar(Generic[_T]):
         return iter(self._batches if self._bar is None else self._bar)
 
     def note(self, values: Mapping[str, Any], pace: Pace) -> None:
-        """Show the time that the whole run has left, its memory, and the numbers among a step's values.
+        """Show the time left for the whole run, its memory, and the numbers among a step's values.
 
-        In this order, as a narrow terminal cuts the end off.
+        The order matters, as a narrow terminal cuts off the end.
         """
         if self._bar is not None:
             row = pace.report()
@@ -69,13 +69,13 @@ class ProgressBar(Generic[_T]):
 
 
 def losses_text(values: Mapping[str, Any]) -> str:
-    """The first numbers among values, with their names; a line has room for six."""
+    """The first six numbers among values, with their names: a line has no room for more."""
     shown = [(name, value) for name, value in values.items() if isinstance(value, float) and math.isfinite(value)]
     return " ".join(f"{name.removeprefix('loss_')} {value:.3g}" for name, value in shown[:6])
 
 
 def pace_text(row: Mapping[str, Any]) -> str:
-    """The pace in a line for people, from the keys that `Pace.report` gives."""
+    """The pace as text, from the keys of `Pace.report`."""
     rate = row["images_per_second"]
     speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
     return f"{speed} images/s  {_memory(row)}  {_left(row)}"
@@ -91,7 +91,7 @@ def _memory(row: Mapping[str, Any]) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The most bytes that this process has had so far: on a GPU of tensors, else of everything; 0 if not known."""
+    """Peak memory of this process in bytes: of tensors on a GPU, otherwise of everything; 0 if not known."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -1,4 +1,4 @@
-"""`predict`: the classes that a network sees in image files, and how sure it is."""
+"""`predict`: the classes that a network predicts for image files, with probabilities."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -21,8 +21,8 @@ class ImagePath(NamedTuple):
     """An image file that was given, or that lies below a folder that was.
 
     Attributes:
-        path: of the file.
-        folders: names of the folders that it is in, the innermost first, the given one last; of a given file its own.
+        path: the file.
+        folders: names of the folders that it is in, from the innermost to the given one; for a given file, its own.
     """
 
     path: Path
@@ -31,12 +31,12 @@ class ImagePath(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network sees in an image.
+    """The prediction of a network for an image.
 
     Attributes:
-        path: of the file.
-        classes: the most probable ones by name, the first first.
-        probabilities: theirs, from 0 to 1.
+        path: the file.
+        classes: names of the most probable classes, the most probable first.
+        probabilities: their probabilities, from 0 to 1.
         folder_class: the class that the nearest folder above the file is named after, if one is.
     """
 
@@ -47,7 +47,7 @@ class Prediction:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the folder says another class."""
+        """Whether the folder is named after another class."""
         return self.folder_class is not None and self.classes[0] != self.folder_class
 
 
@@ -55,7 +55,7 @@ class Prediction:
 class Predictions:
     """The predictions of all images that can be read, in their order, and those that cannot.
 
-    `pixels` holds the first images as the network saw them, uint8 (3, H, W), as many as were asked for.
+    `pixels` holds the first `keep` images as the network saw them, uint8 (3, H, W).
     """
 
     images: list[Prediction] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Predictions:
 
 
 def image_paths(sources: Iterable[str | os.PathLike[str]]) -> list[ImagePath]:
-    """Image files as they are given, and those at any depth below folders; a warning says what is left out.
+    """The given image files, and those at any depth below given folders; a warning says what is left out.
 
     Raises:
         FileNotFoundError: no such file or folder, or none holds an image.
@@ -103,15 +103,15 @@ def predict(
 
     Args:
         model: maps (B, 3, size, size) to (B, classes).
-        images: what `image_paths` gives.
+        images: the images, from `image_paths`.
         classes: names of the outputs.
         view: how the network sees images; its size must be known.
-        normalise: takes values from 0 to 255.
-        top: how many classes of each image.
+        normalise: normalises values from 0 to 255.
+        top: how many classes to return for each image.
         batch_size: images at a time.
-        keep: of how many images the pixels are kept.
-        compare_folders: whether folders are named after classes. They are not where `classes` are mere numbers of the
-            outputs: a folder named 10 need not be output 10.
+        keep: for how many images to return the pixels.
+        compare_folders: whether folders may be named after classes. They are not if `classes` are only the numbers of
+            the outputs: a folder named 10 need not be output 10.
 
     Raises:
         ValueError: the view has no size, or the network has another number of outputs than there are names.

@@ -1,4 +1,4 @@
-"""Where numbers come from: the machine, the device, the versions, and the commit of the source."""
+"""`provenance` of numbers: the machine, the device, the versions, and the commit of the source."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ def machine() -> str:
 
 
 def commit() -> str | None:
-    """The commit of this package's source, with "-dirty" where files differ; None where git does not know it."""
+    """The commit of this package's source, with "-dirty" if files differ from it; None outside of a git repository."""
     here = Path(__file__)
     try:
         for command in (["ls-files", "--error-unmatch", here.name], ["describe", "--always", "--dirty", "--abbrev=40"]):
@@ -58,5 +58,5 @@ def versions() -> dict[str, str]:
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
-    """What a result says of where it comes from: machine, device, versions and commit."""
+    """The provenance that a result records: machine, device, versions and commit."""
     return {"machine": machine(), "device": device_name(device), "versions": versions(), "commit": commit()}

@@ -1,4 +1,4 @@
-"""`result.json`: the numbers of a finished run, and where they come from."""
+"""`TrainResult`, saved as `result.json`: the numbers of a finished run, and their provenance."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ class TrainResult:
 
     `top1`, `top5`, `loss` and `count` are those of the last epoch, which is what `model/` holds (the averaged weights
     where the recipe asks for them). `best_top1` is the best of all epochs: it was chosen on the same images, so quote
-    the last epoch's. `parameters` counts the network's, frozen ones included. `data` says which data they are of.
+    the last epoch's. `parameters` counts the network's, frozen ones included. `data` is the identity of the data.
     """
 
     output: str
@@ -52,7 +52,7 @@ class TrainResult:
 
 
 def read_result(folder: Path) -> TrainResult | None:
-    """The result of a run that has finished, else None."""
+    """The result of a run that has finished, otherwise None."""
     path = folder / NAME
     if not path.is_file():
         return None
@@ -69,7 +69,7 @@ class OfData(Protocol):
 
     @property
     def data(self) -> DataIdentity:
-        """Which data."""
+        """The identity of the data."""
         ...
 
 

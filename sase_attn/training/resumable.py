@@ -1,8 +1,8 @@
-"""`ResumableLoop`: epochs of steps with a log, checkpoints and a clean stop; `train` and `search` fill in the steps.
+"""`ResumableLoop`: epochs of steps with a log, checkpoints and a clean stop. `train` and `search` define the steps.
 
 It saves at the start, after each epoch, every `checkpoint_every` steps, and on Ctrl-C or SIGTERM. Batches are a
-function of seed and epoch, and random draws of seed, step and rank (`Ranks.seed_step`). A resumed run therefore gives
-the numbers of one that was never stopped: to the bit on the CPU.
+function of seed and epoch, and random draws of seed, step and rank (`Ranks.seed_step`). A resumed run therefore has
+the same results as one that was never stopped, on the CPU bit for bit.
 """
 
 import time
@@ -25,7 +25,7 @@ from sase_attn.training.pace import Pace, ProgressBar
 
 
 class LoopSettings(Protocol):
-    """What the loop reads of a recipe or a search's configuration."""
+    """The fields of a recipe, or of a search's configuration, that the loop reads."""
 
     @property
     def epochs(self) -> int:
@@ -34,7 +34,7 @@ class LoopSettings(Protocol):
 
     @property
     def log_every(self) -> int:
-        """Steps between two lines of the log; 0 for a line an epoch only."""
+        """Steps between two lines of the log; 0 for one line in each epoch."""
         ...
 
     def to_json(self) -> str:
@@ -43,7 +43,7 @@ class LoopSettings(Protocol):
 
 
 class StepReport(NamedTuple):
-    """What a step gave: images over all ranks, whether any rank was asked to stop, and values for the log."""
+    """The result of a step: images over all ranks, whether any rank was asked to stop, and values for the log."""
 
     images: int
     stop: bool
@@ -59,18 +59,18 @@ class ResumableLoop(ABC, Generic[S, P, B]):
     """The skeleton of a run. The main process writes the settings as JSON, `log.jsonl` and `checkpoint.pt`.
 
     Args:
-        settings: of the run; they go into each checkpoint.
-        folder: gets the files; it is created.
+        settings: the settings of the run, which each checkpoint holds.
+        folder: the folder for the files, which is created.
         ranks: the processes of the run.
-        echo: gets a line for each thing that people may want to read.
-        progress: of a new run.
-        data: the identity of the data; it goes into each checkpoint.
-        steps_per_epoch: batches that `batches` gives for a whole epoch.
-        checkpoint_every: also save every so many steps; 0 for the ends of epochs only.
+        echo: called with each line of progress.
+        progress: the progress of a new run.
+        data: the identity of the data, which each checkpoint holds.
+        steps_per_epoch: the number of batches that `batches` yields in a whole epoch.
+        checkpoint_every: also save after each this many steps; 0 for the ends of epochs only.
     """
 
-    SETTINGS_NAME: ClassVar[str]  # of the settings: their file, and their key in a checkpoint
-    ROUND: ClassVar[str] = "epoch"  # what an epoch is called
+    SETTINGS_NAME: ClassVar[str]  # name of the settings' file, and their key in a checkpoint
+    ROUND: ClassVar[str] = "epoch"  # what an epoch is called in messages
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
 
     @abstractmethod
     def end_epoch(self) -> None:
-        """Measure what an epoch is judged by, `write` it and `echo` a line."""
+        """Evaluate the epoch, `write` its numbers to the log, and `echo` a line."""
 
     @property
     @abstractmethod
@@ -111,7 +111,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
     @property
     @abstractmethod
     def resume_command(self) -> str:
-        """The command that goes on after an interruption."""
+        """The command that continues the run after an interruption."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -128,27 +128,27 @@ class ResumableLoop(ABC, Generic[S, P, B]):
 
     @property
     def global_step(self) -> int:
-        """Steps that are done, over all epochs."""
+        """The number of steps done, over all epochs."""
         return self.progress.epoch * self.steps_per_epoch + self.progress.step
 
     @property
     def seconds(self) -> float:
-        """Time of the run so far, with the time before it was resumed."""
+        """Time of the run so far, including the time before it was resumed."""
         return self._seconds_before + time.perf_counter() - self._start
 
     def run(self, saved: Checkpoint[S, P] | None = None, beside: Mapping[str, str] = MappingProxyType({})) -> None:
-        """Train to the end, new or from a checkpoint of the same settings.
+        """Train to the end, from the start or from a checkpoint of the same settings.
 
         Args:
-            saved: the checkpoint.
-            beside: further files that the folder gets at the start, by name, each with its text.
+            saved: the checkpoint; None to start.
+            beside: the texts of further files to write to the folder at the start, by file name.
 
         Raises:
-            ValueError: the checkpoint does not fit the network, the data give another number of batches, or the network
-                does not take their images.
+            ValueError: the checkpoint does not fit the network, the data have another number of batches, or the network
+                does not accept their images.
             FloatingPointError: the run diverged; the checkpoint is from before.
             KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
-            Exception: whatever stops a new run before its first step; the folder is then left as it was.
+            Exception: any error of a new run before its first step; the folder is then left as it was.
         """
         if saved is not None:
             self.load_state_dict(saved.state)
@@ -158,13 +158,13 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         self.pace = Pace(self.ranks.device, self.settings.epochs * self.steps_per_epoch - self.global_step)
         self._start, self._seconds_before = time.perf_counter(), self.progress.seconds
         files = [self._settings_file, *(self.folder / name for name in beside)]
-        new = [path for path in files if not path.exists()]  # a folder may have been begun by what came before a run
+        new = [path for path in files if not path.exists()]  # an earlier stage may have written files already
         if self.ranks.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._log = Log(self.folder, self.progress.log_bytes)
         try:
             if saved is None:
-                self.save()  # before other files: a folder that holds any holds a run that can be resumed
+                self.save()  # before other files, so that a folder with files can always be resumed
             if self.ranks.is_main:
                 write_atomically(self._settings_file, self.settings.to_json() + "\n")
                 for name, text in beside.items():
@@ -188,14 +188,14 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         return self.folder / f"{self.SETTINGS_NAME}.json"
 
     def _undo_start(self, new: Iterable[Path]) -> None:
-        """Remove the files of a run that failed before its first step, so that the next one finds its folder new."""
+        """Remove the files of a run that failed before its first step, so that the folder can be used again."""
         if self._log is not None:
             self._log.close()
             for path in (self.folder / checkpoint.NAME, self.folder / log.NAME, *new):
                 path.unlink(missing_ok=True)
 
     def _epoch(self) -> None:
-        """The rest of an epoch, what it is judged by, and the checkpoint at its end."""
+        """The remaining steps of an epoch, its evaluation, and the checkpoint at its end."""
         progress, settings = self.progress, self.settings
         bar = ProgressBar(
             self.batches(),
@@ -226,7 +226,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
             self._interrupted()
 
     def write(self, kind: str, **values: Any) -> dict[str, Any]:
-        """Log a line: where the run stands, learning rate, values and pace. Returns it, on every rank."""
+        """Log a line with epoch, step, learning rate, values and pace. Returns it, on every rank."""
         place = {"kind": kind, "epoch": self.progress.epoch, "step": self.progress.step, "lr": self.lr}
         row = {**place, **values, **self.pace.report(), "seconds": round(self.seconds, 2)}
         if self._log is not None:
@@ -249,6 +249,6 @@ class ResumableLoop(ABC, Generic[S, P, B]):
 
 
 def _is_of_the_network(error: Exception) -> bool:
-    """What a forward pass raises for shapes that do not fit, or for parts that arguments have left out."""
-    of_shapes = type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error)  # that one is of memory
+    """Whether an error means that shapes do not fit the network, or that parts are missing by its arguments."""
+    of_shapes = type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error)  # out of memory
     return of_shapes or isinstance(error, AttributeError | TypeError | LookupError)

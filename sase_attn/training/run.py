@@ -34,16 +34,16 @@ def train(
     it is one process of many.
 
     Args:
-        recipe: what to do.
+        recipe: the recipe.
         output: a folder that does not exist yet, or is empty.
-        resume: go on from the checkpoint in `output`; a run that has finished just gives its result.
+        resume: continue from the checkpoint in `output`. If the run has finished, its result is returned.
         model: train this network instead of the recipe's, with its own initial weights.
         data: train loader, test loader and their description, instead of the recipe's.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
-        echo: gets a line for each thing that people may want to read; on rank 0 only.
+        echo: called with each line of progress, on rank 0 only.
 
     Returns:
-        The result: accuracy on the test images, and where it comes from.
+        The result: accuracy on the test images, and its provenance.
 
     Raises:
         FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: nothing to resume.
@@ -63,8 +63,8 @@ def train(
             finished = read_result(folder) if saved.progress.epoch == recipe.epochs else None
             if finished is not None and recipe.data == saved.settings.data:
                 return finished
-        group.wait()  # all have looked before one writes
-        with group.together():  # a disk of one machine must not leave the other ranks waiting
+        group.wait()  # all ranks have read the folder before one writes to it
+        with group.together():  # a failing rank must not leave the others waiting
             data = data or open_recipe_data(recipe, group)
             if saved is not None:
                 check_same_data(data[2].identity, saved)
@@ -76,9 +76,9 @@ def train(
 
 
 def check_start(recipes: Iterable[Recipe], device: str | None) -> DataIdentity:
-    """Open the data of the first recipe and make the network of each, so that what none could do is said before all.
+    """Open the data of the first recipe and make the network of each, so that errors are raised before any training.
 
-    Returns which data they are.
+    Returns the identity of the data.
 
     Raises:
         ValueError, OSError, ImportError: see `open_data`, `create_network` and `import_modules`.

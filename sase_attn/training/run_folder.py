@@ -1,4 +1,4 @@
-"""The folder of a run: one process has it, a new run finds it empty, and a start that fails leaves it as it was."""
+"""`run_folder`: lock the folder of a run, so that only one process writes to it, and check that a new one is empty."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,15 +12,15 @@ from sase_attn.training.distributed import Ranks
 
 @contextmanager
 def run_folder(folder: Path, group: Ranks, kind: str, *, resume: bool) -> Iterator[None]:
-    """Within the context no other process writes a folder; what a killed one left half-written is gone.
+    """A context in which no other process writes to a folder. Half-written files of a killed process are removed.
 
-    The main process has it for all ranks, and all fail where it fails.
+    The main process holds the lock for all ranks; if it cannot, all ranks raise an error.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         group: the processes of the run.
-        kind: of work, for the message.
-        resume: go on with what the folder holds; otherwise it must be new or empty.
+        kind: the kind of work, for error messages.
+        resume: whether to continue the work in the folder; otherwise it must be new or empty.
 
     Raises:
         FileExistsError: another process works on it (`InUseError`), or a new run finds it in use.
@@ -38,7 +38,7 @@ def run_folder(folder: Path, group: Ranks, kind: str, *, resume: bool) -> Iterat
 
 
 def check_new_folder(folder: Path, kind: str) -> None:
-    """Raise FileExistsError unless a folder for a new `kind` of work does not exist yet, or holds nothing of worth."""
+    """Raise FileExistsError unless a folder for a new `kind` of work does not exist yet, or is as good as empty."""
     if folder.is_file():
         raise FileExistsError(f"{folder} is a file: wanted a folder; name another")
     if folder.exists() and not (folder.is_dir() and all(map(_is_worthless, folder.iterdir()))):
@@ -46,5 +46,5 @@ def check_new_folder(folder: Path, kind: str) -> None:
 
 
 def _is_worthless(path: Path) -> bool:
-    """The lock, and what a process left that was killed before its first checkpoint."""
+    """Whether a file is the lock, or was left by a process that was killed before its first checkpoint."""
     return path.name == lock.NAME or is_temporary(path) or (path.name == log.NAME and not path.stat().st_size)

@@ -1,4 +1,4 @@
-"""The trained network as files: `model/`, which timm loads, or its weights alone."""
+"""`save_model`: write a trained network as `model/`, which timm loads; `save_weights`: only its weights."""
 
 import copy
 import json
@@ -17,20 +17,20 @@ from sase_attn.weights import write_safetensors
 
 
 def save_weights(model: nn.Module, path: Path, recipe: Recipe, info: DataInfo) -> None:
-    """Write the weights as safetensors; the metadata have recipe, genotype, and which data they are and how seen."""
+    """Write the weights as safetensors, with recipe, genotype, identity and view of the data as metadata."""
     weights = {key: value.detach().cpu() for key, value in model.state_dict().items()}
     metadata = {"recipe": recipe.to_json(), "data": json.dumps(asdict(info.identity)), **as_metadata(info)}
     write_safetensors(weights, path, metadata=metadata, model=model)
 
 
 def save_model(model: nn.Module, folder: Path, recipe: Recipe, info: DataInfo, metrics: Metrics) -> str | None:
-    """Write `model/`, whose config knows the data's size, normalisation and classes.
+    """Write `model/`, whose config has the size, the normalisation and the classes of the data.
 
     Returns:
-        None, or why timm cannot rebuild this network; `model.safetensors` in the run's folder then holds the weights.
+        None, or why timm cannot rebuild this network; its weights are then in `model.safetensors` in the run's folder.
     """
     target = folder / "model"
-    shutil.rmtree(target, ignore_errors=True)  # of a run that was killed here
+    shutil.rmtree(target, ignore_errors=True)  # left by a run that was killed while saving
     model = copy.deepcopy(model).cpu().eval()
     try:
         if not isinstance(getattr(model, "pretrained_cfg", None), dict):

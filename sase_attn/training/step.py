@@ -1,4 +1,4 @@
-"""`Trainer`: one step of training, and everything that a step changes."""
+"""`Trainer`: one step of training, and all state that a step changes."""
 
 from typing import Any
 
@@ -20,14 +20,14 @@ from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 
 class Trainer:
-    """A network with its average, loss and `OptimizerStep`; `step` trains it.
+    """A network with its weight average, loss and `OptimizerStep`; `step` trains it.
 
     Args:
-        recipe: optimizer, schedule, loss, precision, average and freezing count.
+        recipe: the recipe, whose optimizer, schedule, loss, precision, weight average and freezing are used.
         model: the network with its initial weights; it is moved to the device of `ranks` and trained in place.
         ranks: the processes of the run.
-        steps_per_epoch: optimizer steps an epoch.
-        class_weights: what an image of each class weighs in the loss, (classes,); None if all weigh the same.
+        steps_per_epoch: optimizer steps in an epoch.
+        class_weights: the weight of an image of each class in the loss, (classes,); None if all are equal.
 
     Raises:
         ValueError: the recipe needs CUDA, or its batch cannot be divided among the processes.
@@ -67,12 +67,12 @@ class Trainer:
 
     @property
     def updates(self) -> int:
-        """Steps that are done."""
+        """The number of steps done."""
         return self._step.updates
 
     @property
     def eval_model(self) -> nn.Module:
-        """The network whose accuracy counts: the average where there is one."""
+        """The network to evaluate: the weight average if there is one."""
         model: nn.Module = self.model if self.ema is None else self.ema.module
         return model
 
@@ -82,7 +82,7 @@ class Trainer:
             distribute_bn(self.eval_model, self.ranks.world_size, reduce=False)
 
     def train_mode(self) -> None:
-        """All of the network in train mode, but for frozen norms."""
+        """Set the network to train mode, except for frozen norms."""
         self.model.train()
         for module in self._frozen:
             module.eval()
@@ -91,7 +91,7 @@ class Trainer:
         """One optimizer step on this rank's part of a batch.
 
         Returns:
-            Over all ranks: the mean loss before the step, the number of images, and whether any rank gave `stop`.
+            Over all ranks: the mean loss before the step, the number of images, and whether any rank set `stop`.
         """
         ranks = self.ranks
         self._step.begin()
@@ -102,7 +102,7 @@ class Trainer:
         with self._step.autocast():
             logits = self._step.parallel(images)
         loss = self._loss(logits.float(), targets)
-        weight = own * ranks.world_size / all_weights  # ranks may hold different numbers of images, of other classes
+        weight = own * ranks.world_size / all_weights  # ranks may have different numbers of images and classes
         self._step.update(loss * weight)
         if self.ema is not None:
             self.ema.update(self.model, step=self.updates)
@@ -116,7 +116,7 @@ class Trainer:
         return weighted_loss(logits, targets, self._class_weights, label_smoothing=smoothing)
 
     def is_finite(self) -> bool:
-        """Whether every parameter is."""
+        """Whether every parameter is finite."""
         return is_finite(self.model)
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave. Raises ValueError if it belongs to another network."""
-        if self.recipe.init_from is not None:  # weights that were warm-started otherwise, with the gain in their norms
+        if self.recipe.init_from is not None:  # the gain may be in the norms of the weights that it started from
             for network in {self.model, self.eval_model}:
                 take_gains(state.get(GENOTYPE), network, source="the checkpoint")
         self._step.load_state_dict(state)

@@ -146,7 +146,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
         return iter(self.data.weights.epoch(self.progress.epoch, start=self.progress.step))
 
     def alpha_batches(self) -> Iterator[Batch]:
-        """Batches for alpha from the current step on: epoch after epoch, or each drawn afresh by `val_order="fresh"`."""
+        """Batches for alpha from the current step on: epoch after epoch, or drawn afresh by `val_order="fresh"`."""
         step = self.global_step
         while self.settings.val_order == "fresh":
             yield next(iter(self.data.alpha.epoch(step)))
@@ -196,7 +196,7 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
         return [self.place(batch) for batch in sample_batches(loader, self.settings.select_images)]
 
     def tune(self) -> None:
-        """Train the weights for `tune_epochs` at the last learning rate, with fixed alpha, on this rank's images only."""
+        """Train the weights for `tune_epochs` at the last learning rate, with fixed alpha, on this rank's images."""
         self.model.train()
         reduce, self.bilevel.reduce = self.bilevel.reduce, lambda tensors: None
         for epoch in range(self.settings.tune_epochs):

@@ -58,7 +58,7 @@ def _is_stack(op: nn.Module) -> bool:
 
 
 def _fully_connected(ops: Sequence[nn.Module], x: Tensor) -> list[Tensor]:
-    """Logits (B, C, 1, 1) of fully connected excitations: one product for first layers, a batched one for second ones."""
+    """Logits (B, C, 1, 1) of fully connected excitations: one product for first layers, a batched one for second."""
     first = torch.cat([op.fc1.weight[:, :, 0, 0] for op in ops]).to(x.dtype)  # type: ignore[union-attr,index]
     second = torch.stack([op.fc2.weight[:, :, 0, 0] for op in ops]).to(x.dtype)  # type: ignore[union-attr,index]
     hidden = torch.relu(statistics.matmul(x.flatten(1), first.t())).unflatten(1, (len(ops), -1))

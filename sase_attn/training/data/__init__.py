@@ -3,9 +3,9 @@
     train, test, info = open_data(DataConfig("embedded"), seed=0)
     for images, targets in train.epoch(0): ...
 
-Small sets live in memory as uint8 and are augmented batch by batch; larger ones are read from their files, by worker
-processes if so wished. Either way an epoch is a pure function of (seed, epoch): it can be taken up at any batch, and
-the ranks of a distributed run divide among them the batches that one process would get.
+Small sets are held in memory as uint8 and augmented batch by batch; larger ones are read from their files, by worker
+processes if there are any. In both cases an epoch is a pure function of (seed, epoch): it can be resumed at any batch,
+and the ranks of a distributed run share the batches that one process would get.
 """
 
 from sase_attn.training.data.config import DataConfig as DataConfig

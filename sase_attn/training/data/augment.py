@@ -1,4 +1,4 @@
-"""Augmentation of whole batches: what is drawn for each image, and its application without a loop over images."""
+"""`Augment`: augmentation of whole batches, with random draws for each image but no loop over images."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,8 @@
-"""Colour jitter of a batch, with strengths of its own for each image.
+"""Colour jitter of a batch, with different strengths for each image.
 
-torchvision's functions take one strength for all images. Called image by image, on 128 images of 32×32 they take 2 ms
-(brightness) to 78 ms (hue), and these 0.2 to 6 ms. Images are (B, 3, H, W) float32 in [0, 255], factors (B, 1, 1, 1).
+torchvision's functions use one strength for all images. Called image by image, on 128 images of 32×32 they take 2 ms
+(brightness) to 78 ms (hue); these functions take 0.2 to 6 ms. Images are (B, 3, H, W) float32 in [0, 255], factors
+(B, 1, 1, 1).
 """
 
 from collections.abc import Callable

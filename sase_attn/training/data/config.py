@@ -1,4 +1,4 @@
-"""`DataConfig`: which data to serve, and how."""
+"""`DataConfig`: which data to load, and how."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -12,7 +12,7 @@ ON_BROKEN = ("refuse", "skip")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which data, and how they are served.
+    """Which data to load, and how to batch, resize and augment them.
 
     Args:
         data: "embedded"; "cifar10", "cifar100" or "fashion-mnist", with ":ROOT" for torchvision's folder (default
@@ -20,10 +20,10 @@ class DataConfig:
         size: height and width of the images served; by default those of the data.
         augment: of training images: "cifar" (crop after padding by 4, flip), "imagenet" (resized crop, flip) or "none".
         color_jitter: with it: strengths of brightness, contrast, saturation and, if there is a fourth, hue.
-        batch_size: images a step, over all ranks.
+        batch_size: images in a step, over all ranks.
         workers: processes that read the images of sets too large for memory; not used for others.
-        sampling: of an epoch's training images: "shuffle" takes each once; "balanced" as many of each class, "sqrt" by
-            the square root of the number of its images.
+        sampling: how an epoch draws training images: "shuffle" uses each once; "balanced" draws equally many of each
+            class; "sqrt" in proportion to the square root of the number of its images.
         on_broken: "refuse" an image that cannot be read, or "skip" it with a warning that names it.
 
     Raises:
@@ -42,7 +42,7 @@ class DataConfig:
 
     @classmethod
     def of(cls, settings: object) -> Self:
-        """What a recipe, or the configuration of a search, says of the data: their fields of the same names."""
+        """The fields of the same names in a recipe, or in the configuration of a search."""
         values: dict[str, Any] = {item.name: getattr(settings, item.name, item.default) for item in fields(cls)}
         return cls(**values)
 

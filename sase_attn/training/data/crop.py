@@ -1,7 +1,7 @@
-"""Crops of a batch, with a window of its own for each image, in one indexing or resampling operation.
+"""Crops of a batch, with a different window for each image, by one indexing or resampling operation.
 
-torchvision's functions take one window for all images. Called image by image, on 128 images of 32×32 they take 2 ms
-(crop) and 10 ms (resized crop), and these 0.5 and 3 ms.
+torchvision's functions use one window for all images. Called image by image, on 128 images of 32×32 they take 2 ms
+(crop) and 10 ms (resized crop); these functions take 0.5 and 3 ms.
 """
 
 import math
@@ -21,7 +21,7 @@ def padded_crop(images: Tensor, top: Tensor, left: Tensor, flip: Tensor) -> Tens
     Args:
         images: (B, C, H, W) of any type.
         top, left: corner of each window in the padded image, int64 (B,) from 0 to 8.
-        flip: which windows are mirrored left to right, bool (B,).
+        flip: which windows to flip left to right, bool (B,).
     """
     height, width = images.shape[2:]
     columns = torch.arange(width)
@@ -55,7 +55,7 @@ def resized_crop(images: Tensor, box: Tensor, flip: Tensor, size: tuple[int, int
     Args:
         images: (B, C, H, W) of any type.
         box: top, left, height, width of each, (B, 4).
-        flip: which are mirrored left to right, bool (B,).
+        flip: which crops to flip left to right, bool (B,).
         size: height and width of the result, which is float32.
     """
     height, width = images.shape[2:]

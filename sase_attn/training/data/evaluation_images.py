@@ -1,4 +1,4 @@
-"""`find_evaluation_images`: what a network is evaluated on, found before it is known, and read as it sees images."""
+"""`find_evaluation_images`: find test images before the network is known, and read them in the view of the network."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +23,7 @@ from sase_attn.training.data.view import View
 
 @dataclass(frozen=True)
 class FoundImages:
-    """Test images that were found: their classes and channels, and `read`, which gives a loader and a description."""
+    """Test images that were found: their classes and channels, and `read`, which returns a loader and a description."""
 
     classes: tuple[str, ...]
     channels: int
@@ -31,10 +31,10 @@ class FoundImages:
 
 
 def find_evaluation_images(config: DataConfig, *, rank: int = 0, world_size: int = 1) -> FoundImages:
-    """The test images of a set by its name, or of a folder: `val/<class>/*`, or `<class>/*`; training images may lack.
+    """The test images of a named set, or of a folder (`val/<class>/*` or `<class>/*`), which needs no training images.
 
-    Images of a set are served as `open_data` does, whatever the view. `read` raises ValueError for broken images, and
-    for images of several sizes where nothing says at which size to serve them.
+    Images of a set are read as by `open_data`, whatever the view. `read` raises ValueError for broken images, and for
+    images of several sizes if nothing says to which size to resize them.
 
     Raises:
         UnknownNameError: no such data set. FileNotFoundError: no such folder, no split to test on, a failed download.
@@ -49,7 +49,7 @@ def find_evaluation_images(config: DataConfig, *, rank: int = 0, world_size: int
 
 
 def _read(folder: Path, found: ClassFolders, config: DataConfig, shard: Shard, view: View) -> tuple[Loader, DataInfo]:
-    """In memory where `open_folder` would read such images so, else file by file."""
+    """A loader from memory if `open_folder` would load such images into memory, otherwise from files."""
     paths, size = found.files.paths, config.size or view.size
     try:
         first = first_readable(paths)

@@ -1,4 +1,4 @@
-"""A data set of image files for torch's DataLoader, whose samples are a function of (seed, epoch, place)."""
+"""`FileDataset`: image files for torch's DataLoader, whose augmentation is a function of (seed, epoch, place)."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +19,10 @@ Key = tuple[int, int, int]
 
 
 class FileDataset(Dataset[Sample]):
-    """Images as uint8 (3, H, W), or why they are broken, with target and place; asked for by (epoch, place, draw).
+    """Images as uint8 (3, H, W), or why they are broken, with target and place, by the key (epoch, place, draw).
 
-    What the transform draws is a function of (seed, epoch, place), and of `draw` where it is not 0.
+    The place is the index of an image in the set. The random numbers of the transform are a function of (seed, epoch,
+    place), and of `draw` if it is not 0.
     """
 
     def __init__(self, paths: Sequence[Path], targets: Tensor, transform: Transform, seed: int) -> None:
@@ -43,7 +44,7 @@ class FileDataset(Dataset[Sample]):
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the generators that transforms draw from, and give them back as they were."""
+    """A context in which the generators that transforms use are seeded; their states are restored after it."""
     python, state = random.getstate(), torch.get_rng_state()
     random.seed(seed)
     torch.default_generator.manual_seed(seed)

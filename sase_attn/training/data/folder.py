@@ -19,7 +19,7 @@ TEST_SPLITS = ("val", "validation", "test")
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """The images of a split, class by class and in the order of their names, with their class numbers (int64)."""
+    """The images of a split, sorted by class and name, with their class numbers (int64)."""
 
     folder: Path
     paths: Paths
@@ -28,7 +28,7 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The classes of an image folder, the files of both splits, and which data they are."""
+    """The classes of an image folder, the files of both splits, and the identity of the data."""
 
     classes: tuple[str, ...]
     train: ImageFiles
@@ -37,7 +37,7 @@ class ImageFolder:
 
 
 def scan(folder: Path, *, warn: bool = True) -> ImageFolder:
-    """Find the images of a folder; `warn` (one rank should) in one line of what is left out.
+    """Find the images of a folder; with `warn`, which one rank should set, warn in one line of what is left out.
 
     Raises:
         FileNotFoundError: a split is missing.
@@ -62,7 +62,7 @@ def scan(folder: Path, *, warn: bool = True) -> ImageFolder:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Folders of classes that stand for themselves: their names, their images, and the digest of these."""
+    """One split of test images: the names of its classes, its images, and the digest of these."""
 
     classes: tuple[str, ...]
     files: ImageFiles
@@ -70,10 +70,10 @@ class ClassFolders:
 
 
 def scan_classes(folder: Path, *, warn: bool = True) -> ClassFolders:
-    """Find the test images of a folder with or without training images, or whose own folders are the classes.
+    """Find the test images of a folder, which may lack training images, or hold the folders of the classes itself.
 
     Raises:
-        FileNotFoundError: there are training images, and no others.
+        FileNotFoundError: there are only training images.
         ValueError: no classes; or a class has no images, or is a link into the data.
     """
     skipped = Skipped()

@@ -1,4 +1,4 @@
-"""Which data a run was made with: `DataIdentity`, which checkpoints, results and weights carry."""
+"""`DataIdentity`: the identity of the data of a run, which checkpoints, results and weights record."""
 
 import os
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """Class names, numbers of images and digests of both splits; equal for the same data wherever they lie.
+    """Class names, numbers of images and digests of both splits; equal for the same data, wherever they are stored.
 
     Args:
-        classes: names, in the order of their numbers.
-        train_count, test_count: images that there are, broken ones too.
-        train_digest, test_digest: of each split: of a folder the names below the split and the sizes of its files, of a
-            set in memory the pixels and targets. Empty for loaders of your own, of which no more than this is known.
+        classes: class names, in the order of their numbers.
+        train_count, test_count: numbers of images, including broken ones.
+        train_digest, test_digest: digests of the splits: for a folder, of the names and sizes of its files; for a set
+            in memory, of pixels and targets. They are empty for your own loaders, whose data are not known.
     """
 
     classes: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class DataIdentity:
 
 
 def class_differences(first: Sequence[str], second: Sequence[str], here: str, there: str) -> str:
-    """What distinguishes two lists of class names, in words that say where each is."""
+    """How two lists of class names differ, in words; `here` and `there` say where each list is."""
     parts = []
     for names, others, place, other_place in ((first, second, here, there), (second, first, there, here)):
         if missing := sorted(set(names) - set(others)):
@@ -53,7 +53,7 @@ def class_differences(first: Sequence[str], second: Sequence[str], here: str, th
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first five names, and how many more there are."""
+    """The first five names, and the number of others, as text."""
     return ", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)
 
 
@@ -64,7 +64,7 @@ class FilesDigest:
         self._hash = blake2b(digest_size=DIGEST_BYTES)
 
     def add(self, name: str, size: int) -> None:
-        """One file more."""
+        """Add one file."""
         self._hash.update(b"%b\0%d\n" % (os.fsencode(name.replace(os.sep, "/")), size))
 
     def __str__(self) -> str:

@@ -1,12 +1,12 @@
-"""One image file as 8-bit RGB, whatever it holds: `read_image`, which the whole library reads images by.
+"""`read_image`: read an image file of any mode as 8-bit RGB. The whole library reads images by it.
 
-It differs from `Image.open(path).convert("RGB")`, which timm and torchvision use, where that loses what is in the file:
+It differs from `Image.open(path).convert("RGB")`, which timm and torchvision use, where that loses information:
 
-- 16-bit values are divided by 257, and not cut off at 255; floats from 0 to 1 are multiplied by 255.
-- What is transparent shows white, and not the colour that is hidden there.
-- The image stands as EXIF says, and not as the sensor lay.
+- 16-bit values are divided by 257 instead of being clipped at 255; floats from 0 to 1 are multiplied by 255.
+- Transparent pixels become white instead of their hidden colour.
+- The image is rotated by its EXIF orientation.
 
-8-bit images without alpha and orientation are the same bytes.
+For 8-bit images without alpha and orientation the result is the same.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-LONGEST = 100  # times the shorter side: resized to 224 such an image takes 15 MB, and one of 20000x1 would take 13 GB
+LONGEST = 100  # times the shorter side: resized to 224 such an image takes 15 MB, one of 20000x1 would take 13 GB
 ORIENTATION = 0x0112
 SIDEWAYS = 5  # orientations from here on exchange width and height
 UPRIGHT = {
@@ -32,13 +32,13 @@ UPRIGHT = {
 
 
 class UnreadableImageError(ValueError):
-    """An image that cannot be read; the message is the reason, Pillow's own where it is Pillow that refuses."""
+    """An image that cannot be read; the message is the reason, if possible that of Pillow."""
 
 
 def read_image(path: Path) -> Image.Image:
     """The first frame of an image file as RGB.
 
-    Modes `I` and `I;16` are taken as 16-bit, F as values from 0 to 1. Orientation is that of EXIF; damaged EXIF is
+    Modes `I` and `I;16` are read as 16-bit, F as values from 0 to 1. The image is rotated by EXIF; damaged EXIF is
     ignored. Alpha is composited on white.
 
     Raises:
@@ -56,7 +56,7 @@ def read_image(path: Path) -> Image.Image:
 
 
 def check_header(path: Path) -> tuple[int, int]:
-    """Width and height by the first bytes of a file, standing as EXIF says where it comes before the pixels.
+    """Width and height by the first bytes of a file, rotated by EXIF if that comes before the pixels.
 
     Raises:
         UnreadableImageError: `read_image` would, as far as these bytes tell.
@@ -74,7 +74,7 @@ def check_header(path: Path) -> tuple[int, int]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image of a file whose header has been read. Raises UnreadableImageError for a strip."""
-    # Of a path Pillow maps plain TIFFs into memory, with height and width exchanged where they are to be turned.
+    # Given a path, Pillow maps plain TIFFs into memory, and exchanges height and width of those to rotate.
     with path.open("rb") as file, Image.open(file) as image:
         if max(image.size) > LONGEST * min(image.size):
             width, height = image.size
@@ -85,16 +85,16 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The image as its EXIF orientation says; TIFFs are turned by Pillow already."""
+    """The image rotated by its EXIF orientation; Pillow has already rotated TIFFs."""
     try:
         turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged EXIF, beside pixels that may be whole
+    except Exception:  # damaged EXIF, while the pixels may be intact
         return image
     return image if turn is None else image.transpose(turn)
 
 
 def _lies_on_its_side(image: Image.Image) -> bool:
-    """Whether `_upright` exchanges width and height; Pillow gives the size of a TIFF as it is once turned."""
+    """Whether `_upright` exchanges width and height; for a TIFF, Pillow's size is that after rotation."""
     if image.format == "TIFF" or "exif" not in image.info:
         return False
     try:
@@ -129,7 +129,7 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line and without the file's name, which reports put beside it."""
+    """The message of an error, in one line and without the file's name, which reports add."""
     if isinstance(error, UnidentifiedImageError):
         return "cannot identify image file"
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -1,4 +1,4 @@
-"""Loaders of sets that live in memory as uint8."""
+"""`MemoryLoader`: a loader of a set that is held in memory as uint8."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ CHANNELS = 3
 
 
 class MemoryLoader:
-    """Batches out of a tensor. The augmentation is drawn for the global batch, from (seed, epoch, batch)."""
+    """Batches from a tensor. The augmentation is drawn for the global batch, by (seed, epoch, batch)."""
 
     def __init__(self, images: Tensor, targets: Tensor, batches: Batches, augment: Augment, normalise: Normalise):
         self._images, self._targets, self._batches = images, targets, batches
@@ -28,7 +28,7 @@ class MemoryLoader:
 
     @property
     def samples(self) -> int:
-        """How many samples, over all ranks."""
+        """Number of samples, over all ranks."""
         return self._batches.samples
 
     @property
@@ -38,7 +38,7 @@ class MemoryLoader:
 
     @property
     def sampling(self) -> str:
-        """How its epochs draw images."""
+        """How epochs draw images: a name of `SAMPLINGS`."""
         return self._batches.sampling
 
     def subset(self, indices: Tensor, seed: int) -> "MemoryLoader":
@@ -57,7 +57,7 @@ class MemoryLoader:
 
 
 def identity_of(arrays: Arrays) -> DataIdentity:
-    """Which data arrays are."""
+    """The identity of the data of arrays."""
     counts = len(arrays.train[1]), len(arrays.test[1])
     return DataIdentity(arrays.classes, *counts, digest_of_tensors(*arrays.train), digest_of_tensors(*arrays.test))
 
@@ -65,9 +65,9 @@ def identity_of(arrays: Arrays) -> DataIdentity:
 def memory_loaders(
     arrays: Arrays, identity: DataIdentity, config: DataConfig, shard: Shard
 ) -> tuple[MemoryLoader, MemoryLoader, DataInfo]:
-    """Loaders of arrays as the configuration says, and what the data are.
+    """Loaders of arrays by the configuration, and a description of the data.
 
-    Images above its size are shrunk to it once, smaller ones enlarged batch by batch, after the crop.
+    Larger images than its size are shrunk once, smaller ones are enlarged batch by batch, after the crop.
     """
     height, width = arrays.train[0].shape[2:]
     size = (height, width) if config.size is None else (config.size, config.size)
@@ -83,7 +83,7 @@ def memory_loaders(
 def memory_loader(
     images: Tensor, targets: Tensor, info: DataInfo, config: DataConfig, shard: Shard, *, training: bool
 ) -> MemoryLoader:
-    """A loader of one split, served at the size of `info`."""
+    """A loader of one split, with images of the size of `info`."""
     size = info.size
     if images.shape[2] > size[0] or images.shape[3] > size[1]:
         images = torch.cat([_shrunk(part, size) for part in torch.split(images, 1000)])

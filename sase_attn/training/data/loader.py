@@ -1,4 +1,4 @@
-"""What a loader of images is, and the description of a data set: `Loader`, `SubsetLoader`, `DataInfo`."""
+"""The protocols `Loader` and `SubsetLoader` of image loaders, and `DataInfo`, the description of a data set."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from sase_attn.training.data.identity import DataIdentity
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What a data set is, after loading: `size` is (height, width), `mean` and `std` are those of pixels in [0, 1].
+    """The description of a loaded data set: `size` is (height, width), `mean` and `std` are those of pixels in [0, 1].
 
     Test images are resized bilinearly such that the central `crop_pct` of their shorter side has that size. `identity`
-    is compared when a run is resumed; where it is not given, it is the classes and the counts.
+    is compared when a run is resumed; by default it is made from the classes and the counts.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Loader(Protocol):
 
     @property
     def batches(self) -> int:
-        """Batches an epoch, on this rank."""
+        """Number of batches in an epoch, on this rank."""
         ...
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -52,7 +52,7 @@ class SubsetLoader(Loader, Protocol):
 
     @property
     def samples(self) -> int:
-        """How many samples, over all ranks."""
+        """Number of samples, over all ranks."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Normalisation of images: by the statistics of a data set, or as a network's weights were trained."""
+"""Normalisation of images by the statistics of a data set, or by those that a network's weights were trained with."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from sase_attn.training.data.loader import DataInfo, Loader
 
 
 class Normalise:
-    """Values in [0, 255] to (value / 255 - mean) / std, channel by channel, in float32."""
+    """Maps values in [0, 255] to (value / 255 - mean) / std, channel by channel, in float32."""
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
@@ -31,12 +31,12 @@ class RenormalisedLoader:
 
     @property
     def sampling(self) -> str | None:
-        """How its epochs draw images; None if the loader does not say it."""
+        """How epochs draw images; None if the loader does not say."""
         return getattr(self.loader, "sampling", None)
 
     @property
     def targets(self) -> Tensor | None:
-        """The class of each sample; None if the loader does not say it."""
+        """The class of each sample; None if the loader does not say."""
         return getattr(self.loader, "targets", None)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -50,10 +50,10 @@ def normalise_as_trained(
 ) -> tuple[Loader, Loader, DataInfo]:
     """The loaders with the normalisation of the model's `pretrained_cfg`, and the data's description with it.
 
-    Nothing changes where they agree already, or where the data's channels are not those that the weights were made for.
+    Nothing changes if they already agree, or if the data have other channels than the weights were made for.
 
     Raises:
-        ValueError: the model's mean or deviation are no numbers, or a deviation is 0.
+        ValueError: the model's mean or deviation are not finite numbers, or a deviation is 0.
     """
     cfg = getattr(model, "pretrained_cfg", None) or {}
     mean, std = (_numbers(name, cfg.get(name) or of_data) for name, of_data in (("mean", info.mean), ("std", info.std)))

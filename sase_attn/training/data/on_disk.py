@@ -1,4 +1,4 @@
-"""Loaders of sets that stay on disk: timm's transforms on each image, in worker processes if so wished."""
+"""`FileLoader`: a loader of sets that stay on disk, which applies timm's transforms, in worker processes if any."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -19,15 +19,15 @@ from sase_attn.training.data.reading import Broken, report_broken
 from sase_attn.training.data.view import View
 from sase_attn.training.data.workers import Workers
 
-CROP_PCT = 0.875  # of the shorter side, in the centre: the test view that goes with "imagenet"
+CROP_PCT = 0.875  # the central part of the shorter side in test images, with augment "imagenet"
 
 
 class FileLoader:
-    """Batches out of files. The augmentation of an image is drawn from (seed, epoch, place of the image in the set),
-    and from its place in the epoch where images may come several times.
+    """Batches from files. The augmentation of an image is drawn by (seed, epoch, place of the image in the set),
+    and by its place in the epoch if images may come several times.
 
-    A broken image that is to be skipped makes its batch smaller by one, whenever it comes. Worker processes stay from
-    one epoch to the next; an epoch that begins before another has ended gets some of its own.
+    A broken image that is skipped makes its batch smaller by one. Worker processes stay from one epoch to the next; an
+    epoch that begins before another has ended gets its own.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class FileLoader:
 
     @property
     def samples(self) -> int:
-        """How many samples, over all ranks."""
+        """Number of samples, over all ranks."""
         return self._batches.samples
 
     @property
@@ -58,7 +58,7 @@ class FileLoader:
 
     @property
     def sampling(self) -> str:
-        """How its epochs draw images."""
+        """How epochs draw images: a name of `SAMPLINGS`."""
         return self._batches.sampling
 
     def subset(self, indices: Tensor, seed: int) -> "FileLoader":
@@ -86,10 +86,10 @@ class FileLoader:
 
 
 def _keys(batches: Batches, epoch: int, start: int) -> Iterator[list[Key]]:
-    """This rank's samples of each batch."""
+    """The keys of this rank's samples in each batch."""
     for batch, indices in batches.epoch(epoch, start):
         draws = torch.zeros(len(indices), dtype=torch.int64)
-        if batches.sampling != "shuffle":  # an image may come again, and is then to be augmented otherwise
+        if batches.sampling != "shuffle":  # an image may come twice, and is then augmented differently
             draws = torch.arange(1, len(indices) + 1) + batches.bounds[batch]
         own = batches.own
         yield [(epoch, index, draw) for index, draw in zip(indices[own].tolist(), draws[own].tolist(), strict=True)]
@@ -98,7 +98,7 @@ def _keys(batches: Batches, epoch: int, start: int) -> Iterator[list[Key]]:
 def file_loaders(
     train: ImageFiles, test: ImageFiles, info: DataInfo, config: DataConfig, shard: Shard
 ) -> tuple[FileLoader, FileLoader]:
-    """Loaders of the image files of each split, served at the (square) size of `info`."""
+    """Loaders of the image files of each split, at the (square) size of `info`."""
     normalise = Normalise(info.mean, info.std)
     loaders = []
     for training, files in ((True, train), (False, test)):
@@ -116,7 +116,7 @@ def file_loaders(
 
 
 def evaluation_loader(files: ImageFiles, info: DataInfo, view: View, config: DataConfig, shard: Shard) -> FileLoader:
-    """A loader of test images alone, served at the (square) size and the crop of `info`, in the manner of a view."""
+    """A loader of test images alone, at the (square) size and the crop of `info`, otherwise by a view."""
     batches = Batches(len(files.paths), config.batch_size, shard, training=False)
     transform = view.transform(info.size[0], info.crop_pct)
     return FileLoader(files, transform, batches, Normalise(info.mean, info.std), config, shard.rank == 0)

@@ -17,16 +17,16 @@ def open_data(
     """Open a data set.
 
     Args:
-        config: which, and how it is served.
-        seed: of the order and the augmentation of the training images.
-        rank, world_size: this process among all; it gets every `world_size`-th image of each global batch.
+        config: which data set, and how to load it.
+        seed: the seed of the order and the augmentation of the training images.
+        rank, world_size: the rank of this process, which gets every `world_size`-th image of each global batch.
 
     Returns:
-        Training loader, test loader (in order, not augmented), and what the data are.
+        Training loader, test loader (in order, not augmented), and a description of the data.
 
     Raises:
         UnknownNameError: no such data set. FileNotFoundError: no such folder or split, or a download failed.
-        ValueError: the folder is not as wanted, or an image is broken; or fewer images than ranks.
+        ValueError: the folder is not an image folder, or an image is broken; or fewer images than ranks.
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank: wanted one from 0 to {world_size - 1}, got {rank}")

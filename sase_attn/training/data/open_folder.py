@@ -1,4 +1,4 @@
-"""`open_folder`: loaders of an image folder, in memory where it fits, else from the files."""
+"""`open_folder`: loaders of an image folder, from memory if it fits, otherwise from files."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -29,10 +29,10 @@ NORMALISATION = (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
 
 
 def open_folder(folder: Path, config: DataConfig, shard: Shard) -> tuple[SubsetLoader, SubsetLoader, DataInfo]:
-    """Open an image folder, in memory if it is small enough and loses nothing by it, else file by file.
+    """Open an image folder, in memory if it is small enough and nothing is lost, otherwise file by file.
 
-    In memory (up to 1 GiB) are images of one size that is not above the one to be served; and for augment "cifar" or
-    "none" images of any size, which are fitted to it once: shorter side resized, centre cropped.
+    Images are loaded into memory (up to 1 GiB) if they have one size, not above the one wanted. For augment "cifar" or
+    "none" they may have any size: they are then fitted to it once, with the shorter side resized and the centre cropped.
 
     Raises:
         FileNotFoundError: a split is missing.

@@ -1,4 +1,4 @@
-"""Which samples each step of an epoch takes, as a pure function of the seed and the epoch."""
+"""`Batches`: the samples of each step of an epoch, as a pure function of the seed and the epoch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from sase_attn.training.data.sampling import draw_epoch
 
 
 def hash_seed(*key: int) -> int:
-    """A seed of 63 bits that no two keys, such as (seed, epoch, batch), are expected to share."""
+    """A seed of 63 bits from a key such as (seed, epoch, batch); different keys are not expected to collide."""
     return int.from_bytes(blake2b(repr(key).encode(), digest_size=8).digest(), "big") >> 1
 
 
@@ -24,7 +24,7 @@ def seeded_generator(*key: int) -> torch.Generator:
 class Shard:
     """The part of each batch that one process of a run gets: every `world_size`-th sample, from `rank` on.
 
-    `seed` is that of the run, from which the order and the augmentation follow.
+    `seed` is the seed of the run, which fixes the order and the augmentation.
     """
 
     seed: int
@@ -36,17 +36,17 @@ class Batches:
     """The global batches of an epoch, and this rank's shard of each.
 
     No sample is dropped: the last batch is smaller. In training every rank needs a sample in each batch, and batch norm
-    needs two of 1x1 maps: a last batch of fewer samples than ranks, or of a single one where batches have more, joins
-    the one before it. In a test a rank without a sample of the last batch has one batch less.
+    on 1x1 maps needs two. So a last batch with fewer samples than ranks, or with a single one where batches have more,
+    is merged with the one before it. In a test, a rank without a sample of the last batch has one batch less.
 
     Args:
-        count: samples.
-        batch_size: samples a batch, over all ranks.
-        shard: of this process.
-        training: shuffled, or in order for a test.
-        indices: places of the samples in their set (int64), if they are only a subset of it.
+        count: the number of samples.
+        batch_size: samples in a batch, over all ranks.
+        shard: the shard of this process.
+        training: whether samples are shuffled for training, or in order for a test.
+        indices: indices of the samples in their set (int64), if they are only a subset of it.
         sampling: how an epoch of training draws samples: a name of `SAMPLINGS`.
-        targets: the class of each sample of the set (int64), for any sampling but "shuffle".
+        targets: the class of each sample of the set (int64), for any sampling except "shuffle".
 
     Raises:
         ValueError: fewer training samples, or a smaller batch, than ranks.
@@ -82,7 +82,7 @@ class Batches:
 
     @property
     def samples(self) -> int:
-        """How many samples, over all ranks."""
+        """Number of samples, over all ranks."""
         return self.bounds[-1]
 
     def subset(self, indices: Tensor, seed: int) -> "Batches":

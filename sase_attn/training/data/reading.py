@@ -1,4 +1,4 @@
-"""Image files: reading them into memory, and reporting those that cannot be read."""
+"""Read image files into memory, and report those that cannot be read."""
 
 import os
 import warnings
@@ -17,8 +17,8 @@ from torchvision.transforms import functional as transforms
 
 from sase_attn.training.data.image_file import UnreadableImageError, check_header, read_image
 
-GROUP, WAITING = 32, 32  # images that a thread reads at a time, and groups that wait to be stored
-HEADERS = 50_000  # files of a split whose headers are read at the start: about ten seconds
+GROUP, WAITING = 32, 32  # images that a thread reads at a time, and groups that may wait to be stored
+HEADERS = 50_000  # largest number of headers to read at the start, which takes about ten seconds
 
 
 class Broken(NamedTuple):
@@ -29,7 +29,7 @@ class Broken(NamedTuple):
 
 
 class SizesDifferError(ValueError):
-    """Images that were expected to have one size do not; the message names two places and their sizes."""
+    """Images that were expected to have one size do not; the message names two files and their sizes."""
 
     @classmethod
     def between(cls, *found: tuple[Path, Sequence[int]]) -> "SizesDifferError":
@@ -39,7 +39,7 @@ class SizesDifferError(ValueError):
 
 
 def resize_and_crop(image: Image.Image, size: int) -> Image.Image:
-    """The centre of the image as size x size pixels, its shorter side being resized to that."""
+    """Resize the shorter side of an image to `size`, and crop the centre to a square."""
     resized = transforms.resize(image, size)
     return transforms.center_crop(resized, size)
 
@@ -56,15 +56,15 @@ def first_readable(paths: Iterable[Path]) -> Image.Image:
 
 
 def read_images(paths: Sequence[Path], size: int | None, *, smallest: int = 1) -> tuple[Tensor, dict[int, str]]:
-    """Images as uint8 (N, 3, H, W), and those that are broken and left out: their places in `paths`, and why.
+    """Images as uint8 (N, 3, H, W), and for those that are broken and left out the reason, by their index in `paths`.
 
     Args:
         paths: the files.
-        size: `resize_and_crop` the images to it; None: they have one size already.
+        size: the size for `resize_and_crop`; None if the images have one size already.
         smallest: an image whose shorter side has fewer pixels counts as broken.
 
     Raises:
-        SizesDifferError: `size` is None, and they have several.
+        SizesDifferError: `size` is None, and the images have several sizes.
     """
 
     def load(path: Path) -> NDArray[np.uint8] | str:
@@ -101,9 +101,9 @@ def read_images(paths: Sequence[Path], size: int | None, *, smallest: int = 1) -
 
 
 def check_headers(paths: Sequence[Path]) -> None:
-    """Raise ValueError for images that a look at their headers shows to be broken.
+    """Raise ValueError for images that are broken by their headers.
 
-    Of more than `HEADERS` files, so many at even distances are looked at; the others show it when they are read.
+    Of more than `HEADERS` files, only `HEADERS` at even distances are checked; others fail when they are read.
     """
 
     def check(group: range) -> list[Broken]:
@@ -122,14 +122,14 @@ def check_headers(paths: Sequence[Path]) -> None:
 
 
 def in_words(broken: Sequence[Broken]) -> str:
-    """The names of the first three, and why they cannot be read."""
+    """The names of the first three broken files, and why they cannot be read."""
     names = ", ".join(str(path) for path, _ in broken[:3]) + " …" * (len(broken) > 3)
     reasons = "; ".join(dict.fromkeys(reason for _, reason in broken[:3]))
     return f"{names} ({reasons})"
 
 
 def report_broken(broken: Sequence[Broken], total: int, on_broken: str, *, warn: bool) -> None:
-    """Raise ValueError if broken images are refused; if they are skipped, `warn` (one rank should) with their names."""
+    """Raise ValueError if broken images are refused. If they are skipped, and `warn` is set, warn with their names."""
     if not broken:
         return
     line = f"{len(broken)} of {total} images cannot be read: {in_words(broken)}"

@@ -1,22 +1,22 @@
-"""Which images an epoch draws where classes are to come more evenly than the images are: `draw_epoch`."""
+"""`draw_epoch`: the images of an epoch, if rare classes are to be drawn more often than by their number of images."""
 
 import torch
 from torch import Tensor
 
 SAMPLINGS = {"shuffle": 1.0, "sqrt": 0.5, "balanced": 0.0}
-"""The share of a class in an epoch goes with this power of the number of its images."""
+"""The share of a class in an epoch is proportional to this power of the number of its images."""
 
 
 def draw_epoch(targets: Tensor, sampling: str, generator: torch.Generator) -> Tensor:
-    """The places of as many images as there are, in random order.
+    """Draw the indices of the images of an epoch, as many as there are images, in random order.
 
-    Each class gets its share to one image, by chance the one below or the one above. Within a class every image comes
-    as often as any other, to one: no image comes twice before all have come once.
+    The number of images of a class is its share, randomly rounded up or down. Within a class no image is drawn twice
+    before all have been drawn once.
 
     Args:
         targets: the class of each image, int64 (N,).
         sampling: a name of `SAMPLINGS`.
-        generator: what is drawn is a function of its state.
+        generator: the source of random numbers.
 
     Returns:
         int64 (N,).

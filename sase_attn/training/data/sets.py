@@ -1,7 +1,7 @@
 """Data sets by name, as arrays: the embedded one, and those of torchvision.
 
 Images of Fashion-MNIST are padded from 28x28 to 32x32 with zeros, and served with three equal channels, so that every
-network takes them as it is.
+network accepts them unchanged.
 """
 
 from collections.abc import Callable
@@ -92,7 +92,7 @@ def _cifar(name: str, cls: str, root: str, mean: tuple[float, ...], std: tuple[f
 
 
 def _torchvision(cls: str, root: str, wanted: str) -> tuple[Any, Any]:
-    """Both splits; rank 0 of a distributed run downloads what is missing while the others wait.
+    """Both splits; rank 0 of a distributed run downloads missing files while the others wait.
 
     Raises FileNotFoundError, with the files that are wanted, if they are not there and cannot be downloaded.
     """
@@ -119,7 +119,7 @@ def _torchvision(cls: str, root: str, wanted: str) -> tuple[Any, Any]:
 def _present_or_download(cls: Callable[..., Any], root: Path, train: bool) -> Any:
     try:
         return cls(root, train=train)
-    except RuntimeError:  # torchvision's word for "not found or corrupted"
+    except RuntimeError:  # torchvision raises it for "not found or corrupted"
         return cls(root, train=train, download=True)
 
 

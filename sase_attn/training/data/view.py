@@ -1,4 +1,4 @@
-"""`View`: how a network sees test images."""
+"""`View`: how test images are resized and cropped for a network."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees test images; None is what it does not say.
+    """How test images are resized and cropped for a network; None for what is not known.
 
     Attributes:
         size: height and width.
-        crop_pct: the central part of the shorter side that is resized to it.
-        interpolation: of the resizing; a name of timm's.
+        crop_pct: the central part of the shorter side that is resized to this size.
+        interpolation: the interpolation, by timm's name.
         crop_mode: how timm fits an image to the size: "center", "squash" or "border".
     """
 
@@ -26,7 +26,7 @@ class View:
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any]) -> Self:
-        """From a `pretrained_cfg`. Images that are not square have no size here."""
+        """The view of a `pretrained_cfg`. The size is None for images that are not square."""
         shape, crop_pct = cfg.get("input_size"), cfg.get("crop_pct")
         square = isinstance(shape, list | tuple) and len(shape) == 3 and shape[1] == shape[2]
         return cls(
@@ -37,7 +37,7 @@ class View:
         )
 
     def transform(self, size: int, crop_pct: float) -> Callable[[Any], Tensor]:
-        """An RGB image of Pillow to uint8 (3, size, size)."""
+        """The transform of an RGB image of Pillow to uint8 (3, size, size)."""
         made: Callable[[Any], Tensor] = create_transform(
             size,
             is_training=False,

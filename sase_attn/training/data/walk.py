@@ -1,4 +1,4 @@
-"""Image files below the folders of classes: none twice, none of another class or split, none that a tool made."""
+"""`Walk`: the image files below the folders of classes, each once, without those of other classes or of tools."""
 
 import os
 import warnings
@@ -10,7 +10,7 @@ from typing import NamedTuple
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 OF_TOOLS = (".", "@", "__")  # .ipynb_checkpoints, @eaDir, __MACOSX
 
-# What is left out, in the words of the warning.
+# Kinds of files that are left out, as the warning names them.
 TOOL_FOLDERS = "a tool's folder"
 LINKS = "a link to what is read anyway, or to another class or split"
 HIDDEN_IMAGES = "a hidden image"
@@ -19,25 +19,25 @@ STRAY_IMAGES = "an image in no class"
 
 
 class ImageFile(NamedTuple):
-    """A file by its name relative to the split's folder, and its size in bytes (-1: the system does not tell)."""
+    """A file by its name relative to the split's folder, and its size in bytes (-1 if it is unknown)."""
 
     name: str
     size: int
 
 
 class Skipped:
-    """What was left out: how many of each kind, and an example."""
+    """Files that were left out: the number of each kind, and an example."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
 
     def add(self, kind: str, path: str) -> None:
-        """One of a kind more."""
+        """Count one of a kind."""
         count, example = self._found.get(kind, (0, path))
         self._found[kind] = count + 1, example
 
     def warn(self, folder: Path) -> None:
-        """Say in one line what was left out below a folder; nothing if it is nothing."""
+        """Warn in one line of what was left out below a folder, if anything."""
         if self._found:
             parts = (
                 f"{count} × {kind} ({os.path.relpath(path, folder)})" for kind, (count, path) in self._found.items()
@@ -62,7 +62,7 @@ def class_names(split: Path, skipped: Skipped) -> list[str]:
 def images_below(folder: Path, skipped: Skipped) -> list[ImageFile]:
     """The images at any depth below a folder that has no classes, in the order of their names, which are relative.
 
-    `skipped` is told of what is left out. Raises OSError for a folder that cannot be read.
+    Files that are left out are added to `skipped`. Raises OSError for a folder that cannot be read.
     """
     root = Path(os.path.realpath(folder))
     files = Walk(root, {root: ["."]}, skipped).files(root, ".")
@@ -70,15 +70,15 @@ def images_below(folder: Path, skipped: Skipped) -> list[ImageFile]:
 
 
 class Walk:
-    """Walks of the classes of both splits, which must not meet.
+    """Finds the images of all classes of both splits, such that no image is in two classes or splits.
 
-    A link to a folder elsewhere is followed, once in a class. Left out is a link into a class or a split of these data,
-    or to a folder above one, and a link to a file of another class or split.
+    A link to a folder elsewhere is followed, once in a class. A link into a class or a split of these data, or to a
+    folder above one, is left out, and so is a link to a file of another class or split.
 
     Args:
         root: the folder of the data.
-        splits: their folders, with the names of their classes.
-        skipped: is told of what is left out.
+        splits: the folders of the splits, with the names of their classes.
+        skipped: collects what is left out.
 
     Raises:
         ValueError: a class is a link into the data or to a folder above them.
@@ -144,7 +144,7 @@ def _holds_any(folder: str, paths: Collection[str]) -> bool:
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """What a folder holds, in the order of names; the system's order is another on every disk."""
+    """The entries of a folder, sorted by name, as the order of the system differs between disks."""
     with os.scandir(folder) as entries:
         return sorted(entries, key=lambda entry: entry.name)
 

@@ -1,4 +1,4 @@
-"""`Workers`: a data set read batch by batch, by processes that stay from one epoch to the next if so wished."""
+"""`Workers`: read a data set batch by batch, by processes that stay from one epoch to the next."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class _Plan:
-    """The batch sampler of a DataLoader: the keys of the batches that were asked for last."""
+    """The batch sampler of a DataLoader, whose keys can be replaced before each epoch."""
 
     def __init__(self) -> None:
         self.batches: Callable[[], Iterator[list[Any]]] = lambda: iter(())
@@ -19,14 +19,14 @@ class _Plan:
 
 
 class Workers:
-    """Batches of a data set, whose keys are asked for anew each time.
+    """Batches of a data set, for keys that may differ from one call of `serve` to the next.
 
-    Processes stay from one serving to the next; one that begins before another has ended gets some of its own.
+    Processes stay from one call to the next; a call that begins before another has ended gets its own.
 
     Args:
-        samples: the data set, which takes a key.
-        collate: a batch of a list of samples.
-        count: processes; 0 reads in this one.
+        samples: the data set, which is indexed by a key.
+        collate: makes a batch from a list of samples.
+        count: the number of processes; 0 reads in this one.
     """
 
     def __init__(self, samples: Dataset[Any], collate: Callable[[list[Any]], Any], count: int) -> None:
@@ -37,8 +37,8 @@ class Workers:
     def serve(self, batches: Callable[[], Iterator[list[Any]]]) -> Iterator[Any]:
         """The batch of each list of keys, in order.
 
-        `batches` must not refer to what owns this: processes are to end with their last user, and not when cycles are
-        collected, which at the end of a program is too late.
+        `batches` must not refer to the owner of this object: processes should end with their last user, and not when
+        reference cycles are collected, which is too late at the end of a program.
         """
         if self._kept_are_busy:
             yield from self._serve(*self._create(keep=False), batches)
@@ -70,5 +70,5 @@ class Workers:
 
 
 def _leave_signals_to_parent(worker: int) -> None:
-    """Ctrl-C reaches all processes of a terminal. For SIGTERM torch has a handler, by which a worker ends well."""
+    """Ignore Ctrl-C, which a terminal sends to all processes. torch handles SIGTERM, so that a worker ends cleanly."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
