@@ -32,7 +32,7 @@ def open_folder(folder: Path, config: DataConfig, shard: Shard) -> tuple[SubsetL
     """Open an image folder, in memory if it is small enough and nothing is lost, otherwise file by file.
 
     Images are loaded into memory (up to 1 GiB) if they have one size, not above the one wanted. For augment "cifar" or
-    "none" they may have any size: they are then fitted to it once, with the shorter side resized and the centre cropped.
+    "none" they may have any size: they are then fitted to it once: shorter side resized, centre cropped.
 
     Raises:
         FileNotFoundError: a split is missing.
