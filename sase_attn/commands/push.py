@@ -7,11 +7,16 @@ from typing import Any
 
 import timm
 
-from sase_attn import share, weights
+from sase_attn import share
 from sase_attn.commands.arguments import add_command, key_value
 from sase_attn.commands.networks import arguments_of, check_model, load_line
 from sase_attn.models.registered import registered_models
 from sase_attn.training.data_config import take_data_config
+from sase_attn.weights import read_checkpoint
+from sase_attn.weights.fitting import fitted
+from sase_attn.weights.gains import take_unasked_gains
+from sase_attn.weights.genotypes import read_record
+from sase_attn.weights.state_dicts import check_state_dict
 
 
 def add_parser(commands: Any) -> None:
@@ -46,13 +51,13 @@ def _run(args: argparse.Namespace) -> None:
     check_model(args.model, registered_models())
     if args.file.is_dir():
         raise IsADirectoryError(f"{args.file} is a folder: wanted a weights file, such as best.safetensors of a run")
-    tensors = weights.read_checkpoint(args.file)
+    tensors = read_checkpoint(args.file)
     with arguments_of(args.model):
         model = timm.create_model(args.model, **dict(args.model_kwargs))
-    state_dict = weights.fitted(tensors, model, source=str(args.file))
-    genotype = weights.read_record(args.file)
-    weights.take_unasked_gains(genotype, model, source=str(args.file))
-    weights.check_state_dict(state_dict, model, source=str(args.file), genotype=genotype)
+    state_dict = fitted(tensors, model, source=str(args.file))
+    genotype = read_record(args.file)
+    take_unasked_gains(genotype, model, source=str(args.file))
+    check_state_dict(state_dict, model, source=str(args.file), genotype=genotype)
     model.load_state_dict(state_dict)
     take_data_config(model, args.file)
     card = {"license": args.license, "description": args.description, "metrics": dict(args.metric) or None}

@@ -12,14 +12,12 @@ from sase_attn import share
 from sase_attn.commands.networks import arguments_of, check_model, refused_arguments
 from sase_attn.training.data_config import take_data_config
 from sase_attn.training.loading import recipe_of
-from sase_attn.weights import (
-    check_state_dict,
-    fitted,
-    is_named_like_weights,
-    read_checkpoint,
-    read_record,
-    take_unasked_gains,
-)
+from sase_attn.weights import read_checkpoint
+from sase_attn.weights.files import is_named_like_weights
+from sase_attn.weights.fitting import fitted
+from sase_attn.weights.gains import take_unasked_gains
+from sase_attn.weights.genotypes import read_record
+from sase_attn.weights.state_dicts import check_state_dict
 
 _SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sase_attn.commands.flags import given_flags
 from sase_attn.training.loading import recipe_of
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import is_named_like_weights
+from sase_attn.weights.files import is_named_like_weights
 
 
 def recipe_for(args: argparse.Namespace) -> Recipe:

@@ -19,14 +19,10 @@ from sase_attn.records import record_from
 from sase_attn.training import data_config
 from sase_attn.training.checkpoint import Normalisation
 from sase_attn.training.data.identity import DataIdentity
-from sase_attn.weights import (
-    check_state_dict,
-    read_checkpoint,
-    read_metadata,
-    read_record,
-    take_gains,
-    write_safetensors,
-)
+from sase_attn.weights import read_checkpoint, read_metadata, write_safetensors
+from sase_attn.weights.gains import take_gains
+from sase_attn.weights.genotypes import read_record
+from sase_attn.weights.state_dicts import check_state_dict
 
 LAST, BEST = "model.safetensors", "best.safetensors"
 _KEY = "sase_attn.detector"

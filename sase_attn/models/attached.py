@@ -16,8 +16,8 @@ from sase_attn.models.feature_maps import feature_cfg_of
 from sase_attn.models.pretrained_files import arguments_of_tag, named_config
 from sase_attn.quoting import enumerated
 from sase_attn.tiling.convert import tile as tile_attention
-from sase_attn.weights import warm_start, without_replaced
-from sase_attn.weights.warm_start import check_pretrained
+from sase_attn.weights import warm_start
+from sase_attn.weights.warm_start import check_pretrained, without_replaced
 
 __all__: list[str] = []  # filled by register_model
 

@@ -17,7 +17,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.block import SASEBlock
-from sase_attn.weights import fit_pretrained
+from sase_attn.weights.warm_start import fit_pretrained
 
 __all__: list[str] = []  # filled by register_model
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sase_attn.models.pretrained_files import configured, note_gain, tagged
 from sase_attn.models.sase_resnet import attention_args
 from sase_attn.ops.arguments import known
-from sase_attn.weights import fit_pretrained
+from sase_attn.weights.warm_start import fit_pretrained
 
 __all__: list[str] = []  # filled by register_model
 

@@ -21,7 +21,8 @@ from sase_attn.share.card import card_of, checked_repo_id
 from sase_attn.share.errors import HubError, first_words
 from sase_attn.share.publishable import model_args, publishable
 from sase_attn.share.verify import difference
-from sase_attn.weights import noted, write_safetensors
+from sase_attn.weights import write_safetensors
+from sase_attn.weights.genotypes import noted
 
 
 def save(

@@ -18,7 +18,7 @@ from sase_attn.records import record_from
 from sase_attn.settings import Settings
 from sase_attn.training.data.identity import DataIdentity
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import read_file
+from sase_attn.weights.files import read_file
 
 NAME = "checkpoint.pt"
 DATA = "data"  # key of the identity of the data, in the state

@@ -10,7 +10,10 @@ from torch import nn
 from sase_attn.training.class_names import class_names_of, order_of, saved_class_names
 from sase_attn.training.data.identity import class_differences
 from sase_attn.training.data_config import NORMALISATION, take_data_config
-from sase_attn.weights import asked_gain, check_state_dict, read_checkpoint, read_record, take_unasked_gains, warm_start
+from sase_attn.weights import read_checkpoint, warm_start
+from sase_attn.weights.gains import asked_gain, take_unasked_gains
+from sase_attn.weights.genotypes import read_record
+from sase_attn.weights.state_dicts import check_state_dict
 
 HOST = "host"  # name of the layer itself, in a wrapper that adds attention to it
 

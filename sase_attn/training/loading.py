@@ -17,17 +17,12 @@ from sase_attn.training.data_config import take_data_config
 from sase_attn.training.imagenet_names import imagenet_synsets
 from sase_attn.training.network import create_network, normalised_by_model
 from sase_attn.training.recipes import Recipe
-from sase_attn.weights import (
-    StateDict,
-    check_state_dict,
-    is_named_like_weights,
-    read_checkpoint,
-    read_metadata,
-    read_record,
-    state_dict_of,
-    take_unasked_gains,
-)
+from sase_attn.weights import StateDict, read_checkpoint, read_metadata, state_dict_of
+from sase_attn.weights.files import is_named_like_weights
+from sase_attn.weights.gains import take_unasked_gains
 from sase_attn.weights.genotypes import KEY as GENOTYPE
+from sase_attn.weights.genotypes import read_record
+from sase_attn.weights.state_dicts import check_state_dict
 
 
 def recipe_of(source: str) -> Recipe | None:

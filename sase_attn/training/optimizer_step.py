@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from sase_attn.training.checkpoint import fitting_network
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.precision import autocast
-from sase_attn.weights import check_record, record_of
 from sase_attn.weights.genotypes import KEY as GENOTYPE
+from sase_attn.weights.genotypes import check_record, record_of
 
 
 class StepSettings(Protocol):

@@ -12,7 +12,8 @@ from sase_attn.detection.network import create_detector
 from sase_attn.detection.saved import detector_file, read_detector_record
 from sase_attn.errors import UnknownNameError
 from sase_attn.training.data.identity import DataIdentity
-from sase_attn.weights import read_metadata, record_of
+from sase_attn.weights import read_metadata
+from sase_attn.weights.genotypes import record_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ("square", "triangle")

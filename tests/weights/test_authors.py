@@ -13,7 +13,8 @@ from torch import Tensor
 from sase_attn import Genotype, SASEBlock, genotypes
 from sase_attn.commands.main import main
 from sase_attn.release_notation import EDGES
-from sase_attn.weights import from_authors, genotype_of, import_checkpoint
+from sase_attn.weights import from_authors, import_checkpoint
+from sase_attn.weights.authors import genotype_of
 from sase_attn.weights.authors_keys import block_keys
 
 SEARCHED = "[('GAP+GMP', 0), ('2conv_1x1', 1), ('affine', 2), ('p-norm', 3), ('GAP', 4), ('2conv_3x3', 5)]"

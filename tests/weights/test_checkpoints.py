@@ -14,7 +14,9 @@ from torch.optim.swa_utils import AveragedModel
 from sase_attn.training import Recipe
 from sase_attn.training.initial_weights import start_from
 from sase_attn.training.loading import load_network, recipe_of
-from sase_attn.weights import check_state_dict, read_checkpoint, read_record, write_safetensors
+from sase_attn.weights import read_checkpoint, write_safetensors
+from sase_attn.weights.genotypes import read_record
+from sase_attn.weights.state_dicts import check_state_dict
 
 TINY = {"layers": [1, 1, 1]}
 MODEL = timm.create_model("sase_resnet20", **TINY)

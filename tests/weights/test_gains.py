@@ -20,7 +20,8 @@ from sase_attn.training.distributed import Ranks
 from sase_attn.training.loading import load_network
 from sase_attn.training.loop import Loop
 from sase_attn.training.step import Trainer
-from sase_attn.weights import record_of, warm_start, write_safetensors
+from sase_attn.weights import warm_start, write_safetensors
+from sase_attn.weights.genotypes import record_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ARGS = {"layers": [1, 1, 1]}

@@ -15,8 +15,8 @@ from sase_attn.training import Recipe, start_from
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.loading import load_network
 from sase_attn.training.step import Trainer
-from sase_attn.weights import check_record, read_checkpoint, read_record, record_of, write_safetensors
-from sase_attn.weights.genotypes import noted
+from sase_attn.weights import read_checkpoint, write_safetensors
+from sase_attn.weights.genotypes import check_record, noted, read_record, record_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = dict(layers=(1, 1, 1), num_classes=4)

@@ -16,7 +16,7 @@ from sase_attn.training.distributed import Ranks
 from sase_attn.training.optimizer import create_optimizer
 from sase_attn.training.optimizer_step import OptimizerStep
 from sase_attn.training.precision import check_amp
-from sase_attn.weights import take_gains
+from sase_attn.weights.gains import take_gains
 from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 

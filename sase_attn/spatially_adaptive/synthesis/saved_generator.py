@@ -8,7 +8,8 @@ from typing import Any
 from sase_attn.errors import unknown_name
 from sase_attn.spatially_adaptive.synthesis.file_record import file_record
 from sase_attn.spatially_adaptive.synthesis.generator import SIZES, SKIPS, Generator
-from sase_attn.weights import check_state_dict, read_checkpoint, write_safetensors
+from sase_attn.weights import read_checkpoint, write_safetensors
+from sase_attn.weights.state_dicts import check_state_dict
 
 LAST, BEST = "generator.safetensors", "best.safetensors"
 SNAPSHOTS = "snapshots"

@@ -9,7 +9,8 @@ import torch
 from sase_attn.spatially_adaptive.synthesis.file_record import file_record
 from sase_attn.spatially_adaptive.synthesis.one_shot.config import LARGEST_SIDE, MOST_SCALES
 from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
-from sase_attn.weights import check_state_dict, read_checkpoint, write_safetensors
+from sase_attn.weights import read_checkpoint, write_safetensors
+from sase_attn.weights.state_dicts import check_state_dict
 
 NAME = "one_shot.safetensors"
 _KEY = "sase_attn.one_shot"
