@@ -1,4 +1,4 @@
-"""The attentions of the literature, one file a paper, with one signature: `create_attention("srm", channels=64)`."""
+"""The attentions of the literature, one file per paper, all built alike: `create_attention("srm", channels=64)`."""
 
 from sase_attn.attention import Attention as Attention
 from sase_attn.attention import no_weight_decay as no_weight_decay

@@ -23,17 +23,17 @@ CHOICES: dict[str, Callable[..., nn.Module]] = {
     "ge_theta_plus": GEThetaPlus,
     "double_attention": DoubleAttention,
 }
-"""What Att-DARTS chooses from, in its order."""
+"""The attentions that Att-DARTS chooses from, in its order."""
 
 
 class AttDARTS(Attention):
     """One of six attentions behind an operation of a cell, or the mixture of all from which a search chooses.
 
-    The mixture is Σ softmax(alpha)ᵢ·attentionᵢ(x) with alpha from 0. What the paper's search found: CBAM and double
-    attention in normal cells, BAM and CBAM in reduction cells.
+    The mixture is Σ softmax(alpha)ᵢ·attentionᵢ(x), where alpha starts at 0. The paper's search found CBAM and double
+    attention for normal cells, BAM and CBAM for reduction cells.
 
-    Parameters and MACs: those of the choice; of "mixed" the sum of all and `6` for alpha. Goes after every operation of
-    a DARTS cell. The cells themselves are no module of attention, and not here.
+    Parameters and MACs: those of the choice; for "mixed", the sum of all and `6` for alpha. Goes after every operation
+    of a DARTS cell. The cells themselves are no attention, and are not implemented here.
 
     Args:
         channels: C.

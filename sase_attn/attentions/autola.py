@@ -16,7 +16,7 @@ from sase_attn.ops.op import zero_
 
 
 def _chain(width: int, outputs: int, dilation: int = 1, twice: bool = True, **place: Any) -> nn.Sequential:
-    """Depthwise 3×3, 1×1, BN; twice with ReLU between where `twice`. `outputs` is the width of the last 1×1."""
+    """Depthwise 3×3, 1×1, BN; if `twice`, two of these with a ReLU between. `outputs` is the width of the last 1×1."""
     middle = width if twice else outputs
     depthwise: dict[str, Any] = {"groups": width, "bias": False, **place}
     chain = nn.Sequential()
@@ -44,8 +44,8 @@ class AutoLA(Attention):
     the 3×3 convolution of a bottleneck and its norm, at the inner width, which alone agrees with the published size; in
     basic blocks after the last norm.
 
-    As the authors' code, both SE have ratio 8 and no biases; 1/16 fits the published parameters better (29.41M against
-    29.39M).
+    As in the authors' code, both SE have ratio 1/8 and no biases; 1/16 fits the published parameters better (29.41M
+    against 29.39M).
 
     Args:
         channels: C, a multiple of 4.

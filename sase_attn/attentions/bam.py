@@ -20,14 +20,14 @@ class BAM(Attention):
     Parameters: `3*C*h + C + 18*h*h + 13*h + 1`; MACs: `2*C*h + N*(C*h + 18*h*h + h)`; h = C/16, N = H·W. Goes after
     stages 1, 2 and 3 of a ResNet, not into its blocks.
 
-    As the authors' code, which multiplies the two maps and has no norm after their last layers; the paper's text adds
-    them, normalised.
+    This follows the authors' code, which multiplies the two maps and has no norm after their last layers; in the
+    paper's text both are normalised, and added.
 
     Args:
         channels: C.
         rd_ratio: hidden width relative to C.
         rd_channels: that width itself; overrides `rd_ratio`.
-        dilation: of the 3×3 convolutions.
+        dilation: dilation of the 3×3 convolutions.
 
     Raises:
         ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
@@ -67,7 +67,7 @@ class BAM(Attention):
         return (x * (1 + torch.sigmoid(channel * spatial))).to(x.dtype)
 
     def zero_gates(self) -> float:
-        zero_(self.fc2)  # one of the two factors only: with both at zero neither would learn
+        zero_(self.fc2)  # only one of the two factors: with both at zero, neither would have a gradient
         return 1.5
 
     def channel_axes(self) -> dict[str, Axes]:

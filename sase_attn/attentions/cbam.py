@@ -20,8 +20,9 @@ class CBAM(Attention):
     Parameters: `2*C*h + h + C + 2*k*k + 2`; MACs: `4*C*h + 2*k*k*N`; h = C/16, k = 7, N = H·W. Goes after the last norm
     of a residual branch.
 
-    As the authors' code: both layers of the mlp have biases, the convolution has a batch norm (momentum 0.01) instead
-    of one, and that norm's weight starts at 0, so that the spatial gate starts as 0.5. The paper's text has no norm.
+    As in the authors' code, both layers of the mlp have biases, and the convolution has a batch norm (momentum 0.01)
+    instead of a bias. That norm's weight starts at 0, so that the spatial gate starts at 0.5. The paper's text has no
+    norm.
 
     Args:
         channels: C.

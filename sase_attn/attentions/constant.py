@@ -13,8 +13,8 @@ class Constant(Attention):
 
     Parameters: `0` (`1` if learned); MACs: `0`. Goes where the attention goes that it is compared with.
 
-    A gate that starts at a half trains like a network with smaller steps, whatever it attends to. Trained beside an
-    attention, a constant of the same starting gain shows how much of a difference is no more than that.
+    A network whose gates start at a half trains as if with smaller steps, whatever the gates attend to. A constant with
+    the same starting gain as an attention shows how much of the attention's effect is only that.
 
     Args:
         channels: C.

@@ -19,8 +19,8 @@ class DoubleAttention(Attention):
     Parameters: `4*C*h + 3*h + C`; MACs: `N*(4*C*h + 2*h*h)`; h = C/4, N = H·W. Goes between the blocks of stages 2 and
     3 of the paper's ResNets.
 
-    The last convolution starts at 0: an identity, in hosts that re-initialise convolutions too. Deviation: the paper
-    follows it with a batch norm, whose scale has that part.
+    The last convolution starts at 0, so that the module starts as an identity, also in hosts that re-initialise
+    convolutions. Deviation: in the paper, a batch norm follows it, and the scale of that norm starts at 0 instead.
 
     Args:
         channels: C.

@@ -13,16 +13,16 @@ from sase_attn.ops.arguments import positive
 class EAN(Attention):
     """y = x·sigmoid(n·α·γ̂ + δ), element-wise; n = γ·standardised x + β over H, W; γ̂ = γ/√(mean γ² + 1e-5).
 
-    C is seen as G groups that share the weights α, δ, γ, β of their C/G channels.
+    The channels form G groups, which share the weights α, δ, γ, β of C/G channels each.
 
     Parameters: `4*C//G`; MACs: `0`; G = 16. Goes after the last norm of a residual branch (assumed).
 
-    α and δ start at 0, so the gate starts as 0.5. The L2 norm is that of the weights γ, not of the features: SASE's
-    operation `l2norm` reads this paper differently. C/G must be whole: G is the largest divisor of C up to `groups`.
+    α and δ start at 0, so the gate starts at 0.5. The L2 norm is that of the weights γ, not of the features; SASE's
+    operation `l2norm` reads this paper differently. G is the largest divisor of C up to `groups`.
 
     Args:
         channels: C.
-        groups: G at most.
+        groups: the largest G.
 
     Raises:
         ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
@@ -49,7 +49,7 @@ class EAN(Attention):
     def attend(self, x: Tensor) -> Tensor:
         z = statistics.standardise(x, [2, 3])
         weight, bias = self.weight.to(z.dtype), self.bias.to(z.dtype)
-        # (n·α·γ̂ + δ) with n = γ·z + β, folded into one scale and one shift per channel.
+        # n·α·γ̂ + δ, where n = γ·z + β, as one scale and one shift per channel.
         factor = self.alpha.to(z.dtype) * weight * torch.rsqrt(weight.square().mean() + 1e-5)
         scale = (factor * weight).repeat(self.groups)[:, None, None]
         shift = (factor * bias + self.delta.to(z.dtype)).repeat(self.groups)[:, None, None]

@@ -41,7 +41,7 @@ class ECA(Attention, EcaModule):
     ) -> None:
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         positive("channels", channels)
-        # timm's argument `channels` only chooses the adaptive kernel.
+        # timm uses its argument `channels` only to choose the adaptive kernel size.
         if kernel_size is None:
             super().__init__(channels, **place)
         else:

@@ -22,7 +22,7 @@ class GEThetaMinus(Attention):
 
     Args:
         channels: C.
-        extent: e; the mean is that of (2e − 1)² positions at every e-th, fewer at the borders. None is the whole map.
+        extent: e: at every e-th position, the mean over (2e − 1)² positions, fewer at the borders. None: the whole map.
 
     Raises:
         ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
@@ -52,7 +52,7 @@ class GEThetaMinus(Attention):
 
 
 class _Global(nn.Module):
-    """A depthwise convolution over the whole map, its weights kept at a reference size."""
+    """A depthwise convolution over the whole map, with weights stored at a reference size."""
 
     def __init__(self, channels: int, size: int, device: torch.device | None, dtype: torch.dtype | None) -> None:
         super().__init__()
@@ -72,10 +72,10 @@ class GETheta(Attention):
     Parameters: `C*s*s + 2*C` (extent e: `11*C` for each of log₂e steps); MACs: `0` (`9*C` for each position of a
     step's output); s = 7. Goes after the last norm of a residual branch.
 
-    Gathering over the whole map (extent None) is one convolution of the map's size and a batch norm; over an extent e
-    it is log₂e convolutions 3×3 of stride 2, each with its norm, and ReLU between. Deviation: the whole map's weights
-    are kept at a reference size `size`, resized bilinearly and scaled so that their sum stays, which is exact at that
-    size and works at every other.
+    Gathering over the whole map (extent None) is one convolution of the map's size and a batch norm. Over an extent e,
+    it is log₂e 3×3 convolutions of stride 2, each with a batch norm, with ReLUs between. Deviation: weights for the
+    whole map are stored at a reference size `size`, then resized bilinearly and scaled to the same sum. This is exact
+    at the reference size, and works at every other.
 
     Args:
         channels: C.
@@ -118,7 +118,7 @@ class GETheta(Attention):
         return (x * F.interpolate(gate, size=[x.shape[2], x.shape[3]], mode="nearest")).to(x.dtype)
 
     def excite(self, gathered: Tensor) -> Tensor:
-        """What is made of the gathered map before the sigmoid."""
+        """The layers between the gathered map and the sigmoid: here none."""
         return gathered
 
     def zero_gates(self) -> float:

@@ -18,9 +18,9 @@ class GC(Attention, GlobalContext):
     Parameters: `C + 1 + 2*C*h + 3*h + C`; MACs: `2*N*C + 2*C*h`; h = C/16, N = H·W. Goes after the last norm of a
     residual branch, in stages 2 to 4 of the paper's ResNets.
 
-    timm's `GlobalContext` as the paper has it: it adds (timm's own "gc" multiplies) with ratio 1/16. fc2 starts at 0,
-    in hosts that re-initialise convolutions too, so that the module starts as an identity. The layer norm's eps is
-    timm's, 1e-6. All is computed in the type of x.
+    This is timm's `GlobalContext` with the paper's options: it adds (timm's own "gc" multiplies), with ratio 1/16. fc2
+    starts at 0, also in hosts that re-initialise convolutions, so that the module starts as an identity. The layer
+    norm's eps is timm's, 1e-6. Everything is computed in the type of x.
 
     Args:
         channels: C.

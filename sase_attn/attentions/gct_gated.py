@@ -14,7 +14,8 @@ class GatedChannelTransform(Attention):
 
     Parameters: `3*C`; MACs: `0`. Goes before every convolution of a network, the stem and the shortcuts included.
 
-    α starts at 1, γ and β at 0: an identity. β is not decayed, as in the authors' code.
+    α starts at 1, γ and β at 0, so that the module starts as an identity. β has no weight decay, as in the authors'
+    code.
 
     Args:
         channels: C.

@@ -10,13 +10,13 @@ from sase_attn.ops.arguments import flag, positive
 
 
 class GCTGaussian(Attention):
-    """y = x·exp(−z²/(2c²)), z the channel means of x standardised over C.
+    """y = x·exp(−z²/(2c²)), where z are the channel means of x, standardised over C.
 
     Parameters: `1` (0 if not `learnable`); MACs: `0`. Goes after the last norm of a residual branch.
 
-    GCT-B1 learns c = 3·sigmoid(θ) + 1 from θ = 0; GCT-B0 has c = 2. No official code was found; two popular ports
-    compute exp(−z²/2·c), which at c = 2 is exp(−z²) where the paper has exp(−z²/8). The variance is biased, with eps
-    1e-5.
+    GCT-B1 learns c = 3·sigmoid(θ) + 1, starting at θ = 0; GCT-B0 has c = 2. No official code was found. Two popular
+    ports compute exp(−z²/2·c), which at c = 2 is exp(−z²), while the paper has exp(−z²/8). The variance is biased, with
+    eps 1e-5.
 
     Args:
         channels: C.

@@ -23,8 +23,9 @@ class GLAM(Attention):
     Parameters: `3 + 3*k + 5*C*h + C + 7*h + 27*h*h + 4*h + 1`; MACs: `3*C*k + C*C + C*C*N + N*(5*C*h + 27*h*h + 4*h)
     + 2*N*N*h`; h = C/4, k ECA's adaptive size, N = H·W. Goes once after the last stage of a retrieval network.
 
-    No official code was found; written from the paper's formulas. Public ports differ in the biases of the convolutions
-    along C (none here) and in the sigmoid of the local spatial map (here). Memory grows with C² and (H·W)² per image.
+    No official code was found; this is written from the paper's formulas. Public ports differ in whether the
+    convolutions along C have biases (here they have none), and whether the local spatial map has a sigmoid (here it
+    has). Memory grows with C² and (H·W)² per image.
 
     Args:
         channels: C.

@@ -36,8 +36,8 @@ class RowConv(nn.Module):
 class GSoP(Attention):
     """y = x·sigmoid(fc(row convolution(BN(covariance of d reduced channels)))).
 
-    The d channels are ReLU(BN(1×1 convolution of ReLU(x))); their covariance is taken over the positions, centred, and
-    divided by their number; a row of it is a channel of the norm and a group of the convolution, d → 4d.
+    The d channels are ReLU(BN(1×1 convolution of ReLU(x))). Their covariance is taken over the positions, centred, and
+    divided by the number of positions. Each of its rows is a channel of the norm and a group of the convolution d → 4d.
 
     Parameters: `C*d + d + 2*d + 2*d + 4*d*d + 4*d + 4*d*C + C`; MACs: `N*C*d + N*d*d + 4*d*d + 4*d*C`; d = 128,
     N = H·W. Goes into the last block of each stage, after its last norm; in ResNets the fourth stage then keeps stride
@@ -48,7 +48,7 @@ class GSoP(Attention):
 
     Args:
         channels: C.
-        stride: of the reduction to d channels.
+        stride: stride of the 1×1 convolution to d channels.
         width: d.
 
     Raises:

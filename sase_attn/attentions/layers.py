@@ -1,4 +1,4 @@
-"""Building blocks of the attentions. Gates are parameters rather than `nn.Conv2d`, which hosts re-initialise."""
+"""Layers of the attentions. Their weights are plain parameters, because hosts re-initialise every `nn.Conv2d`."""
 
 import math
 
@@ -9,7 +9,7 @@ from sase_attn.ops import functional
 
 
 class Pointwise(nn.Module):
-    """A fully connected layer over C of (B, C, H, W), computed in the input's type; drawn as torch's own layers."""
+    """A fully connected layer over C of (B, C, H, W), computed in the input's type; initialised as in torch."""
 
     def __init__(
         self,

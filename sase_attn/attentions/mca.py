@@ -18,8 +18,8 @@ class MCAE(Attention):
     Parameters: `2*k + 1`; MACs: `2*k*C`; k = 3. Goes after the last norm of a residual branch (assumed: the authors'
     code holds no ResNet).
 
-    The standard deviation is biased. The learned weight of each moment in the paper's figure is not in the authors'
-    code, and not here.
+    The standard deviation is biased. The paper's figure has a learned weight for each moment, which the authors' code
+    has not, nor has this.
 
     Args:
         channels: C.
@@ -57,7 +57,7 @@ class MCAE(Attention):
         return (x * torch.sigmoid(gate)[:, 0, :, None, None]).to(x.dtype)
 
     def moment(self, values: list[Tensor]) -> Tensor:
-        """The second statistic, (B, C, 1, 1), from those that are read."""
+        """The second input of the convolution, (B, C, 1, 1), from the statistics that the class reads."""
         return values[1]
 
     def zero_gates(self) -> float:
@@ -71,7 +71,7 @@ class MCAE(Attention):
 
 
 class MCAS(MCAE):
-    """`MCAE` with the skewness E[(x − μ)³]/(σ³ + 1e-5) for the standard deviation.
+    """`MCAE` with the skewness E[(x − μ)³]/(σ³ + 1e-5) in place of the standard deviation.
 
     Parameters: `2*k + 1`; MACs: `2*k*C`; k = 7, the paper's strong variant.
     """

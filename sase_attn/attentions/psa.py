@@ -22,14 +22,14 @@ class PSA(Attention):
     `N*sum(C//4*C//g*k*k for k, g in branches) + 8*q*h`; branches (k, g) = (3, 1), (5, 4), (7, 8), (9, 16); q = C/4,
     h = q/16, N = H·W of the output. Takes the place of the 3×3 convolution of a bottleneck.
 
-    Deviations: the branches are concatenated in the order of their kernels (in the authors' code reversed); groups that
-    do not divide C/4 become its largest divisor below.
+    Deviations: the branches are concatenated in the order of their kernels (in the authors' code, in reverse); a number
+    of groups that does not divide C/4 is lowered to the next divisor.
 
     Args:
         channels: C, a multiple of 4.
-        stride: of the convolutions; the output is (B, C, ⌈H/stride⌉, ⌈W/stride⌉).
+        stride: stride of the convolutions; the output is (B, C, ⌈H/stride⌉, ⌈W/stride⌉).
         kernels: sizes of the four convolutions, odd.
-        groups: groups of each.
+        groups: groups of each convolution.
         rd_ratio: hidden width of the shared layers relative to C/4.
 
     Raises:

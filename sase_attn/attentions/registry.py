@@ -75,8 +75,8 @@ def create_attention(name: str | Genotype, channels: int, **options: Any) -> nn.
     Args:
         name: one of `list_attentions()`, or a genotype, its name or its inline string for a `SASEBlock`.
         channels: C.
-        options: those of the attention's class, such as `rd_ratio`, and `device` and `dtype`; and `gain`, "published"
-            by default, "unit" to start as if the attention were not there, or a number (see `set_gain`).
+        options: arguments of the attention's class, such as `rd_ratio`; `device` and `dtype`; and `gain`, which is
+            "published" by default, "unit" to start as if the attention were not there, or a number (see `set_gain`).
 
     Raises:
         UnknownNameError: no such attention or genotype; the nearest names are given.
@@ -98,14 +98,15 @@ def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool
 
     Args:
         name: letters, digits and underscores.
-        attention: a module class that takes the channels first, and options of its own, but for `gain`. `device` and
-            `dtype` are passed where it has them; else it is moved. Derive from `sase_attn.attentions.Attention`, and
-            compute the formula in `attend`, to let networks that use it keep their output and start at another gain.
+        attention: a module class that accepts the channels first, and then its own options, except `gain`. `device` and
+            `dtype` are passed if its signature has them; otherwise the module is moved. Derive from
+            `sase_attn.attentions.Attention`, and compute the formula in `attend`, so that networks with it can keep
+            their output and start at another gain.
         overwrite: replace an attention of the same name.
 
     Raises:
         ValueError: the name is taken, is no identifier, or is that of a genotype; or the class has an option `gain`.
-        TypeError: `attention` is not a class of modules, or does not take the channels.
+        TypeError: `attention` is not a class of modules, or does not accept the channels.
     """
     if not name.isidentifier():
         raise ValueError(f"an attention's name must be letters, digits and underscores, got {name!r}")
@@ -129,14 +130,16 @@ def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool
 def attention_factory(
     attention: str | Genotype | Callable[..., nn.Module], options: Mapping[str, Any]
 ) -> Callable[..., nn.Module]:
-    """What builds an attention from its channels, `device` and `dtype`; see `build_placed`.
+    """A function that builds an attention from its channels, `device` and `dtype`, see `build_placed`.
+
+    The returned function raises TypeError as `build_placed` does.
 
     Args:
         attention: a name or inline genotype as in `create_attention`, or a class or function, called with the channels.
-        options: passed on each time, but for `gain`: see `set_gain`.
+        options: passed on at each call, except `gain`, for which see `set_gain`.
 
     Raises:
-        UnknownNameError: no such attention or genotype. What it gives raises TypeError as `build_placed` does.
+        UnknownNameError: no such attention or genotype.
     """
     options = dict(options)
     gain = options.pop("gain", PUBLISHED)

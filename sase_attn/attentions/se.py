@@ -18,8 +18,8 @@ class SE(Attention, SEModule):
     Parameters: `2*C*h + h + C` (`2*C*h` without biases); MACs: `2*C*h`; h = C/16. Goes after the last norm of a
     residual branch, before the shortcut is added.
 
-    timm's `SEModule` with two defaults of the paper: the width is C/16, not rounded to multiples of 8, and there are
-    biases (`bias=False` is common in other ports). The gate is computed in the type of x.
+    This is timm's `SEModule` with two defaults from the paper: the width is C/16, not rounded to multiples of 8, and
+    there are biases (`bias=False` is common in other ports). The gate is computed in the type of x.
 
     Args:
         channels: C.
@@ -28,7 +28,7 @@ class SE(Attention, SEModule):
         rd_divisor: round that width to a multiple, as timm does with 8.
         bias: whether both layers have biases.
         act_layer: activation of the hidden layer.
-        gate_layer: the gate.
+        gate_layer: activation of the output, a class or a name that timm knows.
 
     Raises:
         ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not

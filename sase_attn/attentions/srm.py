@@ -11,12 +11,12 @@ from sase_attn.ops.layers import BatchNorm2d
 
 
 class SRM(Attention):
-    """y = x·sigmoid(BN(w₀·mean + w₁·standard deviation)), the statistics over H, W, the weights per channel.
+    """y = x·sigmoid(BN(w₀·mean + w₁·standard deviation)), with statistics over H, W, and weights per channel.
 
     Parameters: `4*C`; MACs: `0`, as all is element-wise. Goes after the last norm of a residual branch.
 
-    The standard deviation is √(unbiased variance + 1e-5); of a single position the variance is 0 here. The weights
-    start at 0, and neither they nor the norm are decayed, as in the authors' code.
+    The standard deviation is √(unbiased variance + 1e-5); for a single position the variance is 0 here. The weights
+    start at 0. Neither they nor the norm have weight decay, as in the authors' code.
 
     Args:
         channels: C.

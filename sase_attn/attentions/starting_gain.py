@@ -1,8 +1,8 @@
 """The factor by which an attention multiplies its map before it has learned anything, and how to divide it out.
 
-A gate that starts at a half trains like a network with smaller steps, one that starts above 1 like one with larger
-steps. `set_gain(attention, "unit")` multiplies the result by a constant, so that the attention starts as if it were not
-there. The constant is no tensor: state dicts, exports and folded networks know it as a number in the formula.
+A network with gates that start at a half trains as if with smaller steps; with gates that start above 1, as if with
+larger steps. `set_gain(attention, "unit")` multiplies the result by a constant, so that the attention starts as if it
+were not there. The constant is a plain number in the formula, and no tensor.
 """
 
 import copy
@@ -36,9 +36,9 @@ GAINS = {
     "GEThetaPlus": 0.5,
     "DoubleAttention": 1.0,
 }
-"""Starting gain by class, on standardised maps; see `starting_gain` for those that depend on arguments."""
+"""Starting gain by class, on standardised maps; for gains that depend on arguments, see `starting_gain`."""
 VARYING = ("ECA", "GLAM", "ScSE", "MCAE", "MCAS", "GEThetaMinus")
-"""Classes whose starting gain differs by more than 5 % on rectified maps, or from one draw of weights to another."""
+"""Classes whose gain differs by more than 5 % on maps after a ReLU, or from one draw of weights to another."""
 WITHOUT = {
     "AutoLA": "it adds paths of convolutions to its input",
     "PSA": "it takes the place of a convolution",
@@ -46,7 +46,7 @@ WITHOUT = {
     "LiteralSpatiallyAdaptiveSE": "it takes the place of a convolution, and the norm behind takes a factor away",
     "AttDARTS": "a mixture has no common one",
 }
-"""Classes that have no gain, and why."""
+"""Classes that have no starting gain, with the reason."""
 
 
 def starting_gain(attention: nn.Module) -> float:
@@ -56,7 +56,7 @@ def starting_gain(attention: nn.Module) -> float:
     its genotype; for the Gaussian GCT it follows from the width, for Att-DARTS from the attention chosen.
 
     Raises:
-        ValueError: it has none, or is not of this package: measure it by `measure_gain`.
+        ValueError: the attention has none, or is not of this package, for which there is `measure_gain`.
     """
     if isinstance(attention, SASEBlock):
         return _of_block(attention)
@@ -79,7 +79,7 @@ def starting_gain(attention: nn.Module) -> float:
 
 
 def _own_class(attention: nn.Module) -> str:
-    """The class of this package that an attention is, or is derived from."""
+    """The name of the class of this package that an attention has, or is derived from."""
     classes = [cls for cls in type(attention).__mro__ if cls.__module__.startswith("sase_attn.")]
     return next((cls.__name__ for cls in classes if cls is not Attention), "")
 
@@ -89,9 +89,9 @@ def measure_gain(build: Callable[[int], nn.Module], channels: int = 64, *, draws
     """The starting gain of an attention of your own, on maps of mean 0 and variance 1, as a mean over draws.
 
     Args:
-        build: makes the attention from its channels. It must keep the shape of a map.
+        build: makes the attention from its channels. The attention must keep the shape of a map.
         channels: C of the maps.
-        draws: of initial weights, each from its own seed; torch's generator is left as it was.
+        draws: number of draws of initial weights, each from its own seed; torch's generator is left as it was.
         size: H and W of the maps.
 
     Raises:
@@ -114,12 +114,12 @@ def measure_gain(build: Callable[[int], nn.Module], channels: int = 64, *, draws
 
 
 def set_gain(attention: nn.Module, gain: str | float) -> nn.Module:
-    """Divide a starting gain out of an attention's result, in place; returns the attention.
+    """Divide a starting gain out of an attention's result, in place; return the attention.
 
     Args:
-        attention: of this package, or your own that derives from `Attention` and computes in `attend`.
-        gain: "published" for the attention as its paper has it, "unit" to divide out what `starting_gain` gives, or a
-            number to divide out.
+        attention: one of this package, or your own that derives from `Attention` and computes in `attend`.
+        gain: "published" for the attention of the paper, "unit" to divide out what `starting_gain` returns, or a number
+            to divide out.
 
     Raises:
         ValueError: no such gain; or "unit" for an attention whose gain is not known, see `starting_gain`.

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-# By full name, so that no class has to be imported to be recognised.
+# Classes are named in full, so that none has to be imported to be recognised.
 _NORMS = (
     "torch.nn.modules.batchnorm.BatchNorm2d",
     "torch.nn.modules.batchnorm.SyncBatchNorm",
@@ -16,10 +16,10 @@ _NORMS = (
 
 
 def folded(layers: Iterable[nn.Module | None]) -> nn.Sequential:
-    """Copies of layers that are applied one after the other, without those that do nothing in inference.
+    """The layers as one sequence, with each batch norm folded into the convolution just before it.
 
-    A batch norm right behind a convolution becomes part of it, also one that is frozen or synchronised; all else is
-    kept as it is.
+    Frozen and synchronised batch norms are folded too. A convolution with a folded norm is a copy; identities are left
+    out, and all other layers are the given ones.
     """
     result: list[nn.Module] = []
     for layer in _flat(layers):
@@ -32,7 +32,7 @@ def folded(layers: Iterable[nn.Module | None]) -> nn.Sequential:
 
 
 def is_norm(layer: nn.Module) -> bool:
-    """Whether it is a batch norm that in inference scales and shifts its channels by constants."""
+    """Whether a layer is a batch norm that scales and shifts its channels by constants in inference."""
     cls = type(layer)
     return f"{cls.__module__}.{cls.__qualname__}" in _NORMS and getattr(layer, "running_var", None) is not None
 

@@ -1,4 +1,4 @@
-"""`fuse`: the residual blocks of a network with each tail as one unit; for inference with batch norm folded."""
+"""`fuse` makes the tail of each residual block one unit; for inference, it also folds batch norms into convolutions."""
 
 import itertools
 import warnings
@@ -14,8 +14,8 @@ from sase_attn.fusion.training import fuse_for_training, unfuse_from_training
 
 Network = TypeVar("Network", bound=nn.Module)
 
-# Of timm's residual blocks: the layers before the shortcut is added, and the activation behind it. `drop_block`,
-# which is among the first, and `drop_path`, after the attention, do nothing in inference.
+# For each of timm's residual blocks, the layers before the shortcut is added, and the activation after it. `drop_block`
+# among these layers, and `drop_path` after the attention, do nothing in inference.
 _BLOCKS: dict[type[nn.Module], tuple[tuple[str, ...], str]] = {
     Bottleneck: (("conv1", "bn1", "act1", "conv2", "bn2", "act2", "aa", "conv3", "bn3", "se"), "act3"),
     BasicBlock: (("conv1", "bn1", "act1", "aa", "conv2", "bn2", "se"), "act2"),
@@ -23,7 +23,7 @@ _BLOCKS: dict[type[nn.Module], tuple[tuple[str, ...], str]] = {
 
 
 def fuse(model: Network, training: bool = False) -> Network:
-    """Run a network in fewer passes over memory, in place: same outputs (to float rounding).
+    """Change a network, in place, to run in fewer passes over memory, with the same outputs up to float rounding.
 
     For inference: in timm's ResNets (`sase_resnet50`, `seresnet50`, `ecaresnet50d`, `attached`, …) every batch norm is
     folded into the convolution before it. A SASE block, the addition of the shortcut and the ReLU read the map three
@@ -41,7 +41,7 @@ def fuse(model: Network, training: bool = False) -> Network:
     without `kernels.set_backend("triton")`, squeezes without statistics, other attention, norms other than
     `nn.BatchNorm2d`, drop path) the layers are applied one after the other.
 
-    Hooks of what became part of a unit are not called.
+    Hooks of layers that became part of a unit are not called.
 
     Args:
         model: a network that contains residual blocks of timm's ResNet; in eval mode for inference.
@@ -51,8 +51,8 @@ def fuse(model: Network, training: bool = False) -> Network:
         The network itself.
 
     Raises:
-        ValueError: it has no such block (for training: none with such attention), or is in train mode without
-            `training`.
+        ValueError: the network has no such block (for training: none with such attention), or is in train mode
+            without `training`.
     """
     if training:
         if any(isinstance(module, Fused) for module in model.modules()):
@@ -85,13 +85,13 @@ def fuse(model: Network, training: bool = False) -> Network:
 
 
 def unfuse(model: Network) -> Network:
-    """Undo `fuse`, in place: the layers from before, with their parameters as they were, where the network is now.
+    """Undo `fuse`, in place: restore the original layers and parameters, on the device where the network is now.
 
     Returns:
         The network itself, which may be one that was never fused.
 
     Warns:
-        UserWarning: parameters of fused layers were changed, by training or `load_state_dict`, which is lost.
+        UserWarning: parameters of fused layers were changed, by training or `load_state_dict`; the changes are lost.
     """
     unfuse_from_training(model)
     fused = {name: m for name, m in model.named_modules(remove_duplicate=False) if isinstance(m, Fused)}
@@ -111,7 +111,7 @@ def unfuse(model: Network) -> Network:
 
 
 def _has_stem(module: nn.Module) -> bool:
-    """Whether it applies a convolution `conv1`, then a norm `bn1`, and nobody sees what is between."""
+    """Whether a module applies a convolution `conv1`, then a norm `bn1`, and nothing else uses the map in between."""
     layers = dict(module.named_children())
     if not isinstance(module, ResNet | FeatureDictNet) or not {"conv1", "bn1"} <= layers.keys():
         return False

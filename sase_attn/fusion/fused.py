@@ -1,4 +1,4 @@
-"""What takes the place of layers in a network that is fused for inference."""
+"""The modules that replace layers in a network that is fused for inference."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -13,9 +13,9 @@ from sase_attn.insert.attached import Attached
 
 
 class Fused(nn.Module):
-    """What took the place of a module, which it keeps outside its own parameters and modules.
+    """Replaces a module, and keeps the original without registering it as a submodule.
 
-    It computes in eval mode only. Setting the mode is left to tools that set both to look at a network.
+    It computes in eval mode only. Setting train mode is no error, because tools that inspect a network set both modes.
     """
 
     __jit_unused_properties__ = ["original"]
@@ -27,26 +27,26 @@ class Fused(nn.Module):
 
     @property
     def original(self) -> nn.Module:
-        """The module from before."""
+        """The module that this one replaces."""
         return self._original[0]
 
     def made_again(self) -> "Fused":
-        """The same from the modules from before."""
+        """A new instance, made from the original modules."""
         return type(self)(self.original)
 
     def is_edited(self) -> bool:
-        """Whether it has parameters of its own that are not those, to rounding, that it was made with."""
+        """Whether parameters or buffers differ by more than rounding from those that the original modules lead to."""
         wanted, found = (dict(chain(m.named_parameters(), m.named_buffers())) for m in (self.made_again(), self))
         return wanted.keys() != found.keys() or any(not _is_same(wanted[name], found[name]) for name in found)
 
     def check_mode(self, x: Tensor) -> None:
-        """Raise RuntimeError if a map is to be computed in train mode."""
+        """Raise RuntimeError if the module is called in train mode."""
         if self.training and isinstance(x, Tensor):
             raise RuntimeError("this network was fused for inference: call sase_attn.unfuse(model) before training")
 
 
 class FusedStem(Fused):
-    """A convolution, or several layers, with the norm behind it, in the place of the convolution."""
+    """Replaces a convolution, or several layers, by the same with the following norm folded in."""
 
     def __init__(self, original: nn.Module, norm: nn.Module) -> None:
         super().__init__(original)
@@ -63,7 +63,7 @@ class FusedStem(Fused):
 
 
 class FoldedNorm(Fused):
-    """Nothing, in the place of a norm that became part of the convolution before it."""
+    """Replaces a norm that became part of the convolution before it; returns its input."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -73,9 +73,9 @@ class FusedBlock(Fused):
     """A residual block of timm's ResNet, act(attention(layers(x)) + shortcut), for inference.
 
     Args:
-        block: the block.
-        names: its layers before the shortcut is added, in order, of which some may be None.
-        act: the name of the activation behind.
+        block: the block of timm.
+        names: names of its layers before the shortcut is added, in order; a layer may be None.
+        act: the name of the activation after the shortcut.
     """
 
     def __init__(self, block: nn.Module, names: Sequence[str], act: str) -> None:
@@ -111,14 +111,14 @@ class FusedBlock(Fused):
 
     @torch.jit.unused
     def tail(self, y: Tensor, shortcut: Tensor) -> Tensor:
-        """Attention, shortcut and activation."""
+        """Apply the attention, add the shortcut, and apply the activation."""
         assert self.attention is not None
         y = tails.tail(self.attention, y, shortcut, self.relu, overwrite=True)
         return y if self.relu else cast(Tensor, self.act(y))
 
 
 class _Scale(nn.Module):
-    """x·scale."""
+    """Multiplies its input by `scale`."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class _Scale(nn.Module):
 
 
 def _is_same(wanted: Tensor, found: Tensor) -> bool:
-    """Equal in the type of `found`, which may have been a half precision in between."""
+    """Whether two tensors are equal up to rounding; the network may have been in half precision in the meantime."""
     if wanted is found or found.is_meta:
         return True
     if wanted.shape != found.shape:

@@ -1,7 +1,7 @@
 """The tail of a residual block as one unit: batch norm, attention, shortcut and ReLU.
 
-For SASE blocks, and for attention that scales channels by what it makes of their means: timm's SE and ECA modules and
-what derives from them.
+It supports SASE blocks, and attention whose gate per channel follows from the means of the channels: timm's SE and ECA
+modules, and classes that derive from them.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from sase_attn.ops import functional
 
 
 def is_known(attention: nn.Module | None) -> bool:
-    """Whether `tail` takes this attention."""
+    """Whether `tail` supports this attention."""
     return type(attention) is SASEBlock or _gate_of(attention) is not None
 
 
@@ -30,7 +30,7 @@ def tail(
     norm: nn.Module | None = None,
     overwrite: bool = False,
 ) -> Tensor:
-    """attention(norm(x)) + shortcut, through a ReLU, for attention that `is_known`; see `SASEBlock.tail`."""
+    """attention(norm(x)) + shortcut, through a ReLU if `relu`, for attention that `is_known`; see `SASEBlock.tail`."""
     if isinstance(attention, SASEBlock):
         return attention.tail(x, shortcut, relu=relu, norm=norm, overwrite=overwrite)
     if isinstance(attention, SE | ECA):
@@ -53,7 +53,7 @@ def tail(
 
 
 def _gate_of(attention: nn.Module | None) -> Callable[[Any, Tensor], Tensor] | None:
-    """How it makes its gate, None unless its formula is that of a class which is known."""
+    """The function that computes the gate; None unless the attention has the formula of a class in `_GATES`."""
     for cls, gate in _GATES.items():
         if isinstance(attention, cls) and _formula(type(attention)) == _formula(cls):
             return gate

@@ -1,7 +1,7 @@
-"""Residual blocks of timm's ResNet for training, batch norm, attention, shortcut and ReLU as one unit.
+"""Residual blocks of timm's ResNet for training, with batch norm, attention, shortcut and ReLU as one unit.
 
-The classes take the place of a block's own (`block.__class__`): parameters, state dict keys and hooks of the layers
-before the last norm stay as they are.
+A block's class is exchanged for one of these (`block.__class__ = …`), so that parameters, state dict keys, and hooks of
+the layers before the last norm stay as they are.
 """
 
 from typing import cast
@@ -14,7 +14,7 @@ from sase_attn.insert.attached import Attached
 
 
 class _WithTail(nn.Module):
-    """What both blocks do after their last convolution."""
+    """The part that both blocks share: everything after their last convolution."""
 
     conv1: nn.Module
     conv2: nn.Module
@@ -41,7 +41,7 @@ class _WithTail(nn.Module):
 
 
 class FusedBottleneck(_WithTail, Bottleneck):
-    """timm's `Bottleneck` with attention."""
+    """timm's `Bottleneck`, with the layers after its last convolution as one unit."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.act1(self.bn1(self.conv1(x)))
@@ -50,7 +50,7 @@ class FusedBottleneck(_WithTail, Bottleneck):
 
 
 class FusedBasicBlock(_WithTail, BasicBlock):
-    """timm's `BasicBlock` with attention."""
+    """timm's `BasicBlock`, with the layers after its last convolution as one unit."""
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.aa(self.act1(self.drop_block(self.bn1(self.conv1(x)))))
@@ -64,7 +64,7 @@ _CLASSES: dict[type[nn.Module], tuple[type[nn.Module], str]] = {
 
 
 def fuse_for_training(model: nn.Module) -> int:
-    """Give every block that can have it the fused class; how many have it."""
+    """Give the fused class to every block that supports it; return the number of blocks that have it now."""
     for block in model.modules():
         if type(block) in _CLASSES and _can(block):
             block.__class__ = _CLASSES[type(block)][0]
@@ -72,7 +72,7 @@ def fuse_for_training(model: nn.Module) -> int:
 
 
 def unfuse_from_training(model: nn.Module) -> None:
-    """Give every fused block its own class back."""
+    """Give every fused block its original class."""
     own = {fused: block for block, (fused, _) in _CLASSES.items()}
     for block in model.modules():
         if type(block) in own:
@@ -80,7 +80,7 @@ def unfuse_from_training(model: nn.Module) -> None:
 
 
 def _can(block: nn.Module) -> bool:
-    """Whether known attention is all there is between the last norm and the shortcut: with drop path it is not."""
+    """Whether nothing but attention that `tail` supports is between a block's last norm and the shortcut."""
     norm = getattr(block, _CLASSES[type(block)][1])
     attention = norm.attn if isinstance(norm, Attached) else getattr(block, "se", None)
     both = isinstance(norm, Attached) and getattr(block, "se", None) is not None

@@ -1,4 +1,4 @@
-"""Put attention into a network that exists."""
+"""Put attention into an existing network: `attach` and `replace`."""
 
 from sase_attn.insert.attach import Insertion as Insertion
 from sase_attn.insert.attach import attach as attach

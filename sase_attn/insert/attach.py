@@ -1,4 +1,4 @@
-"""Put attention behind layers of a network that exists, by their names: `attach`."""
+"""`attach`: put attention after layers of an existing network, which are chosen by name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,19 +48,19 @@ def attach(
     Args:
         model: any network, for example of timm or torchvision.
         after: a pattern or several, matched dot by dot: `"layer*.*.bn3"` is every `bn3` two levels below `layer…`.
-        attn: a name of `list_attentions()`, a genotype (or its name or inline string), or anything that, called with
-            the channels, gives a module. It goes to the host's device and type.
+        attn: a name of `list_attentions()`, a genotype (or its name or inline string), or a class or function that
+            returns a module when it is called with the channels. The module is put on the host's device, in its type.
         preserve_output: start the attention as a constant gain and divide that gain out of its result, so that the
             network's output is what it was (in eval mode to float rounding), and the layers before learn as they did.
             Nothing of the network itself is changed.
-        gain: what the attention starts with: "published" (the default), "unit" to start as if it were not there, or a
-            number to divide out, as `measure_gain` gives it for a module of your own; see
-            `sase_attn.attentions.set_gain`. With `preserve_output`, leave it out.
+        gain: the gain that the attention starts with: "published" (the default), "unit" to start as if the attention
+            were not there, or a number to divide out, such as `measure_gain` returns for a module of your own; see
+            `sase_attn.attentions.set_gain`. Leave it out with `preserve_output`.
         attn_args: further arguments of the attention.
-        dry_run: report what would be touched, touch nothing.
+        dry_run: report what would be changed, and change nothing.
 
     Returns:
-        What was touched, in the network's order.
+        The places that were changed, in the network's order.
 
     Warns:
         UserWarning: a match is neither norm nor convolution, and no forward pass reaches it; it is left as it is.
@@ -70,7 +70,7 @@ def attach(
             attention already; or `gain` is another than the one that preserves the output. The network is then
             untouched.
         TypeError: `preserve_output` with an attention that cannot start as a constant; the message says why. Or an
-            argument that the attention does not have, or an `attn` that gives no module.
+            argument that the attention does not have, or an `attn` that returns no module.
         UnknownNameError: the attention is unknown.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
@@ -100,7 +100,7 @@ def attach(
 def _attached(
     host: nn.Module, attn: nn.Module, gain: str | float | None, preserve_output: bool
 ) -> tuple[Attached, float | None]:
-    """The layer with attention, and the gain that was divided out to preserve the output."""
+    """The layer with attention after it, and the gain that was divided out to preserve the output, if any."""
     attached = Attached(host, attn)
     if preserve_output:
         return attached, start_preserving(attached, attn, gain)

@@ -9,10 +9,10 @@ from sase_attn.scaled import Scaled
 
 
 class Attached(Scaled):
-    """A layer of a network, `host`, followed by an attention, `attn`, and a factor where that has no `scale`.
+    """A layer of a network, `host`, followed by an attention, `attn`, and a factor if the attention has no `scale`.
 
-    The attention gets the mode of the layer, train or eval. What a network has noted at the layer, such as its place in
-    the graph, is found here too, but for its tensors and layers.
+    The attention gets the mode of the layer, train or eval. Attributes that a network has set on the layer, such as its
+    place in the graph, can be read here too, except its tensors and submodules.
     """
 
     def __init__(self, host: nn.Module, attn: nn.Module, scale: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""How many channels modules get: asked of them, or seen in a forward pass without data."""
+"""The number of channels that modules work on: read from them, or seen in a forward pass without data."""
 
 import warnings
 from collections.abc import Mapping
@@ -14,16 +14,16 @@ from sase_attn.insert.squeeze_excite import describe_se
 def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
     """Channels of attention modules of `model`, by name.
 
-    Squeeze-and-excitation has them in its layers, others in their attribute `channels`, a convolution whose place
-    attention can take in its own. For the rest a copy of the network on the meta device is run once at its own input
-    size (timm's `pretrained_cfg`), or at 3×224×224.
+    They are read from the layers of a squeeze-and-excitation module, from an attribute `channels`, or from a
+    convolution that attention can replace. For all other modules, a copy of the network on the meta device is run once,
+    at its own input size (timm's `pretrained_cfg`) or at 3×224×224.
 
     Returns:
-        The channels of all but those that would have to be seen, and that no forward pass reaches.
+        The channels of all modules, except those that need the pass and are not reached by it.
 
     Raises:
-        ValueError: that pass fails, reaches none of all modules, or shows that one is no map of (B, C, H, W) to that
-            shape.
+        ValueError: the pass fails, reaches none of the modules, or shows one whose input and output are not maps of the
+            same shape (B, C, H, W).
     """
     known: dict[str, int] = {}
     for name, module in modules.items():
@@ -46,14 +46,16 @@ def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str,
 
 
 def output_channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, int]:
-    """Channels of what modules give, by name: asked of norms and convolutions, seen of others that have parameters.
+    """Channels of the outputs of modules, by name.
+
+    They are read from norms and convolutions; other modules with parameters are seen in a forward pass without data.
 
     Returns:
-        Those of all but the ones that would have to be seen, and that no forward pass reaches.
+        The channels of all modules, except those that need the pass and are not reached by it.
 
     Raises:
-        ValueError: a module is none of these; the pass in which it would be seen fails or reaches none of all modules;
-            or what it gives is no map (B, C, H, W).
+        ValueError: a module is none of these; the pass fails or reaches none of the modules; or an output is no map
+            (B, C, H, W).
     """
     known: dict[str, int] = {}
     rest: dict[str, nn.Module] = {}
@@ -93,7 +95,7 @@ def _seen(
 
 
 def warn_of_unreached(modules: Mapping[str, nn.Module], channels: Mapping[str, int]) -> None:
-    """Warn, at the line two calls up, of modules whose channels nobody knows as no forward pass reaches them."""
+    """Warn, at the line two calls up, of modules whose channels are unknown because no forward pass reaches them."""
     if unreached := [f"{name} ({type(m).__name__})" for name, m in modules.items() if name not in channels]:
         shown = ", ".join(unreached[:8]) + (f" and {len(unreached) - 8} more" if len(unreached) > 8 else "")
         warnings.warn(f"left as they are, as no forward pass reaches them: {shown}", stacklevel=3)

@@ -1,4 +1,4 @@
-"""The gain that an attention starts with, divided out of its result, also where it starts as a constant."""
+"""Divide the gain that an attention starts with out of its result, also where it starts as a constant."""
 
 from math import isclose
 
@@ -9,15 +9,15 @@ from sase_attn.insert.attached import Attached
 
 
 def divide_out(holder: nn.Module, attn: nn.Module, gain: str | float) -> None:
-    """Divide a gain out of an attention's result: in the attention where that can scale, else in what holds it.
+    """Divide a gain out of an attention's result: in the attention if it has a `scale`, otherwise in its holder.
 
     Args:
-        holder: the layer with attention, or the block, that calls the attention.
+        holder: the module that calls the attention: an `Attached`, or a block.
         attn: the attention.
         gain: see `sase_attn.attentions.set_gain`.
 
     Raises:
-        ValueError: no such gain. TypeError: neither can scale.
+        ValueError: no such gain. TypeError: neither of the two has a `scale`.
     """
     if isinstance(holder, Attached) and not can_scale(attn):
         holder.scale = 1 / gain_of(attn, gain)
@@ -26,15 +26,16 @@ def divide_out(holder: nn.Module, attn: nn.Module, gain: str | float) -> None:
 
 
 def start_preserving(holder: nn.Module, attn: nn.Module, gain: str | float | None = None) -> float:
-    """Let an attention start as a constant gain, divide that out of its result, and return it.
+    """Make an attention start as a constant gain, divide the gain out of its result, and return the gain.
 
     Args:
         holder, attn: see `divide_out`.
         gain: the gain that was asked for, if any.
 
     Raises:
-        TypeError: it has no `zero_gates()`, or says there why it cannot start so; or see `divide_out`.
-        ValueError: its gain is 0, which no factor makes up for; or another gain was asked for.
+        TypeError: the attention has no `zero_gates()`, or raises there the reason why it cannot start so; or see
+            `divide_out`.
+        ValueError: the gain is 0, which no factor can undo; or another gain was asked for.
     """
     name = type(attn).__name__
     zero_gates = getattr(attn, "zero_gates", None)
@@ -57,6 +58,6 @@ def start_preserving(holder: nn.Module, attn: nn.Module, gain: str | float | Non
 
 
 def scale_of(holder: nn.Module, attn: nn.Module) -> float:
-    """What the result of an attention is multiplied by, in it and in what holds it."""
+    """The factor that an attention's result is multiplied by, in the attention and in its holder together."""
     outer = holder.scale if isinstance(holder, Attached) else 1.0
     return outer * float(getattr(attn, "scale", 1.0))

@@ -1,4 +1,4 @@
-"""Whether new attention can work with the parameters of the old, and the module that does."""
+"""Build new attention from the parameters of the old one, where that is possible."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -13,14 +13,14 @@ from sase_attn.insert.squeeze_excite import describe_se
 
 
 def class_of(attention: object) -> Any:
-    """The class that a `with_` stands for, to ask whether it takes weights over."""
+    """The class or function that an argument `with_` of `replace` stands for; None for a name of no attention."""
     if isinstance(attention, str):
         return ATTENTIONS.get(attention)
     return class_of(attention.func) if isinstance(attention, partial) else attention
 
 
 def can_keep(name: str, module: nn.Module, with_: object, new_class: Any, keep_weights: bool | None) -> bool:
-    """Whether weights are kept: by default where possible. Raises TypeError where they are wanted and cannot be."""
+    """Whether weights are kept, by default if possible. Raises TypeError if they are required and it is impossible."""
     if keep_weights is False:
         return False
     able = hasattr(new_class, "from_squeeze_excite")
@@ -40,7 +40,7 @@ def can_keep(name: str, module: nn.Module, with_: object, new_class: Any, keep_w
 
 
 def with_weights(name: str, module: nn.Module, new_class: Any, attn_args: Mapping[str, Any]) -> nn.Module:
-    """The new attention around the old one's own layers: same parameters, same keys, same modes."""
+    """The new attention, built from the old one's own layers: with the same parameters, keys and modes."""
     new: nn.Module = new_class.from_squeeze_excite(describe_se(module), **attn_args)
     before, after = module.state_dict().keys(), new.state_dict().keys()
     if before != after:

@@ -1,4 +1,4 @@
-"""Kinds of attention by name, and which modules of a network are of one."""
+"""Kinds of attention by name, and the modules of a network that belong to a kind."""
 
 import re
 from collections import Counter
@@ -11,8 +11,8 @@ from sase_attn.attentions.registry import ATTENTIONS, list_attentions
 from sase_attn.errors import unknown_name
 from sase_attn.insert.squeeze_excite import describe_se
 
-# Classes of timm and others beside those of `list_attentions()`; a kind of both holds both. By full name, so that no
-# class has to be imported to be recognised.
+# Classes of timm and others, in addition to those of `list_attentions()`; a name in both covers both. Classes are named
+# in full, so that none has to be imported to be recognised.
 _OTHERS = {
     "eca": ("timm.layers.eca.EcaModule", "timm.layers.eca.CecaModule"),
     "cbam": (
@@ -41,13 +41,13 @@ def list_kinds() -> list[str]:
 
 
 def of_kind(kind: str | type[nn.Module]) -> Callable[[nn.Module], bool]:
-    """Whether a module is of a kind: a name of `list_kinds()`, or a class (subclasses count).
+    """A function that tells whether a module is of a kind: a name of `list_kinds()`, or a class with its subclasses.
 
-    "se" is every squeeze-and-excitation that `describe_se` knows but the tiled one.
+    "se" is every squeeze-and-excitation that `describe_se` knows, except the tiled one.
 
     Raises:
         UnknownNameError: no such kind.
-        TypeError: neither a name nor a class of modules.
+        TypeError: `kind` is neither a name nor a class of modules.
     """
     if isinstance(kind, type) and issubclass(kind, nn.Module):
         return lambda module: isinstance(module, kind)
@@ -64,9 +64,9 @@ def of_kind(kind: str | type[nn.Module]) -> Callable[[nn.Module], bool]:
 
 
 def is_convolution(module: nn.Module) -> bool:
-    """Whether it is a 3×3 convolution that attention such as PSA can take the place of.
+    """Whether a module is a 3×3 convolution that attention such as PSA can replace.
 
-    It has as many outputs as inputs and gives a map of ⌈H/stride⌉ × ⌈W/stride⌉.
+    Such a convolution has as many outputs as inputs, and returns a map of ⌈H/stride⌉ × ⌈W/stride⌉.
     """
     return (
         isinstance(module, nn.Conv2d)
@@ -81,7 +81,7 @@ def is_convolution(module: nn.Module) -> bool:
 def find_attention(model: nn.Module, matches: Callable[[nn.Module], bool]) -> dict[str, nn.Module]:
     """The modules that match, by name, in the network's order; shared ones under each of their names.
 
-    Parts of a match, and parts of another attention of this package, do not count.
+    Submodules of a match, and of another attention of this package, are left out.
     """
     found: dict[str, nn.Module] = {}
     owners: set[str] = set()
@@ -117,7 +117,7 @@ def present_kinds(model: nn.Module) -> list[str]:
 
 
 def attention_inventory(model: nn.Module) -> str:
-    """The attention-like classes of a network and how many there are, in words."""
+    """The attention-like classes of a network and their numbers, as text for a message."""
     alike = look_alikes(model)
     counts = Counter(
         type(module).__name__
@@ -131,7 +131,7 @@ def attention_inventory(model: nn.Module) -> str:
 
 
 def _computes_inline(module: nn.Module) -> bool:
-    """Whether squeeze-and-excitation is a part of a block's `forward`, so that there is no module to exchange."""
+    """Whether a block computes squeeze-and-excitation in its own `forward`, so that there is no module to replace."""
     return describe_se(module) is None and any(_INLINE.fullmatch(name) for name, _ in module.named_children())
 
 

@@ -1,4 +1,4 @@
-"""A forward pass without data: a network on the meta device, to see in which order its modules run and on what."""
+"""A forward pass without data: a network on the meta device, to see the order of its modules and their shapes."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy in eval mode whose tensors have shapes only; the network itself is neither moved nor copied."""
+    """A copy in eval mode, with tensors on the meta device; the network is not moved, and its data is not copied."""
     memo: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
         empty = torch.empty_like(tensor, device="meta")
@@ -18,10 +18,11 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 
 def meta_image(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
-    """One image on the meta device, of the network's channels and type.
+    """One image on the meta device, with the network's input channels and type.
 
-    Its height and width are `size`, or the network's own (timm's `pretrained_cfg`), or 224×224. A network that does not
-    say its channels gets 3, if a convolution of it has 3, else as many as its first one wider than 1×1.
+    Its height and width are `size`, or the network's own (timm's `pretrained_cfg`), or 224×224. If the network does not
+    declare its input channels, the image has 3 if any convolution has 3 inputs, otherwise as many as the first
+    convolution larger than 1×1.
     """
     channels, *own = (getattr(model, "pretrained_cfg", None) or {}).get("input_size", (0, 224, 224))
     convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
@@ -33,7 +34,7 @@ def meta_image(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def run_once(model: nn.Module, x: Tensor) -> None:
-    """Run `model` on `x` without gradients. Raises ValueError where that fails."""
+    """Run `model` on `x` without gradients. Raises ValueError if that fails."""
     try:
         with torch.no_grad():
             model(x)
@@ -43,7 +44,7 @@ def run_once(model: nn.Module, x: Tensor) -> None:
 
 
 def run_until(model: nn.Module, x: Tensor, is_done: Callable[[], bool]) -> None:
-    """`run_once`, whose failure does not matter once `is_done`, such as in the head of a detector."""
+    """`run_once`, ignoring a failure that occurs after `is_done()` is true, such as in the head of a detector."""
     try:
         run_once(model, x)
     except ValueError:
@@ -54,12 +55,12 @@ def run_until(model: nn.Module, x: Tensor, is_done: Callable[[], bool]) -> None:
 def map_shapes(
     model: nn.Module, names: Iterable[str], size: tuple[int, int] | None = None
 ) -> dict[str, tuple[torch.Size, torch.Size]]:
-    """Shapes of the first input and of the output of modules in a pass of one image of `size`, see `meta_image`.
+    """Shapes of the first input and of the output of modules, in a pass of one image of `size`, see `meta_image`.
 
-    Modules that the pass does not reach are left out; what is no tensor has an empty shape.
+    Modules that the pass does not reach are left out. An input or output that is no tensor has an empty shape.
 
     Raises:
-        ValueError: the pass fails before it has reached them all.
+        ValueError: the pass fails before it has reached all modules.
     """
     copied = meta_copy(model)
     shapes: dict[str, tuple[torch.Size, torch.Size]] = {}
@@ -78,10 +79,10 @@ def map_shapes(
 
 
 def in_execution_order(model: nn.Module, names: Iterable[str]) -> list[str]:
-    """`names` of modules in the order in which a forward pass first reaches them, then those that it does not reach.
+    """Names of modules in the order in which a forward pass first reaches them, then those that it does not reach.
 
     Raises:
-        ValueError: a trial pass fails before it has reached them all.
+        ValueError: a trial pass fails before it has reached all modules.
     """
     copied = meta_copy(model)
     names = list(names)

@@ -1,4 +1,4 @@
-"""Where in a network new modules go: on which device and in which type its neighbours are."""
+"""The device and type of the layers near a place in a network, for a new module there."""
 
 from itertools import chain
 

@@ -1,4 +1,4 @@
-"""Put other attention in the place of a network's own, or of its 3×3 convolutions, by their kind: `replace`."""
+"""`replace`: exchange a network's own attention of a kind, or its 3×3 convolutions, for other attention."""
 
 import inspect
 import warnings
@@ -33,7 +33,7 @@ from sase_attn.ops.arguments import options
 class Replacement:
     """One module that `replace` exchanged: its name, its classes before and after, its channels.
 
-    `kept` says whether the new one works with the old one's parameters, under unchanged keys of the state dict.
+    `kept` says whether the new module uses the old one's parameters, under unchanged keys of the state dict.
     """
 
     name: str
@@ -54,9 +54,10 @@ def replace(
     attn_args: Mapping[str, Any] | None = None,
     dry_run: bool = False,
 ) -> list[Replacement]:
-    """Put other attention in the place of every module of a kind, in place.
+    """Replace every module of a kind by other attention, in place.
 
-    Names of modules stay, so that pretrained weights of the rest still fit, and so do `features_only` and scripting.
+    Names of modules do not change, so that pretrained weights still fit the rest of the network, and `features_only`
+    and scripting still work.
 
     Args:
         model: any network, for example of timm or torchvision.
@@ -64,22 +65,22 @@ def replace(
             "conv3x3" are 3×3 convolutions with as many outputs as inputs, for attention that takes the place of one,
             such as "psa" and "spatial_sase"; it gets their stride.
         with_: as `attn` of `attach`: an attention's name, a genotype, or a class or function called with the channels.
-        keep_weights: whether the new module works with the old one's parameters, which needs squeeze-and-excitation
-            before and an attention with `from_squeeze_excite` (such as "tiled_se") after. None: where that is so; other
-            attention starts anew, and then every `Replacement.kept` is False. True: required. False: always anew.
+        keep_weights: whether the new module uses the old one's parameters. That needs squeeze-and-excitation before and
+            an attention with `from_squeeze_excite` (such as "tiled_se") after. None: if that is so; other attention
+            starts anew, and then `Replacement.kept` is False. True: it is required. False: always start anew.
         only: a pattern of names or several, matched dot by dot; by default every module of the kind.
-        gain: what attention that starts anew starts with: "published", "unit", or a number to divide out; see
+        gain: the gain of attention that starts anew: "published", "unit", or a number to divide out; see
             `sase_attn.attentions.set_gain`. Where a batch norm follows, as in EfficientNets, it hardly matters.
         attn_args: further arguments of the new attention.
-        dry_run: report what would be replaced, touch nothing.
+        dry_run: report what would be replaced, and change nothing.
 
     Returns:
-        What was replaced, in the network's order. A module that sits in several places stays one module.
+        The modules that were replaced, in the network's order. A module that is used in several places stays one.
 
     Warns:
-        UserWarning: `only` matches modules that are of another kind too; or, for "se" without `only`, there are modules
-            that look like squeeze-and-excitation but are of unknown class (see `register_se`); or the channels of some
-            would be seen in a forward pass, which does not reach them. The message names them.
+        UserWarning: `only` also matches modules of another kind; or, for "se" without `only`, there are modules that
+            look like squeeze-and-excitation but are of unknown class (see `register_se`); or a forward pass is needed
+            to see the channels of some modules, and does not reach them. The message names the modules.
 
     Raises:
         ValueError: nothing matched (the network's attention and the known kinds are given); a match has forward hooks,
@@ -137,7 +138,7 @@ def replace(
 def _chosen(
     model: nn.Module, found: Mapping[str, nn.Module], old: str | type[nn.Module], only: str | Sequence[str]
 ) -> dict[str, nn.Module]:
-    """Those of `found` whose names match `only`. Warns of matches that are something else."""
+    """The modules of `found` whose names match `only`. Warns of matches that are of another kind."""
     modules = dict(model.named_modules(remove_duplicate=False))
     kind = old if isinstance(old, str) else old.__name__
     others: dict[str, nn.Module] = {}
@@ -155,7 +156,7 @@ def _chosen(
 
 
 def _stride(name: str, module: nn.Module, with_: object, new_class: Any) -> dict[str, int]:
-    """The argument by which new attention gets the stride of a convolution; none where that is 1."""
+    """The argument that passes the stride of a replaced convolution to the new attention; empty for a stride of 1."""
     if not isinstance(module, nn.Conv2d) or not is_convolution(module) or module.stride == (1, 1):
         return {}
     if not callable(new_class) or "stride" not in inspect.signature(new_class).parameters:

@@ -1,7 +1,7 @@
-"""What every squeeze-and-excitation class is made of: one description for all of them, and a place to add yours.
+"""One description for all classes of squeeze-and-excitation modules, and a registry to which you can add yours.
 
 A squeeze-and-excitation module averages each channel over all positions, maps the (B, C, 1, 1) result through a few
-layers, and multiplies its input by what comes out. Classes differ in the names of those layers alone.
+layers, and multiplies its input by their output. The classes differ only in the names of those layers.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,13 +15,13 @@ from torch.nn.utils import parametrize
 
 @dataclass(frozen=True)
 class SqueezeExcitation:
-    """A squeeze-and-excitation module taken apart.
+    """The parts of a squeeze-and-excitation module.
 
     Attributes:
-        channels: C, of its input and output.
-        layers: its excitation, by the module's own attribute names, in the order of application, gate included. Each
-            maps every position of (B, ·, H, W) alone: 1×1 convolutions, norms, activations.
-        add_maxpool: the squeeze is (mean + maximum)/2 instead of the mean, an option of timm's.
+        channels: C, the channels of its input and output.
+        layers: its excitation, by the module's own attribute names, in the order of application, with the gate. Each
+            layer works on every position of (B, ·, H, W) separately: 1×1 convolutions, norms, activations.
+        add_maxpool: whether the squeeze is (mean + maximum)/2 instead of the mean, an option of timm.
     """
 
     channels: int
@@ -33,7 +33,7 @@ Adapter = Callable[[nn.Module], SqueezeExcitation]
 
 
 def describe_se(module: nn.Module) -> SqueezeExcitation | None:
-    """`module` taken apart, or None where its class is no known squeeze-and-excitation (see `register_se`).
+    """The parts of `module`; None if its class is no known squeeze-and-excitation (see `register_se`).
 
     The layers are the module's own, not copies. A subclass counts where it inherits `forward`.
     """
@@ -47,14 +47,14 @@ def describe_se(module: nn.Module) -> SqueezeExcitation | None:
 
 
 def register_se(cls: type[nn.Module], adapter: Adapter) -> None:
-    """Make a class of your own known: `adapter(module)` gives its `SqueezeExcitation`.
+    """Make a class of your own known: `adapter(module)` returns its `SqueezeExcitation`.
 
     A class that keeps `nn.Linear` layers passes them through `pointwise`:
     `register_se(SELayer, lambda m: SqueezeExcitation(m.fc[0].in_features, {"fc": pointwise(m.fc)}))`.
 
     Raises:
         TypeError: `cls` is no class of modules.
-        ValueError: the class is known already.
+        ValueError: the class is already known.
     """
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise TypeError(f"register_se wants a class of modules, got {cls!r}")
@@ -69,11 +69,11 @@ def known_se() -> list[str]:
 
 
 class PointwiseLinear(nn.Linear):
-    """The linear layer it is made from, parameters shared, applied to every position of (B, C, H, W).
+    """Applies a linear layer to every position of (B, C, H, W), with shared parameters.
 
     Raises:
-        TypeError: the layer is more than its weight and bias: of a class with a `forward` of its own, with a
-            parametrization, or with hooks.
+        TypeError: the layer is not described by its weight and bias: its class overrides `forward`, or it has a
+            parametrization or hooks.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -89,14 +89,15 @@ class PointwiseLinear(nn.Linear):
         self.training = linear.training
 
     def forward(self, x: Tensor) -> Tensor:
-        # As a linear layer, which is what quantisation of linear layers makes of the weight.
+        # Computed by `linear`, not by a convolution, so that quantisation of linear layers works on the weight.
         return F.linear(x.permute(0, 2, 3, 1), self.weight, self.bias).permute(0, 3, 1, 2)
 
 
 def pointwise(module: nn.Module) -> nn.Module:
-    """`module` for maps (B, C, H, W): linear layers, also those in `nn.Sequential`s, become `PointwiseLinear`s.
+    """`module` for maps (B, C, H, W): linear layers, also those in an `nn.Sequential`, become `PointwiseLinear`.
 
-    Names and parameters stay, and with them the keys of the state dict; `nn.Flatten` and `nn.Unflatten` pass maps on.
+    Names and parameters do not change, nor do the keys of the state dict. `nn.Flatten` and `nn.Unflatten` become
+    identities.
 
     Raises:
         TypeError: see `PointwiseLinear`.
@@ -126,18 +127,18 @@ def _layers(names: Iterable[str]) -> Adapter:
 
 
 def _reduce_expand(module: Any) -> SqueezeExcitation:
-    """For a class that calls the functions ReLU and sigmoid itself."""
+    """The adapter for a class that calls ReLU and sigmoid as functions."""
     layers = {"reduce": module.reduce, "relu": nn.ReLU(), "expand": module.expand, "sigmoid": nn.Sigmoid()}
     return SqueezeExcitation(module.reduce.in_channels, layers)
 
 
 def _children(module: nn.Module) -> SqueezeExcitation:
-    """For a class whose children are its excitation, in that order."""
+    """The adapter for a class whose children are its excitation, in that order."""
     layers = dict(module.named_children())
     return SqueezeExcitation(getattr(module, "channels"), layers, getattr(module, "add_maxpool"))  # noqa: B009
 
 
-# By full name, so that no class has to be imported to be recognised.
+# Classes are named in full, so that none has to be imported to be recognised.
 _KNOWN: dict[str, Adapter] = {
     "timm.layers.squeeze_excite.SEModule": _layers(("fc1", "bn", "act", "fc2", "gate")),
     "timm.layers.squeeze_excite.EffectiveSEModule": _layers(("fc", "gate")),

@@ -1,4 +1,4 @@
-"""Pictures: `draw_genotype`, `saliency` and `draw_saliency`. Extras are imported when something is drawn."""
+"""Pictures: `draw_genotype`, `saliency`, `draw_saliency`. matplotlib and captum are imported when they are used."""
 
 from sase_attn.plot.genotype import draw_genotype
 from sase_attn.plot.grad_cam import saliency

@@ -1,4 +1,4 @@
-"""Characters that the font of pictures lacks, said once: `warn_of_missing`, `missing_told_once`."""
+"""Characters that the font of pictures lacks, with one warning for all: `warn_of_missing`, `missing_told_once`."""
 
 import re
 import warnings
@@ -12,14 +12,14 @@ _told: set[str] = set()
 
 
 def warn_of_missing(text: str) -> None:
-    """Warn of the characters of a text that DejaVu Sans lacks, unless this process has. Needs matplotlib."""
+    """Warn of characters of a text that DejaVu Sans lacks, once per process. It needs matplotlib."""
     known = _known()
     _warn([character for character in text if character.isprintable() and ord(character) not in known])
 
 
 @contextmanager
 def missing_told_once(*, silent: bool = False) -> Iterator[None]:
-    """Within the context matplotlib's warnings of single characters are one, or none; others stay as they are."""
+    """Within the context, one warning, or none if `silent`, replaces matplotlib's for each missing character."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield

@@ -11,19 +11,19 @@ from sase_attn.plot.figure import figure_path, fitted_text, text_width, write_fi
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Inches, and points of texts.
+# Lengths are in inches, text sizes in points.
 _LARGEST, _CELL, _MARGIN, _HEAD, _LONGEST_NAME = 8.0, 0.42, 0.12, 0.28, 1.6
 _TITLE_POINTS = 9
-_NUMBERED = 40  # classes of which each count is written
-_NAMED = 120  # classes whose names can be read
+_NUMBERED = 40  # the most classes for which each count is written
+_NAMED = 120  # the most classes for which names are legible
 
 
 def draw_confusion(
     counts: Tensor, classes: Sequence[str], known: Sequence[str], path: str | os.PathLike[str], *, of: str = "images"
 ) -> None:
-    """Draw how many images of each class (rows) were taken for which (columns), shaded by the part of the row.
+    """Draw how many images of each class (rows) were predicted as each class (columns), shaded by share of the row.
 
-    Counts are written up to 40 classes, and names up to 120.
+    Counts are written for up to 40 classes, and names for up to 120.
 
     Args:
         counts: int64 (rows, columns).

@@ -1,4 +1,4 @@
-"""What all pictures share: how a figure becomes a file, and the widths of texts. Never pyplot."""
+"""What all pictures share: writing a figure to a file, and the widths of texts. pyplot is never used."""
 
 import os
 from bisect import bisect_left
@@ -12,7 +12,7 @@ from sase_attn.plot.characters import missing_told_once
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Text stays text, and a picture that is drawn again is the same file.
+# Text stays text in SVG and PDF, and drawing a picture again writes the same file.
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sase_attn",
@@ -24,7 +24,7 @@ _METADATA: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".p
 
 
 def figure_path(path: str | os.PathLike[str], *, extra: str = "plot") -> Path:
-    """The path of a picture that can be written. Ask before the work that the picture needs.
+    """Check that a picture can be written to a path; call it before the work that the picture needs.
 
     Args:
         path: a .png, .svg or .pdf file.
@@ -50,12 +50,12 @@ def figure_path(path: str | os.PathLike[str], *, extra: str = "plot") -> Path:
 def write_figure(draw: "Callable[[], Figure]", path: Path) -> None:
     """Write what `draw` returns to a path of `figure_path`. A file that exists is replaced once the new is complete.
 
-    Both run under matplotlib's own settings and ours, so that a reader's matplotlibrc does not spoil the picture.
+    Both drawing and writing use matplotlib's defaults and `_SETTINGS`, so that a user's matplotlibrc has no effect.
     """
     from matplotlib import rc_context, rcdefaults, rcParams
 
     suffix = path.suffix.lower()
-    with rc_context(), missing_told_once(silent=suffix == ".svg"):  # whose characters the viewer's fonts draw
+    with rc_context(), missing_told_once(silent=suffix == ".svg"):  # the viewer's fonts draw the text of an SVG
         rcdefaults()
         rcParams.update(_SETTINGS)
         figure = draw()
@@ -76,7 +76,7 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
 
 def fitted_text(text: str, width: float, size: float = 7.5, weight: str = "normal") -> str:
-    """One line that is no wider than `width` inches; what does not fit ends in "…"."""
+    """The text as one line of at most `width` inches; if it does not fit, it is cut and ends in "…"."""
     text = " ".join(text.split())
     if text_width(text, size, weight) <= width:
         return text

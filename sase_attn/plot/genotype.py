@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Fill and outline of the three kinds of node. Lengths are in inches.
+# Fill and outline colours of the three kinds of node. Lengths are in inches.
 _COLOURS = {"channel": ("#dbe8f6", "#1f5f9e"), "spatial": ("#fde6cf", "#a84f0c"), "fixed": ("#efefef", "#4a4a4a")}
 _WIRE = "#333333"
 _HEIGHT, _GAP = 0.6, 0.72
-_MIX, _RADIUS, _MEAN = 0.85, 0.15, 0.23  # half widths of nodes whose text is fixed
+_MIX, _RADIUS, _MEAN = 0.85, 0.15, 0.23  # half widths of the nodes with fixed text
 _MAP, _PER_CHANNEL, _PER_POSITION = "C×H×W", "C×1×1", "1×H×W"
 
 
@@ -35,7 +35,7 @@ def draw_genotype(genotype: Genotype, path: str | os.PathLike[str]) -> None:
 
 
 def _block(genotype: Genotype) -> "Figure":
-    """The graph, left to right in rows from x at the top down; the boxes are as wide as the longest name needs."""
+    """The graph, from left to right; boxes are as wide as the longest name needs."""
     from matplotlib.figure import Figure
 
     names = {edge: str(getattr(genotype, edge)) for edge in EDGES}
@@ -45,7 +45,7 @@ def _block(genotype: Genotype) -> "Figure":
         / 2
     )
 
-    # Columns. The gated map's product stands below the gate, the mean and the last product above the spatial mask.
+    # Columns. The product of the gated map is below the gate; the mean and the last product are above the spatial mask.
     source, trunk = 0.25, 0.7
     squeeze = trunk + 0.35 + half
     fork = squeeze + half + _GAP
@@ -119,7 +119,7 @@ def _block(genotype: Genotype) -> "Figure":
 
 
 def _wire(axes: "Axes", *points: tuple[float, float]) -> None:
-    """An arrow along `points`, its corners rounded."""
+    """Draw an arrow along `points` with rounded corners."""
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path as Curve
 
@@ -133,13 +133,13 @@ def _wire(axes: "Axes", *points: tuple[float, float]) -> None:
 
 
 def _towards(start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
-    """The point 0.09 from `start` on the way to `end`, which is on one axis with it."""
+    """The point at a distance of 0.09 from `start` towards `end`, which differs from it along one axis only."""
     x, y = (a + max(-0.09, min(0.09, b - a)) for a, b in zip(start, end, strict=True))
     return x, y
 
 
 def _tensor(axes: "Axes", x: float, y: float, symbol: str, shape: str, *, beside: bool = False) -> None:
-    """A tensor's symbol and shape: above and below its wire, or left and right of a vertical one."""
+    """Write a tensor's symbol and shape above and below its wire, or left and right of a vertical wire."""
     dx, dy = (0.1, 0.0) if beside else (0.0, 0.13)
     if symbol:
         _text(axes, x - dx, y + dy, f"${symbol}$", 10, ha="right" if beside else "center")

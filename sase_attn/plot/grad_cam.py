@@ -1,4 +1,4 @@
-"""Where a network looks: `saliency`, maps by Grad-CAM. captum is imported when they are worked out."""
+"""`saliency`: Grad-CAM maps of where a network looks. captum is imported when they are computed."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,26 +16,27 @@ def saliency(
     """Grad-CAM (Selvaraju et al., arXiv 1610.02391): the places of each image that speak for a class.
 
     With A_k the channels of a layer's output and y the logit of the class, the map is ReLU(Σ_k mean(∂y/∂A_k)·A_k), by
-    captum's `LayerGradCam`, resized bilinearly to the image and divided by its largest value. So maps compare places,
-    not amounts; one without a positive value is zero. The network runs in eval mode, and is left as it was.
+    captum's `LayerGradCam`, resized bilinearly to the image and divided by its largest value. So values compare places
+    within a map, but not maps with each other; a map without a positive value is zero. The network runs in eval mode,
+    and is left as it was.
 
     To compare networks, give all the same `target`, the true class: two networks that see different classes look at
     different things for that reason alone. The prediction instead shows what led a network to its answer.
 
     Args:
         model: a classifier, (B, C, H, W) → (B, classes).
-        images: (B, C, H, W), normalised as the network wants them; they are moved to its device and type.
-        layer: a module's name, one that gives (B, channels, h, w) with more than one position. Default: the last
-            feature map, which is where timm's `feature_info` ends, in other networks the output of the last module
-            that gives such a map. An earlier layer has more positions and less meaning.
-        target: a class, or one an image; by default each image's prediction.
+        images: (B, C, H, W), normalised as the network expects them; they are moved to its device and type.
+        layer: the name of a module that returns (B, channels, h, w) with more than one position. The default is the
+            last feature map: the last one of timm's `feature_info`, in other networks the output of the last module
+            that returns such a map. An earlier layer has more positions and less meaning.
+        target: a class, or one class per image; by default each image's prediction.
 
     Returns:
         Maps (B, 1, H, W) in [0, 1], float32, on the images' device.
 
     Raises:
         UnknownNameError: no such layer.
-        ValueError: images, target, or what the layer or the network gives, are not as above, or a map is not finite.
+        ValueError: images, target, or the output of the layer or network are not as above, or a map is not finite.
         ImportError: captum is not installed.
     """
     return grad_cam(model, images, layer=layer, target=target)[0]
@@ -72,7 +73,7 @@ def grad_cam(
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode, and each module's own mode again."""
+    """Within the context the network is in eval mode; afterwards each module has its own mode again."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -83,7 +84,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _look(model: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, tuple[int, ...]]]:
-    """The logits, and the shape of what each module gave in the order in which they ended; () if it was no tensor."""
+    """The logits, and the shape of each module's output in the order of their ends; () if it is no tensor."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(name: str, output: object) -> None:
@@ -108,7 +109,7 @@ def _look(model: nn.Module, inputs: Tensor) -> tuple[Tensor, dict[str, tuple[int
 
 
 def _last_map(model: nn.Module, shapes: dict[str, tuple[int, ...]]) -> str:
-    """The layer by default."""
+    """The name of the default layer."""
     info = getattr(model, "feature_info", None)
     if isinstance(info, list) and info and info[-1].get("module") in shapes:
         name, channels = str(info[-1]["module"]), info[-1].get("num_chs")

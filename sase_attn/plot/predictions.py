@@ -12,19 +12,19 @@ from sase_attn.plot.figure import figure_path, fitted_text, text_width, write_fi
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Inches, and points of texts.
+# Lengths are in inches, text sizes in points.
 _WIDTH, _GAP, _MARGIN, _LINE, _TEXT = 1.25, 0.1, 0.12, 0.15, 7.0
 _INK, _GREY, _WRONG = "#111111", "#555555", "#b3261e"
 _MOST_COLUMNS = 8
 
 
 class Tile(NamedTuple):
-    """An image, and what stands below it.
+    """An image, and the text below it.
 
     Attributes:
         pixels: uint8 (3, H, W).
-        name: of the class that was predicted.
-        probability: its own, from 0 to 1.
+        name: name of the class that was predicted.
+        probability: probability of that class, from 0 to 1.
         wanted: the right class, if another was predicted; the prediction is then red.
     """
 
@@ -35,7 +35,7 @@ class Tile(NamedTuple):
 
 
 def draw_predictions(tiles: Sequence[Tile], path: str | os.PathLike[str]) -> None:
-    """Draw images in rows, each with the predicted class and its probability, and the right class where it is another.
+    """Draw images in rows, each with the predicted class, its probability, and the right class if it is another one.
 
     Args:
         tiles: the images, all of one shape.
@@ -53,7 +53,7 @@ def draw_predictions(tiles: Sequence[Tile], path: str | os.PathLike[str]) -> Non
 
 
 def _figure(tiles: Sequence[Tile]) -> "Figure":
-    """The figure, in inches from its lower left corner."""
+    """The figure, with coordinates in inches from its lower left corner."""
     from matplotlib.figure import Figure
 
     columns = min(_MOST_COLUMNS, len(tiles), math.ceil(math.sqrt(len(tiles) * 1.5)))

@@ -1,4 +1,4 @@
-"""What each network adds to the picture of photos × networks: maps, probabilities, and the names of the classes."""
+"""The column of each network in the picture of photos × networks: its maps and probabilities; names of classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from sase_attn.plot.grad_cam import grad_cam
 
 
 class Column(NamedTuple):
-    """What one network adds: its maps (B, H, W), and its class probabilities (B, classes)."""
+    """One network's saliency maps (B, H, W), and its class probabilities (B, classes)."""
 
     name: str
     maps: Tensor
@@ -38,7 +38,7 @@ def saliency_columns(
 def _normalised(
     name: str, model: nn.Module, images: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Tensor:
-    """The photos as a network wants them."""
+    """The photos, normalised as a network expects them."""
     config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     values = [given if given is not None else config.get(key) for key, given in (("mean", mean), ("std", std))]
     for key, value in zip(("mean", "std"), values, strict=True):
@@ -51,7 +51,7 @@ def _normalised(
 
 
 def class_names(labels: Sequence[str] | None, models: Mapping[str, nn.Module], columns: list[Column]) -> list[str]:
-    """The name of each class."""
+    """The names of the classes: `labels`, or those that the networks carry, or numbers."""
     count = columns[0].scores.shape[1]
     for column in columns:
         if column.scores.shape[1] != count:

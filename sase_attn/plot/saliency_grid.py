@@ -14,7 +14,7 @@ from sase_attn.plot.saliency_columns import Column, class_names, saliency_column
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Inches, and points of texts.
+# Lengths are in inches, text sizes in points.
 _WIDTH, _GAP, _MARGIN, _LINE, _HEAD, _FOOT = 1.5, 0.1, 0.12, 0.155, 0.3, 0.42
 _TEXT, _TITLE = 7.5, 10
 _INK, _GREY, _WRONG = "#111111", "#555555", "#b3261e"
@@ -33,24 +33,24 @@ def draw_saliency(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> None:
-    """Draw where each network looks in each photo: a row a photo, the photo first, then a column a network.
+    """Draw where each network looks in each photo: one row per photo, which comes first, and one column per network.
 
-    The heat is Grad-CAM's (`sase_attn.plot.saliency`), each map from zero to its own maximum, over the photo in grey.
-    Below it stand the class that the network predicts and its probability. With `targets` the maps are of these
-    classes, the same for all networks, which is the fair comparison; a prediction that differs is red, and the target's
-    own probability stands under it. Without, each map is of its network's own prediction.
+    Heat maps are by Grad-CAM (`sase_attn.plot.saliency`), each from zero to its own maximum, over the photo in grey.
+    Below each are the class that the network predicts and its probability. With `targets`, the maps are for these
+    classes, the same for all networks, which is the fair comparison; a prediction that differs is red, with the
+    target's probability under it. Without `targets`, each map is for its network's own prediction.
 
     Args:
         models: networks by the name of their column, all with the same classes.
         images: the photos, (B, 3, H, W) or (B, 1, H, W), in [0, 1].
         path: a .png, .svg or .pdf file. If it exists, it is replaced once the new one is complete.
-        layer: of all networks, or by a network's name; by default each network's last feature map.
-        targets: a class of each photo, usually the true one.
+        layer: name of a layer for all networks, or one by each network's name; by default the last feature map.
+        targets: a class for each photo, usually the true one.
         labels: names of the classes; by default those of the networks' `pretrained_cfg["label_names"]`, which
-            `sase-attn train` writes, else their numbers.
+            `sase-attn train` writes, otherwise numbers.
         captions: a line below each photo; by default the name of its target.
-        mean, std: what the networks want the photos normalised by, channel by channel. By default each network's own,
-            by timm's `pretrained_cfg`.
+        mean, std: mean and standard deviation per channel by which to normalise the photos; by default those of each
+            network's `pretrained_cfg`.
 
     Raises:
         UnknownNameError: no such layer, or a layer of a network that is not in `models`.
@@ -83,7 +83,7 @@ def draw_saliency(
 def _grid(
     photos: Tensor, columns: list[Column], classes: list[int] | None, names: list[str], captions: Sequence[str]
 ) -> "Figure":
-    """The figure, in inches from its lower left corner."""
+    """The figure, with coordinates in inches from its lower left corner."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -97,7 +97,7 @@ def _grid(
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     heat = colormaps[_HEAT]
-    grey = photos @ torch.tensor([[0.299], [0.587], [0.114]])  # so that an orange van is not taken for heat
+    grey = photos @ torch.tensor([[0.299], [0.587], [0.114]])  # so that an orange van does not look like heat
 
     def write(x: float, y: float, text: str, size: float = _TEXT, color: str = _INK, **style: Any) -> None:
         axes.text(x, y, text, fontsize=size, color=color, va="center", parse_math=False, **{"ha": "center"} | style)
@@ -134,6 +134,6 @@ def _grid(
 
 
 def _scored(name: str, score: Tensor) -> str:
-    """A class and its probability, in a column's width."""
+    """A class and its probability, cut to the width of a column."""
     percent = f" {100 * score.item():.0f} %"
     return fitted_text(name, _WIDTH - text_width(percent, _TEXT) - 0.06) + percent

@@ -1,4 +1,4 @@
-"""Tiled squeeze-and-excite (arXiv 2107.02145): the module, networks converted to it, and what a chip then holds."""
+"""Tiled squeeze-and-excite (arXiv 2107.02145): the module, conversion of networks, and the memory that it saves."""
 
 from sase_attn.tiling.block import TiledSE as TiledSE
 from sase_attn.tiling.convert import Tiling as Tiling

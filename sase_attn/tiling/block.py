@@ -24,11 +24,11 @@ from sase_attn.tiling.tiles import Tile, checked_tile
 
 
 class ExcitationOf(Protocol):
-    """What `TiledSE.from_squeeze_excite` needs to know of a squeeze-and-excite module."""
+    """The attributes of a squeeze-and-excite module that `TiledSE.from_squeeze_excite` needs."""
 
     @property
     def channels(self) -> int:
-        """C of the map it gates."""
+        """C, the channels of the map that the module gates."""
 
     @property
     def layers(self) -> Mapping[str, nn.Module]:
@@ -36,17 +36,17 @@ class ExcitationOf(Protocol):
 
     @property
     def add_maxpool(self) -> bool:
-        """Whether it squeezes by half the mean plus half the maximum (an option of timm's)."""
+        """Whether the squeeze is half the mean plus half the maximum (an option of timm)."""
 
 
 class TiledSE(Attention, nn.ModuleDict):
-    """y = x·gate, the gate of a tile being excitation(mean of the tile); the excitation is SE's.
+    """y = x·gate, where the gate of a tile is excitation(mean of the tile); the excitation is SE's.
 
     Parameters: `2*C*h + h + C`, SE's, under SE's names; MACs: `2*C*h*tiles`; h = C/16. Goes where SE goes.
 
-    Takes (B, C, H, W) of any floating type, a tile larger than the map too; half precision is averaged in float32.
-    Right in ONNX at other sizes than the exported one: the means are sums divided by counts, not average pooling with
-    `ceil_mode`, which onnxruntime divides by the whole window below opset 19.
+    It accepts (B, C, H, W) of any floating type, also with a tile larger than the map; half precision is averaged in
+    float32. Exported to ONNX, it is right at other sizes than the exported one too: means are sums divided by counts,
+    not average pooling with `ceil_mode`, which onnxruntime divides by the whole window below opset 19.
 
     Deviation: none from the paper's Algorithm 1. Its tile is (7, whole width), the default.
 
@@ -58,7 +58,7 @@ class TiledSE(Attention, nn.ModuleDict):
         rd_divisor: round that width to a multiple, as timm does with 8.
         bias: whether both layers have biases.
         act_layer: activation of the hidden layer (ReLU where None).
-        gate_layer: the gate.
+        gate_layer: activation of the output, a class or a name that timm knows.
 
     Raises:
         ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
@@ -91,7 +91,7 @@ class TiledSE(Attention, nn.ModuleDict):
 
     @classmethod
     def from_squeeze_excite(cls, se: ExcitationOf, tile: Tile = (7, None)) -> "TiledSE":
-        """An existing module, tiled: with its own layers, not copies, so that weights and names stay."""
+        """Make tiled squeeze-and-excite from an existing module; it uses that module's layers, under their names."""
         tiled = cls.__new__(cls)
         nn.ModuleDict.__init__(tiled, se.layers)
         tiled.tile = checked_tile(tile)

@@ -1,4 +1,4 @@
-"""Squeeze-and-excitation networks to tiled squeeze-and-excite without retraining: `tile` (arXiv 2107.02145)."""
+"""`tile`: convert a network to tiled squeeze-and-excite (arXiv 2107.02145) without retraining."""
 
 import warnings
 from collections.abc import Mapping
@@ -37,25 +37,25 @@ def tile(
     overrides: Mapping[str, Override] | None = None,
     dry_run: bool = False,
 ) -> list[Tiling]:
-    """Make the squeeze-and-excitation modules of a network `TiledSE`, in place.
+    """Convert the squeeze-and-excitation modules of a network to `TiledSE`, in place.
 
-    Their own layers go on working: weights are the same tensors under the same keys of the state dict. A module that
-    sits in several places shares them there, and is one module where its tiles are the same. A tile that
-    covers a module's map changes nothing; the fewer rows, the less a chip has to hold (see `sase_attn.tiling`).
+    The new modules use the layers of the old ones: weights are the same tensors under the same keys of the state dict.
+    If a module is used in several places, its weights stay shared; it stays one module where its tiles are the same. A
+    tile that covers a module's map changes nothing. The fewer rows, the less a chip has to hold (see `buffering`).
 
     Args:
         model: any network, for example of timm or torchvision; see `register_se` for classes of your own.
         rows: height of the tiles; None is the whole height.
-        columns: their width; None is the whole width. With both None only `overrides` are tiled.
-        count: tile only the first so many modules, in the order in which a forward pass reaches them. Early modules
-            have the largest maps.
-        overrides: what modules get by patterns of their names, matched dot by dot, whatever `count` says: a height, a
-            pair (rows, columns), or None or "full" to leave the module as it is. The last pattern that matches counts.
-        dry_run: report what would be converted, touch nothing.
+        columns: width of the tiles; None is the whole width. If both are None, only `overrides` are tiled.
+        count: tile only this many modules, the first ones that a forward pass reaches. Early modules have the largest
+            maps.
+        overrides: tiles by patterns of module names, matched dot by dot, whatever `count` says: a height, a pair (rows,
+            columns), or None or "full" to leave the module as it is. The last pattern that matches applies.
+        dry_run: report what would be converted, and change nothing.
 
     Returns:
-        What was converted, in the order in which a forward pass reaches it (in the order of registration for a network
-        that a trial pass cannot run, where `count` is not given). Modules that are tiled already are left alone.
+        The modules that were converted, in the order in which a forward pass reaches them (without `count`, in the
+        order of registration if a trial pass fails). Modules that are already tiled are left alone.
 
     Warns:
         UserWarning: modules that look like squeeze-and-excitation but are of unknown class are left as they are.
@@ -78,7 +78,7 @@ def tile(
         )
     if "" in found:
         raise ValueError(f"the model itself is a {type(model).__name__}; use TiledSE.from_squeeze_excite")
-    matching(found, special, kind="squeeze-and-excitation pattern")  # an unknown one is an error before any work
+    matching(found, special, kind="squeeze-and-excitation pattern")  # raises for an unknown one before any change
     planned: dict[str, Tile] = {}
     for index, name in enumerate(_ordered(model, list(found), needed=count is not None)):
         by_pattern = [chosen for pattern, chosen in special.items() if matches(name, pattern)]

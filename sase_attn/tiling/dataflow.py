@@ -1,4 +1,4 @@
-"""The dataflow of a forward pass: its operators, who hands results to whom, and which shortcuts pass a module by."""
+"""The dataflow graph of a forward pass: its operators, and the shortcuts that bypass a module."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ _COPIES = {torch.ops.aten.alias, torch.ops.aten.clone, torch.ops.aten.detach}
 
 @dataclass(frozen=True)
 class Node:
-    """A result: of which results it was made, its shape, and whether its operator is a sum, or works map in, map out.
+    """The result of an operator: the nodes it was computed from, its shape, and the kind of operator.
 
-    `same_map` is true of operators that change no position and mix no channels, such as activations and batch norms.
+    `is_sum` is true for a sum of two results. `same_map` is true for operators of one map that move no position and mix
+    no channels, such as activations and batch norms.
     """
 
     parents: tuple[int, ...]
@@ -28,10 +29,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A map that passes a module by and is added to what is made of its output.
+    """A map that bypasses a module and is added to a result that derives from its output.
 
-    `identity` says whether it is one of the maps that the module's input is made of; otherwise a projection or another
-    branch computes it.
+    `identity` says whether the module's input derives from this map; otherwise a projection or another branch computes
+    the map.
     """
 
     shape: torch.Size
@@ -45,15 +46,15 @@ class Flow(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.nodes: list[Node] = []
         self._of_tensor: dict[int, int] = {}
-        self._of_storage: dict[int, int] = {}  # where an operator wrote in place
-        self._kept: list[Tensor] = []  # an address stands for a tensor only while the tensor lives
+        self._of_storage: dict[int, int] = {}  # for operators that write in place
+        self._kept: list[Tensor] = []  # keeps tensors alive, because an address identifies a tensor only while it lives
 
     def enter(self, x: Tensor) -> None:
         """Make `x` the input of the network."""
         self._add(Node((), x.shape), [x])
 
     def node(self, x: Tensor) -> int | None:
-        """Index of the operator that wrote `x` last; None where nothing recorded did."""
+        """Index of the recorded operator that wrote `x` last; None if there is none."""
         index = max(self._of_tensor.get(id(x), -1), self._of_storage.get(_storage(x), -1))
         return None if index < 0 else index
 
@@ -74,9 +75,9 @@ class Flow(TorchDispatchMode):
         return out
 
     def shortcuts(self, into: int, out_of: int) -> list[Shortcut]:
-        """What passes by a module whose input is the node `into` and whose output `out_of`, in the order of the sums.
+        """The shortcuts around a module with the input node `into` and the output node `out_of`, in the order of sums.
 
-        Every sum of something made of the output and something not made of it counts, also those of outer blocks.
+        There is one for every sum of a result that derives from the output and one that does not, also in outer blocks.
         """
         after, before = self._made_of(out_of), self._makers_of(into)
         waiting: dict[int, Shortcut] = {}
@@ -98,7 +99,7 @@ class Flow(TorchDispatchMode):
                 self._of_storage[_storage(x)] = index
 
     def _made_of(self, start: int) -> set[int]:
-        """`start` and every node that derives from it; nodes stand in the order of execution."""
+        """`start` and every node that derives from it. Nodes are in the order of execution."""
         found = {start}
         for index in range(start + 1, len(self.nodes)):
             if found.intersection(self.nodes[index].parents):
@@ -116,7 +117,7 @@ class Flow(TorchDispatchMode):
         return found
 
     def _origin(self, index: int) -> int:
-        """The node of which this one is the same map but for activations, scales and batch norms."""
+        """The node from which this one follows by nothing but activations, scales and batch norms."""
         while self.nodes[index].same_map:
             (index,) = self.nodes[index].parents
         return index

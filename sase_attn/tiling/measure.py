@@ -1,4 +1,4 @@
-"""`buffering`: the activations that wait for squeeze-and-excitation, from a network's own graph."""
+"""`buffering`: the activations that a chip must hold while squeeze-and-excitation waits for its mean."""
 
 from typing import Any
 
@@ -24,25 +24,25 @@ def buffering(
 ) -> BufferingReport:
     """Activations that a chip holds while squeeze-and-excitation waits, with and without tiles (arXiv 2107.02145).
 
-    Such a chip streams maps row by row. The gated map cannot go on before its mean is known, and neither can the map
-    that will be added to it: of each, so many rows × width × channels are held. Rows are the map's height for
-    squeeze-and-excitation, and at most a tile's for tiles; tiles of whole columns are streamed by columns. The
+    Such a chip streams maps row by row. The gated map cannot go on before its mean is known, nor can the map that will
+    be added to it: of each, rows × width × channels activations are held. The number of rows is the map's height for
+    squeeze-and-excitation, and at most that of a tile for tiles; tiles of whole columns are streamed by columns. The
     formula reproduces the paper's count for EfficientDet-D2, whose squeeze-and-excitation is that of EfficientNet-B2:
     50.734M → 4.766M at 768×768.
 
-    Shortcuts are found in the graph of a trial pass on the meta device: maps that are added to what is made of the
-    module's output without being made of it. One that the module's input is itself made of waits as it is, also if
-    activations, scales or a batch norm are applied to it; it counts. One that a projection makes, as in the first block
-    of a ResNet's stage, or another branch, is listed apart and counts if `projections`, with the map that is added. A
-    map of another size counts by its elements, rounded up to whole channels of the gated one. Concatenations are not
-    counted.
+    Shortcuts are found in the graph of a trial pass on the meta device: they are maps that do not derive from the
+    module's output, and are added to a result that does. If the module's input derives from the map, the map itself has
+    to wait, and it counts; activations, scales or a batch norm on the way make no difference. If a projection (as in
+    the first block of a ResNet's stage) or another branch computes the map, it is listed apart, and counts only with
+    `projections`, by the map that is added. A map of another size counts by its elements, rounded up to whole channels of the gated map.
+    Concatenations are not counted.
 
     Args:
-        model: any network whose forward pass takes one batch of images. `TiledSE` modules count with their own tiles.
-        size: of the images, one number or (height, width); by default the network's own, or 224.
-        rows, columns: the tile that untiled squeeze-and-excitation modules would get, None being the whole extent. With
-            both None it is (7, None), the paper's, but for a network that has `TiledSE` modules: there the others stay.
-        precision: of an activation, a name of `PRECISIONS`.
+        model: any network whose forward pass accepts one batch of images. `TiledSE` modules count with their own tiles.
+        size: size of the images, one number or (height, width); by default the network's own, or 224.
+        rows, columns: the tile that untiled squeeze-and-excitation modules would get; None is the whole extent. If both
+            are None, it is the paper's, (7, None); but in a network with `TiledSE` modules, the others stay untiled.
+        precision: type of an activation, a name of `PRECISIONS`.
         projections: count projected shortcuts too.
 
     Returns:
@@ -95,7 +95,7 @@ def buffering(
 
 
 def _name(model: nn.Module) -> str:
-    """timm's name, of `attached` with the network that it is made from; else the class."""
+    """timm's name of a network, for `attached` with the name of its base; for other networks, the class name."""
     name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture") or type(model).__name__
     base = (getattr(model, "_model_args", None) or {}).get("base") if name == "attached" else None
     return f"{name} {base}" if base else name

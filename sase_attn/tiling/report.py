@@ -1,4 +1,4 @@
-"""The numbers of a buffering report, as a table and as JSON."""
+"""`BufferingReport`: the result of `buffering`, as a table and as JSON."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -15,16 +15,16 @@ PRECISIONS = {
 
 @dataclass(frozen=True)
 class BlockBuffer:
-    """What is held while one squeeze-and-excitation waits.
+    """The activations held while one squeeze-and-excitation module waits for its mean.
 
     Attributes:
-        name: of the module.
-        height, width: of its map.
-        gated: its channels.
-        shortcut: channels of the maps that pass it by as they are, to be added to what is made of its output; 0
-            without a shortcut, or where a projection makes the shortcut.
-        projected: channels of the shortcuts that a projection, or another branch, makes.
-        tile: rows and columns, None the whole extent; (None, None) is untiled squeeze-and-excitation.
+        name: name of the module.
+        height, width: height and width of its map.
+        gated: channels of its map.
+        shortcut: channels of the maps that bypass the module unchanged, to be added later; 0 if there is no such
+            shortcut, or a projection computes it.
+        projected: channels of the shortcuts that a projection or another branch computes.
+        tile: rows and columns; None is the whole extent, and (None, None) is untiled squeeze-and-excitation.
         se: activations held by untiled squeeze-and-excitation.
         tiled: activations held with this tile.
     """
@@ -42,7 +42,7 @@ class BlockBuffer:
 
 @dataclass(frozen=True)
 class BufferingReport:
-    """All blocks of a network. `str()` gives a table."""
+    """The activations held for all squeeze-and-excitation modules of a network. `str()` returns a table."""
 
     network: str
     size: tuple[int, int]
@@ -62,11 +62,15 @@ class BufferingReport:
 
     @property
     def saving(self) -> float:
-        """What tiling saves of the activations, in percent."""
+        """The percentage of the activations that tiling saves."""
         return 100 * (1 - self.tiled / self.se)
 
     def size_in_bytes(self, activations: int, precision: str | None = None) -> int:
-        """Bytes of so many activations, at the report's precision or another. Raises UnknownNameError for others."""
+        """The size of a number of activations, at the report's precision or another.
+
+        Raises:
+            UnknownNameError: the precision is not in `PRECISIONS`.
+        """
         return -(-activations * bits(precision or self.precision) // 8)
 
     def to_dict(self) -> dict[str, object]:
@@ -80,7 +84,7 @@ class BufferingReport:
         }
 
     def to_json(self) -> str:
-        """`to_dict` as text."""
+        """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Statistics over non-overlapping tiles of a map, and one value a tile back over the map."""
+"""Statistics over non-overlapping tiles of a map, and the way back from one value per tile to the map."""
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,10 @@ def checked_tile(tile: Tile) -> Tile:
 
 @torch.fx.wrap
 def tiled_mean(x: Tensor, rows: int | None, columns: int | None) -> Tensor:
-    """Means over tiles, (B, C, H, W) → (B, C, ⌈H/rows⌉, ⌈W/columns⌉); None is the whole extent. Type as `x`.
+    """Means over tiles, (B, C, H, W) → (B, C, ⌈H/rows⌉, ⌈W/columns⌉), in the type of `x`; None is the whole extent.
 
-    Partial tiles at the lower and right border are averaged over their real elements. A tile that covers the map gives
-    `x.mean((2, 3), keepdim=True)` itself.
+    Partial tiles at the lower and right border are averaged over their real elements. For a tile that covers the map,
+    the result is exactly `x.mean((2, 3), keepdim=True)`.
     """
     rows, columns = _within(rows, x.shape[2]), _within(columns, x.shape[3])
     if rows is None and columns is None:
@@ -38,18 +38,18 @@ def tiled_mean(x: Tensor, rows: int | None, columns: int | None) -> Tensor:
 
 @torch.fx.wrap
 def tiled_maximum(x: Tensor, rows: int | None, columns: int | None) -> Tensor:
-    """Largest element of each tile, in the shape of `tiled_mean`."""
+    """The largest element of each tile, in the shape of `tiled_mean`."""
     rows, columns = _within(rows, x.shape[2]), _within(columns, x.shape[3])
     if rows is None and columns is None:
         return x.amax((2, 3), keepdim=True)
     lowest = -float("inf")
     largest = _in_tiles(_in_tiles(x, 3, columns, lowest).amax(4), 2, rows, lowest).amax(3)
-    return largest.masked_fill(largest == lowest, 0.0)  # of the empty tiles of an export
+    return largest.masked_fill(largest == lowest, 0.0)  # in an export, the last tiles may be empty
 
 
 @torch.fx.wrap
 def over_tiles(gate: Tensor, x: Tensor, rows: int | None, columns: int | None) -> Tensor:
-    """One value a tile → one value an element of `x`; an axis with a single tile stays of length 1, to broadcast."""
+    """Expand one value per tile to one per element of `x`; an axis with a single tile keeps length 1, to broadcast."""
     rows, columns = _within(rows, x.shape[2]), _within(columns, x.shape[3])
     if rows is not None:
         gate = _repeated(gate, 2, rows, x.shape[2])
@@ -59,15 +59,15 @@ def over_tiles(gate: Tensor, x: Tensor, rows: int | None, columns: int | None) -
 
 
 def _repeated(gate: Tensor, dim: int, side: int, size: int) -> Tensor:
-    """Every value `side` times along `dim`, cropped to `size`."""
+    """Repeat every value `side` times along `dim`, and crop to `size`."""
     if _is_known(size):
         return gate.repeat_interleave(side, dim).narrow(dim, 0, size)
-    # The same by indices: an export cannot tell that what is cropped is long enough.
+    # Indices do the same here, because an export cannot tell that a repeated axis is long enough to be cropped.
     return gate.index_select(dim, torch.arange(size, device=gate.device) // side)
 
 
 def _in_tiles(x: Tensor, dim: int, side: int | None, fill: float) -> Tensor:
-    """Axis `dim` (2 or 3) as two, (tiles, elements of a tile), what is missing of the last tile filled up."""
+    """Split axis `dim` (2 or 3) into two, (tiles, elements of a tile), with the last tile filled up by `fill`."""
     if side is None:
         return x.unsqueeze(dim)
     size = x.shape[dim]
@@ -76,7 +76,8 @@ def _in_tiles(x: Tensor, dim: int, side: int | None, fill: float) -> Tensor:
         if missing > 0:
             x = F.pad(x, [0, missing] if dim == 3 else [0, 0, 0, missing], value=fill)
         return x.unflatten(dim, [-1, side])
-    # An export divides no open size, and takes one that may be 1 for more: by indices, up to two tiles empty.
+    # An export cannot divide an open size exactly, and assumes that it is not 1. So tiles are taken by indices, and up
+    # to two tiles are empty.
     starts = torch.arange(size // side + 2, device=x.device) * side
     index = starts[:, None] + torch.arange(side, device=x.device)
     missed = index >= size
@@ -87,14 +88,14 @@ def _in_tiles(x: Tensor, dim: int, side: int | None, fill: float) -> Tensor:
 
 
 def _within(side: int | None, size: int) -> int | None:
-    """A tile's side, or None where it covers the map; sizes that an export leaves open keep it."""
+    """A tile's side, or None if it covers the map; if an export leaves the size open, the side is kept."""
     if side is None or (_is_known(size) and side >= size):
         return None
     return side
 
 
 def _is_known(size: int) -> bool:
-    """Whether a branch may look at a size: not where the branch would be recorded for all others."""
+    """Whether code may branch on a size; it may not while a trace or export would record the branch for all sizes."""
     if torch.jit.is_scripting():
         return True
     if torch.jit.is_tracing():
