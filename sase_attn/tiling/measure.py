@@ -34,8 +34,8 @@ def buffering(
     module's output, and are added to a result that does. If the module's input derives from the map, the map itself has
     to wait, and it counts; activations, scales or a batch norm on the way make no difference. If a projection (as in
     the first block of a ResNet's stage) or another branch computes the map, it is listed apart, and counts only with
-    `projections`, by the map that is added. A map of another size counts by its elements, rounded up to whole channels of the gated map.
-    Concatenations are not counted.
+    `projections`, by the map that is added. A map of another size counts by its elements, rounded up to whole channels
+    of the gated map. Concatenations are not counted.
 
     Args:
         model: any network whose forward pass accepts one batch of images. `TiledSE` modules count with their own tiles.
