@@ -1,6 +1,6 @@
 """Spatially-adaptive squeeze-and-excitation, arXiv 2112.14804.
 
-Here are the modules. The recognition models are in timm's registry: `timm.create_model("spatial_sase_resnet50")`.
+This package has the modules. Recognition models are in timm's registry: `timm.create_model("spatial_sase_resnet50")`.
 """
 
 from sase_attn.spatially_adaptive.literal import LiteralSpatiallyAdaptiveSE as LiteralSpatiallyAdaptiveSE

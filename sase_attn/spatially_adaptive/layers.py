@@ -1,4 +1,4 @@
-"""What the modules of spatially-adaptive SE are made of: styles and masks of groups, and their mixture."""
+"""Parts of the modules of spatially-adaptive SE: styles and masks of groups of channels, and their mixture."""
 
 import math
 
@@ -16,7 +16,7 @@ NORMALIZERS = ("sum", "softmax")
 class GroupedLinear(nn.Module):
     """A fully connected layer for each group of (B, groups·inputs, 1, 1): (B, groups·outputs, 1, 1), in x's type.
 
-    No `nn.Conv2d`, which hosts re-initialise; drawn as torch's own layers.
+    It is no `nn.Conv2d`, because hosts re-initialise those. Its weights are initialised as in torch's own layers.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class GroupedLinear(nn.Module):
 class Styles(nn.Module):
     """One style vector of `outputs` values for each group of channels: (B, groups, outputs), unbounded.
 
-    fc2(ReLU(BN(fc1(mean over H, W)))), with weights of its own for each group. Without `norm` there is no BN.
+    It is fc2(ReLU(BN(fc1(mean over H, W)))), with separate weights for each group. Without `norm` there is no BN.
     """
 
     def __init__(
@@ -76,9 +76,10 @@ def mask_logits(
     device: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> nn.Sequential:
-    """What gives the logits of one spatial mask for each group of channels: (B, groups, H, W).
+    """Layers that compute the logits of one spatial mask for each group of channels: (B, groups, H, W).
 
-    1×1 to `hidden`, two dilated 3×3, each with BN and ReLU, then 1×1 to 1, with weights of its own for each group.
+    They are 1×1 to `hidden` and two dilated 3×3, each with BN and ReLU, then 1×1 to 1, with separate weights for each
+    group.
     """
     wide = groups * hidden
 
@@ -118,7 +119,7 @@ def mixed(styles: Tensor, logits: Tensor, softmax: bool) -> Tensor:
 
 
 def halved(groups: int, channels: int) -> int:
-    """`groups`, halved until it divides the channels."""
+    """`groups`, halved until the number divides the channels."""
     while channels % groups:
         groups //= 2
     return groups

@@ -1,4 +1,4 @@
-"""Experimental: a style and a mask of each group in one layer, arXiv 2112.14804's abstract read literally."""
+"""Experimental: a style and a mask for each group in one layer, arXiv 2112.14804's abstract read literally."""
 
 import torch
 from torch import Tensor, nn
@@ -10,28 +10,28 @@ from sase_attn.spatially_adaptive.layers import NORMALIZERS, Styles, halved, mas
 
 
 class LiteralSpatiallyAdaptiveSE(Attention):
-    """Experimental: y = v·(1 + Σ m_k·s_k / (Σ m_k + 1e-6)), a style s_k and a mask m_k of each group k of the same map.
+    """Experimental: y = v·(1 + Σ m_k·s_k / (Σ m_k + 1e-6)), with a style s_k and a mask m_k of each group k of one map.
 
     v = grouped 3×3 convolutions of x; styles and masks are those of `SpatiallyAdaptiveSkip` with x as the source.
-    A stride is average pooling at the end.
+    A stride is done by average pooling at the end.
 
     Parameters: `9*C*c + C + 4*(2*c*h + 18*h*h + 13*h + 1 + (h + 1)*C)`; MACs: `N*(9*C*c + C*h + 72*h*h + 4*h + 4*C) +
     C*h + 4*h*C`; c = C/4, h = c/4, at least 4, N = H·W of the input. Takes the place of the 3×3 convolution of a
     bottleneck, before its norm and ReLU.
 
-    A reconstruction, of no code: arXiv 2112.14804's abstract read literally, "a latent style vector" and "a latent
-    spatial mask" of each group that "modulate the target feature map", for one layer. The widths, the convolution and
-    the pooling are those of `SpatiallyAdaptiveSE`. It has not been trained at size.
+    This is a reconstruction, for which no code was found. It reads arXiv 2112.14804's abstract literally, in one layer:
+    "a latent style vector" and "a latent spatial mask" of each group "modulate the target feature map". The widths, the
+    convolution and the pooling are those of `SpatiallyAdaptiveSE`. It has not been trained on large data.
 
     Args:
         channels: C.
-        stride: of the pooling; the output is (B, C, ⌈H/stride⌉, ⌈W/stride⌉).
-        groups: halved until they divide C.
+        stride: stride of the pooling; the output is (B, C, ⌈H/stride⌉, ⌈W/stride⌉).
+        groups: number of groups, halved until it divides C.
         rd_ratio: hidden width h relative to c.
-        min_hidden: the least h.
-        dilation: of the 3×3 convolutions of the masks.
+        min_hidden: the smallest h.
+        dilation: dilation of the 3×3 convolutions of the masks.
         normalize: how masks become weights: "sum" divides sigmoids by their sum, "softmax" is over the groups.
-        style_norm: whether there is a norm in the styles, which gives its bias for a batch of one in training.
+        style_norm: whether the styles have a batch norm, which for a batch of one in training returns its bias.
 
     Raises:
         ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not

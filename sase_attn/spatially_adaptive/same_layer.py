@@ -12,29 +12,29 @@ from sase_attn.spatially_adaptive.layers import GroupedLinear, halved, pooled
 
 
 class SpatiallyAdaptiveSE(Attention):
-    """Grouped 3×3 convolutions, weighed at each position by a softmax over the channels of a group.
+    """Grouped 3×3 convolutions, weighted at each position by a softmax over the channels of a group.
 
-    Of each group of c channels, with weights of its own: y = softmax over the c channels of (q·k) · v, with
-    q = 3×3 h→c of ReLU(BN(3×3 c→h)), a map; k = 1×1 h→c of ReLU(BN(1×1 c→h of the mean over H, W)), a value a channel;
-    v = 3×3 c→c. Groups are concatenated. A stride is average pooling at the end.
+    For each group of c channels, with separate weights: y = softmax over the c channels of (q·k) · v, with
+    q = 3×3 h→c of ReLU(BN(3×3 c→h)), a map; k = 1×1 h→c of ReLU(BN(1×1 c→h of the mean over H, W)), one value per
+    channel; v = 3×3 c→c. Groups are concatenated. A stride is done by average pooling at the end.
 
     Parameters: `C*(20*h + 9*c + 3) + 16*h`; MACs: `N*C*(18*h + 9*c) + 2*C*h`; c = C/4, h = c/4, at least 4, N = H·W
     of the input. Takes the place of the 3×3 convolution of a bottleneck, before its norm and ReLU.
 
     Learning Spatially-Adaptive Squeeze-Excitation Networks for Image Synthesis and Image Recognition, arXiv 2112.14804.
     The authors' code has synthesis only. This is the module as an author of the paper adapted it to another network,
-    which is older than the paper's last version; whether the paper's own is the same could not be verified. Weights of
-    the softmax are 1/c on average, which the norm behind takes away.
+    before the paper's last version; whether it equals the paper's own could not be verified. The softmax weights are
+    1/c on average, a factor that the norm after the module removes.
 
-    Deviations: groups are grouped convolutions, not a loop; windows of the pooling at the border of odd maps are means
-    of the positions that exist, so that shapes agree with timm's shortcuts.
+    Deviations: groups are grouped convolutions instead of a loop; at the border of odd maps, pooling averages the
+    positions that exist, so that shapes agree with timm's shortcuts.
 
     Args:
         channels: C.
-        stride: of the pooling; the output is (B, C, ⌈H/stride⌉, ⌈W/stride⌉).
-        groups: halved until they divide C.
+        stride: stride of the pooling; the output is (B, C, ⌈H/stride⌉, ⌈W/stride⌉).
+        groups: number of groups, halved until it divides C.
         rd_ratio: hidden width h relative to c.
-        min_hidden: the least h.
+        min_hidden: the smallest h.
 
     Raises:
         ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not

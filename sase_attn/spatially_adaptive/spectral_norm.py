@@ -1,4 +1,4 @@
-"""Spectral normalisation, Miyato et al., arXiv 1802.05957, that knows groups: each has a largest singular value."""
+"""Spectral normalisation, Miyato et al., arXiv 1802.05957, by the largest singular value of each group of a weight."""
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,10 @@ from sase_attn.spatially_adaptive.layers import GroupedLinear
 
 
 class GroupedSpectralNorm(nn.Module):
-    """A parametrization: a weight with the matrix of each group divided by an estimate of its largest singular value.
+    """A parametrization that divides the matrix of each group of a weight by an estimate of its largest singular value.
 
-    torch's own takes a grouped weight for one matrix. As there, every use in training mode is one step of the power
-    iteration, and the vectors are the buffers `_u` (groups, rows) and `_v` (groups, columns).
+    torch's own treats a grouped weight as one matrix. As in torch, every use in training mode is one step of the power
+    iteration, whose vectors are the buffers `_u` (groups, rows) and `_v` (groups, columns).
     """
 
     _u: Tensor
@@ -31,7 +31,7 @@ class GroupedSpectralNorm(nn.Module):
         matrices = self._matrices(weight)
         if self.training:
             self._step(matrices.detach())
-        # Copies: the next step changes the buffers, and a backward pass may still need these.
+        # Copies, because the next step changes the buffers, and a backward pass may still need their values.
         u, v = self._u.clone(), self._v.clone()
         sigma = u[:, None] @ matrices @ v[:, :, None]
         return (matrices / sigma).view_as(weight)
@@ -49,9 +49,9 @@ class GroupedSpectralNorm(nn.Module):
 
 
 def add_spectral_norm(module: nn.Module) -> nn.Module:
-    """Normalise the weight of every convolution and linear layer of a module that is not yet, in place; returns it.
+    """Add a spectral norm to every convolution and linear layer that has none, in place; return the module.
 
-    Initialise before: a drawn weight is normalised when it is used, but the estimate starts from the weight of now.
+    Initialise the module first, because the estimate of the singular values starts from its present weights.
     """
     for layer in module.modules():
         if parametrize.is_parametrized(layer, "weight"):

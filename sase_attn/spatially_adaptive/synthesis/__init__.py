@@ -1,4 +1,4 @@
-"""Images from few: the generator and discriminator of FastGAN with spatially-adaptive skips, trained and measured."""
+"""Image synthesis from few images: FastGAN's generator and discriminator with spatially-adaptive skips."""
 
 from sase_attn.spatially_adaptive.synthesis.config import SynthesisConfig as SynthesisConfig
 from sase_attn.spatially_adaptive.synthesis.generator import Generator as Generator

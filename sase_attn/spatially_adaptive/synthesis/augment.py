@@ -1,25 +1,25 @@
-"""Differentiable augmentation (Zhao et al., NeurIPS 2020), from the paper: alike for real and made images.
+"""Differentiable augmentation (Zhao et al., NeurIPS 2020), from the paper: of real and generated images alike.
 
-The discriminator of a hundred images learns them by heart; it cannot where every look at them is another one. Since
-made images are changed alike, and gradients pass through, the generator does not learn the changes.
+With only a hundred images, the discriminator would memorise them; augmentation prevents this. Generated images are
+augmented in the same way, and gradients pass through, so that the generator does not learn to make augmented images.
 """
 
 import torch
 from torch import Tensor
 
 AUGMENTATIONS = ("color", "translation")
-SHIFT = 8  # images move by up to 1/SHIFT of their size
+SHIFT = 8  # images are shifted by up to 1/SHIFT of their size
 
 
 def augmented(images: Tensor, names: tuple[str, ...]) -> Tensor:
-    """Images (N, 3, H, W) in -1…1, each with draws of its own from torch's generator."""
+    """Augment images (N, 3, H, W) in -1…1, each with its own random draws from torch's generator."""
     for name in names:
         images = color(images) if name == "color" else translation(images)
     return images
 
 
 def color(images: Tensor) -> Tensor:
-    """Brightness by up to ±0.5, saturation by 0 to 2, contrast by 0.5 to 1.5."""
+    """Add up to ±0.5 to the brightness, and multiply saturation by 0 to 2 and contrast by 0.5 to 1.5."""
     brightness, saturation, contrast = torch.rand(3, len(images), 1, 1, 1, device=images.device)
     images = images + (brightness - 0.5)
     gray = images.mean(dim=1, keepdim=True)
@@ -29,7 +29,7 @@ def color(images: Tensor) -> Tensor:
 
 
 def translation(images: Tensor) -> Tensor:
-    """Moved by up to an eighth of height and width; what comes in is 0, a middle gray."""
+    """Shift images by up to an eighth of height and width; uncovered pixels become 0, a middle gray."""
     count, _, height, width = images.shape
     rows, columns = (
         torch.arange(length, device=images.device)

@@ -1,4 +1,4 @@
-"""The averaged generator, whose images are better than the trained one's: timm's average with buffers."""
+"""The running average of the generator, by timm's; its images are better than those of the trained generator itself."""
 
 import torch
 from timm.utils import ModelEmaV3
@@ -10,11 +10,11 @@ from sase_attn.spatially_adaptive.synthesis.layers import power_vectors
 class Average:
     """A running average of a generator's weights and of its batch norms' statistics.
 
-    The decay grows from 0 with the steps, up to `decay`. The vectors of the spectral norm are copied.
+    The decay grows from 0 with the steps, up to `decay`. The vectors of the spectral norm are copied, not averaged.
 
     Args:
-        generator: that is trained; the average starts as its copy.
-        decay: at most.
+        generator: the generator that is trained; the average starts as its copy.
+        decay: the largest decay.
     """
 
     def __init__(self, generator: Generator, decay: float) -> None:
@@ -30,7 +30,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, generator: Generator, step: int) -> None:
-        """Take in the weights after a step, of which the first is 1."""
+        """Update the average with the weights after a step; the first step is 1."""
         self._ema.update(generator, step + 1)
         own = dict(self.generator.named_buffers())
         for name, buffer in power_vectors(generator):

@@ -1,4 +1,4 @@
-"""The checkpoint of a training of images: configuration, progress, and the state of both networks."""
+"""The checkpoint of a training for synthesis: configuration, progress, and the state of both networks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from sase_attn.training.checkpoint import Checkpoint, Progress, check_same, load
 
 @dataclass
 class SynthesisProgress(Progress):
-    """Where a training stands, and the best KID so far with its step."""
+    """The progress of a training, and the best KID so far with its step."""
 
     best_kid: float | None = None
     best_step: int = 0
@@ -21,7 +21,7 @@ def load_synthesis(folder: Path) -> Checkpoint[SynthesisConfig, SynthesisProgres
 
 
 def check_resumable(config: SynthesisConfig, saved: Checkpoint[SynthesisConfig, SynthesisProgress]) -> None:
-    """Raise ValueError, naming what differs, if a training cannot go on with these settings."""
+    """Raise ValueError, naming the difference, if a training cannot be resumed with these settings."""
     check_same(config, saved.settings, MAY_CHANGE)
     if config.round_steps != saved.settings.round_steps:
         raise config.wrong("steps", f"a multiple of the {saved.settings.round_steps} steps of a sheet", config.steps)

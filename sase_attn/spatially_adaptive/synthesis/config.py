@@ -1,7 +1,7 @@
-"""`SynthesisConfig`: everything that decides the numbers of a training of images, as one frozen record.
+"""`SynthesisConfig`: all settings that affect the result of a training for synthesis, as one frozen record.
 
 The defaults are those of FastGAN's and of Shen and Wu's code: Adam at 2e-4 with betas 0.5 and 0.999, batch 8, latent
-256, width 64, an average of 0.999. The reconstruction is theirs only with `lpips`.
+256, width 64, an average with decay 0.999. The reconstruction loss is theirs only with `lpips`.
 """
 
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from sase_attn.spatially_adaptive.synthesis.generator import SIZES, SKIPS
 from sase_attn.spatially_adaptive.synthesis.reconstruction import RECONSTRUCTIONS
 
 LARGEST_BATCH = 64
-# Fields that move no number of the two networks, and so may change when a training is resumed. Of `images` the place
-# may: see `check_same_data`.
+# Fields that do not affect the two networks, and so may change when a training is resumed. The folder of `images` may
+# change too, if its content is the same: see `check_same_data`.
 MAY_CHANGE = (
     "images", "steps", "lpips_weights", "extractor_weights",
     "keep_snapshots", "checkpoint_every", "log_every", "imports",
@@ -36,7 +36,7 @@ MAY_CHANGE = (
 
 @dataclass(frozen=True)
 class SynthesisConfig(Settings):
-    """What is learned, from which images and how; fields are flags of `sase-attn synthesize train`.
+    """Settings of a training for synthesis; its fields are flags of `sase-attn synthesize train`.
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
@@ -108,12 +108,12 @@ class SynthesisConfig(Settings):
 
     @property
     def round_steps(self) -> int:
-        """Steps between two sheets."""
+        """Steps between two sheets of samples."""
         return min(self.sample_every, self.steps)
 
     @property
     def epochs(self) -> int:
-        """How many sheets there are in all: the rounds of the run."""
+        """The number of sheets, which is the number of rounds of the run."""
         return self.steps // self.round_steps
 
     def network(self) -> dict[str, Any]:

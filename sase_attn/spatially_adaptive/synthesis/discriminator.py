@@ -1,8 +1,8 @@
 """The discriminator: FastGAN's design (Liu et al., ICLR 2021), written from the paper's description.
 
-Two branches give 5x5 logits each: one looks at the images, one at smaller ones. Large maps modulate those 8 times
-smaller by skip-layer excitations, whichever skips the generator has. Three decoders draw real images anew from its
-maps: the whole, a random quarter, and the small one, which keeps the maps from looking at a few details only.
+Two branches return 5x5 logits each, one for the images and one for smaller versions. Maps modulate those 8 times
+smaller by skip-layer excitation, whichever skips the generator has. Three decoders reconstruct real images from the
+maps: the whole image, a random quarter, and the small version. This keeps the maps from describing a few details only.
 """
 
 from itertools import pairwise
@@ -20,22 +20,22 @@ from sase_attn.spatially_adaptive.synthesis.layers import doubled, initialise
 CHANNELS = {8: 16, 16: 8, 32: 4, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4, 1024: 1 / 8}  # times the width
 LARGEST_MAP = 256  # larger images are halved by plain convolutions first
 SMALLEST_MAP = 8
-STRIDE = 8  # how many times as small a modulated map is
+STRIDE = 8  # a modulated map is this many times smaller
 SLOPE = 0.2
 
 
 class Seen(NamedTuple):
-    """Logits (N, 50) of real images, and what the decoders drew beside what they should have drawn."""
+    """Logits (N, 50) of real images, and the reconstructions of the decoders with the images they should equal."""
 
     logits: Tensor
     drawn: list[tuple[Tensor, Tensor]]
 
 
 class Discriminator(nn.Module):
-    """Logits, above 0 for images that look real.
+    """The discriminator: logits that are above 0 for images that look real.
 
     Args:
-        size: of the images, as the generator's.
+        size: height and width of the images, as for the generator.
         width: channels at 128x128.
         spectral_norm: divide the weights by their largest singular value.
     """
@@ -71,11 +71,11 @@ class Discriminator(nn.Module):
             add_spectral_norm(self)
 
     def forward(self, images: Tensor, small: Tensor) -> Tensor:
-        """Logits (N, 50) of images and the smaller ones that go with them, in -1…1."""
+        """Logits (N, 50) of images and their smaller versions, in -1…1."""
         return self._logits(self._maps(images), self.small(small))
 
     def look(self, images: Tensor, small: Tensor, quarter: int) -> Seen:
-        """As forward, and drawings of the whole, of one of the four quarters (0 to 3), and of the small images."""
+        """Logits as in `forward`, and reconstructions of the whole, of a quarter (0 to 3), and of the small images."""
         maps, small_map = self._maps(images), self.small(small)
         top, left = 8 * (quarter // 2), 8 * (quarter % 2)
         part = maps[16][:, :, top : top + 8, left : left + 8]
@@ -103,7 +103,7 @@ class Discriminator(nn.Module):
 
 
 class Halving(nn.Module):
-    """Halves height and width: the mean of a way with two convolutions and one that averages first."""
+    """Halves height and width: the mean of a branch with two convolutions and one with average pooling."""
 
     def __init__(self, source: int, channels: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class Halving(nn.Module):
 
 
 def resized(images: Tensor, size: int) -> Tensor:
-    """Images of another size: the mean of pixels where smaller, linear where larger."""
+    """Resize images: by means of pixels to a smaller size, bilinearly to a larger one."""
     if images.shape[-1] == size:
         return images
     if images.shape[-1] > size:
@@ -138,7 +138,7 @@ def _channels(resolution: int, width: int) -> int:
 
 
 def _stem(size: int, top: int, channels: dict[int, int]) -> list[nn.Module]:
-    """From the images to the largest map."""
+    """Layers from the images to the largest map."""
     if size == top:
         return [nn.Conv2d(3, channels[top], 3, padding=1, bias=False), nn.LeakyReLU(SLOPE)]
     parts = _halved(3, channels[size // 2], norm=False)
@@ -154,7 +154,7 @@ def _halved(source: int, channels: int, *, norm: bool = True) -> list[nn.Module]
 
 
 def _judge(channels: int) -> nn.Sequential:
-    """5x5 logits from an 8x8 map."""
+    """Layers from an 8x8 map to 5x5 logits."""
     return nn.Sequential(
         nn.Conv2d(channels, channels, 1, bias=False),
         nn.BatchNorm2d(channels),
@@ -164,6 +164,6 @@ def _judge(channels: int) -> nn.Sequential:
 
 
 def _decoder(channels: int, drawn: list[int]) -> nn.Sequential:
-    """An image from an 8x8 map, which is doubled to maps of these channels."""
+    """Layers from an 8x8 map to an image, by doubled maps of these channels."""
     doublings = [doubled(source, target) for source, target in pairwise([channels, *drawn])]
     return nn.Sequential(*doublings, nn.Conv2d(drawn[-1], 3, 3, padding=1, bias=False), nn.Tanh())

@@ -1,4 +1,4 @@
-"""What a training will take, told before it starts: memory by arithmetic, time by two steps of throw-away networks."""
+"""Estimates before a training starts: memory by counting tensors, time by two steps with temporary networks."""
 
 import time
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from sase_attn.spatially_adaptive.synthesis.generator import Generator
 from sase_attn.spatially_adaptive.synthesis.images import TrainingImages
 from sase_attn.spatially_adaptive.synthesis.trainer import Trainer
 
-BYTES = 4  # of a float32
-COPIES = (5, 4)  # of each weight: itself, its gradient, Adam's two averages; and the generator's average
+BYTES = 4  # bytes of a float32
+COPIES = (5, 4)  # numbers per weight: itself, its gradient, Adam's two averages; for the generator also its average
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of weights with all that goes with them, and of what a step holds at its height."""
+    """Bytes of the weights with gradients and optimizer states, and of a step's activations at their peak."""
 
     weights: int
     step: int
 
     def sentence(self, taken: int) -> str:
-        """For people: all of it, where so much has been taken before."""
+        """The estimate as text, given the bytes that the process has taken already."""
         return (
             f"memory: about {_size(taken + self.weights + self.step)}: {_size(taken)} by now, "
             f"{_size(self.weights)} for networks and optimizers, {_size(self.step)} for a step"
@@ -34,9 +34,9 @@ class Memory:
 
 
 def memory(config: SynthesisConfig) -> Memory:
-    """The memory of a training, counted on networks without numbers.
+    """The memory of a training, counted with networks on the meta device.
 
-    A step is at its height when the generator's loss has passed both networks.
+    The activations peak when the generator's loss has passed both networks, or in the discriminator's step.
     """
     with torch.device("meta"):
         generator, discriminator = _networks(config)
@@ -57,7 +57,7 @@ def memory(config: SynthesisConfig) -> Memory:
 
 
 def seconds_a_step(config: SynthesisConfig, images: TrainingImages, device: torch.device) -> float:
-    """The time of the second of two steps; networks, numbers and random draws of the training stay as they are."""
+    """The time of the second of two steps of temporary networks; torch's random generators stay as they are."""
     trainer = Trainer(config, device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)
@@ -68,7 +68,7 @@ def seconds_a_step(config: SynthesisConfig, images: TrainingImages, device: torc
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words."""
+    """A time in seconds, as text in suitable units."""
     if seconds < 90:
         return f"{max(1, round(seconds))} seconds"
     return f"{round(seconds / 60)} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
@@ -79,7 +79,7 @@ def _size(count: int) -> str:
 
 
 class Kept:
-    """Within the context the bytes of tensors that wait for a backward pass are added up, each storage once."""
+    """Within the context, adds up the bytes of tensors saved for a backward pass, each storage once."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -89,7 +89,7 @@ class Kept:
     def _count(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in self._seen and not isinstance(tensor, nn.Parameter):
-            self._seen[storage._cdata] = tensor  # keeps the storage, and so its number
+            self._seen[storage._cdata] = tensor  # keeps the storage alive, so that its address stays its own
             self.bytes += storage.nbytes()
         return tensor
 

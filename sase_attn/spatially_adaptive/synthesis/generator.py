@@ -1,16 +1,15 @@
-"""The generator: FastGAN's design (Liu et al., ICLR 2021), with skips by channel or by channel and place.
+"""The generator: FastGAN's design (Liu et al., ICLR 2021), with skips per channel, or per channel and position.
 
-Written from the paper's description. A latent vector becomes a 4x4 map, which is doubled up to the image; small maps
-modulate those 16 times as large. `"sle"` is the paper's skip-layer excitation, which weighs channels. `"spatial"` is
-the module of Shen and Wu (arXiv 2112.14804), which weighs channels by place, as their code has it: from the 8x8, 16x16
-and 32x32 maps, with a dilation of 4 from the last one and, at 1024 pixels, noise on the masks; from the 4x4 map stays
-`"sle"`. What differs:
+It is written from the paper's description. A latent vector becomes a 4x4 map, which is doubled up to the image; small
+maps modulate those 16 times as large. `"sle"` is the paper's skip-layer excitation, with a weight per channel.
+`"spatial"` is the module of Shen and Wu (arXiv 2112.14804), with a weight per channel and position. As in their code,
+it starts from the 8x8, 16x16 and 32x32 maps, with a dilation of 4 from the last one and, at 1024 pixels, noise on the
+masks; the skip from the 4x4 map is still `"sle"`. Deviations:
 
 - At 64 pixels the only skip starts at the 4x4 map. It is then `"spatial"` too, or the choice would change nothing.
 - Images end in tanh at every size.
 - A map has at least 4 channels.
-- Batch norm is used as trained, with its running averages, when images are made; the authors' code draws them in
-  training mode.
+- Images are generated in eval mode, by the running averages of batch norm; the authors' code does it in training mode.
 """
 
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from sase_attn.training.data.order import hash_seed
 SIZES = (64, 128, 256, 512, 1024)
 SKIPS = ("sle", "spatial")
 CHANNELS = {4: 16, 8: 8, 16: 4, 32: 2, 64: 2, 128: 1, 256: 1 / 2, 512: 1 / 4, 1024: 1 / 8}  # times the width
-STRIDE = 16  # how many times as large a modulated map is
+STRIDE = 16  # a modulated map is this many times larger
 
 
 class Generator(nn.Module):
@@ -35,11 +34,12 @@ class Generator(nn.Module):
     Args:
         size: height and width of the images, one of `SIZES`.
         width: channels at 128x128; other maps have multiples of it.
-        latent: numbers that an image is made from.
+        latent: length of a latent vector.
         skip: "sle" or "spatial".
-        style_norm: whether the styles of "spatial" have a batch norm; with batches of one image it would give the same
-            style to all.
-        spectral_norm: while it is trained; a saved generator has plain weights.
+        style_norm: whether the styles of "spatial" have a batch norm; with batches of one image, it would return the
+            same style for all.
+        spectral_norm: divide the weights by their largest singular value during training; a saved generator has plain
+            weights.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Generator(nn.Module):
             add_spectral_norm(self)
 
     def _skip(self, resolution: int, source: int, target: int) -> nn.Module:
-        """What modulates a map of `target` channels by the one at `resolution`."""
+        """The module that modulates a map of `target` channels by the map at `resolution`."""
         if self.skip == "sle" or (resolution == 4 and self.size > 64):
             return SkipLayerExcitation(source, target)
         return SpatiallyAdaptiveSkip(
@@ -91,7 +91,7 @@ class Generator(nn.Module):
         return self.pair(latent)[0]
 
     def pair(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Images, and smaller ones from a map on the way, which the discriminator looks at too."""
+        """Images, and smaller ones from an earlier map, which the discriminator judges too."""
         maps = {4: self.start(latent[:, :, None, None])}
         x, small = maps[4], None
         for name, double in self.doublings.items():
@@ -105,15 +105,15 @@ class Generator(nn.Module):
         return torch.tanh(self.to_image(x)), small
 
     def sample(self, count: int, seed: int = 0, batch_size: int = 16) -> Tensor:
-        """So many images as uint8 (count, 3, size, size) on the CPU; equal for equal arguments on one machine.
+        """Generate images as uint8 (count, 3, size, size) on the CPU; equal for equal arguments on one machine.
 
         Raises:
-            ValueError: a count or batch size below 1.
+            ValueError: `count` or `batch_size` is below 1.
         """
         return torch.cat(list(self.batches(count, seed, batch_size)))
 
     def batches(self, count: int, seed: int = 0, batch_size: int = 16) -> Iterator[Tensor]:
-        """The images of `sample`, a batch at a time: any number of them in little memory. Raises as it does."""
+        """The images of `sample`, a batch at a time, so that many need little memory. Raises as `sample` does."""
         if count < 1 or batch_size < 1:
             raise ValueError(f"wanted a count and a batch size of at least 1, got {count} and {batch_size}")
         for first, latents in enumerate(self.latents(count, seed).split(batch_size)):
@@ -126,7 +126,7 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def render(self, latents: Tensor, seed: int = 0) -> Tensor:
-        """Images as uint8 on the CPU, in eval mode; the noise in the maps follows from the seed."""
+        """Generate images as uint8 on the CPU, in eval mode; the seed decides the noise in the maps."""
         was_training, device = self.training, next(self.parameters()).device
         self.eval()
         try:
@@ -137,7 +137,7 @@ class Generator(nn.Module):
             self.train(was_training)
 
     def plain(self) -> "Generator":
-        """A copy in eval mode on the CPU whose weights have the spectral norm in them."""
+        """A copy in eval mode on the CPU, with plain weights that the spectral norm has been applied to."""
         found = Generator(
             self.size, self.width, self.latent, self.skip, style_norm=self.style_norm, spectral_norm=False
         )
@@ -151,20 +151,20 @@ class Generator(nn.Module):
 
 
 def channels_at(resolution: int, width: int) -> int:
-    """Channels of the generator's map of a height."""
+    """Channels of the generator's map of a height and width."""
     return max(4, int(CHANNELS[resolution] * width))
 
 
 def small_size(size: int) -> int:
-    """Height of the smaller images that go with images of a size."""
+    """The size of the smaller versions that go with images of a size."""
     return min(128, size // 2)
 
 
 def as_bytes(images: Tensor) -> Tensor:
-    """uint8 from values in -1…1."""
+    """Convert values in -1…1 to uint8."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def as_values(images: Tensor) -> Tensor:
-    """Values in -1…1 from uint8."""
+    """Convert uint8 to values in -1…1."""
     return images.float() / 127.5 - 1

@@ -1,4 +1,4 @@
-"""The training images of a folder, fitted to their size and held in memory."""
+"""The training images of a folder, resized and cropped, and kept in memory."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +12,19 @@ from sase_attn.training.data.order import seeded_generator
 from sase_attn.training.data.reading import Broken, read_images, report_broken
 from sase_attn.training.data.walk import SUFFIXES, Skipped, images_below
 
-MOST_ENLARGED = 4  # an image may be blurred by so much, not more
+MOST_ENLARGED = 4  # smaller images, which would have to be enlarged more, are refused
 
 
 @dataclass(frozen=True)
 class TrainingImages:
-    """uint8 (N, 3, size, size), the files that they are of, and which data they are."""
+    """The images as uint8 (N, 3, size, size), their files, and the identity of the data."""
 
     pixels: Tensor
     names: tuple[str, ...]
     identity: DataIdentity
 
     def batch(self, seed: int, step: int, batch_size: int) -> Tensor:
-        """The images of a step, a function of seed and step: each image comes once before one comes again."""
+        """The images of a step, which depend on seed and step only; each image is used once before any is repeated."""
         count = len(self.pixels)
         places = []
         for position in range(step * batch_size, (step + 1) * batch_size):
@@ -35,11 +35,11 @@ class TrainingImages:
 
 
 def open_images(config: SynthesisConfig) -> TrainingImages:
-    """Read the images of a configuration: shorter side resized to the size, centre cropped.
+    """Read the images of a configuration, with the shorter side resized to `size`, and cropped to the centre.
 
     Raises:
         FileNotFoundError, NotADirectoryError: no such folder.
-        ValueError: it holds no images or fewer than a batch, or one cannot be read or is tiny.
+        ValueError: the folder holds no images or fewer than a batch, or an image cannot be read or is too small.
     """
     if not config.images:
         raise ValueError("wanted a folder of images to learn from (--images FOLDER), got none")
@@ -53,7 +53,7 @@ def open_images(config: SynthesisConfig) -> TrainingImages:
 
 
 def read_folder(folder: Path, size: int, on_broken: str = "refuse") -> TrainingImages:
-    """Read the images below a folder. Raises as `open_images` does."""
+    """Read the images in a folder and its subfolders. Raises as `open_images` does."""
     skipped = Skipped()
     root = folder.resolve()
     files = images_below(root, skipped)

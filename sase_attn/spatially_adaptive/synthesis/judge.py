@@ -1,4 +1,4 @@
-"""`Judge`: scores against the images that are learned from, whose features are computed once."""
+"""`Judge`: scores against the training images, whose features are computed once."""
 
 from collections.abc import Iterable
 
@@ -11,12 +11,12 @@ from sase_attn.spatially_adaptive.synthesis.scores import NEIGHBOURS, Scores, ne
 
 
 class Judge:
-    """Scores by one extractor.
+    """Computes scores of generated images with one extractor.
 
     Args:
         images: the training images.
         extractor, weights: see `load_extractor`.
-        device: to compute features on.
+        device: the device to compute features on.
 
     Raises:
         ImportError, OSError, ValueError: see `load_extractor`.
@@ -39,5 +39,5 @@ class Judge:
         )
 
     def nearest(self, made: Tensor) -> Tensor:
-        """For each uint8 image the place of the nearest training image, mirrored or not."""
+        """For each uint8 image, the index of the nearest training image, mirrored or not."""
         return nearest(self._features(made), self._images, self._mirrored)

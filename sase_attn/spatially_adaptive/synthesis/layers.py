@@ -1,4 +1,4 @@
-"""Parts of the generator and the discriminator: first weights, spectral norm, noise, and blocks that double a map."""
+"""Parts of the generator and the discriminator: initial weights, spectral norm, noise, and blocks that double a map."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def initialise(module: nn.Module) -> None:
     """Draw the weights of convolutions from N(0, 0.02), of batch norms from N(1, 0.02); their biases are 0.
 
-    Do it before a spectral norm is added: it starts from the weights of then.
+    Call it before a spectral norm is added, because its estimate starts from the present weights.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
@@ -23,9 +23,9 @@ def initialise(module: nn.Module) -> None:
 
 @torch.no_grad()
 def plain_weights(module: nn.Module, plain: nn.Module) -> dict[str, Tensor]:
-    """The state of `plain`, which is `module` without spectral norm, from the weights of `module` as it divides them.
+    """The state dict for `plain`, which is `module` without spectral norm, with the normalised weights of `module`.
 
-    Put `module` into eval mode before: in training mode each look moves its estimate of the singular values.
+    Put `module` into eval mode first, because in training mode each access updates its estimate of the singular values.
     """
     found = {}
     for name in plain.state_dict():
@@ -35,12 +35,12 @@ def plain_weights(module: nn.Module, plain: nn.Module) -> dict[str, Tensor]:
 
 
 def power_vectors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The vectors of the spectral norm by name. They belong to one set of weights: averages of them mean nothing."""
+    """The vectors of the spectral norm by name. They belong to one set of weights, so they must not be averaged."""
     return ((name, buffer) for name, buffer in module.named_buffers() if name.endswith(("._u", "._v")))
 
 
 class Noise(nn.Module):
-    """x + strength·n with n from N(0, 1) for each position, the same for all channels; strength starts at 0."""
+    """x + strength·n, with n from N(0, 1) for each position, the same for all channels; strength starts at 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Noise(nn.Module):
 
 
 def gated(*, source: int, channels: int, noise: bool) -> list[nn.Module]:
-    """A 3x3 convolution, noise where wanted, batch norm, and the gate that halves the channels to `channels`."""
+    """A 3x3 convolution, noise if wanted, batch norm, and a gated linear unit that halves them to `channels`."""
     parts: list[nn.Module] = [nn.Conv2d(source, 2 * channels, 3, padding=1, bias=False)]
     if noise:
         parts.append(Noise())
@@ -59,7 +59,7 @@ def gated(*, source: int, channels: int, noise: bool) -> list[nn.Module]:
 
 
 def doubled(source: int, channels: int, *, noise: bool = False) -> nn.Sequential:
-    """Doubles height and width; with noise it has a second convolution."""
+    """A block that doubles height and width; with noise, it has a second convolution."""
     parts = [nn.Upsample(scale_factor=2.0), *gated(source=source, channels=channels, noise=noise)]
     if noise:
         parts += gated(source=channels, channels=channels, noise=True)

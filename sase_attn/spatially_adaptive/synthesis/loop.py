@@ -27,19 +27,19 @@ from sase_attn.training.pace import pace_text
 from sase_attn.training.resumable import ResumableLoop, StepReport
 
 SHEET = 16  # images on a sheet of samples
-SCORED = 2**32 + 1  # the seed of the images that are scored: no run's own
+SCORED = 2**32 + 1  # the seed of the images that are scored, which no run can have
 
 
 class SynthesisLoop(ResumableLoop[SynthesisConfig, SynthesisProgress, Tensor]):
-    """One run; `finish` writes its result.
+    """One run of `train_synthesis`; `finish` writes its result.
 
     Args:
-        config: how.
-        folder: gets the files.
+        config: the settings.
+        folder: the folder for all files.
         ranks: the one process of the run.
-        images: to learn from.
-        judge: gives the scores, if any are wanted.
-        echo: gets a line for each thing that people may want to read.
+        images: the training images.
+        judge: computes the scores, if any are wanted.
+        echo: called with each line of output for the user.
 
     Raises:
         ValueError, OSError, ImportError: see `Trainer`.
@@ -73,12 +73,12 @@ class SynthesisLoop(ResumableLoop[SynthesisConfig, SynthesisProgress, Tensor]):
 
     @property
     def lr(self) -> float:
-        """The learning rate, which stays."""
+        """The learning rate, which is constant."""
         return self.settings.lr
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on after an interruption."""
+        """The command that resumes the run after an interruption."""
         return command("synthesize", "train", "--output", self.folder, "--resume")
 
     def batches(self) -> Iterator[Tensor]:
@@ -87,7 +87,7 @@ class SynthesisLoop(ResumableLoop[SynthesisConfig, SynthesisProgress, Tensor]):
             yield self.images.batch(self.settings.seed, step, self.settings.batch_size)
 
     def step(self, batch: Tensor) -> StepReport:
-        """A step of both networks. Raises FloatingPointError if a loss is not finite."""
+        """Train both networks for one step. Raises FloatingPointError if a loss is not finite."""
         self.ranks.seed_step(self.settings.seed, self.global_step)
         losses = self.trainer.step(batch, self.global_step + 1)
         for name, value in losses.items():
@@ -96,7 +96,7 @@ class SynthesisLoop(ResumableLoop[SynthesisConfig, SynthesisProgress, Tensor]):
         return StepReport(len(batch), self.interrupt.asked, losses)
 
     def end_epoch(self) -> None:
-        """Draw the sheet, measure the scores, and keep the weights: the last, a few before, and the best by KID."""
+        """Write the sheet of samples, measure scores, and save weights: the last, a few earlier, the best by KID."""
         start, step, average = time.perf_counter(), self.global_step, self.trainer.average.generator
         save_png(grid(average.sample(SHEET, self.settings.seed)), self.folder / "samples" / f"step-{step:06d}.png")
         found = {"scores": self._scores(average), "raw_scores": self._scores(self.trainer.generator)}
@@ -108,13 +108,13 @@ class SynthesisLoop(ResumableLoop[SynthesisConfig, SynthesisProgress, Tensor]):
         self.echo(f"step {step:,}/{self.settings.steps:,}  {words}{pace_text(row)}")
 
     def _scores(self, generator: Generator) -> Scores | None:
-        """Of as many images as are wanted, from latent vectors that no sheet shows."""
+        """Scores of as many images as the settings say, from latent vectors that no sheet shows."""
         if self.judge is None:
             return None
         return self.judge.score(generator.batches(self.settings.score_images, SCORED))
 
     def _keep(self, step: int) -> None:
-        """Write the weights of this step, and remove snapshots that are one too many."""
+        """Write the weights of this step, and remove the oldest snapshots beyond the number to keep."""
         average, scores = self.trainer.average.generator, {} if self.scores is None else asdict(self.scores)
         progress, folder = self.progress, self.folder / SNAPSHOTS
         save_generator(average, self.folder / LAST, step=step, scores=scores)

@@ -1,4 +1,4 @@
-"""What the two networks play: a hinge with random margins, after FastGAN's paper."""
+"""The losses of the two networks: a hinge loss with random margins, after FastGAN's paper."""
 
 import torch
 from torch import Tensor
@@ -12,5 +12,5 @@ def hinge(logits: Tensor, *, real: bool) -> Tensor:
 
 
 def generator_loss(logits: Tensor) -> Tensor:
-    """Minus the mean logit of made images."""
+    """Minus the mean logit of generated images."""
     return -logits.mean()

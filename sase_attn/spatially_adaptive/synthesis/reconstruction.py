@@ -1,6 +1,6 @@
-"""How far drawings of real images are from them: by pixels and edges at several scales, or by LPIPS.
+"""The reconstruction loss of the discriminator's decoders: by pixels and edges at several scales, or by LPIPS.
 
-FastGAN measures it by LPIPS, whose network has to be downloaded. The default here needs nothing.
+FastGAN uses LPIPS, whose network has to be downloaded. The default here needs no download.
 """
 
 import warnings
@@ -19,22 +19,22 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 
 
 def distance(name: str, weights: str | None, device: torch.device) -> Distance:
-    """The distance of a name, for images in -1…1.
+    """The distance with this name, for images in -1…1.
 
     Args:
         name: "pixels" or "lpips".
-        weights: a file with torchvision's VGG16 weights, which LPIPS is computed with.
-        device: where the images are.
+        weights: a file with torchvision's VGG16 weights, for LPIPS.
+        device: the device of the images.
 
     Raises:
         ImportError: LPIPS is not installed. OSError: the file cannot be read.
-        ValueError: LPIPS without a file, or with one that holds other weights.
+        ValueError: LPIPS was asked for without a file, or with a file of other weights.
     """
     return pixel_distance if name == "pixels" else _lpips(weights, device)
 
 
 def pixel_distance(drawn: Tensor, wanted: Tensor) -> Tensor:
-    """Mean absolute difference of pixels and of neighbours' differences, over images halved up to three times."""
+    """Mean absolute difference of pixels and of differences between neighbours, for images halved up to three times."""
     total = drawn.new_zeros(())
     for scale in range(SCALES):
         if scale:
@@ -57,7 +57,7 @@ def _lpips(weights: str | None, device: torch.device) -> Distance:
     except ImportError:
         raise ImportError('reconstruction lpips needs lpips: pip install "sase-attn[synthesis]"') from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of torchvision, about how lpips calls it
+        warnings.simplefilter("ignore", UserWarning)  # torchvision's warnings about how lpips calls it
         network = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
     for part in network.net.children():  # slices of VGG16's features, whose layers keep their numbers
         for number, layer in part.named_children():

@@ -1,4 +1,4 @@
-"""`result.json` of a training of images: the scores at its end, and where they come from."""
+"""`result.json` of a training for synthesis: the scores at its end, and their provenance."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ class SynthesisResult:
 
     @property
     def load_lines(self) -> str:
-        """Python that makes images with the trained generator."""
+        """Python code that makes images with the trained generator."""
         folder = python(Path(self.output).resolve())
         return (
             "from sase_attn.spatially_adaptive.synthesis import load_generator\n"
@@ -45,7 +45,7 @@ class SynthesisResult:
 
 
 def read_result(folder: Path) -> SynthesisResult | None:
-    """The result of a training that has finished, else None."""
+    """The result of a training that has finished, otherwise None."""
     path = folder / NAME
     return replace(read_record(path, SynthesisResult), output=str(folder)) if path.is_file() else None
 

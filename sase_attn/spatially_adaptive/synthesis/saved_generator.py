@@ -1,4 +1,4 @@
-"""Generators as safetensors files, whose header says which network they are of: `load_generator`."""
+"""Generators as safetensors files, whose header describes the network: `save_generator`, `load_generator`."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ _KEY = "sase_attn.generator"
 
 @dataclass(frozen=True)
 class GeneratorRecord:
-    """What a file says of its generator: the arguments of the network, its step, and the scores of then."""
+    """The record of a generator in its file: the arguments of the network, its step, and its scores at that step."""
 
     size: int
     width: int
@@ -29,7 +29,7 @@ class GeneratorRecord:
     scores: dict[str, Any] = field(default_factory=dict)
 
     def network(self) -> Generator:
-        """The network, with first weights. Raises ValueError for arguments that no generator has."""
+        """A network with these arguments and initial weights. Raises ValueError for arguments that no generator has."""
         if self.skip not in SKIPS:
             raise unknown_name("skip", self.skip, SKIPS)
         if self.size not in SIZES or not 1 <= self.width <= 256 or not 1 <= self.latent <= 4096:
@@ -38,7 +38,7 @@ class GeneratorRecord:
 
 
 def save_generator(generator: Generator, path: Path, *, step: int, scores: dict[str, Any]) -> None:
-    """Write the plain weights of a generator with the scores that it got, atomically. Raises OSError."""
+    """Write the plain weights of a generator with its scores, atomically. Raises OSError."""
     path.parent.mkdir(exist_ok=True)
     record = {name: getattr(generator, name) for name in ("size", "width", "latent", "skip", "style_norm")}
     text = json.dumps({**record, "step": step, "scores": scores})
@@ -66,7 +66,7 @@ def load_generator(source: str | Path, weights: str = "best") -> Generator:
 
 
 def generator_file(source: str | Path, weights: str = "best") -> Path:
-    """The file that `load_generator` reads. Raises as it does where there is none."""
+    """The file that `load_generator` reads. Raises as `load_generator` if there is none."""
     path = Path(source)
     if weights not in ("best", "last"):
         raise unknown_name("weights", weights, ("best", "last"))
@@ -82,6 +82,6 @@ def generator_file(source: str | Path, weights: str = "best") -> Path:
 
 
 def read_record_of(path: Path) -> GeneratorRecord:
-    """What a file says of its generator. Raises ValueError for a file of something else, or a damaged one."""
+    """The record in a generator's file. Raises ValueError if the file is damaged, or holds something else."""
     otherwise = "is not of a generator: wanted a file that `sase-attn synthesize train` has written"
     return file_record(path, _KEY, GeneratorRecord, otherwise)

@@ -1,8 +1,9 @@
-"""How near made images are to the images that were learned from, and whether they are copies of them.
+"""How close generated images are to the training images, and whether they are copies of them.
 
-At a hundred images unbiased KID comes first: its mean does not depend on how many there are. FID does, and so stands
-beside a floor of its own: what other images of the same folder get. Precision is the share of made images that lie
-among the real ones, recall the share of real ones that lie among the made ones. The formulas are torch-fidelity's.
+With a hundred images, unbiased KID is the main score, because its mean does not depend on the number of images. FID
+does, so it is reported with a floor: the FID of other images from the same folder. Precision is the share of generated
+images that lie among the real ones, recall the share of real ones that lie among the generated ones. The formulas are
+torch-fidelity's.
 """
 
 import importlib
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from sase_attn.spatially_adaptive.synthesis.extractors import NEEDED
 
-NEIGHBOURS = 3  # of precision and recall
-COPY = 0.5  # a made image this much nearer than real images are to each other is suspected to be a copy
+NEIGHBOURS = 3  # number of neighbours for precision and recall
+COPY = 0.5  # an image below this share of the distance between real images is suspected to be a copy
 _FID, _KID, _KID_STD = "frechet_inception_distance", "kernel_inception_distance_mean", "kernel_inception_distance_std"
 
 
@@ -23,11 +24,11 @@ _FID, _KID, _KID_STD = "frechet_inception_distance", "kernel_inception_distance_
 class Scores:
     """Scores of generated images against the training images, in an extractor's features.
 
-    `kid` is unbiased; `spread` is the made images' standard deviation over the real ones', in all features; `nearest`
-    is the median distance to the nearest real image or its mirror image, over the real images' own to the nearest
-    other; `copies` is the share of made images for which that is below `COPY`: copies, or images without detail, which
-    are near to all. `fid` is of `fid_images` made against
-    as many real images, and `fid_floor` of as many other real ones against these.
+    `kid` is unbiased. `spread` is the standard deviation of generated images divided by that of real ones, over all
+    features. `nearest` is the median distance to the nearest real image or its mirror image, divided by the distance
+    between real images and their nearest others. `copies` is the share of generated images for which this ratio is
+    below `COPY`: they are copies, or images without detail, which are near to all. `fid` compares `fid_images`
+    generated images with as many real ones, and `fid_floor` as many other real images with these.
     """
 
     extractor: str
@@ -45,7 +46,7 @@ class Scores:
     fid_images: int = 0
 
     def sentences(self) -> list[str]:
-        """For people; FID with the reason why it says little."""
+        """The scores as text; FID comes with the reason why it says little."""
         lines = [
             f"against the {self.images} training images, by {self.extractor}, {self.made} made images:",
             f"  KID {self.kid:.4f} ± {self.kid_std:.4f} (unbiased; 0 is equal)",
@@ -64,17 +65,17 @@ class Scores:
 def score(
     made: Tensor, images: Tensor, mirrored: Tensor, extractor: str, *, fid: bool = False, seed: int = 0
 ) -> Scores:
-    """Scores from features.
+    """Compute scores from features.
 
     Args:
-        made: features (N ≥ 4, D) of made images.
-        images, mirrored: of the training images, and of their mirror images (M ≥ 4, D).
-        extractor: its name.
-        fid: also FID, which takes seconds.
-        seed: of the draw of KID's subsets and of FID's halves.
+        made: features (N ≥ 4, D) of generated images.
+        images, mirrored: features (M ≥ 4, D) of the training images, and of their mirror images.
+        extractor: name of the extractor.
+        fid: also compute FID, which takes seconds.
+        seed: seed of the draw of KID's subsets and of FID's halves.
 
     Raises:
-        ValueError: fewer than 4 of either. ImportError: torch-fidelity is not installed.
+        ValueError: there are fewer than 4 images of a kind. ImportError: torch-fidelity is not installed.
     """
     if min(len(made), len(images)) <= NEIGHBOURS:
         raise ValueError(
@@ -106,13 +107,13 @@ def score(
 
 
 def nearest(made: Tensor, images: Tensor, mirrored: Tensor) -> Tensor:
-    """For each made image the place of the nearest training image, mirrored or not."""
+    """For each generated image, the index of the nearest training image, mirrored or not."""
     both = torch.minimum(torch.cdist(made, images), torch.cdist(made, mirrored))
     return both.argmin(dim=1)
 
 
 def _kid(made: Tensor, images: Tensor, seed: int) -> tuple[float, float]:
-    """Mean and deviation over subsets; where there are as many of both, all of them are the one subset."""
+    """Mean and standard deviation of KID over subsets; with equal numbers of both, one subset has all images."""
     size = min(len(made), len(images), 1000)
     subsets = 1 if len(made) == len(images) == size else 100
     found = _fidelity("kid").kid_features_to_metric(
@@ -122,7 +123,7 @@ def _kid(made: Tensor, images: Tensor, seed: int) -> tuple[float, float]:
 
 
 def _fids(made: Tensor, images: Tensor, half: int, seed: int) -> tuple[float, float]:
-    """FID of made images, and of other real ones, against one half of the real images."""
+    """FID of generated images, and of the other half of the real images, against one half of the real images."""
     fidelity = _fidelity("fid")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     parts = (images[order[:half]], made[:half], images[order[half : 2 * half]])

@@ -1,4 +1,4 @@
-"""Images side by side as one PNG file."""
+"""Sheets of images side by side, as PNG files."""
 
 import io
 import math
@@ -13,7 +13,7 @@ from sase_attn.spatially_adaptive.synthesis.generator import Generator
 
 
 def grid(images: Tensor, columns: int | None = None) -> Tensor:
-    """uint8 images (N, 3, H, W) in rows, as one (3, rows·H, columns·W); what is left over is white."""
+    """Arrange uint8 images (N, 3, H, W) in rows, as one (3, rows·H, columns·W); empty places are white."""
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     _, channels, height, width = images.shape
@@ -23,7 +23,7 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
 
 
 def save_png(image: Tensor, path: Path) -> None:
-    """Write a uint8 (3, H, W) as a PNG, atomically. Raises OSError."""
+    """Write a uint8 image (3, H, W) as a PNG file, atomically. Raises OSError."""
     content = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(content, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,22 +31,22 @@ def save_png(image: Tensor, path: Path) -> None:
 
 
 def interpolation(generator: Generator, rows: int, steps: int, seed: int = 0) -> Tensor:
-    """Rows of images on the way from one latent vector to another, along the sphere, as one sheet.
+    """A sheet of rows of images that go from one latent vector to another, along the sphere.
 
     Raises:
-        ValueError: no row, or fewer than two steps.
+        ValueError: `rows` is below 1, or `steps` below 2.
     """
     if rows < 1 or steps < 2:
         raise ValueError(f"an interpolation wants at least 1 row of 2 images, got {rows} of {steps}")
     ends = generator.latents(2 * rows, seed).unflatten(0, (rows, 2))
     parts = torch.linspace(0, 1, steps)
     latents = torch.stack([_on_the_way(first, last, part) for first, last in ends for part in parts])
-    # One at a time: the noise in the maps is then the same for all.
+    # Images are rendered one at a time, so that the noise in the maps is the same for all.
     return grid(torch.cat([generator.render(latent[None], seed) for latent in latents]), steps)
 
 
 def neighbours(made: Tensor, images: Tensor, places: Tensor) -> Tensor:
-    """Made images above the training images at `places`, as one sheet; eight pairs in a row."""
+    """A sheet of generated images above the training images at the indices `places`, eight pairs per row."""
     rows = []
     for start in range(0, len(made), 8):
         part = slice(start, start + 8)
@@ -59,7 +59,7 @@ def _padded(images: Tensor, count: int) -> Tensor:
 
 
 def _on_the_way(first: Tensor, last: Tensor, part: Tensor) -> Tensor:
-    """Between two vectors along the arc between their directions: lengths on the way are as those at the ends."""
+    """A vector on the arc between two vectors, whose length changes gradually from that of the first to the last."""
     angle = torch.acos((first @ last / (first.norm() * last.norm())).clamp(-1, 1))
     if angle < 1e-4:
         return torch.lerp(first, last, part)

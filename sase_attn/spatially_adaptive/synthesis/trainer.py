@@ -1,4 +1,4 @@
-"""`Trainer`: one step of the discriminator and one of the generator, with everything that they change."""
+"""`Trainer`: steps of the discriminator and the generator, with all the state that they change."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ from sase_attn.spatially_adaptive.synthesis.reconstruction import distance
 class Trainer:
     """The two networks, their optimizers and the averaged generator.
 
-    First weights follow from the seed. What a step draws comes from torch's generator, which the caller seeds.
+    Initial weights follow from the seed. Random draws of a step come from torch's generator, which the caller seeds.
 
     Args:
-        config: of the training.
-        device: to train on.
+        config: the settings of the training.
+        device: the device to train on.
 
     Raises:
         ValueError, OSError, ImportError: see `reconstruction.distance`.
@@ -43,7 +43,7 @@ class Trainer:
         ]
 
     def step(self, images: Tensor, number: int) -> dict[str, float]:
-        """Both steps with a batch of uint8 images; the first number is 1. Returns the losses."""
+        """Train both networks with a batch of uint8 images, and return the losses; the first `number` is 1."""
         real = as_values(images.to(self.device))
         if self.config.flip:
             mirrored = torch.rand(len(real), 1, 1, 1, device=real.device) < 0.5
@@ -64,7 +64,7 @@ class Trainer:
         seen = discriminator.look(changed, resized(changed, discriminator.small_size), quarter)
         judged = hinge(seen.logits, real=True)
         drawn = torch.stack([self._distance(image, wanted) for image, wanted in seen.drawn]).sum()
-        (judged + drawn).backward()  # before the made images are looked at: half the memory
+        (judged + drawn).backward()  # before the generated images are judged, which halves the memory
         fooled = hinge(discriminator(*(augmented(part, names) for part in made)), real=False)
         fooled.backward()
         self._optimizers[1].step()
@@ -79,11 +79,11 @@ class Trainer:
         return loss.item()
 
     def is_finite(self) -> bool:
-        """Whether every weight of both networks is."""
+        """Whether every weight of both networks is finite."""
         return is_finite(self.generator) and is_finite(self.discriminator)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a step reads and changes."""
+        """All state that a step reads and changes."""
         return {
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
@@ -92,7 +92,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave. Raises KeyError, RuntimeError or ValueError where it does not fit."""
+        """Continue from a state of `state_dict`. Raises KeyError, RuntimeError or ValueError if it does not fit."""
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
         self.average.generator.load_state_dict(state["average"])

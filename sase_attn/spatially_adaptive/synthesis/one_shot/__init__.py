@@ -1,4 +1,4 @@
-"""Images from one: SinGAN with the spatially-adaptive skip at every scale above the coarsest."""
+"""Image synthesis from a single image: SinGAN with the spatially-adaptive skip at every scale above the coarsest."""
 
 from sase_attn.spatially_adaptive.synthesis.one_shot.config import OneShotConfig as OneShotConfig
 from sase_attn.spatially_adaptive.synthesis.one_shot.measures import Measures as Measures

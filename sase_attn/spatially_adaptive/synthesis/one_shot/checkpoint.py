@@ -1,4 +1,4 @@
-"""The checkpoint of a training on one image: configuration, progress, and the state of what is trained."""
+"""The checkpoint of a training on one image: configuration, progress, and the state of networks and optimizers."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ def load_progress(folder: Path) -> Checkpoint[OneShotConfig, Progress]:
 
 
 def resumable(config: OneShotConfig, saved: OneShotConfig) -> OneShotConfig:
-    """The configuration with which a training goes on: with the saved number of scales, where it leaves them open.
+    """The configuration to resume a training with; the saved number of scales is used if `config` does not set one.
 
     Raises:
-        ValueError: it differs otherwise; the message names in what.
+        ValueError: the configuration differs in anything else; the message names the difference.
     """
     if config.scales is None:
         config = config.override(scales=saved.scales)

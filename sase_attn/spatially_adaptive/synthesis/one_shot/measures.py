@@ -1,4 +1,4 @@
-"""Whether an image was learned: how well it is rebuilt, and how much its samples vary."""
+"""Measures of how well an image was learned: the error of its reconstruction, and how much samples vary."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import as_values
 class Measures:
     """Measures of a one-shot model, for values in [-1, 1], at the finest scale, in the mode in which samples are drawn.
 
-    `reconstruction_rmse` is that of the image as it is rebuilt. `spread` is the standard deviation over samples, the
-    mean over pixels and channels: near 0 all samples are alike. `deviation` is that of the image over its pixels, the
-    mean over channels: samples that have nothing of its layout spread as far.
+    `reconstruction_rmse` is the error of the reconstructed image. `spread` is the standard deviation over samples,
+    averaged over pixels and channels; near 0, all samples are alike. `deviation` is the standard deviation of the image
+    over its pixels, averaged over channels: the spread of samples that have nothing of its layout.
     """
 
     reconstruction_rmse: float

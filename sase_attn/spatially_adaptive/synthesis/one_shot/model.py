@@ -1,4 +1,4 @@
-"""`OneShotModel`: the generators of all scales, and what they make: images of any size, harmonised and edited ones."""
+"""`OneShotModel`: the generators of all scales, which make images of any size, and harmonise and edit pictures."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,18 +21,18 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import (
 
 Draw = Callable[[tuple[int, ...]], Tensor]
 Picture = str | Path | Image.Image
-LARGEST_SAMPLE = 16_384  # pixels of a side
-FEATHER = 2  # pixels of the finest scale over which a mask ends
+LARGEST_SAMPLE = 16_384  # pixels along one side
+FEATHER = 2  # pixels of the finest scale over which the edge of a mask is blurred
 
 
 class OneShotModel(nn.Module):
-    """What was learned from one image. Made by `train_one_shot`, read by `load_one_shot`.
+    """The model of one image, with a generator for each scale. `train_one_shot` trains it, `load_one_shot` loads it.
 
     Args:
-        image: that is learned, uint8 (3, H, W), in the size of the finest scale.
+        image: the image to learn, uint8 (3, H, W), in the size of the finest scale.
         sizes: (height, width) of each scale, from the coarsest.
         width: channels at the coarsest scale.
-        seed: of the first weights, and of the noise that stands for the image.
+        seed: seed of the initial weights, and of the noise that the image is reconstructed from.
     """
 
     image: Tensor
@@ -54,9 +54,9 @@ class OneShotModel(nn.Module):
         return " → ".join(f"{width}x{height}" for height, width in self.sizes)
 
     def generate(self, sizes: Sequence[Size], draw: Draw | None, previous: Tensor, start: int = 0) -> Tensor:
-        """Values (N, 3, H, W) in [-1, 1], from scale `start` to the last of `sizes`, at these sizes.
+        """Run the generators from scale `start` to the last of `sizes`, at these sizes: (N, 3, H, W) in [-1, 1].
 
-        `previous` is what scale `start` starts from, of any size. Without `draw` no scale gets noise.
+        `previous` is the image that scale `start` starts from, of any size. Without `draw`, no scale gets noise.
         """
         for scale in range(start, len(sizes)):
             previous = resized(previous, sizes[scale])
@@ -71,7 +71,7 @@ class OneShotModel(nn.Module):
         return resized(as_values(self.image), self.sizes[scale])
 
     def reconstruct(self, scales: int | None = None) -> Tensor:
-        """The image as its noise and no other gives it, as values (1, 3, H, W), up to a scale."""
+        """The image reconstructed from its fixed noise, without any other, up to a scale: values (1, 3, H, W)."""
         sizes = self.sizes[:scales]
         coarsest: Tensor = self.generators[0](self.anchor * self.amplitudes[0])
         return self.generate(sizes, None, coarsest, start=1)
@@ -89,10 +89,10 @@ class OneShotModel(nn.Module):
 
         Args:
             height, width: by default those of the image at the finest scale; other aspects give wider or higher scenes.
-            seed: of the noise. Each image is the same whatever `count` is.
-            count: how many.
-            start_scale: above 0 the image itself, made coarse, is what this scale starts from: its layout stays, and
-                only what is finer varies.
+            seed: seed of the noise. Each image is the same whatever `count` is.
+            count: number of images.
+            start_scale: above 0, this scale starts from the learned image itself, made coarse: its layout stays, and
+                only finer structure varies.
 
         Raises:
             ValueError: a size or count is no whole number of at least 1, or too large; or there is no such scale.
@@ -116,20 +116,20 @@ class OneShotModel(nn.Module):
     @torch.no_grad()
     def edit(self, image: Picture | Tensor, mask: Picture | Tensor | None = None, scale: int | None = None,
              seed: int = 0) -> Tensor:  # fmt: skip
-        """A picture with what was painted or moved in it, as the learned image would show it: uint8 (3, H, W).
+        """Redraw a picture that was painted or rearranged, in the manner of the learned image: uint8 (3, H, W).
 
-        The picture is made as coarse as the scale before `scale`, and made anew from there; its height becomes that of
-        the learned image, and its aspect stays. A coarse scale changes more. Paint with colours of the image.
+        The picture is made as coarse as the scale before `scale`, and generated anew from there. Its height becomes
+        that of the learned image; its aspect ratio stays. A coarse scale changes more. Paint with colours of the image.
 
         Args:
             image: a file, a picture or uint8 (3, H, W).
-            mask: white where the picture was edited, black where it is to stay; of the same aspect. None: all is made
-                anew.
-            scale: from 1 to the finest; by default the middle one, as an edit keeps its shape but not its edges.
-            seed: of the noise.
+            mask: white where the picture was edited, black where it is to stay; of the same aspect ratio. None: the
+                whole picture is generated anew.
+            scale: from 1 to the finest; by default the middle one, which keeps the shape of an edit but not its edges.
+            seed: seed of the noise.
 
         Raises:
-            ValueError: no such scale, or a picture or mask that cannot be read, or a mask of another aspect.
+            ValueError: no such scale, or a picture or mask that cannot be read, or a mask of another aspect ratio.
             FileNotFoundError: no such file.
         """
         default = max(1, len(self.sizes) // 2)
@@ -141,13 +141,13 @@ class OneShotModel(nn.Module):
     ) -> Tensor:
         """A picture into which something was pasted, in the colours and textures of the learned image: uint8 (3, H, W).
 
-        As `edit`, from a fine scale on, so that what was pasted keeps its form.
+        It works as `edit`, but from a fine scale on, so that the pasted object keeps its form.
 
         Args:
-            image: a file, a picture or uint8 (3, H, W): the learned image with what was pasted.
-            mask: white where that is.
+            image: a file, a picture or uint8 (3, H, W): the learned image with an object pasted in.
+            mask: white where the object is.
             scale: from 1 to the finest, which is the default.
-            seed: of the noise.
+            seed: seed of the noise.
 
         Raises:
             ValueError, FileNotFoundError: as `edit`.
@@ -178,7 +178,7 @@ class OneShotModel(nn.Module):
 
 
 def _drawing(seed: int, place: int) -> Draw:
-    """Noise of one sample, drawn on the CPU, so that a seed gives the same on every device."""
+    """The noise of one sample, drawn on the CPU, so that a seed gives the same noise on every device."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + place) % 2**63)
     return lambda shape: torch.randn(shape, generator=generator)
 
@@ -192,7 +192,7 @@ def _pixels(image: Picture | Tensor) -> Tensor:
 
 
 def _share(mask: Picture | Tensor, picture: Tensor, size: Size) -> Tensor:
-    """How much of each pixel is made anew, (1, 1, H, W): 1 where the mask is white, falling to 0 around it."""
+    """The share of each pixel to take from the generated image, (1, 1, H, W): 1 in the white of the mask, 0 outside."""
     pixels = _pixels(mask)
     if abs(pixels.shape[2] * picture.shape[1] - picture.shape[2] * pixels.shape[1]) > max(picture.shape[1:]) * 2:
         raise ValueError(

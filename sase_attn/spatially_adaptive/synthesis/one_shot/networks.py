@@ -1,7 +1,7 @@
 """The two networks of a scale: SinGAN's five convolutions, with the spatially-adaptive skip in the generator.
 
-SinGAN, arXiv 1905.01164, and arXiv 2112.14804 for the skip. Deviation: the generator of a scale gives the image itself
-and not what is to be added to the coarser one, as Shen and Wu's code has it.
+SinGAN is arXiv 1905.01164, the skip arXiv 2112.14804. Deviation from SinGAN, as in Shen and Wu's code: the generator of
+a scale returns the image itself, not a residual to add to the coarser image.
 """
 
 import torch
@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from sase_attn.spatially_adaptive.skip import SpatiallyAdaptiveSkip
 
-MARGIN = 5  # pixels that five 3x3 convolutions take from each side
-COARSE_DILATION, FINE_DILATION, FINE = 5, 8, 4  # of the skip's masks: up to scale 3, and from scale 4 on
+MARGIN = 5  # pixels that five 3x3 convolutions without padding remove from each side
+COARSE_DILATION, FINE_DILATION, FINE = 5, 8, 4  # dilation of the skip's masks: up to scale 3, and from scale 4 on
 
 
 def channels_of(scale: int, width: int) -> int:
-    """Channels of a scale's networks: twice as many with every four scales, at most four times."""
+    """Channels of a scale's networks: doubled every four scales, up to four times the width."""
     return min(width * 2 ** (scale // 4), 4 * width)
 
 
@@ -24,10 +24,10 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class ScaleGenerator(nn.Module):
-    """Noise plus the image of the coarser scale, (N, 3, H, W), to an image of the same size, in [-1, 1].
+    """Maps noise plus the image of the coarser scale, (N, 3, H, W), to an image of the same size, in [-1, 1].
 
-    Head, three blocks, the skip from the head's map to the blocks', and a last convolution. The zeros around the image
-    are added once, before the head.
+    It has a head, three blocks, the skip from the head's map to that of the blocks, and a last convolution. The image
+    is padded with zeros once, before the head.
 
     Args:
         scale: 0 is the coarsest, which has no skip.
@@ -55,7 +55,7 @@ class ScaleGenerator(nn.Module):
 
 
 class ScaleDiscriminator(nn.Module):
-    """One score for each patch of 11x11 pixels: (N, 3, H, W) to (N, 1, H - 10, W - 10)."""
+    """Scores every patch of 11x11 pixels: (N, 3, H, W) to (N, 1, H - 10, W - 10)."""
 
     def __init__(self, scale: int, width: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class ScaleDiscriminator(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Normal weights, as SinGAN's code draws them; its biases are torch's."""
+    """Draw normal weights as in SinGAN's code; biases stay as torch draws them."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)
     elif isinstance(module, nn.BatchNorm2d):
@@ -79,7 +79,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 def start_from(network: nn.Module, coarser: nn.Module) -> None:
-    """Give a network the weights of the one of the coarser scale, where they have the same names and shapes."""
+    """Copy the weights of the coarser scale's network, where names and shapes are the same."""
     own, weights = network.state_dict(), coarser.state_dict()
     if all(key not in own or own[key].shape == value.shape for key, value in weights.items()):
         network.load_state_dict(weights, strict=False)

@@ -1,4 +1,4 @@
-"""The image in a pyramid of scales, any aspect: sizes from coarse to fine, and pictures as tensors in [-1, 1]."""
+"""The image pyramid, for any aspect ratio: sizes from coarse to fine, and pictures as tensors in [-1, 1]."""
 
 import math
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ def open_image(source: str | Path | Image.Image, longest: int | None = None) -> 
     """An image as uint8 (3, H, W), its longer side at most `longest`.
 
     Args:
-        source: a file, which is read as the library reads all (16-bit, transparent and turned ones too); or a picture.
-        longest: a longer one is made smaller; None: it stays as it is.
+        source: a file, read as everywhere in the package (also 16-bit, transparent and rotated ones); or a picture.
+        longest: the longest side allowed; a larger image is made smaller. None: the size stays.
 
     Raises:
         FileNotFoundError: no such file. ValueError: it is no image, damaged or of one colour; the message names it.
@@ -61,7 +61,7 @@ def as_pixels(values: Tensor) -> Tensor:
 
 
 def scale_sizes(height: int, width: int, smallest: int, scales: int) -> tuple[Size, ...]:
-    """(height, width) of each scale, from the coarsest, whose shorter side is the smallest, to the image's own."""
+    """(height, width) of each scale, from the coarsest, whose shorter side is `smallest`, to the image's own size."""
     if scales == 1:
         return ((height, width),)
     ratio = math.log(smallest / min(height, width)) / (scales - 1)
@@ -76,7 +76,7 @@ def sizes_for(height: int, width: int, sizes: Sequence[Size]) -> tuple[Size, ...
 
 
 def resized(values: Tensor, size: Size) -> Tensor:
-    """Bilinear; antialiased where it gets smaller."""
+    """Resize bilinearly, with antialiasing to a smaller size."""
     if values.shape[2:] == size:
         return values
     smaller = size[0] < values.shape[2] or size[1] < values.shape[3]

@@ -1,4 +1,4 @@
-"""`result.json` of a training on one image: what was measured at its end, and where it comes from."""
+"""`result.json` of a training on one image: the measures at its end, and their provenance."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,7 +34,7 @@ class OneShotResult:
 
     @property
     def load_lines(self) -> str:
-        """Python that makes images with what was learned."""
+        """Python code that makes images with the trained model."""
         folder = python(Path(self.output).resolve())
         return (
             "from sase_attn.spatially_adaptive.synthesis.one_shot import load_one_shot\n"
@@ -43,7 +43,7 @@ class OneShotResult:
 
 
 def read_result(folder: Path) -> OneShotResult | None:
-    """The result of a training that has finished, else None."""
+    """The result of a training that has finished, otherwise None."""
     path = folder / NAME
     return replace(read_record(path, OneShotResult), output=str(folder)) if path.is_file() else None
 

@@ -84,7 +84,7 @@ def train_one_shot(
 def _pixels(
     image: str | Path | Image.Image | None, config: OneShotConfig, saved: Checkpoint[OneShotConfig, Any] | None
 ) -> Tensor:
-    """The image at the finest scale, uint8 (3, H, W): that which is given, or else the saved one."""
+    """The image at the finest scale, uint8 (3, H, W): the given one, or otherwise the saved one."""
     if image is not None:
         return open_image(image, config.size)
     found = saved.state.get("model", {}).get("image") if saved is not None else None

@@ -18,13 +18,13 @@ _KEY = "sase_attn.one_shot"
 
 @dataclass(frozen=True)
 class _Record:
-    """What a file says of its model: (height, width) of each scale, and the channels at the coarsest."""
+    """The record of a model in its file: (height, width) of each scale, and the channels at the coarsest."""
 
     sizes: tuple[tuple[int, int], ...]
     width: int
 
     def network(self) -> OneShotModel:
-        """The model, with first weights. Raises ValueError for what no training makes."""
+        """A model of this description, with initial weights. Raises ValueError if no training could have made it."""
         fits = 1 <= len(self.sizes) <= MOST_SCALES and 4 <= self.width <= 256 and self.width % 4 == 0
         if not fits or not all(1 <= side <= LARGEST_SIDE for size in self.sizes for side in size):
             raise ValueError(f"no model of one image has sizes {self.sizes} and width {self.width}")

@@ -12,7 +12,7 @@ GAP = 4  # white pixels between two pictures
 
 
 def sheet_of(rows: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Rows of uint8 pictures (3, H, W) of any sizes as one, white between and beside them."""
+    """Join rows of uint8 pictures (3, H, W) of any sizes into one picture, with white between and beside them."""
     lines = [_joined(row, along=2) for row in rows]
     return _joined(lines, along=1)
 
@@ -33,7 +33,7 @@ def _joined(parts: Sequence[Tensor], along: int) -> Tensor:
 
 @torch.no_grad()
 def model_sheet(model: OneShotModel, seed: int = 0, count: int = 3) -> Tensor:
-    """What was learned, at a look: the image, it rebuilt, samples; below wide ones, and one in its layout."""
+    """An overview of a model: the image, its reconstruction and samples; below, wide samples, and one in its layout."""
     height, width = model.sizes[-1]
     first = [model.image.cpu(), as_pixels(model.reconstruct())[0], *model.sample(seed=seed, count=count)]
     wide = model.sample(height, round(1.8 * width), seed, 2)

@@ -1,7 +1,7 @@
-"""SIFID: Fréchet's distance between the features of the patches of two images. SinGAN, arXiv 1905.01164.
+"""SIFID: the Fréchet distance between the features of the patches of two images. SinGAN, arXiv 1905.01164.
 
-No published value can be compared with: SinGAN's text and its code take different layers, and one odd image moves the
-mean of few far. The name of extractor and layer is part of every result.
+Values cannot be compared with published ones: SinGAN's text and its code use different layers, and with few images one
+outlier moves the mean far. The name of extractor and layer is part of every result.
 """
 
 import importlib
@@ -18,9 +18,9 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.model import OneShotModel
 
 @dataclass(frozen=True)
 class SIFID:
-    """Mean over samples, the standard deviation, the smallest and the largest value, and what they are measured by.
+    """Mean, standard deviation, smallest and largest value over samples, and the extractor they were measured with.
 
-    `floor` is what the learned image's own mirror image gets, which has the right patches in other places.
+    `floor` is the value of the learned image's mirror image, which has the right patches in other places.
     """
 
     extractor: str
@@ -40,10 +40,10 @@ class SIFID:
 
 
 def distance(first: Tensor, second: Tensor) -> float:
-    """Fréchet's distance of two sets of features (positions, D), by torch-fidelity.
+    """The Fréchet distance of two sets of features (positions, D), by torch-fidelity.
 
     Raises:
-        ValueError: fewer than two positions of either. ImportError: torch-fidelity is not installed.
+        ValueError: a set has fewer than two positions. ImportError: torch-fidelity is not installed.
     """
     if min(len(first), len(second)) < 2:
         raise ValueError(f"SIFID wants at least two positions of each image, got {len(first)} and {len(second)}")
@@ -56,7 +56,7 @@ def distance(first: Tensor, second: Tensor) -> float:
 
 
 def sifid(model: OneShotModel, features: PatchFeatures, samples: int = 16, seed: int = 0) -> SIFID:
-    """Of samples in the image's own size against the image that was learned. Raises as `distance` does."""
+    """SIFID of samples in the image's own size against the learned image. Raises as `distance` does."""
     real = features(model.image.cpu())
     values = torch.tensor([distance(features(image), real) for image in model.sample(seed=seed, count=samples)])
     return SIFID(

@@ -1,4 +1,4 @@
-"""`ScaleTrainer`: one scale's two networks and their optimizers, and what an iteration does with them."""
+"""`ScaleTrainer`: the two networks of one scale, their optimizers, and one iteration of their training."""
 
 from typing import Any
 
@@ -15,21 +15,21 @@ from sase_attn.spatially_adaptive.synthesis.one_shot.pyramid import resized
 
 
 def learning_rate(config: OneShotConfig, iteration: int) -> float:
-    """Of an iteration of a scale, counted from 0: a tenth from four fifths on."""
+    """The learning rate of an iteration of a scale, counted from 0: a tenth from four fifths of them on."""
     return config.lr * (0.1 if iteration >= 0.8 * config.iterations else 1.0)
 
 
 class ScaleTrainer:
-    """Trains a scale of a model; the coarser ones stay as they are.
+    """Trains one scale of a model; the coarser ones do not change.
 
-    A new one gives the scale the weights of the coarser scale, and its amplitude of noise.
+    Unless `resumed`, it copies the weights of the coarser scale to the scale, and sets the scale's noise amplitude.
 
     Args:
-        config: how.
-        model: whose scale it is.
-        scale: which.
+        config: the settings.
+        model: the model that the scale belongs to.
+        scale: index of the scale.
         coarser: the discriminator of the scale before.
-        resumed: weights and amplitude are in the model already.
+        resumed: whether weights and amplitude are in the model already.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class ScaleTrainer:
 
     @torch.no_grad()
     def _before(self) -> Tensor:
-        """What this scale reconstructs the image from: its noise at the coarsest, else what comes from there."""
+        """The input that this scale reconstructs the image from: fixed noise at the coarsest, then a coarser image."""
         if self.scale == 0:
             return self.model.anchor
         return resized(self.model.reconstruct(self.scale), self.model.sizes[self.scale])
 
     def step(self, iteration: int) -> dict[str, float]:
-        """An iteration: steps of the discriminator on fresh noise, then of the generator on the last of it.
+        """Train for one iteration: steps of the discriminator with new noise each, then of the generator with the last.
 
-        The generator's fake is computed anew for each of its steps, since each changes the weights behind it.
-        Returns the losses of the last of each.
+        The generated image is computed anew for each step of the generator, because each step changes its weights.
+        Returns the losses of the last step of each network.
         """
         for_generator, for_discriminator = self.optimizers
         for optimizer in self.optimizers:
@@ -104,7 +104,7 @@ class ScaleTrainer:
 
     @torch.no_grad()
     def _noisy(self) -> Tensor:
-        """A new draw of what the generator of this scale gets."""
+        """A new random input for the generator of this scale."""
         model, device = self.model, self.model.anchor.device
         coarse = model.generate(
             model.sizes[: self.scale],
@@ -116,9 +116,9 @@ class ScaleTrainer:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """End the scale: its norms keep the statistics of the rebuilt image, so that it is rebuilt as in training.
+        """End the scale: set the statistics of its norms from the reconstruction, so that eval mode repeats it.
 
-        A running average, as SinGAN has it, is half of the fakes', and rebuilds the image worse.
+        A running average, as in SinGAN, comes half from generated images, and reconstructs the image worse.
         """
         norms = [module for module in self.generator.modules() if isinstance(module, nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]
@@ -130,14 +130,14 @@ class ScaleTrainer:
         self.generator.eval()
 
     def state_dict(self) -> dict[str, Any]:
-        """Of the discriminator and both optimizers; the generator is the model's."""
+        """The state of the discriminator and both optimizers; the generator belongs to the model's state."""
         return {
             "discriminator": self.discriminator.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Continue from a state that `state_dict` returned."""
         self.discriminator.load_state_dict(state["discriminator"])
         for optimizer, values in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
