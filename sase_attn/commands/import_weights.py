@@ -6,7 +6,8 @@ from typing import Any
 
 from sase_attn import weights
 from sase_attn.commands.arguments import add_command, read_genotype
-from sase_attn.commands.networks import arguments_of, check_model, load_line
+from sase_attn.commands.networks import arguments_of, load_line
+from sase_attn.models.names import check_name
 from sase_attn.models.registered import registered_models
 
 
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Convert the file, and say how it is loaded."""
-    check_model(args.model, registered_models())
+    check_name(args.model, registered_models())
     genotype = None if args.genotype is None else read_genotype(args.genotype)
     try:
         with arguments_of(args.model):

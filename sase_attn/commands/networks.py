@@ -1,18 +1,9 @@
-"""What commands share about models of timm's registry: a check of the name, an error, the line that loads one."""
+"""What commands share about models of timm's registry: an error, and the line that loads one."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import timm
-
 from sase_attn import quoting
-from sase_attn.errors import unknown_name
-
-
-def check_model(name: str, known: Iterable[str]) -> None:
-    """Raise UnknownNameError, with the nearest of the `known`, if timm's registry does not have a model."""
-    if not timm.is_model(name):
-        raise unknown_name("model", name, known)
 
 
 def refused_arguments(name: str, error: Exception) -> ValueError:

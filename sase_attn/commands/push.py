@@ -9,7 +9,8 @@ import timm
 
 from sase_attn import share
 from sase_attn.commands.arguments import add_command, key_value
-from sase_attn.commands.networks import arguments_of, check_model, load_line
+from sase_attn.commands.networks import arguments_of, load_line
+from sase_attn.models.names import check_name
 from sase_attn.models.registered import registered_models
 from sase_attn.training.data_config import take_data_config
 from sase_attn.weights import read_checkpoint
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    check_model(args.model, registered_models())
+    check_name(args.model, registered_models())
     if args.file.is_dir():
         raise IsADirectoryError(f"{args.file} is a folder: wanted a weights file, such as best.safetensors of a run")
     tensors = read_checkpoint(args.file)

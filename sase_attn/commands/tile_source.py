@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from sase_attn import share
-from sase_attn.commands.networks import arguments_of, check_model, refused_arguments
+from sase_attn.commands.networks import arguments_of, refused_arguments
+from sase_attn.models.names import check_name
 from sase_attn.training.data_config import take_data_config
 from sase_attn.training.loading import recipe_of
 from sase_attn.weights import read_checkpoint
@@ -39,7 +40,7 @@ def open_network(args: argparse.Namespace) -> nn.Module:
     if not name.startswith(_SCHEMES):
         if is_named_like_weights(name):
             raise FileNotFoundError(f"no such file or folder: {name}")
-        check_model(name, timm.list_models())
+        check_name(name)
     pretrained = needed and not (args.no_pretrained and folder is None)
     try:
         with share.one_report():
@@ -59,7 +60,7 @@ def _from_file(args: argparse.Namespace, path: Path) -> nn.Module:
     tensors = read_checkpoint(path)
     if name is None:
         raise ValueError(f"{path} does not say what model it is for: pass --model NAME")
-    check_model(name, timm.list_models())
+    check_name(name)
     with arguments_of(name):
         plain = timm.create_model(name, **kwargs | dict(args.model_kwargs), device=torch.device("meta"))
     weights = fitted(tensors, plain, source=str(path))

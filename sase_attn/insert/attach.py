@@ -92,7 +92,7 @@ def attach(
             made[id(host)] = _attached(host, block, gain, preserve_output)
         report.append(Insertion(name, type(host).__name__, channels, made[id(host)][1]))
     if not dry_run:
-        for insertion in report:
+        for insertion in reversed(report):  # a module of a module that has attention too comes first
             model.set_submodule(insertion.name, made[id(hosts[insertion.name])][0])
     return report
 

@@ -1,11 +1,11 @@
 """`attached`: any timm network with attention inserted, replaced or tiled, reproducible by its arguments alone."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import timm
-from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
+from timm.models import PretrainedCfg, build_model_with_cfg, get_pretrained_cfg, register_model
 from torch import Tensor, nn
 
 from sase_attn.attentions.starting_gain import PUBLISHED
@@ -13,10 +13,12 @@ from sase_attn.errors import unknown_name
 from sase_attn.insert.attach import attach
 from sase_attn.insert.replace import replace as replace_attention
 from sase_attn.models.feature_maps import feature_cfg_of
+from sase_attn.models.names import check_name
 from sase_attn.models.pretrained_files import arguments_of_tag, named_config
 from sase_attn.quoting import enumerated
 from sase_attn.tiling.convert import tile as tile_attention
 from sase_attn.weights import warm_start
+from sase_attn.weights.genotypes import check_record, record_of_config
 from sase_attn.weights.warm_start import check_pretrained, without_replaced
 
 __all__: list[str] = []  # filled by register_model
@@ -49,8 +51,8 @@ def attached(
     tiled before attention is attached.
 
     With `pretrained=True` it starts from the base's weights: attached attention preserves the outputs, and what the
-    base learns in one step of SGD; replaced modules keep their weights as `replace` says or start anew, tiled ones keep
-    them.
+    base learns in one step of SGD; replaced modules keep their weights as `replace` says or start anew; tiled ones, and
+    the base's own attention, keep them.
 
     Args:
         base: a model of timm's registry, with or without a pretrained tag.
@@ -68,7 +70,8 @@ def attached(
 
     Raises:
         UnknownNameError: no such base, attention or kind, or no module of that name.
-        ValueError: arguments that exclude each other; see also `attach`, `replace` and `tile`.
+        ValueError: arguments that exclude each other, or a `base_gain` that is not that of the base's weights; see also
+            `attach`, `replace` and `tile`.
         TypeError: an argument that is no name, or that `tile` or the attention does not have.
     """
     if not isinstance(attn, str | None):
@@ -86,9 +89,11 @@ def attached(
     attention = "sase" if attn is None else attn
     tile_args = None if tile is None else _tile_args(tile)
     architecture = base.partition(".")[0]
-    if not timm.is_model(architecture) or architecture == "attached":
-        raise unknown_name("base model", base, [name for name in timm.list_models() if name != "attached"])
-    of_base = isinstance(pretrained_cfg, str | None)
+    bases = [name for name in timm.list_models() if name != "attached"]
+    if architecture == "attached":
+        raise unknown_name("base model", base, bases)
+    check_name(base, bases, "base model")
+    of_base, base_cfg = isinstance(pretrained_cfg, str | None), None
     if of_base:
         base_cfg = get_pretrained_cfg(named_config(base, pretrained))
         pretrained_cfg = None
@@ -98,6 +103,7 @@ def attached(
             pretrained_cfg = dataclasses.replace(base_cfg, architecture="attached", tag=None).to_dict()
     of_base = of_base and not kwargs.get("pretrained_cfg_overlay")
     anew: list[str] = []
+    behind: list[str] = []
     own_args = arguments_of_tag(base) | ({} if base_gain is None else {"gain": base_gain})
 
     def build(**model_args: Any) -> nn.Module:
@@ -107,10 +113,12 @@ def attached(
             if base_gain is not None and "'gain'" in str(error):
                 raise ValueError(f"base_gain={base_gain!r}: {architecture} takes no gain") from None
             raise
+        if pretrained and base_cfg is not None:
+            _check_base(model, base_cfg, base, base_gain)
         for name in own_args:  # the base's, which its tag or `base_gain` says again
             del model._model_args[name]
         if replace is not None:
-            report = replace_attention(
+            replaced = replace_attention(
                 model,
                 replace,
                 with_=attention,
@@ -119,11 +127,12 @@ def attached(
                 only=only,
                 attn_args=attn_args,
             )
-            anew.extend(replacement.name for replacement in report if not replacement.kept)
+            anew.extend(replacement.name for replacement in replaced if not replacement.kept)
         if tile_args is not None:
             tile_attention(model, **tile_args)
         if after is not None:
-            attach(model, after=after, attn=attention, gain=gain, attn_args=attn_args)
+            report = attach(model, after=after, attn=attention, gain=gain, attn_args=attn_args)
+            behind.extend(insertion.name for insertion in report)
         return model
 
     def fit(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -133,6 +142,7 @@ def attached(
         )
         if own:
             check_pretrained(state_dict, model)
+        _name_first_convolution(model, behind)
         weights = dict(state_dict) if own else without_replaced(state_dict, model, anew)
         try:
             return warm_start(weights, model, preserve_output=preserve_output is not False, gain=gain)
@@ -144,9 +154,35 @@ def attached(
     if kwargs.get("features_only") and not {"feature_cfg", "feature_cls"} & kwargs.keys():
         kwargs["feature_cfg"] = feature_cfg_of(architecture, kwargs)
         kwargs.pop("out_indices", None)
-    return build_model_with_cfg(
+    model = build_model_with_cfg(
         build, "attached", pretrained, pretrained_cfg=pretrained_cfg, pretrained_filter_fn=fit, **kwargs
     )
+    _name_first_convolution(model, behind)
+    return model
+
+
+def _check_base(model: nn.Module, config: PretrainedCfg, base: str, base_gain: str | float | None) -> None:
+    """Raise ValueError if weights of a base are, by their record, of other attention than the base as it is made."""
+    try:
+        check_record(record_of_config(config.to_dict()), model, source=base)
+    except ValueError as error:
+        if base_gain is None:
+            raise
+        raise ValueError(f"base_gain={base_gain!r}: {error}, or leave base_gain out") from None
+
+
+def _name_first_convolution(model: nn.Module, behind: Collection[str]) -> None:
+    """Tell timm where the first convolution is, once attention was attached behind it.
+
+    By this name its weights are adapted to other channels.
+    """
+    places: list[dict[str, Any]] = [getattr(model, name, None) or {} for name in ("pretrained_cfg", "_traits")]
+    for values in places:
+        first = values.get("first_conv")
+        names = [first] if isinstance(first, str) else list(first or ())
+        named = [f"{name}.host" if name in behind else name for name in names]
+        if named != names:
+            values["first_conv"] = named[0] if isinstance(first, str) else tuple(named)
 
 
 def _check_combination(

@@ -49,23 +49,31 @@ def configured(
 ) -> tuple[dict[str, Any], str | float | None]:
     """Arguments of a network with the configuration that they mean, and the gain of its file, if it has one.
 
+    A configuration that was asked for by its tag stands for the gain of its own file, whatever tensors are laid over
+    it. Tensors that are laid over the one that is taken without a tag are anybody's.
+
     Args:
         architecture: name in timm's registry.
         pretrained: whether the weights are to be loaded.
         arguments: as the model's function got them. A gain among them counts instead of the file's.
     """
-    config = arguments.get("pretrained_cfg") or named_config(architecture, pretrained).partition(".")[2] or None
-    resolved = resolve_pretrained_cfg(architecture, config, arguments.get("pretrained_cfg_overlay"))
+    named = arguments.get("pretrained_cfg")
+    config = named or named_config(architecture, pretrained).partition(".")[2] or None
+    resolved = resolve_pretrained_cfg(architecture, config, None if named else arguments.get("pretrained_cfg_overlay"))
     asked = arguments.get(_GAIN) is not None
     gain = None if asked or resolved.state_dict else gain_of_file(resolved.file)  # timm prefers a state dict to a file
     return {**arguments, "pretrained_cfg": config} | ({} if gain is None else {_GAIN: gain}), gain
 
 
 def gain_of_file(file: str | None) -> str | float | None:
-    """The gain that a network was trained with, if it was asked for one and its file is one of these."""
+    """The gain that a network was trained with, if it was asked for one and its file is one of these.
+
+    Raises:
+        ValueError: the file is damaged. OSError: it cannot be read.
+    """
     if file is None or Path(file).parent != FOLDER:
         return None
-    return json.loads(read_metadata(Path(file))["recipe"])["model_kwargs"].get(_GAIN)
+    return _header(Path(file), "recipe")["model_kwargs"].get(_GAIN)
 
 
 def arguments_of_tag(name: str) -> dict[str, Any]:
@@ -82,7 +90,19 @@ def note_gain(model: Network, gain: str | float | None) -> Network:
     return model
 
 
+def _header(file: Path, name: str) -> dict[str, Any]:
+    """What the header of a file says under a name. Raises ValueError if it is damaged, OSError if it cannot be read."""
+    try:
+        return json.loads(read_metadata(file)[name])
+    except KeyError:
+        raise ValueError(f"{file} is damaged: wanted its {name} in its header; install the package again") from None
+
+
 def _config(file: Path) -> dict[str, Any]:
-    images = json.loads(read_metadata(file)["data_config"])
+    """How timm takes a file. Of a damaged one nothing else is known; whoever loads it is told so."""
+    try:
+        images = _header(file, "data_config")
+    except (OSError, ValueError):
+        return {"file": str(file)}
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in images.items()}
     return {**{key: value for key, value in values.items() if value is not None}, "file": str(file)}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sase_attn import share
 from sase_attn.errors import UnknownNameError
+from sase_attn.models.names import check_name
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.checkpoint import is_run_checkpoint, load_run
 from sase_attn.training.class_names import class_names_of, places_of, saved_class_names
@@ -133,7 +134,8 @@ def _from_timm(name: str, recipe: Recipe) -> nn.Module:
         return model
     if is_named_like_weights(name):
         raise FileNotFoundError(f"no such file or folder: {name}")
-    cfg = timm.models.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    check_name(name)
+    cfg = timm.models.get_pretrained_cfg(name)
     classes, channels = (cfg.num_classes, cfg.input_size[0]) if cfg is not None else (1000, 3)
     named = recipe.override(model=name, init_from="pretrained", model_kwargs={})
     return create_network(named, num_classes=classes, in_chans=channels)

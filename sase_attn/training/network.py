@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from sase_attn import share
-from sase_attn.errors import in_words, unknown_name
+from sase_attn.errors import in_words
+from sase_attn.models.names import check_name
 from sase_attn.training.data.sets import DATA_SETS
 from sase_attn.training.initial_weights import name_head, start_alike, start_from
 from sase_attn.training.recipes import Recipe
@@ -30,13 +31,12 @@ def create_network(
         echo: called with a line for each thing that was changed to make weights fit.
 
     Raises:
-        UnknownNameError: no such model.
+        UnknownNameError: no such model, or no such tag of it.
         ValueError: arguments that the model does not accept, or weights that do not fit it.
         FileNotFoundError: `init_from` does not exist. HubError: timm's weights cannot be fetched.
     """
-    name = recipe.model.partition(".")[0]
-    if not recipe.model.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name):
-        raise unknown_name("model", recipe.model, timm.list_models())
+    if not recipe.model.startswith(("hf-hub:", "hf_hub:", "local-dir:")):
+        check_name(recipe.model)
     if taken := recipe.model_kwargs.keys() & {"num_classes", "in_chans", "pretrained"}:
         raise ValueError(f"model_kwargs: {', '.join(sorted(taken))} come from the data and init_from; leave them out")
     torch.manual_seed(recipe.seed)

@@ -1,6 +1,6 @@
-"""Weights of a network without attention, completed for the same network with attention."""
+"""Weights of a network without attention, or with less, completed for the same network with more."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -12,6 +12,8 @@ from sase_attn.weights.gains import remember_gain
 from sase_attn.weights.genotypes import check_record, record_of_config
 from sase_attn.weights.wrappers import StateDict
 
+_HOST = ".host"
+
 
 def warm_start(
     state_dict: Mapping[str, Tensor],
@@ -20,11 +22,12 @@ def warm_start(
     preserve_output: bool = True,
     gain: str | float | None = None,
 ) -> StateDict:
-    """Weights of a network without attention, completed for `model`, the same network with attention.
+    """Weights of a network with less attention, or none, completed for `model`, the same network with more.
 
-    Every attention starts as a constant gain, which is divided out of its result (its `scale`), so that in eval mode
-    the outputs are those of the original network, whose weights stay what they are and learn as they did. Weights that
-    hold attention of their own are returned as they are. The form is that of timm's `pretrained_filter_fn`;
+    Every attention that the weights lack starts as a constant gain, which is divided out of its result (its `scale`),
+    so that in eval mode the outputs are those of the original network, whose weights stay what they are and learn as
+    they did. What is lacking is all attention; or what was attached behind a layer that the weights have without it.
+    Weights that hold the rest are returned as they are. The form is that of timm's `pretrained_filter_fn`;
     `state_dict` is not changed.
 
     Args:
@@ -38,21 +41,34 @@ def warm_start(
         ValueError: another gain was asked for, or is divided out of an attention already.
     """
     weights = dict(state_dict)
-    slots = _attention_slots(model)
-    if _hold_attention(weights, slots):
-        return weights
-    for host_name, attn_name in slots:
-        host, attn = model.get_submodule(host_name), model.get_submodule(attn_name)
-        plain_name = host_name.removesuffix(".host")
-        for key in host.state_dict():
-            if f"{plain_name}.{key}" in weights:
-                weights[f"{host_name}.{key}"] = weights.pop(f"{plain_name}.{key}")
+    lacking = _lacking(weights, _attention_slots(model))
+    for name in lacking:
+        attn = model.get_submodule(name)
         if preserve_output:
-            start_preserving(model.get_submodule(attn_name.rpartition(".")[0]), attn, gain)
-        weights |= {f"{attn_name}.{key}": value.clone() for key, value in attn.state_dict().items()}
+            start_preserving(model.get_submodule(name.rpartition(".")[0]), attn, gain)
+        weights |= {f"{name}.{key}": value.clone() for key, value in attn.state_dict().items()}
     if preserve_output and gain is None:
-        remember_gain(model)
+        remember_gain(model, lacking)
     return weights
+
+
+def _lacking(weights: StateDict, slots: Sequence[tuple[str, str]]) -> list[str]:
+    """The attentions that weights lack. The layers before attached ones get their names in the network, in place."""
+    attached = [slot for slot in slots if slot[0].endswith(_HOST)]
+    rest = [slot for slot in slots if slot not in attached]
+    attached_before, found = _hold_attention(weights, attached), []
+    for host, attn in attached:
+        if _hold_attention(weights, [(host, attn)]):
+            continue
+        start = f"{host.removesuffix(_HOST)}."
+        of_layer = [key for key in weights if key.startswith(start)]
+        for key in of_layer:
+            weights[f"{host}.{key.removeprefix(start)}"] = weights.pop(key)
+        if of_layer or not attached_before:
+            found.append(attn)
+    if not attached_before and not _hold_attention(weights, rest):
+        found += [attn for _, attn in rest]
+    return found
 
 
 def fit_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module, *, gain: str | float | None = None) -> StateDict:
@@ -89,7 +105,7 @@ def without_replaced(state_dict: Mapping[str, Tensor], model: nn.Module, replace
 
 def _hold_attention(weights: Iterable[str], slots: Iterable[tuple[str, str]]) -> bool:
     """Whether weights, by their names, have attention of their own in these slots."""
-    own = tuple(f"{name}." for host, attn in slots for name in (attn, *([host] if host.endswith(".host") else [])))
+    own = tuple(f"{name}." for host, attn in slots for name in (attn, *([host] if host.endswith(_HOST) else [])))
     return any(key.startswith(own) for key in weights)
 
 
@@ -98,7 +114,7 @@ def _attention_slots(model: nn.Module) -> list[tuple[str, str]]:
     slots = []
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, Attached):
-            slots.append((f"{name}.host", f"{name}.attn"))
+            slots.append((f"{name}{_HOST}", f"{name}.attn"))
         elif isinstance(getattr(module, "se", None), SASEBlock | Attention):
             children = [child for child, _ in module.named_children()]
             norm = "bn3" if "bn3" in children else "bn2"

@@ -94,6 +94,18 @@ def test_convolution_hosts_and_list_of_patterns():
     assert model[0].attn.channel_excite.fc1.weight.shape == (2, 8, 1, 1)
 
 
+def test_a_module_and_one_inside_it():
+    """Both are in the network's way, in whatever order they are named."""
+    for after in (["0", "0.bn"], ["0.bn", "0"]):
+        model = nn.Sequential(nn.Sequential())
+        model[0].add_module("conv", nn.Conv2d(3, 4, 1))
+        model[0].add_module("bn", nn.BatchNorm2d(4))
+        attach(model, after=after, attn="eca")
+        assert isinstance(model[0], Attached) and isinstance(model[0].host.bn, Attached)
+        model(torch.randn(1, 3, 5, 5)).sum().backward()
+        assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
 def test_patterns_match_dot_by_dot():
     model = torchvision_resnet()
     assert [r.name for r in attach(model, after="layer[12].0.bn?", dry_run=True)] == [

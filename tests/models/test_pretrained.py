@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 
 import numpy as np
@@ -12,7 +13,9 @@ from checkout import BENCHMARKS, ROOT
 
 from sase_attn import share
 from sase_attn.commands.main import main
-from sase_attn.models.pretrained_files import FOLDER, TAGS
+from sase_attn.errors import UnknownNameError
+from sase_attn.models.names import check_name
+from sase_attn.models.pretrained_files import FOLDER, TAGS, tagged
 from sase_attn.training.data.sets import FASHION_CLASSES, embedded
 from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
@@ -136,6 +139,44 @@ def test_tensors_of_your_own_are_not_those_of_the_tag():
         network.layer1[0].bn2.weight.fill_(0.5)
     given = load("sase_resnet20", pretrained_cfg_overlay={"state_dict": dict(network.state_dict())})
     assert torch.equal(given(images()), network(images())) and "gain" not in given._model_args
+
+
+def test_a_tag_keeps_its_gain_whatever_is_laid_over(tmp_path):
+    """So that tensors of a fine-tuning load in each of timm's ways into a network of the same name."""
+    model = load(SASE)
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    for overlay in (dict(file=str(tmp_path / "own.pt")), dict(state_dict=dict(model.state_dict()))):
+        again = load(SASE, pretrained_cfg_overlay=overlay)
+        assert torch.equal(again(images()), model(images())) and again._model_args == {"gain": "unit"}
+    again = timm.create_model(SASE, checkpoint_path=str(tmp_path / "own.pt")).eval()
+    assert torch.equal(again(images()), model(images()))
+
+
+def test_wrong_tags_are_named(tmp_path, capsys):
+    """In one line, by every command that takes a name, and by what they call."""
+    wrong, said = "sase_resnet20.fashion", "unknown tag of sase_resnet20 'fashion'; did you mean fashion_mnist_6k?"
+    for words in (["predict", wrong, str(ROOT / "docs")], ["evaluate", wrong], ["tile", wrong]):
+        assert main([*words, *(["--output", str(tmp_path / "tiled")] if words[0] == "tile" else [])]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(UnknownNameError, match=re.escape(said)):
+        timm.create_model("attached", base=wrong, after="layer1.0.bn2")
+    with pytest.raises(UnknownNameError, match=re.escape(said)):
+        create_network(Recipe(model=wrong), num_classes=10, in_chans=3)
+    check_name("sase_resnet20")
+    with pytest.raises(UnknownNameError, match=r"unknown base 'sase_resnet21'; did you mean sase_resnet20\?"):
+        check_name("sase_resnet21", ["sase_resnet20"], "base")
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1", None])
+def test_a_damaged_file_is_named_when_it_is_loaded(content, tmp_path, monkeypatch):
+    """The package can be imported all the same."""
+    file = tmp_path / f"{SASE}.safetensors"
+    whole = (FOLDER / file.name).read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    monkeypatch.setattr("sase_attn.models.pretrained_files.FOLDER", tmp_path)
+    configs = tagged("sase_resnet20", {"num_classes": 10})
+    with pytest.raises(ValueError, match=re.escape(str(file))):
+        load("sase_resnet20", pretrained_cfg=configs[SASE])
 
 
 def test_wrong_genotype():

@@ -208,7 +208,7 @@ COMMANDS_LAYERS = [
     {"main"},
 ]
 MODELS_LAYERS = [
-    {"feature_maps", "placement", "parameter_counts", "pretrained_files", "sase_resnet"},
+    {"feature_maps", "names", "placement", "parameter_counts", "pretrained_files", "sase_resnet"},
     {"sase_resnet_cifar"},
     {"attached", "compared_resnet"},
     {"paper_table", "registered"},
