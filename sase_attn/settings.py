@@ -55,7 +55,7 @@ class Settings:
 
     def override(self, **values: Any) -> Self:
         """A copy with other values. Raises UnknownNameError for a name that is no field."""
-        known = {item.name for item in fields(self)}
+        known = [item.name for item in fields(self)]
         for name in values:
             if name not in known:
                 raise unknown_name(f"{self.KIND} field", name, known)

@@ -9,17 +9,25 @@ from typing import Any
 from sase_attn.commands.arguments import add_command, whole
 from sase_attn.commands.search_flags import add_config_flags, config_from_flags
 from sase_attn.comparison.networks import own_attention
+from sase_attn.files import is_temporary
 from sase_attn.quoting import counted
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.signal import SignalPlan
 from sase_attn.search.signal import signal as read_signal
 from sase_attn.search.signal.plan import MEASURES
+from sase_attn.search.signal.result import NAME
+from sase_attn.search.trainings.folders import TRAININGS
+from sase_attn.search.trainings.journal_lock import JOURNAL_LOCK
 from sase_attn.search.trainings.run import run_trainings
+from sase_attn.search.trainings.storage import JOURNAL
+from sase_attn.search.trainings.worker import WORKERS
 from sase_attn.settings import MANY
 from sase_attn.training.distributed import ranks
 
-_FIELDS = ["model", "model_kwargs", "after", "space", "without", "data", "size", "augment", "workers"]
+_FIELDS = ["model", "model_kwargs", "after", "space", "without"]
+_FIELDS += ["data", "size", "augment", "color_jitter", "workers", "on_broken"]
+_OWN = (JOURNAL, JOURNAL_LOCK, TRAININGS, WORKERS, NAME)
 
 
 def add_parser(commands: Any) -> None:
@@ -84,6 +92,8 @@ def run(args: argparse.Namespace) -> None:
     )
     with ranks(args.device) as group:
         echo = group.on_main(partial(print, flush=True))
+        with group.together():
+            _check_folder(args.output)
         echo(f"signal in {config.model}, recipe {args.recipe or 'quick'}: {recipe.size or 'own'} pixels, {config.data}")
         if line := own_attention(config.model, config.model_kwargs):
             echo(line)
@@ -96,3 +106,15 @@ def run(args: argparse.Namespace) -> None:
         for line in found.lines():
             echo(line)
         echo(f"files: {args.output} (signal.json, and a folder for each training)")
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise FileExistsError unless a folder is new, empty, or has what this command leaves there."""
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file: wanted a folder; name another")
+    others = [path.name for path in folder.glob("*") if path.name not in _OWN and not is_temporary(path)]
+    if others:
+        raise FileExistsError(
+            f"{folder} is in use: wanted a new or empty folder, or one that sase-attn signal made, got one with "
+            f"{min(others)}; name another"
+        )

@@ -9,7 +9,7 @@ from sase_attn.files import read_json, write_atomically, write_json
 from sase_attn.lock import Lock, held
 from sase_attn.records import read_record
 from sase_attn.search.config import MAY_CHANGE, SearchConfig
-from sase_attn.search.trainings.storage import shown
+from sase_attn.search.trainings.storage import Storage, shown
 from sase_attn.training.checkpoint import check_same
 from sase_attn.training.run_folder import check_new_folder
 
@@ -44,9 +44,12 @@ def begin(folder: Path, config: SearchConfig, storage: str | None, beside: Mappi
         beside: the texts of further files to write, by file name.
 
     Raises:
-        FileExistsError: the folder holds something else. ValueError: another search, or one in another storage.
+        FileExistsError: the folder holds something else. ValueError: another search, or one in another storage; or no
+            such storage. StorageError: it does not answer.
     """
     now = None if storage is None else shown(storage)
+    if storage is not None and not has_trainings(folder):
+        Storage(folder, storage)  # answers: a wrong address is not written down
     if saved_config(folder) is None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with held(Lock(folder.parent / f".{folder.name}.start.lock")):  # workers may start together
@@ -62,8 +65,8 @@ def begin(folder: Path, config: SearchConfig, storage: str | None, beside: Mappi
         write_json(folder / STORAGE, asdict(_Place(now)))
     before = read_record(folder / STORAGE, _Place).storage
     if before != now:
-        wanted = f"--storage {before}" if before else "no --storage"
-        raise ValueError(f"the search in {folder} was started with another storage: wanted {wanted}, got {now}")
+        wanted, got = (f"--storage {place}" if place else "no --storage" for place in (before, now))
+        raise ValueError(f"the search in {folder} was started with another storage: wanted {wanted}, got {got}")
     if saved != config:
         write_atomically(folder / CONFIG, config.to_json() + "\n")
     for name, text in beside.items():

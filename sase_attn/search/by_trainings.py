@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from sase_attn.quoting import counted
 from sase_attn.search.chosen import save_chosen
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.helpers import helpers
@@ -80,9 +81,9 @@ def search_by_trainings(
                 if looked.answer == NOTHING:
                     found = published_genotype(space) or method.choose(done)
             if found is None:
-                echo(f"{config.method}, up to {method.trainings} trainings in all")
+                echo(f"{config.method}, up to {counted(method.trainings, 'training')} in all")
                 done = study.work(method)
                 found = method.choose(done)
-        echo(f"{len(done)} trainings ended, {sum(row.failed for row in done)} of them without a number")
+        echo(f"{counted(len(done), 'training')} ended, {sum(row.failed for row in done)} of them without a number")
         seconds = time.perf_counter() - start
         return save_chosen(config, folder, found, done, epochs=epochs, seconds=seconds, data=study.data, group=group)

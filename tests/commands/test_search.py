@@ -8,6 +8,7 @@ import search_driver as driver
 from sase_attn.commands.main import main
 from sase_attn.commands.search import quick_note
 from sase_attn.search import SEARCHES, SearchConfig, SearchResult
+from sase_attn.search.begun import begin
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = ["--model-kwargs", "layers=[1,1,1]", "--images", "32", "--batch-size", "8", "--epochs", "1", "--order", "1"]
@@ -130,6 +131,19 @@ def test_arguments_of_one_model_are_not_those_of_another(capsys):
     assert main(["search", "--model", "resnet18", "--show"]) == 0
     config = SearchConfig.from_json(capsys.readouterr().out)
     assert config.model == "resnet18" and config.model_kwargs == {} and SEARCHES["quick"].model_kwargs
+
+
+@pytest.mark.parametrize("command", ["search", "signal"])
+def test_a_storage_that_does_not_answer_is_not_written_down(command, data, tmp_path, capsys):
+    """So that the same line with the right address works."""
+    output, right = tmp_path / "new" / "run", f"sqlite:///{tmp_path / 'x.db'}"
+    start = [command, "--data", data, "--device", "cpu", "--output", str(output), "--storage"]
+    assert main([*start, f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}"]) == 1
+    assert "does not answer: unable to open database file" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    if command == "search":
+        begin(output, SearchConfig(), right, {})
+        with pytest.raises(ValueError, match=r"wanted --storage sqlite.*x\.db, got no --storage"):
+            begin(output, SearchConfig(), None, {})
 
 
 @pytest.mark.parametrize(

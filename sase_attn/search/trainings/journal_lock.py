@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sase_attn.lock import Lock
 
+JOURNAL_LOCK = "journal.lock"
 PATIENCE = 30.0
 """Seconds for which one holder may keep the lock to write one line."""
 
@@ -22,7 +23,7 @@ class JournalLock:
     """
 
     def __init__(self, folder: Path, patience: float = PATIENCE) -> None:
-        self._path, self._patience = folder / "journal.lock", patience
+        self._path, self._patience = folder / JOURNAL_LOCK, patience
         self._lock = Lock(self._path)
 
     def acquire(self) -> bool:

@@ -74,8 +74,9 @@ def run_trainings(
         desk: Desk | None = None
         with group.together():
             if group.is_main:
+                opened = None if storage is None else Storage(folder, storage)  # else nothing is left behind
                 folder.mkdir(parents=True, exist_ok=True)
-                ledger = Ledger(folder, Storage(folder, storage), space)
+                ledger = Ledger(folder, opened or Storage(folder), space)
                 ledger.check_same(data, one)
                 desk = Desk(plan, ledger, stack.enter_context(Worker(ledger, folder, lease)), folder, echo)
         while True:

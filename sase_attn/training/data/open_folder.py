@@ -36,9 +36,11 @@ def open_folder(folder: Path, config: DataConfig, shard: Shard) -> tuple[SubsetL
 
     Raises:
         FileNotFoundError: a split is missing.
-        ValueError: see `scan`; broken images, or images of several sizes and no `size`.
+        ValueError: see `scan`; one class alone; broken images, or images of several sizes and no `size`.
     """
     found = scan(folder, warn=shard.rank == 0)
+    if len(found.classes) < 2:
+        raise ValueError(f"{folder}: wanted images of two classes or more, got {found.classes[0]!r} alone")
     paths = [found.train.paths, found.test.paths]
     count = sum(map(len, paths))
     try:

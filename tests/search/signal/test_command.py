@@ -59,6 +59,24 @@ def test_what_is_asked_of_the_trainings(tmp_path, capsys, monkeypatch):
     assert "signal, by top-1 after 21 trainings" in out and Signal.load(output).answer == "signal"
 
 
+def test_only_a_folder_of_its_own(small, tmp_path, capsys):
+    """Trainings do not go into a search, or a run, of which they would be no part."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "file").touch()
+    for name, words in (("run", "got one with config.json"), ("file", "is a file: wanted a folder")):
+        assert main(["signal", "--data", str(small / "data"), "--output", str(tmp_path / name)]) == 1
+        assert words in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["config.json"]
+
+
+def test_every_field_of_the_data_has_its_flag(tmp_path, capsys):
+    """`--on-broken skip` is what the error of a broken image advises."""
+    flags = ["--on-broken", "skip", "--augment", "cifar", "--size", "8", "--color-jitter", "0.1", "0.1", "0.1"]
+    assert main(["signal", "--output", str(tmp_path / "run"), "--budget", "1", *flags]) == 1
+    assert "budget: wanted 28 or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "flags, message",
     [

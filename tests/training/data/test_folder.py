@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import shutil
 import signal
 import tracemalloc
 import warnings
@@ -322,6 +323,15 @@ def test_split_without_classes(folder):
     (folder / "train").rename(folder / "old")
     (folder / "train").mkdir()
     with pytest.raises(ValueError, match=r"train holds no class folders; wanted .*train/<class>/\*\.jpg"):
+        opened(folder)
+
+
+def test_one_class_alone(folder):
+    for split in ("train", "val"):
+        first, *others = sorted((folder / split).iterdir())
+        for other in others:
+            shutil.rmtree(other)
+    with pytest.raises(ValueError, match=f"wanted images of two classes or more, got '{first.name}' alone"):
         opened(folder)
 
 
