@@ -20,7 +20,7 @@ from typing import Any
 import timm
 import torch
 from memory import peak_mb
-from rows import add_row
+from rows import add_row, origin
 from studies import NETWORKS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -28,7 +28,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from sase_attn.genotype import Genotype
 from sase_attn.models.placement import PLACEMENTS
 from sase_attn.modules import count_parameters
-from sase_attn.training.provenance import commit, machine
 
 # The paper's random genotype is not published; this draw has its size, 25.59M and 44.62M in ResNet-50 and -101.
 RANDOM = Genotype.random(seed=0)
@@ -84,8 +83,7 @@ def measure(args: argparse.Namespace) -> None:
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
             found[label].append(json.loads(done.stdout.splitlines()[-1]))
             print(label, found[label][-1], flush=True)
-    where = machine() if args.device == "cpu" else torch.cuda.get_device_name(args.device)
-    place = {"machine": where, "versions": {"torch": torch.__version__, "timm": timm.__version__}, "commit": commit()}
+    place = origin(args.device)
     for label, rounds in found.items():
         row = {key: statistics.median(entry[key] for entry in rounds) for key in rounds[0]}
         steps = [entry["step_ms"] for entry in rounds]

@@ -5,11 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sase_attn.files import write_atomically
 from sase_attn.lock import Lock, held
+from sase_attn.training.provenance import commit, device_name, machine, versions
 
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
+
+
+def origin(device: str = "cpu") -> Row:
+    """What a row says of where it comes from: the processor or the CUDA device, the versions, the commit."""
+    where = machine() if device == "cpu" else device_name(torch.device(device))
+    return {"machine": where, "versions": versions(), "commit": commit()}
 
 
 def read_rows(study: str) -> list[Row]:

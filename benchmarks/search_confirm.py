@@ -10,10 +10,9 @@ takes about half an hour of two cores.
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
-from rows import Row, put_rows
+from rows import Row, origin, put_rows
 
 from sase_attn.search.begun import CONFIG
 from sase_attn.search.compare import compared_genotypes
@@ -22,7 +21,6 @@ from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
 from sase_attn.search.signal.answers import NOTHING
 from sase_attn.search.verdict import load_signal, settled
-from sase_attn.training.provenance import commit, machine, versions
 
 STUDY = "search_confirm"
 EPOCHS, TRAININGS, SEEDS, RANDOM = 4, 42, 8, 2
@@ -54,7 +52,7 @@ def main() -> None:
     chosen = compared_genotypes(result.found, space, random=RANDOM, published=False)
     comparison = result.compare(chosen, seeds=result.fresh_seeds(SEEDS), epochs=EPOCHS, jobs=args.jobs, device="cpu")
     result = settled(result, comparison)
-    origin: dict[str, Any] = {"machine": machine(), "versions": versions(), "commit": commit()}
+    place = origin()
     new: list[Row] = [
         {
             "label": network.label,
@@ -67,7 +65,7 @@ def main() -> None:
             "count": comparison.test_images,
             "answer": answer,
             "reason": result.reason,
-            **origin,
+            **place,
         }
         for network in comparison.networks
         for seed, top1, loss in zip(comparison.seeds, network.top1, network.loss, strict=True)

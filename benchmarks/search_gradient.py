@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from rows import add_row, read_rows
+from rows import add_row, origin, read_rows
 from torch import Tensor
 
 from sase_attn.search.config import SEARCHES, SearchConfig
@@ -28,7 +28,6 @@ from sase_attn.search.shared_weights.hvp import exact, finite_difference
 from sase_attn.search.shared_weights.network import architecture_of, create_supernet, prepare
 from sase_attn.search.shared_weights.optimizers import create_optimizers
 from sase_attn.training.distributed import Ranks
-from sase_attn.training.provenance import commit, machine, versions
 
 RADII = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 TYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -122,7 +121,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50, metavar="N", help="that are measured, of twice as many")
     args = parser.parse_args()
     done = {(row["label"], row["seed"]) for row in read_rows("search_gradient")}
-    place = {"machine": machine(), "versions": versions(), "commit": commit()}
+    place = origin()
     config = SEARCHES["release"].override(data=args.data, order=2, split="drawn", size=16, batch_size=32)
     for label, dtype in TYPES.items():
         for seed in SEEDS:

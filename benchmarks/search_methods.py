@@ -12,13 +12,12 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from rows import Row, put_rows
+from rows import Row, origin, put_rows
 
 from sase_attn.search.methods import METHODS
 from sase_attn.search.replay import SpaceTable, World, replay, world_at
 from sase_attn.search.replay.table import PATH
 from sase_attn.search.space import SearchSpace
-from sase_attn.training.provenance import commit, machine, versions
 
 STUDY = "search_methods"
 TRAININGS = (10, 20, 42, 84)
@@ -52,9 +51,7 @@ def row_of(method: str, kind: str, world: Callable[[int], World], trainings: int
         "trainings": trainings,
         "cost": max(result.cost for result in found),
         "gains": [round(result.gain, 3) for result in found],
-        "machine": machine(),
-        "versions": versions(),
-        "commit": commit(),
+        **origin(),
     }
 
 

@@ -23,14 +23,13 @@ from typing import Any
 
 import torch
 from memory import peak_mb
-from rows import add_row
+from rows import add_row, origin
 from torch import Tensor, nn
 
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.shared_weights.bilevel import Batch, Bilevel
 from sase_attn.search.shared_weights.network import architecture_of, create_supernet, prepare
 from sase_attn.search.shared_weights.optimizers import create_optimizers
-from sase_attn.training.provenance import commit, machine
 
 CASES: dict[str, dict[str, Any]] = {
     "reference, as the release": dict(order=2, reference=True, compile=False),
@@ -128,11 +127,10 @@ def main() -> None:
                 done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ)
                 found.setdefault(label, []).append(json.loads(done.stdout.splitlines()[-1]))
                 print(label, found[label][-1], flush=True)
-    versions = {"torch": torch.__version__}
+    place = origin()
     for label, rounds in found.items():
         row = {key: statistics.median(entry[key] for entry in rounds) for key in rounds[0]}
         spread = [entry["seconds"] for entry in rounds]
-        place = {"machine": machine(), "versions": versions, "commit": commit()}
         add_row("search_step", {"label": label, "seed": 0, **row, "all_seconds": spread, **place})
 
 

@@ -9,24 +9,21 @@ is and tiled in several ways: rows of several heights, squares, and only the fir
 
 import argparse
 import copy
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import timm
 import torch
 from rows import Row, add_row, read_rows
 from torch import nn
 
-from sase_attn import __version__
 from sase_attn.tiling import BufferingReport, buffering
 from sase_attn.tiling.convert import tile
 from sase_attn.training.data.normalise import normalise_as_trained
 from sase_attn.training.distributed import ranks
 from sase_attn.training.evaluate import Metrics, evaluate
 from sase_attn.training.loading import load_network, recipe_of
-from sase_attn.training.provenance import commit, machine
+from sase_attn.training.provenance import provenance
 from sase_attn.training.recipes import Recipe
 from sase_attn.training.run import open_recipe_data
 
@@ -136,15 +133,7 @@ def row(
         "se_activations": report.se,
         "tiled_activations": report.tiled,
         "recipe": shown,
-        "machine": machine(),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
-        "versions": {
-            "sase_attn": __version__,
-            "timm": timm.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "commit": commit(),
+        **provenance(torch.device(device)),
     }
 
 

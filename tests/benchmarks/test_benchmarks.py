@@ -54,6 +54,13 @@ def results(tmp_path, monkeypatch):
     return folder
 
 
+def test_where_a_row_comes_from(monkeypatch):
+    monkeypatch.setattr(rows, "device_name", lambda device: f"name of {device}")
+    here, there = rows.origin(), rows.origin("cuda:1")
+    assert here.keys() == {"machine", "versions", "commit"} and here["versions"]["torch"] == torch.__version__
+    assert (here["machine"], there["machine"]) == (rows.machine(), "name of cuda:1")
+
+
 @pytest.mark.usefixtures("forked_runs")
 def test_a_study_trains_what_has_no_row(images, results, tmp_path, capsys):
     recipe = Recipe(model="resnet20_cifar", data=str(images), epochs=1, batch_size=4, lr=0.01)
