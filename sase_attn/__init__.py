@@ -13,6 +13,7 @@ from sase_attn.fusion import unfuse as unfuse
 from sase_attn.genotype import Genotype as Genotype
 from sase_attn.genotype import genotypes as genotypes
 from sase_attn.insert import attach as attach
+from sase_attn.insert import init_weights as init_weights
 from sase_attn.insert import replace as replace
 from sase_attn.ops import create_op as create_op
 from sase_attn.ops import list_ops as list_ops

@@ -91,7 +91,17 @@ class SASEBlock(Scaled, ChannelAxes):
         self.spatial_excite = op("spatial_excite")
         self.mix = Mixer(device=device, dtype=dtype)
         self.norm = BatchNorm2d(1, device=device, dtype=dtype)
-        self._init_gates(gate_init)
+        known("gate_init", gate_init, GATE_INITS)
+        if gate_init == "release":
+            draw_as_release(self)
+        self._constant = gate_init == "constant"
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start the gates as a constant, once the layers are drawn, if that is what they start from."""
+        for excite in (self.channel_excite, self.spatial_excite):  # a user's may not define zero_gate()
+            if self._constant and isinstance(excite, Excite) and type(excite).zero_gate is not Excite.zero_gate:
+                excite.zero_gate()
 
     def forward(self, x: Tensor) -> Tensor:
         x = functional.check_input(x, self.channels)
@@ -142,15 +152,6 @@ class SASEBlock(Scaled, ChannelAxes):
         y = self.attend(x)
         return y if isinstance(x, reader.MapReader) else reader.finished(y, shortcut, relu)
 
-    def _init_gates(self, gate_init: str) -> None:
-        known("gate_init", gate_init, GATE_INITS)
-        if gate_init == "release":
-            draw_as_release(self)
-        if gate_init == "constant":
-            for excite in (self.channel_excite, self.spatial_excite):  # a user's operation may not define zero_gate()
-                if isinstance(excite, Excite) and type(excite).zero_gate is not Excite.zero_gate:
-                    excite.zero_gate()
-
     def zero_gates(self) -> float:
         """Make the block multiply by a constant, and return it: zero the last layers of both output excitations.
 
@@ -164,7 +165,7 @@ class SASEBlock(Scaled, ChannelAxes):
         """
         for module in self.modules():
             if isinstance(module, Mixer):
-                module.make_alive()
+                module.start("make_alive")
         gain = self.residual
         for edge in ("channel_excite", "spatial_excite"):
             excite = getattr(self, edge)

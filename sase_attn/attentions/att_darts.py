@@ -60,8 +60,14 @@ class AttDARTS(Attention):
         known("choice of Att-DARTS", choice, [*CHOICES, "mixed"])
         place: dict[str, Any] = {"device": device, "dtype": dtype}
         names = list(CHOICES) if choice == "mixed" else [choice]
-        self.alpha = nn.Parameter(torch.zeros(len(names), device=device, dtype=dtype)) if choice == "mixed" else None
+        self.alpha = nn.Parameter(torch.empty(len(names), device=device, dtype=dtype)) if choice == "mixed" else None
         self.attentions = nn.ModuleList(CHOICES[name](channels, **place) for name in names)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start a mixture with equal weights."""
+        if self.alpha is not None:
+            nn.init.zeros_(self.alpha)
 
     def attend(self, x: Tensor) -> Tensor:
         outputs = [attention(x) for attention in self.attentions]

@@ -53,7 +53,7 @@ class CBAM(Attention):
         self.fc2 = Pointwise(hidden, channels, device=device, dtype=dtype)
         self.conv = Filter(1, 2, kernel_size, kernel_size, device=device, dtype=dtype)
         self.norm = BatchNorm2d(1, momentum=0.01, device=device, dtype=dtype)
-        zero_(self.norm)
+        self.norm.start("make_zero")
 
     def attend(self, x: Tensor) -> Tensor:
         mean, largest = reader.statistics_of(x, ["mean", "maximum"], [2, 3])

@@ -39,14 +39,19 @@ class Constant(Attention):
         self.channels = positive("channels", channels)
         self.value = float(above_zero("value", value))
         flag("learned", learned)
-        self.factor = nn.Parameter(torch.full((1,), self.value, device=device, dtype=dtype)) if learned else None
+        self.factor = nn.Parameter(torch.empty(1, device=device, dtype=dtype)) if learned else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start a learned factor at the value."""
+        if self.factor is not None:
+            nn.init.constant_(self.factor, self.value)
 
     def attend(self, x: Tensor) -> Tensor:
         return x * self.value if self.factor is None else x * self.factor.to(x.dtype)
 
     def zero_gates(self) -> float:
-        if self.factor is not None:
-            nn.init.constant_(self.factor, self.value)
+        self.reset_parameters()
         return self.value
 
     def no_weight_decay(self) -> set[str]:

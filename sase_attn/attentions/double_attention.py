@@ -48,6 +48,10 @@ class DoubleAttention(Attention):
         self.conv_b = nn.Conv2d(channels, hidden, 1, device=device, dtype=dtype)
         self.conv_v = nn.Conv2d(channels, hidden, 1, device=device, dtype=dtype)
         self.expand = nn.Conv2d(hidden, channels, 1, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Zero the last layer once the layers are drawn."""
         self.zero_init_last()
 
     def attend(self, x: Tensor) -> Tensor:

@@ -41,10 +41,17 @@ class EAN(Attention):
         self.channels = positive("channels", channels)
         self.groups = divisor(channels, positive("groups", groups))
         shared = channels // self.groups
-        self.weight = nn.Parameter(torch.ones(shared, device=device, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(shared, device=device, dtype=dtype))
-        self.alpha = nn.Parameter(torch.zeros(shared, device=device, dtype=dtype))
-        self.delta = nn.Parameter(torch.zeros(shared, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(shared, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(shared, device=device, dtype=dtype))
+        self.alpha = nn.Parameter(torch.empty(shared, device=device, dtype=dtype))
+        self.delta = nn.Parameter(torch.empty(shared, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with a gate of 0.5."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.zero_gates()
 
     def attend(self, x: Tensor) -> Tensor:
         z = statistics.standardise(x, [2, 3])

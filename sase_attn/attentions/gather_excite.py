@@ -57,6 +57,11 @@ class _Global(nn.Module):
     def __init__(self, channels: int, size: int, device: torch.device | None, dtype: torch.dtype | None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, size, size, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weight as torch's own convolutions do."""
+        size = self.weight.shape[1]
         nn.init.uniform_(self.weight, -1 / size, 1 / size)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -45,6 +45,10 @@ class GC(Attention, GlobalContext):
         hidden = reduced_channels(channels, rd_ratio, rd_channels)
         super().__init__(channels, fuse_add=True, fuse_scale=False, rd_channels=hidden, act_layer=nn.ReLU, **place)
         self.channels = channels
+
+    def reset_parameters(self) -> None:
+        """Draw the attention's layer as timm does, and zero the last one, once the layers are drawn."""
+        super().reset_parameters()
         self.zero_init_last()
 
     def attend(self, x: Tensor) -> Tensor:

@@ -35,9 +35,15 @@ class GatedChannelTransform(Attention):
         super().__init__()
         self.channels = positive("channels", channels)
         self.eps = 1e-5
-        self.alpha = nn.Parameter(torch.ones(1, channels, 1, 1, device=device, dtype=dtype))
-        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
-        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1, device=device, dtype=dtype))
+        self.alpha = nn.Parameter(torch.empty(1, channels, 1, 1, device=device, dtype=dtype))
+        self.gamma = nn.Parameter(torch.empty(1, channels, 1, 1, device=device, dtype=dtype))
+        self.beta = nn.Parameter(torch.empty(1, channels, 1, 1, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as an identity."""
+        nn.init.ones_(self.alpha)
+        self.zero_gates()
 
     def attend(self, x: Tensor) -> Tensor:
         energy = statistics.upcast(x).square().sum((2, 3), keepdim=True)

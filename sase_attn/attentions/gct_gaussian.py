@@ -39,7 +39,13 @@ class GCTGaussian(Attention):
     ) -> None:
         super().__init__()
         self.channels = positive("channels", channels)
-        self.theta = nn.Parameter(torch.zeros(1, device=device, dtype=dtype)) if flag("learnable", learnable) else None
+        self.theta = nn.Parameter(torch.empty(1, device=device, dtype=dtype)) if flag("learnable", learnable) else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start a learned width at c = 2.5."""
+        if self.theta is not None:
+            nn.init.zeros_(self.theta)
 
     def attend(self, x: Tensor) -> Tensor:
         z = statistics.standardise(statistics.mean(x, [2, 3]), [1])

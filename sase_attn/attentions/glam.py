@@ -61,7 +61,8 @@ class GLAM(Attention):
                 inputs, outputs, kernel, padding=dilation, dilation=max(1, dilation), device=device, dtype=dtype
             )
 
-        self.weights = nn.Parameter(torch.zeros(3, device=device, dtype=dtype))
+        self.weights = nn.Parameter(torch.empty(3, device=device, dtype=dtype))
+        self.reset_parameters()
         self.local_conv = Filter(1, 1, kernel_size, device=device, dtype=dtype)
         self.query_conv = Filter(1, 1, kernel_size, device=device, dtype=dtype)
         self.key_conv = Filter(1, 1, kernel_size, device=device, dtype=dtype)
@@ -74,6 +75,10 @@ class GLAM(Attention):
         self.key = conv(channels, hidden)
         self.value = conv(channels, hidden)
         self.expand = conv(hidden, channels)
+
+    def reset_parameters(self) -> None:
+        """Start with equal weights of the three terms."""
+        nn.init.zeros_(self.weights)
 
     def attend(self, x: Tensor) -> Tensor:
         means = statistics.mean(x, [2, 3]).flatten(1)[:, None]

@@ -1,7 +1,5 @@
 """GSoP: Global Second-order Pooling Convolutional Networks, arXiv 1811.12006: the channel block of GSoP-Net1."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +8,7 @@ from sase_attn.attention import Attention
 from sase_attn.attentions.layers import Pointwise
 from sase_attn.channel_axes import Axes
 from sase_attn.ops.arguments import positive
-from sase_attn.ops.layers import BatchNorm2d
+from sase_attn.ops.layers import BatchNorm2d, draw_as_torch
 from sase_attn.ops.op import zero_
 
 _PER_ROW = 4
@@ -24,8 +22,11 @@ class RowConv(nn.Module):
         self.width = width
         self.weight = nn.Parameter(torch.empty(_PER_ROW * width, 1, 1, width, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(_PER_ROW * width, device=device, dtype=dtype))
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        nn.init.uniform_(self.bias, -1 / math.sqrt(width), 1 / math.sqrt(width))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as torch's own layers do."""
+        draw_as_torch(self.weight, self.bias)
 
     def forward(self, rows: Tensor) -> Tensor:
         weight = self.weight.to(rows.dtype).view(self.width, -1, self.width).transpose(1, 2)

@@ -1,11 +1,10 @@
 """Layers of the attentions. Their weights are plain parameters, because hosts re-initialise every `nn.Conv2d`."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from sase_attn.ops import functional
+from sase_attn.ops.layers import draw_as_torch
 
 
 class Pointwise(nn.Module):
@@ -22,9 +21,11 @@ class Pointwise(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs, 1, 1, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(outputs, device=device, dtype=dtype)) if bias else None
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as torch's own layers do."""
+        draw_as_torch(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.conv(x, self.weight, [0, 0])

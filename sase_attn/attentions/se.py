@@ -66,7 +66,7 @@ class SE(Attention, SEModule):
 
     def zero_gates(self) -> float:
         zero_(self.get_submodule("fc2"))
-        return float(self.get_submodule("gate")(torch.zeros(1)))
+        return float(self.get_submodule("gate")(torch.zeros(1, device="cpu")))
 
     def channel_axes(self) -> dict[str, Axes]:
         return {"fc1.weight": 1, "fc2": 0}

@@ -35,8 +35,13 @@ class SRM(Attention):
     ) -> None:
         super().__init__()
         self.channels = positive("channels", channels)
-        self.weight = nn.Parameter(torch.zeros(channels, 2, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(channels, 2, device=device, dtype=dtype))
         self.norm = BatchNorm2d(channels, device=device, dtype=dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start with weights of 0."""
+        nn.init.zeros_(self.weight)
 
     def attend(self, x: Tensor) -> Tensor:
         mean, deviation = reader.statistics_of(x, ["mean", "std"], [2, 3])

@@ -11,3 +11,4 @@ from sase_attn.insert.squeeze_excite import describe_se as describe_se
 from sase_attn.insert.squeeze_excite import known_se as known_se
 from sase_attn.insert.squeeze_excite import pointwise as pointwise
 from sase_attn.insert.squeeze_excite import register_se as register_se
+from sase_attn.insert.start import init_weights as init_weights

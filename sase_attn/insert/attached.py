@@ -11,6 +11,8 @@ from sase_attn.scaled import Scaled
 class Attached(Scaled):
     """A layer of a network, `host`, followed by an attention, `attn`, and a factor if the attention has no `scale`.
 
+    `constant` says whether the attention started as a constant gain, and does so again when it is reset.
+
     The attention gets the mode of the layer, train or eval. Attributes that a network has set on the layer, such as its
     place in the graph, can be read here too, except its tensors and submodules.
     """
@@ -21,6 +23,12 @@ class Attached(Scaled):
         self.host = host
         self.attn = attn.train(host.training)
         self.scale = scale
+        self.constant = False
+
+    def reset_parameters(self) -> None:
+        """Start the attention as a constant gain, once its layers are drawn, if that is what it started from."""
+        if self.constant:
+            self.attn.zero_gates()  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.attn(self.host(x))

@@ -46,6 +46,8 @@ def start_preserving(holder: nn.Module, attn: nn.Module, gain: str | float | Non
         gain = 1 / scale
     asked = None if gain is None else gain_of(attn, gain)
     start = float(zero_gates())
+    if isinstance(holder, Attached):
+        holder.constant = True
     if start == 0:
         raise ValueError(f"{name} starts as zero, which no factor behind it can make up for")
     if asked is not None and not isclose(asked, start, rel_tol=1e-6):

@@ -13,7 +13,8 @@ from sase_attn.channel_axes import Axes
 from sase_attn.ops import functional
 from sase_attn.ops.arguments import reduced_channels
 from sase_attn.ops.layers import Dense, Filter
-from sase_attn.ops.op import Excite, zero_
+from sase_attn.ops.op import Excite
+from sase_attn.ops.start import Startable
 
 
 class FC(Excite):
@@ -29,8 +30,8 @@ class FC(Excite):
         return self.fc2(torch.relu(self.fc1(z)))
 
     def zero_gate(self) -> float:
-        self.fc1.make_alive()
-        zero_(self.fc2.weight)
+        self.fc1.start("make_alive")
+        self.fc2.start("make_zero")
         return 0.0
 
     def channel_axes(self) -> dict[str, Axes]:
@@ -70,8 +71,8 @@ class Conv1d(Excite):
     def zero_gate(self) -> float:
         layers = [self.first, *self.rest]
         for layer in layers[:-1]:
-            layer.make_alive()
-        zero_(layers[-1].weight)
+            layer.start("make_alive")
+        layers[-1].start("make_zero")
         return 0.5
 
     def channel_axes(self) -> dict[str, Axes]:
@@ -110,19 +111,24 @@ class Conv1dK3x3(Conv1d):
     depth = 3
 
 
-class ChannelAffine(Excite):
+class ChannelAffine(Startable, Excite):
     """sigmoid(α·z + β) with α, β per channel, from (1, 0)."""
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
-        self.alpha = nn.Parameter(torch.ones(self.channels, 1, 1, **place))
-        self.beta = nn.Parameter(torch.zeros(self.channels, 1, 1, **place))
+        self.alpha = nn.Parameter(torch.empty(self.channels, 1, 1, **place))
+        self.beta = nn.Parameter(torch.empty(self.channels, 1, 1, **place))
+        self.reset_parameters()
+
+    def draw(self) -> None:
+        nn.init.ones_(self.alpha)
+        nn.init.zeros_(self.beta)
 
     def forward(self, z: Tensor) -> Tensor:
         z = functional.check_values(z, self.channels)
         return torch.sigmoid(self.alpha.to(z.dtype) * z + self.beta.to(z.dtype))
 
     def zero_gate(self) -> float:
-        zero_(self.alpha, self.beta)
+        self.start("make_zero")
         return 0.5
 
     def channel_axes(self) -> dict[str, Axes]:

@@ -57,8 +57,14 @@ class ChannelL2Norm(Op):
     """Instance norm with affine (γ, β), then L2 over H, W: √(HW(γ² + β²)) but for eps, hardly a function of x."""
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
-        self.weight = nn.Parameter(torch.ones(self.channels, **place))
-        self.bias = nn.Parameter(torch.zeros(self.channels, **place))
+        self.weight = nn.Parameter(torch.empty(self.channels, **place))
+        self.bias = nn.Parameter(torch.empty(self.channels, **place))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as a standardisation without an affine map."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:

@@ -11,9 +11,28 @@ from timm.layers import register_notrace_module
 from torch import Tensor, nn
 
 from sase_attn.ops import functional
+from sase_attn.ops.start import Startable
 
 
-class Mixer(nn.Module):
+def draw_as_torch(weight: Tensor, bias: Tensor | None = None) -> None:
+    """Draw the weight (out, in, …) and the bias of a layer as torch's own layers do."""
+    nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+    if bias is not None:
+        bound = 1 / math.sqrt(weight.shape[1:].numel())
+        nn.init.uniform_(bias, -bound, bound)
+
+
+class _Drawn(Startable):
+    """A layer with one `weight`, which `gate_init="release"` draws anew where it is that of a 2-D convolution."""
+
+    weight: nn.Parameter
+
+    def draw_as_release(self) -> None:
+        """Draw from N(0, 2/fan-out), as the release's ResNet does with each `nn.Conv2d`."""
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+
+
+class Mixer(_Drawn):
     """Weighted sum of two statistics: the paper's 2→1 convolution, without bias, before its ReLU.
 
     The weights start at (0.5, 0.5). Random weights would leave the ReLU at zero everywhere, with no gradient, in almost
@@ -22,7 +41,11 @@ class Mixer(nn.Module):
 
     def __init__(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full((1, 2, 1, 1), 0.5, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(1, 2, 1, 1, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def draw(self) -> None:
+        nn.init.constant_(self.weight, 0.5)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         weight = self.weight.to(first.dtype)
@@ -34,8 +57,11 @@ class Mixer(nn.Module):
             self.weight.abs_()
 
 
-class Filter(nn.Module):
-    """Convolution without bias that keeps the size. `shape` is the weight's, (out, in, k) or (out, in, kh, kw)."""
+class Filter(_Drawn):
+    """Convolution without bias that keeps the size. `shape` is the weight's, (out, in, k) or (out, in, kh, kw).
+
+    The weight is drawn as that of torch's own layers.
+    """
 
     def __init__(self, *shape: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
@@ -43,9 +69,8 @@ class Filter(nn.Module):
         self.padding = [k // 2 for k in shape[2:]]
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        """Draw the weight as torch's own convolutions do."""
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+    def draw(self) -> None:
+        draw_as_torch(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.conv(x, self.weight, self.padding)
@@ -53,7 +78,11 @@ class Filter(nn.Module):
     def make_alive(self) -> None:
         """Make the weights of the first half of the outputs (at least one) non-negative, so that a ReLU passes them."""
         with torch.no_grad():
-            self.weight[: (len(self.weight) + 1) // 2].abs_()
+            half = (len(self.weight) + 1) // 2
+            alive = torch.cat([self.weight[:half].abs(), self.weight[half:]])
+            if hasattr(alive, "redistribute"):  # of a sharded weight, whose parts cannot be changed in place
+                alive = alive.redistribute(placements=self.weight.placements)  # type: ignore[attr-defined]
+            self.weight.copy_(alive)
 
 
 class Dense(Filter):
@@ -64,8 +93,11 @@ class Dense(Filter):
 
 
 @register_notrace_module
-class BatchNorm2d(nn.BatchNorm2d):
+class BatchNorm2d(Startable, nn.BatchNorm2d):
     """`nn.BatchNorm2d` in the input's type, which in training also accepts a single value per channel."""
+
+    def draw(self) -> None:
+        nn.BatchNorm2d.reset_parameters(self)
 
     def forward(self, x: Tensor) -> Tensor:
         kept = self.track_running_stats or not self.training
@@ -83,7 +115,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 def draw_as_release(module: nn.Module) -> None:
-    """Draw every 2-D filter and mixer anew from N(0, 2/fan-out), as the release's ResNet does with each `nn.Conv2d`."""
+    """Start every 2-D filter and mixer from N(0, 2/fan-out), as the release's ResNet does with each `nn.Conv2d`."""
     for layer in module.modules():
-        if isinstance(layer, Filter | Mixer) and layer.weight.ndim == 4:
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        if isinstance(layer, _Drawn) and layer.weight.ndim == 4:
+            layer.start("draw_as_release")

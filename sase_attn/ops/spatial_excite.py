@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from sase_attn.channel_axes import Axes
 from sase_attn.ops import functional
 from sase_attn.ops.layers import Filter
-from sase_attn.ops.op import Excite, PerPosition, zero_
+from sase_attn.ops.op import Excite, PerPosition
+from sase_attn.ops.start import Startable
 
 
 class Conv2d(Excite):
@@ -37,8 +38,8 @@ class Conv2d(Excite):
     def zero_gate(self) -> float:
         layers = [self.first, *self.rest]
         for layer in layers[:-1]:
-            layer.make_alive()
-        zero_(layers[-1].weight)
+            layer.start("make_alive")
+        layers[-1].start("make_zero")
         return 0.5
 
     def channel_axes(self) -> dict[str, Axes]:
@@ -83,22 +84,27 @@ class SepK5(Conv2d):
     relu = False
 
 
-class SpatialAffine(PerPosition, Excite):
+class SpatialAffine(Startable, PerPosition, Excite):
     """sigmoid(α·m + β) with α, β per position (kept at `size`), from (1, 0)."""
 
     per_position = ("alpha", "beta")
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
         shape = (1, *size)
-        self.alpha = nn.Parameter(torch.ones(shape, **place))
-        self.beta = nn.Parameter(torch.zeros(shape, **place))
+        self.alpha = nn.Parameter(torch.empty(shape, **place))
+        self.beta = nn.Parameter(torch.empty(shape, **place))
+        self.reset_parameters()
+
+    def draw(self) -> None:
+        nn.init.ones_(self.alpha)
+        nn.init.zeros_(self.beta)
 
     def forward(self, m: Tensor) -> Tensor:
         m = functional.check_input(m, 1)
         return torch.sigmoid(functional.resize_like(self.alpha, m) * m + functional.resize_like(self.beta, m))
 
     def zero_gate(self) -> float:
-        zero_(self.alpha, self.beta)
+        self.start("make_zero")
         return 0.5
 
     def channel_axes(self) -> dict[str, Axes]:

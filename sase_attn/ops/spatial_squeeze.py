@@ -67,8 +67,14 @@ class SpatialL2Norm(PerPosition):
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
         shape = size
-        self.weight = nn.Parameter(torch.ones(shape, **place))
-        self.bias = nn.Parameter(torch.zeros(shape, **place))
+        self.weight = nn.Parameter(torch.empty(shape, **place))
+        self.bias = nn.Parameter(torch.empty(shape, **place))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as a standardisation without an affine map."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:
@@ -86,8 +92,14 @@ class SpatialL2NormChannel(Op):
     """The text's reading of `l2norm`: standardise over C at each position, affine per channel, then L2 over C."""
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
-        self.weight = nn.Parameter(torch.ones(self.channels, **place))
-        self.bias = nn.Parameter(torch.zeros(self.channels, **place))
+        self.weight = nn.Parameter(torch.empty(self.channels, **place))
+        self.bias = nn.Parameter(torch.empty(self.channels, **place))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as a standardisation without an affine map."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     @reader.takes_readers
     def forward(self, x: Tensor) -> Tensor:

@@ -1,14 +1,12 @@
 """Parts of the modules of spatially-adaptive SE: styles and masks of groups of channels, and their mixture."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sase_attn import statistics
 from sase_attn.ops import functional
-from sase_attn.ops.layers import BatchNorm2d
+from sase_attn.ops.layers import BatchNorm2d, draw_as_torch
 
 NORMALIZERS = ("sum", "softmax")
 
@@ -32,9 +30,11 @@ class GroupedLinear(nn.Module):
         self.groups = groups
         self.weight = nn.Parameter(torch.empty(groups * outputs, inputs, 1, 1, device=device, dtype=dtype))
         self.bias = nn.Parameter(torch.empty(groups * outputs, device=device, dtype=dtype)) if bias else None
-        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            nn.init.uniform_(self.bias, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as torch's own layers do."""
+        draw_as_torch(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.conv(x, self.weight, [0, 0], self.groups)

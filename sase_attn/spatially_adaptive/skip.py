@@ -89,9 +89,15 @@ class SpatiallyAdaptiveSkip(nn.Module):
             source_channels, groups, hidden, positive("dilation", dilation), device=device, dtype=dtype
         )
         noisy = flag("mask_noise", mask_noise)
-        self.noise = nn.Parameter(torch.zeros(1, device=device, dtype=dtype)) if noisy else None
+        self.noise = nn.Parameter(torch.empty(1, device=device, dtype=dtype)) if noisy else None
+        self.reset_parameters()
         if flag("spectral_norm", spectral_norm):
             add_spectral_norm(self)
+
+    def reset_parameters(self) -> None:
+        """Start without noise."""
+        if self.noise is not None:
+            nn.init.zeros_(self.noise)
 
     def forward(self, target: Tensor, source: Tensor) -> Tensor:
         """The target, (B, Ct, H, W), modulated by the source, (B, Cs, h, w)."""

@@ -7,6 +7,8 @@ from torch.nn.utils import parametrizations, parametrize
 
 from sase_attn.spatially_adaptive.layers import GroupedLinear
 
+_STEPS = 15  # of the power iteration at the start, as in torch's own
+
 
 class GroupedSpectralNorm(nn.Module):
     """A parametrization that divides the matrix of each group of a weight by an estimate of its largest singular value.
@@ -23,9 +25,15 @@ class GroupedSpectralNorm(nn.Module):
         self.groups = groups
         matrices = self._matrices(weight.detach())
         for name, size in (("_u", matrices.shape[1]), ("_v", matrices.shape[2])):
-            self.register_buffer(name, F.normalize(matrices.new_empty(groups, size).normal_(), dim=1))
-        for _ in range(15):
+            self.register_buffer(name, matrices.new_empty(groups, size))
+        self.reset_parameters()
+        for _ in range(_STEPS):
             self._step(matrices)
+
+    def reset_parameters(self) -> None:
+        """Draw the vectors. Only steps with the weight make an estimate of them: see `reset_spectral_norm`."""
+        for vector in (self._u, self._v):
+            vector.copy_(F.normalize(vector.normal_(), dim=1))
 
     def forward(self, weight: Tensor) -> Tensor:
         matrices = self._matrices(weight)
@@ -62,3 +70,39 @@ def add_spectral_norm(module: nn.Module) -> nn.Module:
         elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             parametrizations.spectral_norm(layer)
     return module
+
+
+def own_weight(layer: nn.Module) -> Tensor:
+    """The weight that a layer learns: where it has a spectral norm, before the division."""
+    parametrized = parametrize.is_parametrized(layer, "weight")
+    return layer.get_parameter("parametrizations.weight.original" if parametrized else "weight")
+
+
+def has_spectral_norm(layer: nn.Module) -> bool:
+    """Whether the weight of a layer, as it is used, is divided by its largest singular value."""
+    parts = layer.get_submodule("parametrizations.weight") if parametrize.is_parametrized(layer, "weight") else None
+    return parts is not None and any("_u" in part._buffers for part in parts.children())
+
+
+@torch.no_grad()
+def reset_spectral_norm(module: nn.Module) -> None:
+    """Start the estimates of all spectral norms in a module anew, from its weights of now."""
+    for layer in module.modules():
+        if has_spectral_norm(layer):
+            norm, weight = layer.get_submodule("parametrizations.weight.0"), own_weight(layer)
+            for vector in norm.buffers():  # _u, then _v
+                vector.copy_(F.normalize(vector.normal_(), dim=-1))
+            was_training = norm.training
+            norm.train()
+            for _ in range(_STEPS):
+                norm(weight)  # in training mode each use is a step
+            norm.train(was_training)
+
+
+@torch.no_grad()
+def draw_normalised(layer: nn.Module) -> None:
+    """Call `reset_parameters()` of a layer with spectral norm, which by itself would draw into a divided copy."""
+    with parametrize.cached():  # so that what is drawn into is what is set
+        layer.reset_parameters()  # type: ignore[operator]
+        layer.weight = layer.weight
+    reset_spectral_norm(layer)

@@ -114,7 +114,7 @@ class TiledSE(Attention, nn.ModuleDict):
         if not weighted:
             raise TypeError("TiledSE cannot start as a constant: its excitation has no weights")
         zero_(layers[weighted[-1]])
-        gate = torch.zeros(1)
+        gate = torch.zeros(1, device="cpu")
         for layer in layers[weighted[-1] + 1 :]:
             gate = layer(gate)
         return float(gate)

@@ -6,11 +6,12 @@ from functools import partial
 
 import networks
 import pytest
+import timm
 import torch
 from torch import distributed, nn
 from torch.nn.functional import cross_entropy
 
-import sase_attn  # noqa: F401  registers the models with timm
+import sase_attn
 
 
 def step(wrap=lambda network: network, rank=0, ranks=1):
@@ -35,12 +36,15 @@ def on_rank(rank, wrap, port, folder):
     distributed.destroy_process_group()
 
 
-def check(wrap, folder):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+        return str(free.getsockname()[1])
+
+
+def check(wrap, folder):
     run = partial(torch.multiprocessing.start_processes, nprocs=2, start_method="fork")
-    run(on_rank, (wrap, port, folder))
+    run(on_rank, (wrap, free_port(), folder))
     expected = step()
     for rank in range(2):
         torch.testing.assert_close(torch.load(folder / f"{rank}.pt"), expected, rtol=1e-4, atol=1e-5)
@@ -63,6 +67,36 @@ def shard(network):
 @pytest.mark.works_with("torch", "FSDP2, `fully_shard` of every block, on two processes: the step is that of one")
 def test_fsdp2(tmp_path):
     check(shard, tmp_path)
+
+
+def start_sharded(rank, port, folder):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", rank=rank, world_size=2)
+    with torch.device("meta"):
+        network = timm.create_model("sase_resnet20", layers=[1, 1, 1])
+    shard(network).to_empty(device="cpu")
+    torch.manual_seed(0)
+    sase_attn.init_weights(network)
+    tensors = network.state_dict().items()
+    state = {name: getattr(tensor, "full_tensor", lambda tensor=tensor: tensor)().clone() for name, tensor in tensors}
+    cross_entropy(network(torch.randn(2, 3, 16, 16)), torch.tensor([0, 1])).backward()
+    assert all(p.grad is None or p.grad.to_local().isfinite().all() for p in network.parameters())
+    torch.save(state, folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.works_with("torch", "FSDP2 of a network of the meta device, which `init_weights` starts: values as built")
+def test_fsdp2_from_the_meta_device(tmp_path):
+    torch.multiprocessing.start_processes(start_sharded, (free_port(), tmp_path), nprocs=2, start_method="fork")
+    states = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+    for name, built in timm.create_model("sase_resnet20", layers=[1, 1, 1]).state_dict().items():
+        found = states[0][name]
+        assert torch.equal(found, states[1][name]), name
+        if built.min() == built.max():
+            assert torch.equal(found, built), name  # a constant of the start
+        else:
+            assert found.isfinite().all() and (built.numel() < 100 or 0.7 < found.std() / built.std() < 1.4), name
 
 
 @pytest.mark.works_with("torch", "`torch.compile` of a whole training step: forward, loss, backward, SGD")

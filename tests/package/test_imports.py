@@ -43,7 +43,7 @@ LAYERS = [
 ]
 OPS_LAYERS = [
     {"arguments"},
-    {"op", "functional"},
+    {"op", "functional", "start"},
     {"layers"},
     {"reductions", "gsop"},
     {"channel_squeeze", "channel_excite", "spatial_squeeze", "spatial_excite"},
@@ -60,7 +60,7 @@ CPU_LAYERS = [{"chunks"}, {"piece_statistics", "gate_backward"}, {"backward"}, {
 TRITON_LAYERS = [{"affine"}, {"reduce", "gate"}, {"backward"}, {"launches"}, {"operators"}]
 INSERT_LAYERS = [
     {"squeeze_excite", "meta_forward", "attached", "nearby"},
-    {"gain", "kinds", "keep_weights"},
+    {"gain", "kinds", "keep_weights", "start"},
     {"channels"},
     {"attach", "replace"},
 ]

@@ -38,12 +38,20 @@ class Architecture(nn.Module):
     ) -> None:
         super().__init__()
         self.columns = {edge: tuple(ops[edge]) for edge in EDGES}
-        counts = torch.tensor([len(names) for names in self.columns.values()], device=device)
-        mask = torch.arange(int(max(map(len, self.columns.values()))), device=device) < counts[:, None]
-        self.register_buffer("mask", mask, persistent=False)
-        drawn = std * torch.randn(mask.shape, device=device, dtype=dtype)
-        self.alpha = nn.Parameter(drawn * mask)
+        self.std = std
+        shape = (len(EDGES), max(map(len, self.columns.values())))
+        self.register_buffer("mask", torch.empty(shape, dtype=torch.bool, device=device), persistent=False)
+        self.alpha = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
         self._chosen: tuple[int, ...] | None = None
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw alpha, and say again which columns are padding."""
+        device, dtype = self.alpha.device, self.alpha.dtype
+        counts = torch.tensor([len(names) for names in self.columns.values()], device=device)
+        self.mask.copy_(torch.arange(self.mask.shape[1], device=device) < counts[:, None])
+        self.alpha.copy_(self.std * torch.randn(self.mask.shape, device=device, dtype=dtype) * self.mask)
 
     def weights(self) -> Tensor:
         """(6, K): the weight of each operation; each row sums to 1, padding is 0."""

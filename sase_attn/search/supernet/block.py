@@ -37,7 +37,8 @@ class Space(Protocol):
 class MixedOp(nn.ModuleList):
     """The operations of an edge in the order of alpha's columns; called with weights (K,), it returns the weighted sum.
 
-    If gates are centred, `shifts` (K,) are added to the outputs of the operations, and are in the state dict.
+    If gates are centred (see `centre`), `shifts` (K,) are added to the outputs of the operations, and are in the state
+    dict.
     """
 
     shifts: Tensor | None
@@ -45,6 +46,16 @@ class MixedOp(nn.ModuleList):
     def __init__(self, ops: Sequence[nn.Module]) -> None:
         super().__init__(ops)
         self.register_buffer("shifts", None)
+        self._centred_by: tuple[float, ...] = ()
+
+    def centre(self, shifts: Tensor) -> None:
+        """Add shifts from now on."""
+        self.shifts, self._centred_by = shifts, tuple(shifts.tolist())
+
+    def reset_parameters(self) -> None:
+        """Give the shifts that gates were centred by; operations that are drawn anew call for new ones."""
+        if self.shifts is not None:
+            self.shifts.copy_(torch.tensor(self._centred_by))
 
     def forward(self, x: Tensor, weights: Tensor, chosen: int | None = None) -> Tensor:
         if chosen is not None:

@@ -46,7 +46,7 @@ def centre_gates(block: SearchBlock, *, constant: bool = False) -> None:
             names = block.shared_architecture.columns[edge]
             found = ", ".join(f"{name} {value:.3g}" for name, value in zip(names, values, strict=True))
             raise ValueError(f"wanted a starting gain of each operation of {edge} to centre it by, got {found}")
-        block.edges[edge].shifts = shifts
+        block.edges[edge].centre(shifts)
     block.scale = 1 / (block.residual + COMMON)
 
 

@@ -66,9 +66,13 @@ class Discriminator(nn.Module):
         drawn = [max(4, times * width) for times in (4, 2, 2, 1)][:steps]
         self.draw_whole, self.draw_small = _decoder(deepest, drawn), _decoder(deepest, drawn)
         self.draw_quarter = _decoder(channels[2 * SMALLEST_MAP], drawn)
-        initialise(self)
+        self.init_weights()
         if spectral_norm:
             add_spectral_norm(self)
+
+    def init_weights(self) -> None:
+        """Draw what a new one draws in its own way; see `sase_attn.init_weights`."""
+        initialise(self)
 
     def forward(self, images: Tensor, small: Tensor) -> Tensor:
         """Logits (N, 50) of images and their smaller versions, in -1…1."""

@@ -70,9 +70,13 @@ class Generator(nn.Module):
                 self.skips[name] = self._skip(source, channels[source], channels[resolution])
         self.to_image = nn.Conv2d(channels[size], 3, 3, padding=1, bias=False)
         self.to_small = nn.Conv2d(channels[self.small_size], 3, 1, bias=False)
-        initialise(self)
+        self.init_weights()
         if spectral_norm:
             add_spectral_norm(self)
+
+    def init_weights(self) -> None:
+        """Draw what a new one draws in its own way; see `sase_attn.init_weights`."""
+        initialise(self)
 
     def _skip(self, resolution: int, source: int, target: int) -> nn.Module:
         """The module that modulates a map of `target` channels by the map at `resolution`."""

@@ -5,20 +5,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from sase_attn.spatially_adaptive.spectral_norm import own_weight, reset_spectral_norm
+
 
 def initialise(module: nn.Module) -> None:
     """Draw the weights of convolutions from N(0, 0.02), of batch norms from N(1, 0.02); their biases are 0.
 
-    Call it before a spectral norm is added, because its estimate starts from the present weights.
+    The estimates of spectral norms that are there already start anew, from these weights.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(part.weight, 0.0, 0.02)
+            nn.init.normal_(own_weight(part), 0.0, 0.02)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, nn.BatchNorm2d):
             nn.init.normal_(part.weight, 1.0, 0.02)
             nn.init.zeros_(part.bias)
+    reset_spectral_norm(module)
 
 
 @torch.no_grad()
@@ -44,7 +47,12 @@ class Noise(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.strength = nn.Parameter(torch.zeros(1))
+        self.strength = nn.Parameter(torch.empty(1))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start without noise."""
+        nn.init.zeros_(self.strength)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.strength * torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device, dtype=x.dtype)

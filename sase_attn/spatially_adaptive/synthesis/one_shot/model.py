@@ -42,13 +42,29 @@ class OneShotModel(nn.Module):
     def __init__(self, image: Tensor, sizes: Sequence[Size], width: int, seed: int = 0) -> None:
         super().__init__()
         self.sizes, self.width = tuple(sizes), width
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.generators = nn.ModuleList(ScaleGenerator(scale, width) for scale in range(len(sizes)))
-            anchor = torch.randn(1, 3, *sizes[0])
+        self._image, self._seed = image, seed
+        generators, anchor = self._drawn()
+        self.generators = generators
         self.register_buffer("image", image.clone())
         self.register_buffer("anchor", anchor)
         self.register_buffer("amplitudes", torch.zeros(len(sizes)))
+
+    def _drawn(self) -> tuple[nn.ModuleList, Tensor]:
+        """What the seed gives: the generators, and the noise that stands for the image."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            generators = nn.ModuleList(ScaleGenerator(scale, self.width) for scale in range(len(self.sizes)))
+            return generators, torch.randn(1, 3, *self.sizes[0])
+
+    def reset_parameters(self) -> None:
+        """Give the buffers what a new model has: the image, the noise that stands for it, no amplitudes."""
+        self.image.copy_(self._image)
+        self.anchor.copy_(self._drawn()[1])
+        self.amplitudes.zero_()
+
+    def init_weights(self) -> None:
+        """Give the generators what a new model has; see `sase_attn.init_weights`."""
+        self.generators.load_state_dict(self._drawn()[0].state_dict())
 
     def extra_repr(self) -> str:
         return " → ".join(f"{width}x{height}" for height, width in self.sizes)

@@ -44,6 +44,10 @@ class ScaleGenerator(nn.Module):
             dilation = COARSE_DILATION if scale < FINE else FINE_DILATION
             self.skip = SpatiallyAdaptiveSkip(channels, channels, reduction=1, dilation=dilation, style_norm=False)
         self.tail = nn.Conv2d(channels, 3, 3)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Draw what a new one draws in its own way; see `sase_attn.init_weights`."""
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,6 +67,10 @@ class ScaleDiscriminator(nn.Module):
         self.layers = nn.Sequential(
             _block(3, channels), *(_block(channels, channels) for _ in range(3)), nn.Conv2d(channels, 1, 3)
         )
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Draw what a new one draws in its own way; see `sase_attn.init_weights`."""
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,87 @@
+"""Every tensor of a network at its starting value, for a network that was built without memory: `init_weights`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sase_attn.attention import Attention
+from sase_attn.insert.attached import Attached
+from sase_attn.spatially_adaptive.spectral_norm import draw_normalised, has_spectral_norm
+
+
+@torch.no_grad()
+def init_weights(model: nn.Module, **options: Any) -> None:
+    """Give every tensor of a network its starting value: after `to_empty`, of a network built on the meta device.
+
+    Modules are started by their `reset_parameters()`, inner ones first. Then the network's own `init_weights()` is
+    called, if it has one, as timm's ResNets do. That sees the network as it was before attention was put into it:
+    attention starts as it does by itself, with the gain that was asked for.
+
+    A network that is initialised by its constructor alone, as many are, gets the starts of torch's layers.
+
+    Args:
+        model: any network, a sharded one too.
+        options: arguments of its own `init_weights()`, such as timm's `zero_init_last`.
+
+    Raises:
+        ValueError: the network is on the meta device; or a module owns tensors that nothing gives a value, which are
+            named.
+        TypeError: options for a network without its own `init_weights()`.
+    """
+    own = getattr(model, "init_weights", None)
+    if own is None and options:
+        raise TypeError(f"{type(model).__name__} has no init_weights() that takes {', '.join(options)}")
+    tensors = dict(chain(model.named_parameters(), model.named_buffers()))
+    on_meta = next((name for name, tensor in tensors.items() if tensor.is_meta), None)
+    if on_meta is not None:
+        raise ValueError(f"wanted a network with memory, got {on_meta} on the meta device; call to_empty first")
+    for tensor in tensors.values():
+        if tensor.is_floating_point():
+            tensor.fill_(torch.nan)  # what still has it in the end was given no value
+    model.apply(_reset)
+    if own is not None:
+        with _without_attention(model):
+            own(**options)
+    owners = {name: model.get_submodule(name.rpartition(".")[0]) for name in tensors}
+    if left := [name for name, tensor in tensors.items() if not _has_value(tensor, owners[name])]:
+        classes = sorted({type(owners[name]).__name__ for name in left})
+        more = f" and {len(left) - 4} more" if len(left) > 4 else ""
+        raise ValueError(
+            f"wanted a reset_parameters() of {', '.join(classes)} that fills what it owns; nothing gives a value to "
+            f"{', '.join(left[:4])}{more}"
+        )
+
+
+def _reset(module: nn.Module) -> None:
+    if has_spectral_norm(module):
+        draw_normalised(module)
+    elif hasattr(module, "reset_parameters"):
+        module.reset_parameters()  # type: ignore[operator]
+
+
+def _has_value(tensor: Tensor, owner: nn.Module) -> bool:
+    """Whether no NaN is left in a tensor, or in this process's part; of other types, whether its owner can fill it."""
+    if not tensor.is_floating_point():
+        return hasattr(owner, "reset_parameters") or hasattr(owner, "init_weights")
+    return not getattr(tensor, "to_local", lambda: tensor)().isnan().any()
+
+
+@contextmanager
+def _without_attention(model: nn.Module) -> Iterator[None]:
+    """Within the context layers have no attention behind them, and other attention is out of the network's sight."""
+    places = [
+        (name, module)
+        for name, module in model.named_modules(remove_duplicate=False)
+        if name and isinstance(module, Attached | Attention)
+    ]
+    try:
+        for name, module in reversed(places):
+            model.set_submodule(name, module.host if isinstance(module, Attached) else nn.Identity())
+        yield
+    finally:
+        for name, module in places:
+            model.set_submodule(name, module)
