@@ -1,8 +1,8 @@
-"""`DetectionConfig`: everything that decides the numbers of a training of a detector, as one frozen record.
+"""`DetectionConfig`: all settings that affect the result of a training of a detector, as one frozen record.
 
 The defaults are the paper's for ResNet-50 (arXiv 2411.08333, section IV-C, and its release's schedule): 12 epochs of
-SGD at lr 0.01 for 8 images a step, drops after epochs 8 and 11, a linear warm-up of 500 steps, stem and first stage
-frozen, the statistics of batch norm too, images of at most 800/1333 pixels, flips. Heads are torchvision's.
+SGD at lr 0.01 for 8 images per step, drops after epochs 8 and 11, a linear warm-up of 500 steps, with stem, first stage
+and the statistics of batch norm frozen, images of at most 800/1333 pixels, and flips. Heads are torchvision's.
 """
 
 import os
@@ -30,9 +30,9 @@ from sase_attn.training.recipes import AMP
 
 DETECTORS = ("faster_rcnn", "mask_rcnn")
 CONVENTIONS = ("torchvision", "mmdetection")
-LEVELS = 5  # of the feature pyramid: strides 4, 8, 16, 32, 64
-# Fields that move no number, and so may change when a training is resumed. Of the data the place may: see
-# `check_same_data`.
+LEVELS = 5  # levels of the feature pyramid, with strides 4, 8, 16, 32, 64
+# Fields that do not affect the result, and so may change when a training is resumed. The folders of the data may change
+# too, if their content is the same: see `check_same_data`.
 MAY_CHANGE = (
     "data", "train_images", "train_annotations", "val_images", "val_annotations",
     "workers", "checkpoint_every", "log_every", "imports",
@@ -41,7 +41,7 @@ MAY_CHANGE = (
 
 @dataclass(frozen=True)
 class DetectionConfig(Settings):
-    """What is detected, by which network and how it is trained; fields are flags of `sase-attn detect train`.
+    """Settings of a detector's data, network and training; its fields are flags of `sase-attn detect train`.
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
@@ -158,12 +158,12 @@ class DetectionConfig(Settings):
 
     @property
     def has_masks(self) -> bool:
-        """Whether the detector gives masks too."""
+        """Whether the detector also predicts masks."""
         return self.detector == "mask_rcnn"
 
     @property
     def layer_decay(self) -> None:
-        """A detector's layers all learn at one rate."""
+        """None: all layers of a detector have the same learning rate."""
         return None
 
     @property

@@ -1,7 +1,7 @@
-"""`export_onnx`: a detector as an ONNX file that takes images of any size.
+"""`export_onnx`: write a detector as an ONNX file that accepts images of any size.
 
-By torch's exporter that is based on TorchScript, `torch.onnx.export(dynamo=False)`. The newer one fails on
-torchvision's detectors inside `torch.export`: see torchvision's issues 9306 and 9462.
+It uses torch's exporter based on TorchScript, `torch.onnx.export(dynamo=False)`. The newer one fails on torchvision's
+detectors inside `torch.export`: see torchvision's issues 9306 and 9462.
 """
 
 import json
@@ -21,7 +21,7 @@ from sase_attn.detection.saved import LoadedDetector
 from sase_attn.files import write_atomically
 
 _OPSET = 17
-_TRACED = (3, 96, 128)  # the size that the network is traced at; the file takes any
+_TRACED = (3, 96, 128)  # the size at which the network is traced; the file accepts any
 _AXES: dict[str, tuple[str, ...]] = {
     "boxes": ("objects",),
     "labels": ("objects",),
@@ -34,13 +34,13 @@ def export_onnx(detector: LoadedDetector, path: str | os.PathLike[str]) -> tuple
     """Write a detector as ONNX, atomically, and return the names of the file's outputs.
 
     The input `image` is (3, height, width) of floats from 0 to 1, of any size: the file resizes and normalises it. The
-    outputs are `boxes` (objects, 4) as corners x, y, x, y in the image's pixels, `labels` from 1, `scores`, and of a
+    outputs are `boxes` (objects, 4) as corners x, y, x, y in the image's pixels, `labels` from 1, `scores`, and for a
     Mask R-CNN `masks` (objects, height, width) of probabilities. The metadata `classes` and `category_ids` are JSON
-    lists by label − 1.
+    lists indexed by label − 1.
 
     Args:
-        detector: of `load_detector`. Its network is on the CPU while it is traced.
-        path: of the `.onnx` file.
+        detector: a detector from `load_detector`. Its network is moved to the CPU while it is traced.
+        path: the `.onnx` file to write.
 
     Raises:
         ImportError: the extra `export` is missing. OSError: the file cannot be written.
@@ -60,7 +60,7 @@ def export_onnx(detector: LoadedDetector, path: str | os.PathLike[str]) -> tuple
     with (
         evaluating(model),
         torch.no_grad(),
-        warnings.catch_warnings(action="ignore"),  # of what tracing fixes
+        warnings.catch_warnings(action="ignore"),  # warnings about values that tracing makes constant
         tempfile.TemporaryDirectory() as folder,
     ):
         file = Path(folder) / "detector.onnx"
@@ -88,7 +88,7 @@ def export_onnx(detector: LoadedDetector, path: str | os.PathLike[str]) -> tuple
 
 
 class _OneImage(nn.Module):
-    """What a detector finds in one image, as a tuple."""
+    """A detector for a single image, which returns its detections as a tuple."""
 
     def __init__(self, model: FasterRCNN) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`predict`: what a detector finds in image files, one by one; and all of it as COCO writes results."""
+"""`predict`: the detections of a detector in image files, one by one."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from sase_attn.detection.evaluation.detections import Detections, detect, evalua
 from sase_attn.training.data.image_file import UnreadableImageError, read_image
 from sase_attn.training.data.reading import Broken
 
-AHEAD = 4  # images that are read while the detector looks at one
+AHEAD = 4  # images that are read in advance while the detector works
 
 
 class Predicted(NamedTuple):
-    """An image file, its pixels, and what was found in it, in those pixels."""
+    """An image file, its picture, and the detections in pixels of the picture."""
 
     path: Path
     image: Image.Image
@@ -26,18 +26,18 @@ class Predicted(NamedTuple):
 
 
 def predict(model: nn.Module, paths: Sequence[Path], *, amp: str = "none") -> Iterator[Predicted | Broken]:
-    """What a detector finds in each image, in eval mode; afterwards every module's mode is what it was.
+    """The detections in each image, in eval mode; afterwards every module has its own mode again.
 
-    Images are looked at one by one, as in an evaluation: beside others, padded to a common size, an image would get
-    other numbers.
+    Images are processed one by one, as in an evaluation, because padding to a common size would change the result of an
+    image.
 
     Args:
-        model: what `create_detector` or `load_detector` gives.
+        model: a detector, from `create_detector` or `load_detector`.
         paths: image files.
         amp: type of autocast: "none", "bfloat16" or "float16".
 
     Returns:
-        For each file in turn what was found, or why it cannot be read.
+        For each file in turn, its detections, or the reason why it cannot be read.
 
     Raises:
         ImportError: faster-coco-eval, which writes masks, is not installed.
@@ -52,7 +52,7 @@ def predict(model: nn.Module, paths: Sequence[Path], *, amp: str = "none") -> It
 
 
 def _read_ahead(pool: ThreadPoolExecutor, paths: Sequence[Path]) -> Iterator[tuple[Path, Image.Image | str]]:
-    """The images, or why they cannot be read, of which a few are read before they are asked for."""
+    """The images, or the reasons why they cannot be read; a few are read in advance."""
     waiting: deque[tuple[Path, Future[Image.Image | str]]] = deque()
     for path in paths:
         waiting.append((path, pool.submit(_read, path)))

@@ -1,4 +1,4 @@
-"""Detectors as safetensors files, whose header says which network they are of: `save_detector`, `load_detector`."""
+"""Detectors as safetensors files, whose header describes the network: `save_detector`, `load_detector`."""
 
 import json
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ _KEY = "sase_attn.detector"
 
 @dataclass(frozen=True)
 class DetectorRecord:
-    """What a file says of its detector.
+    """The record of a detector in its file.
 
     Args:
-        config: of the network and its training, as a JSON object.
+        config: the settings of the network and its training, as a JSON object.
         classes: `classes[k]` is the name of label k + 1.
         category_ids: `category_ids[k]` is its id in the annotation file.
-        mean, std: by which the network normalises images.
-        data: that it was trained on.
+        mean, std: mean and standard deviation by which the network normalises images.
+        data: the identity of the training data.
     """
 
     config: dict[str, Any]
@@ -69,16 +69,16 @@ def save_detector(
     """Write a detector, atomically; `load_detector` needs nothing else.
 
     Args:
-        model: of `create_detector`.
-        path: of the safetensors file.
-        config: that the model was made by.
+        model: a model from `create_detector`.
+        path: the safetensors file to write.
+        config: the configuration that the model was built with.
         classes: `classes[k]` is the name of label k + 1.
-        category_ids: their ids in the annotation file; by default 1, 2, ….
-        data: that it was trained on.
+        category_ids: ids of the classes in the annotation file; by default 1, 2, ….
+        data: the identity of the training data.
 
     Raises:
-        OSError: it cannot be written.
-        ValueError: there are not as many classes, or ids, as the detector tells apart; or it is fused for inference.
+        OSError: the file cannot be written.
+        ValueError: the number of classes, or ids, is not that of the detector; or the detector is fused for inference.
     """
     if any(isinstance(module, Fused) for module in model.modules()):
         raise ValueError("the detector is fused for inference: call sase_attn.unfuse(model) before saving it")
@@ -91,7 +91,7 @@ def save_detector(
     seen = normalisation_of(model)
     record = DetectorRecord(asdict(config), tuple(classes), ids, seen.mean, seen.std, data or DataIdentity())
     weights = {key: value.detach().cpu() for key, value in model.state_dict().items()}
-    # The second entry is for trainings of whatever starts from the backbone.
+    # Other trainings that start from the backbone read the second entry.
     metadata = {_KEY: json.dumps(asdict(record)), data_config.KEY: json.dumps({"mean": record.mean, "std": record.std})}
     write_safetensors(weights, Path(path), metadata=metadata, model=model)
 
@@ -101,14 +101,14 @@ def load_detector(
 ) -> LoadedDetector:
     """The detector of a run's folder, or of a file that `save_detector` wrote, in eval mode.
 
-    Images go in as float (3, H, W) from 0 to 1. Modules that its training imported are not imported here, because files
-    may be anybody's: import those first that you trust.
+    Its inputs are images as float (3, H, W) from 0 to 1. User modules that its training imported are not imported here,
+    because a file may come from anybody: import the ones that you trust first.
 
     Args:
         source: the folder or the file.
-        device: to put it on; by default the CPU.
-        weights: of a folder, the "best" by AP on the validation images, or those of the "last" epoch. The best were
-            chosen on these images: quote the last on them.
+        device: the device to put the detector on; by default the CPU.
+        weights: which weights of a folder: the "best" by AP on the validation images, or those of the "last" epoch. The
+            best were chosen on these images, so quote the last for results on them.
 
     Raises:
         FileNotFoundError: nothing there. UnknownNameError: no such weights, or no such backbone.
@@ -133,7 +133,7 @@ def load_detector(
 
 
 def detector_file(source: str | Path, weights: str = "best") -> Path:
-    """The file that `load_detector` reads. Raises as it does where there is none."""
+    """The file that `load_detector` reads. Raises as `load_detector` if there is none."""
     path = Path(source)
     if weights not in (files := {"best": BEST, "last": LAST}):
         raise unknown_name("weights", weights, files)
@@ -147,7 +147,7 @@ def detector_file(source: str | Path, weights: str = "best") -> Path:
 
 
 def read_detector_record(path: Path) -> DetectorRecord:
-    """What a file says of its detector. Raises ValueError for a file of something else, or a damaged one."""
+    """The record in a detector's file. Raises ValueError if the file is damaged, or holds something else."""
     text = read_metadata(path).get(_KEY)
     if text is None:
         raise ValueError(f"{path} is not of a detector: wanted a file that `sase-attn detect train` has written")
@@ -161,13 +161,13 @@ def read_detector_record(path: Path) -> DetectorRecord:
 
 
 def normalisation_of(model: FasterRCNN | MaskRCNN) -> Normalisation:
-    """By which a detector normalises its images."""
+    """The mean and standard deviation by which a detector normalises its images."""
     transform = _transform(model)
     return Normalisation(tuple(transform.image_mean), tuple(transform.image_std))
 
 
 def set_normalisation(model: FasterRCNN | MaskRCNN, wanted: Normalisation) -> None:
-    """Let a detector normalise its images by these."""
+    """Set the mean and standard deviation by which a detector normalises its images."""
     transform = _transform(model)
     transform.image_mean, transform.image_std = list(wanted.mean), list(wanted.std)
 

@@ -23,7 +23,7 @@ def check_batches(target: Tensor, source: Tensor) -> Tensor:
 class SpatiallyAdaptiveSkip(nn.Module):
     """y = target·(1 + Σ m_k·s_k / (Σ m_k + 1e-6)), with a style vector s_k and a spatial mask m_k of each group k.
 
-    The channels of the source are split into G groups of c, with weights of their own:
+    The channels of the source are split into G groups of c channels, with separate weights for each group:
     s_k = fc2(ReLU(BN(fc1(mean over h, w)))), one value for each channel of the target, unbounded;
     m_k = sigmoid(1×1 c→r, two dilated 3×3 r→r, each with BN and ReLU, 1×1 r→1), at the source's resolution, then
     resized to the target's by nearest neighbours.

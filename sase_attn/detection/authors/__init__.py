@@ -1,4 +1,4 @@
-"""Detectors of mmdetection, the authors' among them: their weights mean here what they mean there."""
+"""Import of detectors trained with mmdetection, such as the authors': they compute the same here as there."""
 
 from sase_attn.detection.authors.load import ImportedDetector as ImportedDetector
 from sase_attn.detection.authors.load import import_detector as import_detector

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def values_of(text: str) -> dict[str, Any]:
-    """The values that a text gives to names: numbers, strings, lists and dictionaries; None for what is none of these.
+    """The values assigned to names in a Python text: numbers, strings, lists and dictionaries; None for any other.
 
     Tuples become lists. A text that is no Python has no values.
     """

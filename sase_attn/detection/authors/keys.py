@@ -1,7 +1,8 @@
 """Names and order of a detector's weights in mmdetection, and in torchvision's detectors.
 
-mmdetection's labels begin with the classes and end with the background; torchvision's begin with the background. Of
-boxes and masks mmdetection has none for the background. torchvision never reads its own; they are 0.
+mmdetection's labels begin with the classes and end with the background; torchvision's begin with the background. For
+the background, mmdetection predicts no boxes and masks. torchvision does but never uses them; their weights are set
+to 0.
 """
 
 import re
@@ -28,7 +29,7 @@ _NAMES = [
     (rf"roi_head\.mask_head\.conv_logits{_END}", r"roi_heads.mask_predictor.mask_fcn_logits.\1"),
 ]
 _BACKBONE = "backbone."
-# What detectors of mmdetection have that are not made here; the first that is found names them.
+# Keys of mmdetection's detectors that do not exist here, with their names; the first key that is found decides.
 _OTHERS = {
     r"ema_": "averaged weights beside the trained ones",
     r"(bbox_head|mask_head)\.(fc_cls|fc_reg|shared_fcs|convs)\b": "mmdetection 1, whose background comes first",
@@ -43,17 +44,17 @@ _OTHERS = {
 
 
 def from_mmdetection(weights: Mapping[str, Tensor], *, source: str) -> StateDict:
-    """mmdetection's weights of a Faster or Mask R-CNN (versions 2 and 3) as those of the detectors here.
+    """Convert mmdetection's weights of a Faster or Mask R-CNN (versions 2 and 3) to those of the detectors here.
 
-    The backbone's keep their names below `backbone.body.`.
+    Weights of the backbone keep their names below `backbone.body.`.
 
     Args:
-        weights: by mmdetection's names.
-        source: where they are from, for the message.
+        weights: the weights by mmdetection's names.
+        source: their origin, for the error message.
 
     Raises:
-        ValueError: they are of another detector, of mmdetection 1, or have boxes or masks that are the same for all
-            classes; what it seems to be is named.
+        ValueError: the weights are of another detector, of mmdetection 1, or predict boxes or masks independent of the
+            class; the message says what they seem to be.
     """
     for pattern, kind in _OTHERS.items():
         if key := next((key for key in weights if re.match(pattern, key)), None):
@@ -86,7 +87,7 @@ def _renamed(key: str, source: str) -> str:
 
 
 def _with_background(value: Tensor, each: int, classes: int, what: str) -> Tensor:
-    """Rows of the classes behind those of the background."""
+    """Put rows for the background before the rows of the classes."""
     if len(value) != each * classes:
         same = "are the same for all classes" if len(value) == each else f"have {len(value)} outputs"
         raise ValueError(f"{what} {same}: wanted {each} for each of the {classes} classes of fc_cls")

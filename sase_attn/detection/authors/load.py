@@ -1,4 +1,4 @@
-"""Detectors that the authors of SASE (arXiv 2411.08333), or anybody, trained with mmdetection 2 or 3."""
+"""Load and import detectors that the authors of SASE (arXiv 2411.08333), or others, trained with mmdetection 2 or 3."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -52,22 +52,23 @@ def load_authors_detector(
     genotype: Genotype | None = None,
     classes: Sequence[str] | None = None,
 ) -> tuple[LoadedDetector, tuple[str, ...]]:
-    """The detector of a checkpoint of mmdetection's Faster or Mask R-CNN, in eval mode, and what was assumed of it.
+    """Load a checkpoint of mmdetection's Faster or Mask R-CNN: the detector in eval mode, and assumptions about it.
 
-    Its numbers are mmdetection's: see `sase_attn.detection.network.mmdetection`. Trained on here, it keeps its
-    geometry, and takes the losses and draws of torchvision. Nothing in the file is executed.
+    The detector computes what it does in mmdetection: see `sase_attn.detection.network.mmdetection`. If it is trained
+    further here, it keeps that geometry, but uses the losses and random draws of torchvision. Nothing in the file is
+    executed.
 
     Args:
         source: the checkpoint, such as the authors' `pnorm_det_r50.pth`.
-        backbone: a model of timm's registry; by default the ResNet, with SASE or without, that the weights are of.
-        backbone_kwargs: its arguments.
-        genotype: of the attention, by default the searched one.
-        classes: their names by label, if the file does not say them; by default COCO's if there are 80.
+        backbone: a model of timm's registry; by default the ResNet, with or without SASE, that fits the weights.
+        backbone_kwargs: arguments of the backbone.
+        genotype: genotype of the attention; by default the searched one.
+        classes: names of the classes by label, if the file does not hold them; by default COCO's if there are 80.
 
     Raises:
         FileNotFoundError: no such file. IsADirectoryError: it is a folder.
-        ValueError: the file is unreadable, of another kind of detector, of another genotype, or does not fit the
-            backbone; or its configuration has what cannot be made equal. Each reason is named.
+        ValueError: the file is unreadable, of another kind of detector or another genotype, or does not fit the
+            backbone; or its configuration has a setting that cannot be reproduced. Each reason is named.
         UnknownNameError: no such backbone.
     """
     name = str(source)
@@ -109,14 +110,14 @@ def import_detector(
     """Write the detector of `load_authors_detector` to a file that `load_detector` and the commands read.
 
     Args:
-        source: as there.
+        source: as for `load_authors_detector`.
         output: the `.safetensors` file to write, atomically.
-        backbone, backbone_kwargs, genotype, classes: as there.
+        backbone, backbone_kwargs, genotype, classes: as for `load_authors_detector`.
         overwrite: replace an existing file.
 
     Raises:
         FileNotFoundError: no such source or output folder. FileExistsError: the output exists.
-        ValueError, UnknownNameError: as there; or the output is no `.safetensors`.
+        ValueError, UnknownNameError: as for `load_authors_detector`; or the output is no `.safetensors`.
     """
     output = new_safetensors(output, overwrite=overwrite)
     detector, assumed = load_authors_detector(
@@ -148,7 +149,7 @@ def _config(weights: StateDict, told: Told, backbone: str, arguments: dict[str, 
 
 
 def _resnet(weights: Mapping[str, Tensor], source: str) -> str:
-    """The model whose blocks the weights have."""
+    """The name of the ResNet whose blocks the weights have."""
     places = [key.removeprefix(_BODY).split(".") for key in weights if key.startswith(f"{_BODY}layer")]
     blocks = [len({place[1] for place in places if place[0] == f"layer{stage}"}) for stage in range(1, 5)]
     found = _RESNETS.get((tuple(blocks), any(place[2] == "conv3" for place in places)))
@@ -163,7 +164,7 @@ def _resnet(weights: Mapping[str, Tensor], source: str) -> str:
 def _names(
     weights: StateDict, told: Told, given: Sequence[str] | None, source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes' names, and what was assumed of them."""
+    """The names of the classes, and what was assumed about them."""
     count = len(weights["roi_heads.box_predictor.cls_score.weight"]) - 1
     names = tuple(given) if given is not None else told.classes
     if names is None and count == len(_COCO):

@@ -1,4 +1,4 @@
-"""What the configuration inside a checkpoint of mmdetection says of its detector, and what of it cannot be made here.
+"""The configuration inside a checkpoint of mmdetection: settings of its detector, and those not supported here.
 
 mmdetection 2 and 3 write it into `meta`, as Python text.
 """
@@ -10,11 +10,11 @@ from typing import Any
 from sase_attn.detection.authors.config_text import value_at, values_of
 from sase_attn.quoting import enumerated
 
-_MEAN, _STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # red, green, blue, of gray levels
+_MEAN, _STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]  # of red, green and blue, in values from 0 to 255
 MEAN, STD = tuple(value / 255 for value in _MEAN), tuple(value / 255 for value in _STD)
 _STRIDES = [4, 8, 16, 32, 64]
 
-# What must be so, by its place in the configuration. What a configuration does not say, is so.
+# Required values by their place in the configuration. A setting that is missing is assumed to have its required value.
 _WANTED: dict[str, Sequence[Any]] = {
     "model.type": ("FasterRCNN", "MaskRCNN"),
     "model.backbone.type": ("ResNet",),
@@ -83,7 +83,7 @@ _WANTED: dict[str, Sequence[Any]] = {
     "img_norm_cfg.std": (_STD,),
     "img_norm_cfg.to_rgb": (True,),
 }
-# Places of what is a field of `DetectionConfig`; the second ones are of the first versions of mmdetection 2.
+# Places of the fields of `DetectionConfig`; the second places are those of early versions of mmdetection 2.
 _FIELDS = {
     "model.rpn_head.anchor_generator.ratios": "anchor_ratios",
     "model.test_cfg.rpn.max_per_img": "proposals_test",
@@ -97,12 +97,12 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class Told:
-    """What a checkpoint says beside its weights.
+    """The information in a checkpoint besides its weights.
 
     Attributes:
-        fields: values of `DetectionConfig` that differ from a detector's of the paper.
-        classes: names of the classes, if it says them.
-        has_config: whether there is a configuration in it at all.
+        fields: values of `DetectionConfig` that differ from those of the paper's detectors.
+        classes: names of the classes, if the checkpoint has them.
+        has_config: whether the checkpoint has a configuration at all.
     """
 
     fields: dict[str, Any]
@@ -111,21 +111,21 @@ class Told:
 
 
 def read_told(checkpoint: object, *, source: str) -> Told:
-    """What a checkpoint's `meta` says.
+    """Read the `meta` of a checkpoint.
 
     Args:
-        checkpoint: as it was read.
-        source: where it is from, for the message.
+        checkpoint: the loaded file.
+        source: its origin, for the error message.
 
     Raises:
-        ValueError: the configuration is of a detector that cannot be made here; each reason is named.
+        ValueError: the configuration is of a detector that cannot be built here; each reason is named.
     """
     meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None
     meta = meta if isinstance(meta, Mapping) else {}
     text = next((meta[name] for name in ("cfg", "config") if isinstance(meta.get(name), str)), None)
     config = {} if text is None else values_of(text)
     if isinstance(model := config.get("model"), dict):
-        model.setdefault("test_cfg", config.get("test_cfg"))  # where the first versions of mmdetection 2 have it
+        model.setdefault("test_cfg", config.get("test_cfg"))  # its place in early versions of mmdetection 2
     problems = [
         f"{place}={value!r}, wanted {enumerated(map(repr, wanted), 'or')}"
         for place, wanted in _WANTED.items()
@@ -168,7 +168,7 @@ def _classes(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _sizes(value: object) -> list[list[int]]:
-    """Pairs of numbers that a pipeline resizes to."""
+    """The sizes, as pairs of numbers, to which a pipeline resizes images."""
     if isinstance(value, Mapping):
         own = [value[name] for name in ("img_scale", "scale") if _is_pair(value.get(name))]
         return own + [size for inner in value.values() for size in _sizes(inner)]

@@ -1,9 +1,9 @@
-"""Annotated images: COCO JSON read and checked, and served as torchvision's detectors want them.
+"""Annotated images: read and check COCO JSON, and serve batches in the form that torchvision's detectors expect.
 
     data = open_detection_data(config, group)
     for images, targets in data.train.epoch(0): ...
 
-A set is kept in a few arrays, masks as run lengths. Its `report` counts all that is odd in an annotation file.
+A data set is kept in a few arrays, with masks as run lengths. Its `report` counts everything odd in an annotation file.
 """
 
 from sase_attn.detection.data.coco_set import CocoImage as CocoImage

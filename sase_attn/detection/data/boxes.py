@@ -1,4 +1,4 @@
-"""The boxes of annotations: which of them can be used, and those inside their images."""
+"""Check the boxes of annotations, and crop them to their images."""
 
 from typing import Any, NamedTuple
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from sase_attn.detection.data.finite import is_finite_number
 
-THINNEST = 0.05  # pixels of a side: in float32, far from the corner and scaled down, what is thinner has no area
-TOLERANCE = 0.01  # pixels beyond the image that are rounding, and not told
+THINNEST = 0.05  # pixels of a side: in float32, far from the corner and scaled down, a thinner box has no area
+TOLERANCE = 0.01  # pixels beyond the image that count as rounding, and are not reported
 
 
 class CheckedBoxes(NamedTuple):
-    """Boxes inside their images, x, y, width, height; and what each is, as bool arrays (N,)."""
+    """Boxes cropped to their images (x, y, width, height), and what was found about each, as bool arrays (N,)."""
 
     xywh: NDArray[np.float64]
     no_area: NDArray[np.bool_]
@@ -21,7 +21,7 @@ class CheckedBoxes(NamedTuple):
 
 
 def as_box(value: object) -> tuple[float, float, float, float] | None:
-    """Four finite numbers, or None."""
+    """A value as a tuple of four finite numbers; None if it is not that."""
     if not isinstance(value, list) or len(value) != 4:
         return None
     if not all(map(is_finite_number, value)):
@@ -31,11 +31,11 @@ def as_box(value: object) -> tuple[float, float, float, float] | None:
 
 
 def check_boxes(xywh: NDArray[np.float64], sizes: NDArray[Any]) -> CheckedBoxes:
-    """Crop boxes to their images, and tell which cannot be used.
+    """Crop boxes to their images, and mark those that cannot be used.
 
     Args:
         xywh: float64 (N, 4).
-        sizes: width and height of the image of each, (N, 2).
+        sizes: width and height of each box's image, (N, 2).
     """
     first, last = xywh[:, :2], xywh[:, :2] + xywh[:, 2:]
     no_area = np.any(xywh[:, 2:] < THINNEST, axis=1)
@@ -45,12 +45,12 @@ def check_boxes(xywh: NDArray[np.float64], sizes: NDArray[Any]) -> CheckedBoxes:
     beyond = np.maximum(inner_first - first, last - inner_last).max(1, initial=0)
     cropped = ~no_area & ~outside & (beyond > TOLERANCE)
     changed = (inner_first != first) | (inner_last != last)
-    inside = ~np.any(changed, axis=1, keepdims=True)  # these keep their numbers to the bit
+    inside = ~np.any(changed, axis=1, keepdims=True)  # these boxes are returned exactly as they are
     return CheckedBoxes(np.where(inside, xywh, inner), no_area, outside, cropped)
 
 
 def hardly_overlap(xywh: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which pairs of boxes have an intersection of less than half their union."""
+    """For each pair of boxes, whether the intersection is less than half of the union."""
     low = np.maximum(xywh[:, :2], others[:, :2])
     high = np.minimum(xywh[:, :2] + xywh[:, 2:], others[:, :2] + others[:, 2:])
     common = np.prod(np.clip(high - low, 0, None), axis=1)

@@ -1,4 +1,4 @@
-"""What a set of annotated images holds, for people: counts by class and size, sides of boxes, images in both splits."""
+"""Text about a set of annotated images: counts by class and size, advice on settings, images in both splits."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ MAX_DETECTIONS = DetectionConfig.detections_per_image
 
 
 def class_table(coco: CocoSet) -> str:
-    """The objects of each class, of all and of COCO's three sizes; crowds do not count."""
+    """A table of the number of objects of each class, in all and by COCO's three sizes; crowds do not count."""
     kinds = size_of(coco.objects.areas)
     rows = [["class", "objects", *SIZES]]
     for label, name in enumerate(coco.classes, start=1):
@@ -29,7 +29,7 @@ def class_table(coco: CocoSet) -> str:
 
 
 def advice(coco: CocoSet) -> Iterator[str]:
-    """What of the objects bears on a configuration: the sides of boxes, and many objects in an image."""
+    """Advice on the configuration that follows from the objects: from the sides of boxes, and the number per image."""
     sides = np.sqrt(np.prod(coco.objects.xywh[~coco.objects.crowds, 2:], axis=1))
     if len(sides):
         low, middle, high = np.percentile(sides, [5, 50, 95])
@@ -41,12 +41,12 @@ def advice(coco: CocoSet) -> Iterator[str]:
 
 
 def would_refuse(coco: CocoSet) -> list[Finding]:
-    """The findings for which data are not read unless on_broken is "skip"."""
+    """The findings for which a training refuses the data, unless `on_broken` is "skip"."""
     return [finding for finding in coco.report.findings if finding.kind in BROKEN]
 
 
 def unreadable(coco: CocoSet) -> list[str]:
-    """Names of the images whose pixels cannot be read, with reasons; every file is read."""
+    """Names of the images whose pixels cannot be read, with reasons; this reads every file."""
     found = []
     for image in coco.images:
         try:

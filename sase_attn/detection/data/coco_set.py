@@ -16,7 +16,7 @@ from sase_attn.training.data.paths import Paths
 
 
 class CocoImage(NamedTuple):
-    """An image by its id in the annotation file, its file, and its size in pixels."""
+    """An image: its id in the annotation file, its path, and its size in pixels."""
 
     id: int
     path: Path
@@ -25,7 +25,7 @@ class CocoImage(NamedTuple):
 
 
 class CocoImages:
-    """The images of a set, in the order of the annotation file; each is made when it is asked for."""
+    """The images of a set, in the order of the annotation file; each `CocoImage` is made when it is accessed."""
 
     def __init__(self, ids: NDArray[np.int64], paths: Paths, sizes: NDArray[np.int64]) -> None:
         self.ids, self.paths, self.sizes = ids, paths, sizes
@@ -47,12 +47,12 @@ class CocoSet:
 
     Args:
         annotations: the file.
-        images: in its order. `images[i].id` is the id in the file.
+        images: the images in the order of that file. `images[i].id` is the id in the file.
         classes: names of the categories, in the order of their ids.
         category_ids: `category_ids[k]` is the id of label k + 1; label 0 is the background.
-        objects: `objects[i]` are those of `images[i]`, crowds too.
-        report: what was counted.
-        identity_digest: equal for the same images and objects wherever they lie.
+        objects: `objects[i]` are the objects of `images[i]`, crowds included.
+        report: counts, and findings while the file was read.
+        identity_digest: a digest that is equal for the same images and objects in any folder.
     """
 
     annotations: Path
@@ -82,7 +82,7 @@ class CocoSet:
 
 
 def digest_of(names: list[str], file_sizes: list[int], objects: Objects) -> str:
-    """A digest of the files' names and sizes and of the objects."""
+    """A digest of the names and sizes of image files, and of the objects."""
     digest = blake2b(digest_size=DIGEST_BYTES)
     for name, size in zip(names, file_sizes, strict=True):
         digest.update(f"{name}\0{size}\n".encode("utf-8", "surrogateescape"))
@@ -93,5 +93,5 @@ def digest_of(names: list[str], file_sizes: list[int], objects: Objects) -> str:
 
 
 def identity_of(train: CocoSet, val: CocoSet) -> DataIdentity:
-    """Which data a detector is trained with and evaluated on."""
+    """The identity of the data that a detector is trained with and evaluated on."""
     return DataIdentity(train.classes, len(train), len(val), train.identity_digest, val.identity_digest)

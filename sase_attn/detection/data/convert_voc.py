@@ -1,7 +1,7 @@
 """`convert_voc`: the boxes of a Pascal VOC data set as COCO JSON; images stay where they are.
 
 VOC counts pixels from 1, and its boxes end with the last pixel: xmin…xmax are the columns xmin - 1 to xmax. Many tools
-write its files with corners that count from 0. A box that begins at 0 shows it, and is taken for all.
+write VOC files with corners counted from 0. If any box begins at 0, all files are assumed to count so.
 """
 
 import math
@@ -21,7 +21,7 @@ DIFFICULT = ("ignore", "keep")
 
 
 class _Object(NamedTuple):
-    """A name, the corners as the file has them, and whether the file calls it difficult."""
+    """An object of a VOC file: its name, the corners as written, and whether it is marked as difficult."""
 
     name: str
     corners: tuple[float, float, float, float]
@@ -45,20 +45,21 @@ def convert_voc(
 ) -> Conversion:
     """Write OUTPUT/train.json, val.json and test.json of a Pascal VOC data set.
 
-    The categories are the names in the files, in the order of the alphabet, with ids from 1.
+    The categories are the names in the files, in alphabetical order, with ids from 1.
 
     Args:
-        folder: with Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt; or with train/*.xml, val/*.xml.
-        output: folder of the files; by default the data's.
-        difficult: "ignore" makes crowds of difficult objects: in evaluation they are neither right nor wrong, as in
-            VOC's. They are no targets of training, so what shows them may be learned as background. "keep" takes them
-            as others.
-        first_pixel: number of the first pixel in the files; by default 1, or 0 where a box begins there.
-        val_share: of images that have no splits, how many are to validate on.
+        folder: a folder with Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt; or with train/*.xml and
+            val/*.xml.
+        output: folder of the JSON files; by default that of the data.
+        difficult: "ignore" makes difficult objects crowds: in evaluation they are neither right nor wrong, as in VOC's
+            own. They are no targets of training, so their pixels may be learned as background. "keep" treats them as
+            other objects.
+        first_pixel: number of the first pixel in the files; by default 1, or 0 if a box begins there.
+        val_share: share of the images to validate on, if there are no splits.
 
     Raises:
-        ValueError: no such files, no splits, or an argument is none of those above.
-        FileExistsError: a file is there already. OSError: something cannot be read or written.
+        ValueError: there are no such files or no splits, or an argument is invalid.
+        FileExistsError: a JSON file exists already. OSError: a file cannot be read or written.
     """
     if difficult not in DIFFICULT or first_pixel not in (None, 0, 1):
         raise ValueError(f"wanted difficult {DIFFICULT} and first_pixel 0 or 1, got {difficult!r} and {first_pixel!r}")

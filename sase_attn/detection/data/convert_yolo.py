@@ -8,24 +8,24 @@ from sase_attn.detection.data.written_coco import CocoValue, Conversion, write_s
 from sase_attn.detection.data.yolo_layout import YoloLayout, find_yolo, label_file
 from sase_attn.training.data.image_file import UnreadableImageError, check_header
 
-BOX = 5  # numbers of a line: the class, centre x and y, width, height
-SLACK = 0.01  # of the image's side: what labels are beyond it by rounding
+BOX = 5  # numbers in a line: the class, centre x and y, width, height
+SLACK = 0.01  # share of the image's side by which labels may exceed it through rounding
 
 
 def convert_yolo(folder: Path, output: Path | None = None, *, val_share: float | None = None) -> Conversion:
     """Write OUTPUT/train.json, val.json and test.json of a YOLO data set.
 
-    A line of a label file is `class x y width height`, or `class x y x y x y …`, as shares of the image. Numbers of the
-    classes become ids of the categories. An image without a label file, or with an empty one, is kept without objects.
+    A line of a label file is `class x y width height`, or `class x y x y x y …`, relative to the image's size. Class
+    numbers become category ids. An image without a label file, or with an empty one, is kept without objects.
 
     Args:
-        folder: with data.yaml; or with classes.txt, images/ and labels/. Or the YAML file itself.
-        output: folder of the files; by default the data's.
-        val_share: of images that have no splits, how many are to validate on.
+        folder: a folder with data.yaml; or with classes.txt, images/ and labels/; or the YAML file itself.
+        output: folder of the JSON files; by default that of the data.
+        val_share: share of the images to validate on, if there are no splits.
 
     Raises:
-        ValueError: names or splits are missing, or there are no images. FileNotFoundError: a folder is not there.
-        FileExistsError: a file is there already. OSError: something cannot be read or written.
+        ValueError: names or splits are missing, or there are no images. FileNotFoundError: a folder does not exist.
+        FileExistsError: a JSON file exists already. OSError: a file cannot be read or written.
     """
     layout = find_yolo(folder, val_share)
     if output is None:
@@ -57,7 +57,7 @@ def _split(layout: YoloLayout, images: list[Path], output: Path, findings: Findi
 
 
 def _add_line(value: CocoValue, image_id: int, line: str, size: tuple[int, int], keypoints: bool) -> str:
-    """Add the object of a line; returns what is wrong with it, or nothing."""
+    """Add the object of a line; return what is wrong with the line, or an empty string."""
     try:
         category, *numbers = (float(word) for word in line.split())
     except ValueError:
@@ -83,5 +83,5 @@ def _add_line(value: CocoValue, image_id: int, line: str, size: tuple[int, int],
 
 
 def _area(x: list[float], y: list[float]) -> float:
-    """Of a polygon."""
+    """The area of a polygon."""
     return abs(sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(x)))) / 2

@@ -1,4 +1,4 @@
-"""What a file of annotations looks like that is not COCO, in words: `recognise`."""
+"""`recognise`: say in words what kind of annotation file it is that is not COCO JSON."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ SUFFIXES = {
     ".gz": "an archive: unpack it",
 }
 
-# Forms of JSON by what they have that others have not, the particular before the general.
+# Kinds of JSON files by their distinctive keys; specific kinds come before general ones.
 FORMS: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (lambda v: _has(v, "shapes", "imagePath"), "labelme's, a file for each image"),
     (lambda v: _has(v, "_via_img_metadata"), "a project of the VGG Image Annotator"),
@@ -34,7 +34,7 @@ FORMS: tuple[tuple[Callable[[Any], bool], str], ...] = (
 
 
 def recognise(value: object) -> str:
-    """What JSON looks like that is not COCO: empty, or words that follow on WANTED."""
+    """Words about JSON that is not COCO, which continue the text WANTED; empty if it is of no known kind."""
     for is_it, words in FORMS:
         if is_it(value):
             return f"; this looks like {words}"
@@ -45,7 +45,7 @@ def recognise(value: object) -> str:
 
 
 def recognise_file(path: Path, start: bytes) -> str:
-    """What a file looks like that is no JSON, by its name and its first bytes."""
+    """Words about a file that is no JSON, by its name and its first bytes."""
     text = start.lstrip()
     if text.startswith(b"<"):
         return f"; this looks like {SUFFIXES['.xml']}"

@@ -1,4 +1,4 @@
-"""The files of annotated images: found below their folder, and looked at without reading their pixels."""
+"""The files of annotated images: find them below their folder, and check them without reading their pixels."""
 
 import os
 from collections import Counter
@@ -12,7 +12,7 @@ from sase_attn.training.data.reading import GROUP, HEADERS
 
 
 class FileState(NamedTuple):
-    """What is known of a file: its bytes (-1: there is none), its width and height if looked at, or what is wrong."""
+    """The state of a file: its size in bytes (-1: no such file), width and height if it was opened, or its error."""
 
     bytes: int
     size: tuple[int, int] | None = None
@@ -22,8 +22,8 @@ class FileState(NamedTuple):
 def find_names(folder: Path, annotations: Path, names: Sequence[str]) -> list[str]:
     """The names of images relative to their folder.
 
-    Each is the one in the annotation file if there is such a file; else, of those that exist, the one relative to the
-    annotation file, or its last part alone, where no other image has that too.
+    Each is the name in the annotation file if such a file exists in the folder. Otherwise it is the first that exists
+    of: the name relative to the annotation file, and its last part alone, unless several images share that.
     """
     lasts = Counter(map(_last, names))
     return [_found(folder, annotations.parent, name, lasts[_last(name)] == 1) for name in names]
@@ -43,17 +43,17 @@ def _last(name: str) -> str:
 
 
 def read_names(path: Path) -> list[str]:
-    """The lines of a text file that are not empty, also names of files that are not UTF-8. Raises OSError."""
+    """The lines of a text file that are not empty. Names of files may be no UTF-8. Raises OSError."""
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape").replace("\0", "")
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def look_at(paths: Sequence[Path], must_have_size: Callable[[int], bool]) -> list[FileState]:
-    """The state of each file. Of more than `HEADERS` so many are opened, at even distances; and all that must be.
+    """The state of each file. Of more than `HEADERS` files, that many are opened, evenly spaced, and required ones.
 
     Args:
         paths: the files.
-        must_have_size: whether the file at a place must be opened.
+        must_have_size: whether the file at an index must be opened.
     """
     every = -(-len(paths) // HEADERS) or 1
 

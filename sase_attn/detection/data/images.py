@@ -1,4 +1,4 @@
-"""`DetectionImages`: annotated images as torchvision's detectors want them, each a function of (seed, epoch, place)."""
+"""`DetectionImages`: annotated images for torchvision's detectors, each determined by (seed, epoch, index)."""
 
 from typing import Any
 
@@ -18,16 +18,16 @@ Sample = tuple[Tensor | str, Target, int]
 
 
 class DetectionImages(Dataset[Sample]):
-    """Images as uint8 (3, height, width) with targets, asked for by (epoch, place).
+    """A data set of images, uint8 (3, height, width), with targets; its keys are (epoch, index).
 
     A target has `boxes` (x1, y1, x2, y2; float32 (N, 4)), `labels` (int64 (N,), from 1), `image_id` (int64, the id in
-    the annotation file) and, if masks were read, `masks` (uint8 (N, height, width)). Crowds are left out, and a
-    detector may learn them as background; an image without other objects has N = 0. Of a file that cannot be read, or
-    has another size than the annotations say, the reason comes in place of the image.
+    the annotation file) and, if masks were read, `masks` (uint8 (N, height, width)). Crowds are left out, so that a
+    detector may learn them as background; an image without other objects has N = 0. If a file cannot be read, or has
+    another size than the annotations say, a text with the reason replaces the image.
 
     Args:
-        coco: what is served.
-        seed: of the flips.
+        coco: the annotated images.
+        seed: seed of the flips.
         flip: share of the images that are mirrored.
     """
 
@@ -60,7 +60,7 @@ class DetectionImages(Dataset[Sample]):
 
 
 def mirrored(pixels: Tensor, target: Target) -> tuple[Tensor, Target]:
-    """An image (…, width) and its target, left and right exchanged."""
+    """Mirror an image (…, width) and its target horizontally."""
     x1, y1, x2, y2 = target["boxes"].unbind(1)
     width = pixels.shape[-1]
     flipped = target | {"boxes": torch.stack([width - x2, y1, width - x1, y2], 1)}
@@ -70,7 +70,7 @@ def mirrored(pixels: Tensor, target: Target) -> tuple[Tensor, Target]:
 
 
 def collate(samples: list[Sample]) -> tuple[list[Tensor], list[Target], dict[int, str]]:
-    """A batch: images that could be read, their targets, and the places of broken ones with reasons."""
+    """Make a batch: the images that could be read, their targets, and the indices of broken ones with reasons."""
     good: list[tuple[Any, Target]] = [(image, target) for image, target, _ in samples if isinstance(image, Tensor)]
     broken = {place: image for image, _, place in samples if isinstance(image, str)}
     return [image for image, _ in good], [target for _, target in good], broken

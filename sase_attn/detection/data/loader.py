@@ -1,4 +1,4 @@
-"""`DetectionLoader`: batches of annotated images, each a function of (seed, epoch, batch, rank)."""
+"""`DetectionLoader`: batches of annotated images, each determined by (seed, epoch, batch, rank)."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,24 +13,24 @@ from sase_attn.training.data.workers import Workers
 
 
 class DetectionLoader:
-    """Batches of images and targets, as torchvision's detectors want them: lists, as images differ in size.
+    """Batches of images and targets for torchvision's detectors: lists, because images differ in size.
 
-    Images are read as they stand, mirrored by draws of (seed, epoch, image); the detector resizes them. In a test each
-    rank gets one image a batch, in order and not mirrored: padded to a common size, an image would get other detections
-    beside other images.
+    Images keep their size, because the detector resizes them; whether one is mirrored depends on (seed, epoch, image).
+    In an evaluation, each rank gets one image per batch, in order and not mirrored, because padding to a common size
+    would make the detections of an image depend on the other images.
 
     Args:
-        coco: what is served.
-        batch_size: images a training batch, over all ranks.
-        shard: the seed, and this process among all.
-        training: shuffled and mirrored, or for a test.
+        coco: the annotated images.
+        batch_size: images per training batch, over all ranks.
+        shard: the seed, and the rank of this process.
+        training: whether to shuffle and mirror, or to serve images for an evaluation.
         flip: share of the training images that are mirrored.
-        workers: processes that read; they change no number.
-        on_broken: of images whose pixels cannot be read: "refuse", or "skip" with a warning. In place of a training
-            batch of none but such images comes the next image that can be read.
+        workers: number of worker processes, which does not affect the result.
+        on_broken: what to do with images whose pixels cannot be read: "refuse", or "skip" with a warning. A training
+            batch with only such images is replaced by the next image that can be read.
 
     Raises:
-        ValueError: fewer training images, or a smaller batch, than ranks.
+        ValueError: there are fewer training images, or a smaller batch, than ranks.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class DetectionLoader:
 
     @property
     def batches(self) -> int:
-        """Batches an epoch, on this rank."""
+        """The number of batches per epoch on this rank."""
         return len(self._batches)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[Tensor], list[Target]]]:
         """Batches of an epoch from batch `start` on: images, float32 (3, height, width) in [0, 1], and their targets.
 
-        For what a target has see `DetectionImages`.
+        The content of a target is described at `DetectionImages`.
 
         Raises:
-            ValueError: broken images that are refused, or nothing but broken images; no such batch.
+            ValueError: images are broken and refused, or all images are broken; or there is no such batch.
         """
         for images, targets, broken in self._workers.serve(partial(_keys, self._batches, epoch, start)):
             self._report(broken)
@@ -72,7 +72,7 @@ class DetectionLoader:
                 yield [image.float().div_(255) for image in images], targets
 
     def _next_readable(self, epoch: int, place: int) -> Sample:
-        """The first image after a broken one that can be read: no step is without images."""
+        """The first readable image after a broken one, so that no step is without images."""
         for following in range(place + 1, place + len(self.coco)):
             sample = self._samples[epoch, following % len(self.coco)]
             if isinstance(sample[0], Tensor):
@@ -87,6 +87,6 @@ class DetectionLoader:
 
 
 def _keys(batches: Batches, epoch: int, start: int) -> Iterator[list[Key]]:
-    """This rank's images of each batch."""
+    """The keys of this rank's images of each batch."""
     for _, places in batches.epoch(epoch, start):
         yield [(epoch, place) for place in places[batches.own].tolist()]

@@ -1,6 +1,6 @@
-"""Masks as COCO writes them, all brought to one form: compressed run lengths of one image's size.
+"""Masks in the forms of COCO, all converted to compressed run lengths of the image's size.
 
-The coding is faster-coco-eval's, which is equal to that of pycocotools.
+faster-coco-eval encodes them, exactly as pycocotools does.
 """
 
 from types import ModuleType
@@ -14,12 +14,12 @@ from torch import Tensor
 from sase_attn.detection.data.finite import is_finite_number
 
 NEEDED = 'detection needs faster-coco-eval: pip install "sase-attn[detection]"'
-FARTHEST = 10  # times the image's longer side: a corner beyond it is a mistake, and slow to draw
-RunLengths = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as COCO has them
+FARTHEST = 10  # times the image's longer side; a corner beyond it is a mistake, and slow to draw
+RunLengths = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as in COCO
 
 
 def mask_tools() -> ModuleType:
-    """faster-coco-eval's functions of masks. Raises ImportError where the extra is missing."""
+    """faster-coco-eval's module for masks. Raises ImportError if it is not installed."""
     try:
         from faster_coco_eval.core import mask
     except ImportError:
@@ -28,14 +28,14 @@ def mask_tools() -> ModuleType:
 
 
 def encode_segmentation(segmentation: object, height: int, width: int) -> bytes:
-    """The compressed run lengths of an object.
+    """The compressed run lengths of an object's mask.
 
     Args:
         segmentation: polygons ([[x, y, x, y, x, y, …], …], parts of one object), or run lengths, compressed or not.
-        height, width: of the image.
+        height, width: size of the image.
 
     Raises:
-        ValueError: it is neither, of another size, or covers no pixel of the image; the message says which.
+        ValueError: the value is neither, has another size, or covers no pixel of the image; the message says which.
         ImportError: the extra is missing.
     """
     tools = mask_tools()
@@ -65,12 +65,12 @@ def mask_box(counts: bytes, height: int, width: int) -> NDArray[np.float64]:
 
 
 def mask_area(counts: bytes, height: int, width: int) -> float:
-    """How many pixels a mask covers."""
+    """The number of pixels that a mask covers."""
     return float(mask_tools().area({"size": [height, width], "counts": counts}))
 
 
 def polygons_box(segmentation: object) -> list[float] | None:
-    """The box around polygons: x, y, width, height; None for what is none."""
+    """The box around polygons: x, y, width, height; None if the value is no list of polygons."""
     parts = segmentation if isinstance(segmentation, list) else []
     numbers = [part for part in parts if isinstance(part, list) and _are_numbers(part) and len(part) >= 4]
     if not numbers:

@@ -1,4 +1,4 @@
-"""`Objects`: the objects of all images in a few arrays, which worker processes share; `ImageObjects`: those of one."""
+"""`Objects`: the objects of all images in a few arrays that worker processes share; `ImageObjects`: those of one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ from sase_attn.detection.data.masks import RunLengths, decode_masks
 
 @dataclass(frozen=True)
 class ImageObjects:
-    """The N objects of one image, crowds too, in the order of the annotation file.
+    """The N objects of one image, crowds included, in the order of the annotation file.
 
     Args:
-        xywh: boxes as COCO has them, float64 (N, 4), inside the image.
+        xywh: boxes in COCO's form, float64 (N, 4), inside the image.
         labels: int64 (N,) from 1; `category_ids[label - 1]` of the set is the id in the file.
-        crowds: bool (N,).
-        areas: pixels as the file says, by which COCO sorts objects into small, medium and large; float64 (N,).
+        crowds: whether each object is a crowd, bool (N,).
+        areas: areas in pixels from the file, by which COCO divides objects into small, medium and large; float64 (N,).
         counts: compressed run lengths of each mask; None if masks were not read.
-        height, width: of the image.
+        height, width: size of the image.
     """
 
     xywh: NDArray[np.float64]
@@ -38,13 +38,13 @@ class ImageObjects:
 
     @property
     def boxes(self) -> Tensor:
-        """Boxes as torchvision has them: x1, y1, x2, y2, float32 (N, 4)."""
+        """The boxes in torchvision's form: x1, y1, x2, y2, float32 (N, 4)."""
         corners = np.concatenate([self.xywh[:, :2], self.xywh[:, :2] + self.xywh[:, 2:]], 1)
         return torch.from_numpy(corners.astype(np.float32))
 
     @property
     def run_lengths(self) -> list[RunLengths]:
-        """The masks as COCO writes them. Raises ValueError if masks were not read."""
+        """The masks in COCO's form of run lengths. Raises ValueError if masks were not read."""
         return [{"size": [self.height, self.width], "counts": one} for one in self._read_counts()]
 
     @property
@@ -53,7 +53,7 @@ class ImageObjects:
         return decode_masks(self._read_counts(), self.height, self.width)
 
     def without_crowds(self) -> "ImageObjects":
-        """What a detector learns from."""
+        """The objects that are no crowds, which a detector learns from."""
         kept = ~self.crowds
         counts = None if self.counts is None else [one for one, keep in zip(self.counts, kept, strict=True) if keep]
         return ImageObjects(
@@ -67,13 +67,12 @@ class ImageObjects:
 
 
 class Objects:
-    """The objects of each image of a set, by the image's place.
+    """The objects of a set, as a sequence with one `ImageObjects` per image.
 
     Args:
         sizes: width and height of each image, int64 (M, 2).
-        places: the image of each object, int64 (N,), rising.
-        xywh, labels, crowds, areas: of each object; see `ImageObjects`.
-        counts: of each object, or None.
+        places: index of each object's image, int64 (N,), in ascending order.
+        xywh, labels, crowds, areas, counts: arrays with a value for each object, see `ImageObjects`.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Objects:
 
     @property
     def count(self) -> int:
-        """How many objects, of all images."""
+        """The number of objects in all images."""
         return len(self.labels)
 
     def __getitem__(self, place: int) -> ImageObjects:
@@ -115,7 +114,7 @@ class Objects:
         return (self[place] for place in range(len(self)))
 
     def arrays(self) -> list[NDArray[Any]]:
-        """All that the objects are, for a digest."""
+        """All arrays, for a digest."""
         masks: list[NDArray[Any]] = [] if self._ends is None else [self._ends, self._bytes]
         return [self._starts, self.xywh, self.labels, self.crowds, self.areas, *masks]
 

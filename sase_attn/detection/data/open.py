@@ -1,4 +1,4 @@
-"""`open_detection_data`: what a detector is trained with and evaluated on, as a configuration says."""
+"""`open_detection_data`: open the training and validation data that a configuration names."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from sase_attn.training.distributed import Ranks
 
 @dataclass(frozen=True, eq=False)
 class DetectionData:
-    """Loaders of both splits, what they serve, and which data these are."""
+    """The loaders of both splits, their annotated images, and the identity of the data."""
 
     train: DetectionLoader
     val: DetectionLoader
@@ -27,8 +27,8 @@ def open_detection_data(config: DetectionConfig, group: Ranks) -> DetectionData:
     """Find, read and check the data of a configuration; masks are read if its detector has them.
 
     Raises:
-        OSError, FileNotFoundError: files or folders are not there.
-        ValueError: an annotation file is not COCO's, images are broken and refused, or the splits have other classes.
+        OSError, FileNotFoundError: files or folders do not exist.
+        ValueError: an annotation file is no COCO JSON, images are broken and refused, or the splits differ in classes.
         ImportError: masks are wanted, and the extra `detection` is missing.
     """
     splits = find_splits(config)

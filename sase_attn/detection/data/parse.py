@@ -1,4 +1,4 @@
-"""COCO JSON as plain records: its structure is checked, the values of boxes and masks are not."""
+"""Parse COCO JSON into plain records. Its structure is checked; the values of boxes and masks are not."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from sase_attn.quoting import one_line
 
 
 class ImageRecord(NamedTuple):
-    """An image as the file lists it; 0 for a size that it does not give."""
+    """An image as listed in the file; a size that is not given is 0."""
 
     id: int
     name: str
@@ -22,9 +22,9 @@ class ImageRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoRecords:
-    """What an annotation file holds: images, names of categories by id, and annotations as they are.
+    """The content of an annotation file: images, names of categories by id, and unchecked annotations.
 
-    `same_names` tells of the categories that are left out, since another one has their name and they have no objects.
+    `same_names` describes the categories that are left out because another one has the same name.
     """
 
     images: list[ImageRecord]
@@ -38,7 +38,7 @@ def parse_coco(path: Path) -> CocoRecords:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not COCO's; the message begins with its name, and says what it looks like.
+        ValueError: the file is no COCO JSON; the message begins with its name, and says what it looks like.
     """
     try:
         content = path.read_bytes()
@@ -92,7 +92,7 @@ def _image(image: dict[str, Any], place: int) -> ImageRecord:
 def _can_be_a_file(name: str) -> bool:
     try:
         os.fsencode(name)
-    except UnicodeEncodeError:  # half of a pair of code units, which JSON can hold
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can hold
         return False
     return True
 
@@ -111,7 +111,7 @@ def _names(categories: list[dict[str, Any]]) -> dict[int, str]:
 
 
 def _each_name_once(names: dict[int, str], annotations: list[dict[str, Any]]) -> tuple[dict[int, str], list[str]]:
-    """Of categories with one name the one that has objects, else that with the largest id; and which are left out."""
+    """Of categories with the same name, keep the one with objects, or with the largest id; also list the others."""
     used = {whole_or_none(annotation.get("category_id")) for annotation in annotations}
     by_name: dict[str, int] = {}
     left_out = []
@@ -129,7 +129,7 @@ def _each_name_once(names: dict[int, str], annotations: list[dict[str, Any]]) ->
 
 
 def whole_or_none(value: object) -> int | None:
-    """A whole number, also one written as 1.0; None for all else."""
+    """A value as a whole number, also if it is written as 1.0; None for any other value."""
     if type(value) is int:
         return value if abs(value) < 2**63 else None
     if isinstance(value, float) and abs(value) < 2**53 and value == math.floor(value):

@@ -1,4 +1,4 @@
-"""`read_coco`: images and objects of an annotation file, checked against the files of the images."""
+"""`read_coco`: read the images and objects of an annotation file, and check them against the image files."""
 
 from collections import Counter
 from pathlib import Path
@@ -18,20 +18,20 @@ from sase_attn.training.data.walk import Skipped, images_below
 
 
 def read_coco(annotations: Path, images: Path, *, masks: bool, on_broken: str = "refuse") -> CocoSet:
-    """Read a COCO annotation file and look at the files of its images, whose pixels are not read.
+    """Read a COCO annotation file, and check its image files without reading their pixels.
 
     Args:
         annotations: the JSON file.
         images: the folder of its images.
-        masks: whether the masks of the objects are wanted.
-        on_broken: of images that are missing, cannot be read, or have another size than the file says: "refuse", or
-            "skip" them with their objects. Either way the report counts them.
+        masks: whether to read the masks of the objects.
+        on_broken: what to do with images that are missing, cannot be read, or have another size than the file says:
+            "refuse", or "skip" them with their objects. The report counts them in both cases.
 
     Raises:
         OSError: the annotation file or the folder cannot be read.
-        FileNotFoundError: none of the images is there.
-        ValueError: the file is not COCO's, or inconsistent; broken images that are refused; masks are wanted, and no
-            object has one; nothing is left.
+        FileNotFoundError: none of the images exists.
+        ValueError: the file is no COCO JSON, or inconsistent; images are broken and refused; masks are wanted, and no
+            object has one; or no image is left.
         ImportError: masks are wanted, and the extra `detection` is missing.
     """
     records = parse_coco(annotations)
@@ -59,7 +59,7 @@ def read_coco(annotations: Path, images: Path, *, masks: bool, on_broken: str = 
 
 
 def _once(images: list[ImageRecord], annotations: Path, findings: Findings) -> list[ImageRecord]:
-    """The images without repetitions. Raises ValueError for different ones with one id."""
+    """The images without repetitions. Raises ValueError if different images have the same id."""
     by_id: dict[int, ImageRecord] = {}
     repeated = []
     for image in images:
@@ -75,7 +75,7 @@ def _once(images: list[ImageRecord], annotations: Path, findings: Findings) -> l
 def _kept(
     listed: list[ImageRecord], states: list[FileState], folder: Path, findings: Findings, on_broken: str
 ) -> list[int]:
-    """The places of the images that can be used. Raises ValueError for broken ones that are refused, or if none is."""
+    """Indices of the usable images. Raises ValueError if broken ones are refused, or none is usable."""
     kept = []
     broken: dict[str, list[Broken]] = {kind: [] for kind in BROKEN}
     for place, (image, state) in enumerate(zip(listed, states, strict=True)):
@@ -98,13 +98,13 @@ def _kept(
 
 
 def size_differs(size: tuple[int, int], said: tuple[int, int]) -> str:
-    """Why an image of a size cannot be used with annotations of another."""
+    """The reason why an image of one size cannot be used with annotations for another size."""
     turned = ", perhaps turned as EXIF says" if size == said[::-1] and size != said else ""
     return f"is {size[0]}x{size[1]}{turned}, the annotations say {said[0]}x{said[1]}"
 
 
 def _size(image: ImageRecord, state: FileState) -> tuple[int, int]:
-    """As the annotations say it, otherwise the file."""
+    """The size of an image as the annotations say it, otherwise that of the file."""
     if image.width and image.height:
         return image.width, image.height
     assert state.size is not None

@@ -1,4 +1,4 @@
-"""`read_objects`: annotations as arrays; each that cannot be used is counted."""
+"""`read_objects`: convert annotations to arrays, and count those that cannot be used."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass
 class _Table:
-    """Objects, a row each: their annotations, and places of images, labels, boxes and masks as lists."""
+    """Objects with one row each: lists of their annotations, image indices, labels, boxes and masks."""
 
     annotations: list[Annotation] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
@@ -33,7 +33,7 @@ class _Table:
         return len(self.annotations)
 
     def add(self, annotation: Annotation, place: int, label: int, box: Box, counts: bytes) -> None:
-        """One row more."""
+        """Add a row."""
         self.annotations.append(annotation)
         self.places.append(place)
         self.labels.append(label)
@@ -41,12 +41,12 @@ class _Table:
         self.counts.append(counts)
 
     def drop(self, rows: NDArray[np.bool_], kind: str, findings: Findings) -> NDArray[np.bool_]:
-        """Tell which rows go, and return which stay."""
+        """Report the rows to drop, and return a mask of the rows to keep."""
         findings.add(kind, self.names(rows))
         return ~rows
 
     def names(self, rows: NDArray[np.bool_]) -> list[str]:
-        """How the annotations of some rows are called in a report."""
+        """The names of annotations of some rows, for a report."""
         return [_name(self.annotations[row]) for row in np.flatnonzero(rows)]
 
 
@@ -63,12 +63,12 @@ def read_objects(
     """The objects of images.
 
     Args:
-        records: the annotation file.
+        records: the parsed annotation file.
         ids, sizes: the id, and width and height, of each image that is used.
-        left_out: ids of images that are not, whose objects go with them.
-        masks: whether their masks are wanted.
-        findings: is told what is dropped, changed or odd.
-        source: the file, for messages.
+        left_out: ids of images that are not used; their objects are dropped silently.
+        masks: whether to read masks.
+        findings: collects what is dropped, changed or odd.
+        source: the path of the file, for messages.
 
     Raises:
         ValueError: there are objects and none can be used; or masks are wanted, and no object has one.
@@ -105,7 +105,7 @@ def read_objects(
 def _of_known_images(
     records: CocoRecords, ids: NDArray[np.int64], left_out: set[int], findings: Findings
 ) -> list[tuple[int, int, Annotation]]:
-    """Place of the image, label and annotation of those whose image and category the file lists, image by image."""
+    """Image index, label and annotation, for annotations whose image and category the file lists; image by image."""
     places = {int(number): place for place, number in enumerate(ids)}
     labels = {number: place + 1 for place, number in enumerate(records.categories)}
     known = []
@@ -123,7 +123,7 @@ def _of_known_images(
 
 
 def _box(annotation: Annotation, counts: bytes, height: int, width: int) -> Box | None:
-    """The box that is given; where none is, the one around the mask."""
+    """The box of an annotation; if it has none, the box around its mask."""
     given = annotation.get("bbox")
     if given:
         return as_box(given)
@@ -147,12 +147,12 @@ def _arrays(table: _Table, sizes: NDArray[np.int64], masks: bool, findings: Find
 
 
 def _is_crowd(value: object) -> bool:
-    """COCO has 0 or 1; some tools write it as text."""
+    """Whether a value of `iscrowd` means a crowd: COCO has 0 or 1, some tools write text."""
     return value.strip().lower() in ("1", "true") if isinstance(value, str) else bool(value)
 
 
 def _area(table: _Table, row: int, xywh: NDArray[np.float64], sizes: NDArray[np.int64]) -> float:
-    """As the file says; else of the mask, or of the box."""
+    """The area of an object from the file; otherwise that of its mask, or of its box."""
     given = table.annotations[row].get("area")
     if isinstance(given, int | float) and not isinstance(given, bool) and 0 < given < 1e18:
         return float(given)
@@ -170,7 +170,7 @@ def _tell_odd(
     sizes: NDArray[np.int64],
     findings: Findings,
 ) -> None:
-    """Objects that come twice, and those whose mask is elsewhere than their box."""
+    """Report objects that occur twice, and objects whose mask does not lie in their box."""
     keys = [(table.places[row], table.labels[row], *box) for row, box in zip(rows, xywh.tolist(), strict=True)]
     seen: Counter[tuple[float, ...]] = Counter()
     for row, key in zip(rows, keys, strict=True):

@@ -1,11 +1,11 @@
-"""`CocoReport`: what annotations hold that a reader should know of, counted; nothing is left out without a line."""
+"""`CocoReport`: counts of annotations and of problems in them; everything that is left out is reported."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from sase_attn.quoting import counted, one_line
 
-# What can be found, in the order in which it is told: the noun, and what becomes of it.
+# Kinds of findings in the order of the report: a noun, and what is done about it.
 FINDINGS = {
     "empty_images": ("image", "without objects, kept with no boxes"),
     "crowds": ("crowd", "kept for evaluation; no target of training, where it may be learned as background"),
@@ -27,7 +27,7 @@ FINDINGS = {
     "same_names": ("category", "named like another and without objects, left out"),
     "unused_classes": ("class", "without objects, kept"),
 }
-# What a conversion tells besides.
+# Further kinds of findings, of conversions.
 CONVERSION_FINDINGS = {
     "bad_lines": ("line", "without the numbers of an object, dropped"),
     "not_shares": ("line", "with numbers that are no shares of the image, from 0 to 1, dropped"),
@@ -46,7 +46,7 @@ _PLURALS = {"box": "boxes", "category": "categories", "class": "classes"}
 
 @dataclass(frozen=True)
 class Finding:
-    """How often something was found, and the first few places."""
+    """A kind of finding, with its number and the first few examples."""
 
     kind: str
     count: int
@@ -61,13 +61,13 @@ class Finding:
 
 
 class Findings:
-    """What is found while annotations are read."""
+    """Collects findings while annotations are read."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, list[str]]] = {}
 
     def add(self, kind: str, examples: Iterable[object]) -> None:
-        """Count places of a kind, and keep the first ones as examples."""
+        """Count findings of a kind, and keep the first ones as examples."""
         count, kept = self._found.get(kind, (0, []))
         for example in examples:
             count += 1
@@ -77,7 +77,7 @@ class Findings:
             self._found[kind] = count, kept
 
     def in_order(self) -> tuple[Finding, ...]:
-        """All that was found, in the order of the tables."""
+        """All findings, in the order of the tables above."""
         kinds = (*FINDINGS, *CONVERSION_FINDINGS)
         return tuple(Finding(kind, *self._of(kind)) for kind in kinds if kind in self._found)
 
@@ -88,11 +88,11 @@ class Findings:
 
 @dataclass(frozen=True)
 class CocoReport:
-    """What a set of annotations holds, and what was found in it.
+    """Counts of a set of annotations, and the findings in it.
 
     Args:
-        images, objects, classes: how many are served; crowds are objects.
-        findings: in the order of `FINDINGS`.
+        images, objects, classes: numbers of those that are used; crowds count as objects.
+        findings: the findings, in the order of `FINDINGS`.
     """
 
     images: int
@@ -101,12 +101,12 @@ class CocoReport:
     findings: tuple[Finding, ...] = ()
 
     def count(self, kind: str) -> int:
-        """How often something of `FINDINGS` was found. Raises KeyError for another kind."""
+        """The number of findings of a kind of `FINDINGS`. Raises KeyError for another kind."""
         _ = FINDINGS[kind]
         return next((finding.count for finding in self.findings if finding.kind == kind), 0)
 
     def lines(self) -> Iterator[str]:
-        """The counts, then each finding in one line, then what they may come from."""
+        """The counts, then one line for each finding, then possible causes."""
         classes = f"{self.classes} {'class' if self.classes == 1 else 'classes'}"
         yield f"{counted(self.images, 'image')}, {counted(self.objects, 'object')}, {classes}"
         yield from map(str, self.findings)

@@ -1,4 +1,4 @@
-"""`find_splits`: where the images and annotations of a folder lie, in the layouts that tools write."""
+"""`find_splits`: find the images and annotations in a folder, in the common layouts of tools."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +9,14 @@ from sase_attn.quoting import command
 from sase_attn.training.data.identity import listed
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation", "test")}
-OWN_FILES = ("_annotations.coco.json", "annotations.json")  # in the folder of a split itself
+OWN_FILES = ("_annotations.coco.json", "annotations.json")  # files in the folder of a split itself
 LAYOUTS = ("{name}.json", "annotations/instances_{name}*.json", "annotations/{name}.json", "instances_{name}*.json")
 OTHERS = {"Pascal VOC": ("Annotations/*.xml", "train/*.xml", "*.xml"), "YOLO": ("*.yaml", "*.yml", "classes.txt")}
 WANTED = "NAME.json and NAME/, annotations/instances_NAME2017.json and NAME2017/, or NAME/_annotations.coco.json"
 
 
 class Split(NamedTuple):
-    """A folder of images and the annotation file of them."""
+    """A folder of images and their annotation file."""
 
     images: Path
     annotations: Path
@@ -24,18 +24,18 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Splits:
-    """What a detector learns from, and what it is evaluated on."""
+    """The split that a detector learns from, and the one it is evaluated on."""
 
     train: Split
     val: Split
 
 
 def find_splits(config: DetectionConfig) -> Splits:
-    """The splits that a configuration names; its fields `train_images`, … win over what `data` holds.
+    """The splits that a configuration names; its fields `train_images`, … take precedence over the folder `data`.
 
     Raises:
-        FileNotFoundError: a file or folder is not there; the message says what was looked for.
-        ValueError: several annotation files of a split, or one file for both.
+        FileNotFoundError: a file or folder does not exist; the message says what was looked for.
+        ValueError: a split has several annotation files, or both have the same file.
     """
     train = find_split(config.data, "train", config.train_images, config.train_annotations)
     val = find_split(config.data, "val", config.val_images, config.val_annotations)
@@ -79,7 +79,7 @@ def _annotations_in(data: str, split: str) -> Path:
 
 
 def _hint(root: Path) -> str:
-    """What to do about a data set of another form."""
+    """Advice for a data set in another format."""
     for kind, patterns in OTHERS.items():
         if any(True for pattern in patterns for _ in root.glob(pattern)):
             return f"; this looks like {kind}: `{command('detect', 'convert', root)}` makes COCO of it"
@@ -87,7 +87,7 @@ def _hint(root: Path) -> str:
 
 
 def _images_of(file: Path, root: Path) -> Path:
-    """The folder of the images of an annotation file: the one of its name, else its own."""
+    """The folder of an annotation file's images: the one that is named like it, otherwise the file's own folder."""
     if file.name in OWN_FILES:
         return file.parent / "images" if (file.parent / "images").is_dir() else file.parent
     name = file.stem.removeprefix("instances_")

@@ -1,4 +1,4 @@
-"""Where the annotations and images of a Pascal VOC data set lie: `find_voc`."""
+"""`find_voc`: find the annotations and images of a Pascal VOC data set."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from sase_attn.detection.data.written_coco import SPLIT_NAMES, divide
 from sase_attn.training.data.identity import listed
 from sase_attn.training.data.walk import SUFFIXES
 
-SETS = {"train": "train", "val": "val", "test": "test", "trainval": "train"}  # trainval where there is no train
+SETS = {"train": "train", "val": "val", "test": "test", "trainval": "train"}  # trainval is used if there is no train
 IMAGE_FOLDERS = ("JPEGImages", "images", ".")
 
 
@@ -19,7 +19,7 @@ class VocFile(NamedTuple):
     folders: tuple[Path, ...]
 
     def image_named(self, name: str) -> Path | None:
-        """The image of this name, else the one called as the annotation file; None if there is none."""
+        """The image of this name, otherwise the one named like the annotation file; None if there is none."""
         last = name.replace("\\", "/").rsplit("/", 1)[-1]
         names = [last] if last and last not in (".", "..") else []
         names += [self.xml.stem + suffix for lower in SUFFIXES for suffix in (lower, lower.upper())]
@@ -27,7 +27,7 @@ class VocFile(NamedTuple):
 
 
 def is_voc(folder: Path) -> bool:
-    """Whether a folder has annotation files where VOC or tools put them."""
+    """Whether a folder has annotation files where VOC or common tools put them."""
     return folder.is_dir() and any(
         True for pattern in ("Annotations/*.xml", "*/*.xml", "*.xml") for _ in folder.glob(pattern)
     )
@@ -64,7 +64,7 @@ def find_voc(folder: Path, val_share: float | None = None) -> dict[str, list[Voc
 
 
 def _sets(folder: Path) -> dict[str, list[Path]]:
-    """The files of ImageSets/Main/<split>.txt, a name a line; `trainval` counts where there is no `train`."""
+    """The files that ImageSets/Main/<split>.txt lists, one name per line; `trainval` is used if there is no `train`."""
     found: dict[str, list[Path]] = {}
     for name, split in SETS.items():
         for file in (folder / "ImageSets" / "Main" / f"{name}.txt", folder / "ImageSets" / f"{name}.txt"):

@@ -1,4 +1,4 @@
-"""COCO JSON files as conversions write them: one of each split, all or none."""
+"""Writing of COCO JSON files by conversions: one for each split, either all or none."""
 
 import os
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "va
 
 
 def name_from(folder: Path, path: Path) -> str:
-    """How a COCO file in a folder names an image: relative to the folder, where both are on one drive."""
+    """The name of an image in a COCO file in a folder: relative to the folder, if both are on one drive."""
     try:
         name = os.path.relpath(path.absolute(), folder.absolute())
     except ValueError:
@@ -27,8 +27,8 @@ class CocoValue:
     """The content of a COCO file that grows image by image.
 
     Args:
-        folder: where the file will lie: the names of the images are relative to it.
-        categories: names by id.
+        folder: the future folder of the file, to which the names of images are relative.
+        categories: names of the categories by id.
     """
 
     folder: Path
@@ -37,19 +37,19 @@ class CocoValue:
     annotations: list[dict[str, Any]] = field(default_factory=list)
 
     def add_image(self, path: Path, width: int, height: int) -> int:
-        """One image more, where it lies; returns its id."""
+        """Add an image, which is not moved, and return its id."""
         name = name_from(self.folder, path)
         self.images.append({"id": len(self.images) + 1, "file_name": name, "width": width, "height": height})
         return len(self.images)
 
     def add_object(self, image_id: int, category_id: int, box: list[float], **more: Any) -> None:
-        """One object more: its box is x, y, width, height; `more` are other fields of COCO."""
+        """Add an object with a box x, y, width, height; `more` are further fields of COCO."""
         values = {"area": box[2] * box[3], "iscrowd": 0} | more
         number = len(self.annotations) + 1
         self.annotations.append({"id": number, "image_id": image_id, "category_id": category_id, "bbox": box, **values})
 
     def to_json(self) -> str:
-        """The file's text."""
+        """The text of the file."""
         categories = [{"id": number, "name": name} for number, name in self.categories.items()]
         value = {"images": self.images, "annotations": self.annotations, "categories": categories}
         return json_text(value, indent=None)
@@ -57,7 +57,7 @@ class CocoValue:
 
 @dataclass(frozen=True)
 class Conversion:
-    """The files that a conversion has written, by split, and what it tells: findings, then other lines."""
+    """The files that a conversion has written, by split, and its report: findings, then other lines."""
 
     files: dict[str, Path]
     findings: tuple[Finding, ...]
@@ -68,8 +68,8 @@ def write_splits(output: Path, splits: dict[str, CocoValue]) -> dict[str, Path]:
     """Write OUTPUT/<split>.json of each split.
 
     Raises:
-        ValueError: there are no images. FileExistsError: one of the files is there already.
-        OSError: it cannot be written.
+        ValueError: there are no images. FileExistsError: one of the files exists already.
+        OSError: a file cannot be written.
     """
     if not any(value.images for value in splits.values()):
         raise ValueError("no images with labels were found")
@@ -84,10 +84,10 @@ def write_splits(output: Path, splits: dict[str, CocoValue]) -> dict[str, Path]:
 
 
 def divide(paths: list[Path], share: float | None, folder: Path) -> dict[str, list[Path]]:
-    """Images that have no splits, divided at random into train and val; the same ones each time.
+    """Divide images without splits into train and val, at random but the same way each time.
 
     Raises:
-        ValueError: `share`, that of the validation images, is not given, or leaves one of them empty.
+        ValueError: `share`, the share of validation images, is not given, or leaves one of the splits empty.
     """
     if share is None:
         raise ValueError(

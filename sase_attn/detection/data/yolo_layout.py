@@ -1,4 +1,4 @@
-"""Where the images, labels and names of classes of a YOLO data set lie: `find_yolo`."""
+"""`find_yolo`: find the images, labels and class names of a YOLO data set."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ NAME_FILES = ("classes.txt", "obj.names", "labels.txt")
 
 @dataclass(frozen=True)
 class YoloLayout:
-    """Names of classes by number, images of each split, and whether labels have keypoints behind the box."""
+    """Names of classes by number, images of each split, and whether labels have keypoints after the box."""
 
     classes: dict[int, str]
     splits: dict[str, list[Path]]
@@ -32,12 +32,12 @@ def find_yolo(folder: Path, val_share: float | None = None) -> YoloLayout:
     """Read `data.yaml`, or `classes.txt` with `images/`, of a folder.
 
     Args:
-        folder: of the data.
-        val_share: of images without splits, how many are to validate on.
+        folder: the folder of the data.
+        val_share: share of the images to validate on, if there are no splits.
 
     Raises:
         ValueError: no names of classes, a YAML file that is not YOLO's, or no splits and no `val_share`.
-        FileNotFoundError: a folder or a list of images that the YAML file names is not there.
+        FileNotFoundError: a folder or a list of images that the YAML file names does not exist.
     """
     file = _yaml_of(folder)
     if file is not None:
@@ -62,7 +62,7 @@ def find_yolo(folder: Path, val_share: float | None = None) -> YoloLayout:
 
 
 def label_file(image: Path) -> Path:
-    """Where the labels of an image are: in `labels` where the image is in `images`, else beside it."""
+    """The path of an image's labels: in `labels` if the image is in `images`, otherwise beside it."""
     parts = list(image.parts)
     for place in range(len(parts) - 2, -1, -1):
         if parts[place] == "images":
@@ -95,7 +95,7 @@ def _from_yaml(file: Path) -> YoloLayout:
 
 
 def _root(file: Path, path: Any) -> Path:
-    """The folder that the YAML file names, seen from itself; its own where that is on another machine."""
+    """The folder that the YAML file names, relative to the file; the file's own if that is on another machine."""
     named = file.parent / path if isinstance(path, str) else file.parent
     return named if named.is_dir() else file.parent
 
@@ -108,7 +108,7 @@ def _entries(value: Any, file: Path, key: str) -> list[str]:
 
 
 def _images(root: Path, beside: Path, entry: str, key: str) -> list[Path]:
-    """The images of a folder, or of a text file with a path a line."""
+    """The images of a folder, or of a text file with one path per line."""
     upwards = entry
     while upwards.startswith("../"):
         upwards = upwards[3:]  # Roboflow writes ../train/images for train/images

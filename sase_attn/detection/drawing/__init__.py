@@ -1,4 +1,4 @@
-"""Pictures of what a detector finds: boxes with names and scores, masks, and sheets of many images."""
+"""Pictures of detections: boxes with names and scores, masks, and sheets of many images."""
 
 from sase_attn.detection.drawing.picture import draw_detections as draw_detections
 from sase_attn.detection.drawing.sheet import Tile as Tile

@@ -1,4 +1,4 @@
-"""Fonts, colours and small texts on a picture: where a text has room, and the legend below."""
+"""Fonts, colours and labels on a picture: placing labels without overlap, and the legend below."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -17,7 +17,7 @@ WHITE: Rgb = (255, 255, 255)
 
 
 class Entry(NamedTuple):
-    """A line of a legend: a colour, none if the text has none, the text, and its end, which is never shortened."""
+    """An entry of a legend: a colour or None, the text, and its end, which is never shortened."""
 
     color: Rgb | None
     text: str
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which knows Greek and Cyrillic too. Raises ImportError without matplotlib, which brings it."""
+    """DejaVu Sans, which has Greek and Cyrillic too. Raises ImportError without matplotlib, which contains it."""
     try:
         import matplotlib
     except ImportError:
@@ -35,12 +35,12 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def color(place: int) -> Rgb:
-    """One colour for each class or object, from the first again after a dozen."""
+    """The colour for a class or object by its index; a dozen colours are repeated."""
     return COLORS[place % len(COLORS)]
 
 
 def shortened(text: str, width: float, size: int, end: str = "") -> str:
-    """One line that is no wider than `width` pixels: what does not fit is cut, with "…", and then comes the end."""
+    """The text and its `end` in at most `width` pixels; if they do not fit, the text is cut and marked by "…"."""
     text = " ".join(text.split())
     if font(size).getlength(text + end) <= width:
         return text + end
@@ -50,10 +50,10 @@ def shortened(text: str, width: float, size: int, end: str = "") -> str:
 
 
 class Labels:
-    """Texts beside boxes on a picture; one that would lie on another is left out.
+    """Labels beside boxes on a picture; a label that would overlap another is left out.
 
     Args:
-        picture: what is drawn on.
+        picture: the picture to draw on.
         size: height of the font in pixels.
     """
 
@@ -62,8 +62,7 @@ class Labels:
         self._taken: list[tuple[float, float, float, float]] = []
 
     def put(self, name: str, end: str, box: Sequence[float], background: Rgb) -> bool:
-        """Write a name and what follows at a corner of a box, above it where there is room. Returns whether there was
-        any."""
+        """Write a name and its `end` at a corner of a box, above it if possible. Return whether there was room."""
         left, top, right, bottom = box
         text = shortened(name, 0.4 * self._picture.width, self._size, end) if name else end.strip()
         wide, tall = font(self._size).getlength(text) + 4, self._size + 3
@@ -85,7 +84,7 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def with_legend(picture: Image.Image, entries: Sequence[Entry], size: int) -> Image.Image:
-    """The picture with a white strip below it that holds the entries, in as many lines as they need."""
+    """The picture with a white strip below it for the entries, in as many lines as they need."""
     tall, gap = round(size * 1.6), size
     places: list[tuple[int, int, Entry]] = []
     x, line = gap, 0

@@ -1,4 +1,4 @@
-"""What a detector finds, drawn on one image: `draw_detections`."""
+"""`draw_detections`: draw detections on one image."""
 
 import os
 from collections import Counter
@@ -19,7 +19,7 @@ from sase_attn.plot.characters import warn_of_missing
 SMALLEST, LARGEST = 640, 1600  # pixels of the longer side of a picture
 SCORE = 0.5
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
-_FILL = 0.4  # of a mask's colour
+_FILL = 0.4  # opacity of a mask's colour
 
 
 def draw_detections(
@@ -30,17 +30,17 @@ def draw_detections(
     *,
     min_score: float = SCORE,
 ) -> None:
-    """Draw boxes with names and scores, masks filled, and below them what was counted.
+    """Draw boxes with names and scores, filled masks, and below the image the number of objects of each class.
 
-    Each class has a colour; where there is only one class, each object. A text that would lie on another one is left
-    out. Images of fewer than 640 or more than 1600 pixels are scaled.
+    Each class has a colour; if there is only one class, each object has one. A label that would overlap another is left
+    out. Images whose longer side is below 640 or above 1600 pixels are scaled.
 
     Args:
-        image: RGB.
-        seen: what `detect` gives for it.
-        classes: names, from label 1 on.
+        image: the image in RGB.
+        seen: the result of `detect` for the image.
+        classes: names of the classes, from label 1 on.
         path: a .png or .jpg file. If it exists, it is replaced once the new one is complete.
-        min_score: what has a lower score is not drawn.
+        min_score: detections with a lower score are not drawn.
 
     Raises:
         ValueError: another suffix. FileNotFoundError: no such folder. ImportError: matplotlib is not installed.
@@ -54,7 +54,7 @@ def draw_detections(
 
 
 def picture_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a picture that can be written. Ask before the work that the picture needs.
+    """Check that a picture can be written to a path; call it before the work that the picture needs.
 
     Raises:
         ValueError: another suffix. FileNotFoundError: no such folder.
@@ -74,7 +74,7 @@ def save_picture(picture: Image.Image, path: Path) -> None:
 
 
 def font_size(picture: Image.Image) -> int:
-    """Pixels of the texts on a picture."""
+    """The font size for labels on a picture, in pixels."""
     return max(10, min(20, round(max(picture.size) / 60)))
 
 
@@ -86,7 +86,7 @@ def annotated(
     min_score: float,
     missed: Tensor | None = None,
 ) -> Image.Image:
-    """The image, scaled, with what is seen on it, and in black and white the boxes of what was missed."""
+    """The image, scaled, with detections, and with boxes of missed objects in black and white."""
     warn_of_missing("".join(classes))
     picture = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
     shown = (seen["scores"] >= min_score).nonzero().flatten().tolist()
@@ -105,20 +105,20 @@ def annotated(
     for place in reversed(shown):
         _outline(draw, boxes[place], colors[place], line if masks is None else 1)
     texts = Labels(picture, font_size(picture))
-    for place in shown:  # the surest first: it takes the room
+    for place in shown:  # the highest score first, because earlier labels take the room
         name = classes[labels[place] - 1] if len(classes) > 1 else ""
         texts.put(name, f" {100 * float(seen['scores'][place]):.0f} %", boxes[place], colors[place])
     return picture
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: Sequence[float], with_color: Rgb, width: int) -> None:
-    """A rectangle; of a box without extent a line or a point."""
+    """Draw a rectangle; for a box without extent, a line or a point."""
     left, top, right, bottom = box
     draw.rectangle((left, top, max(left, right), max(top, bottom)), outline=with_color, width=width)
 
 
 def _fill(picture: Image.Image, mask: RunLengths, with_color: Rgb) -> None:
-    """Lay a mask over a picture: its colour, and a line where it ends."""
+    """Draw a mask over a picture: a translucent colour, and a line along its edge."""
     whole = Image.fromarray(mask_tools().decode(mask) * np.uint8(255)).resize(picture.size)
     inside = whole.point(lambda value: 255 * (value > 127))
     picture.paste(with_color, mask=inside.point(lambda value: round(_FILL * value)))
@@ -126,7 +126,7 @@ def _fill(picture: Image.Image, mask: RunLengths, with_color: Rgb) -> None:
 
 
 def legend(labels: Sequence[int], classes: Sequence[str], min_score: float, missed: int | None = None) -> list[Entry]:
-    """The classes that are drawn, with the count of each, the most frequent first."""
+    """Entries for the classes that are drawn, with the count of each, the most frequent first."""
     entries = [
         Entry(color(label - 1) if len(classes) > 1 else None, classes[label - 1], f" {count}")
         for label, count in Counter(labels).most_common()

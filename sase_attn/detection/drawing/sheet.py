@@ -1,4 +1,4 @@
-"""Many images with what a detector finds in them, on one sheet: `draw_sheet`."""
+"""`draw_sheet`: draw many images with their detections on one sheet."""
 
 import math
 import os
@@ -18,9 +18,9 @@ _MOST_COLUMNS = 4
 
 
 class Tile(NamedTuple):
-    """An image of a sheet: its small picture, what was found, what stands below, and how many objects were missed.
+    """An image of a sheet: its small picture, the detections, the title below, and the number of missed objects.
 
-    `missed` is None where objects are not known.
+    `missed` is None if the true objects are not known.
     """
 
     picture: Image.Image
@@ -42,12 +42,12 @@ def draw_tile(
     """Draw one image of a sheet.
 
     Args:
-        image: RGB.
-        seen: what `detect` gives for it.
-        classes: names, from label 1 on.
-        title: what stands below it.
-        min_score: what has a lower score is not drawn.
-        missed: boxes (N, 4) of objects that were not found, in pixels of the image: they are black and white.
+        image: the image in RGB.
+        seen: the result of `detect` for the image.
+        classes: names of the classes, from label 1 on.
+        title: the text below the image.
+        min_score: detections with a lower score are not drawn.
+        missed: boxes (N, 4) of objects that were not found, in pixels of the image; they are drawn in black and white.
     """
     picture = annotated(image, seen, classes, _SIDE / max(image.size), min_score, missed)
     labels = seen["labels"][seen["scores"] >= min_score].tolist()
@@ -55,11 +55,11 @@ def draw_tile(
 
 
 def draw_sheet(tiles: Sequence[Tile], classes: Sequence[str], path: str | os.PathLike[str]) -> None:
-    """Draw images in rows, with their titles, and below what was counted in all of them.
+    """Draw images in rows, with their titles, and below them the number of objects of each class in all images.
 
     Args:
-        tiles: of `draw_tile`, all with one `min_score`.
-        classes: names, from label 1 on.
+        tiles: results of `draw_tile`, all with the same `min_score`.
+        classes: names of the classes, from label 1 on.
         path: a .png or .jpg file. If it exists, it is replaced once the new one is complete.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a detector finds, compared with what there is: COCO's numbers, and which class is taken for which."""
+"""Detections compared with the true objects: COCO's metrics, and the confusion of classes."""
 
 from sase_attn.detection.evaluation.coco_numbers import CocoNumbers as CocoNumbers
 from sase_attn.detection.evaluation.confusion import DetectionConfusion as DetectionConfusion

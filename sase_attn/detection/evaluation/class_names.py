@@ -1,4 +1,4 @@
-"""A detector's labels as those of a set that names its classes alike, in any order: `labels_by_name`, `relabelled`."""
+"""Match a detector's labels by name with those of a data set in another order: `labels_by_name`, `relabelled`."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from sase_attn.training.data.identity import listed
 
 
 def labels_by_name(known: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
-    """For each class that a detector knows its label in a set, 0 where the set does not have it.
+    """For each class that a detector knows, its label in a set; 0 if the set does not have the class.
 
     Raises:
         ValueError: the set has none of the classes.
@@ -31,7 +31,7 @@ def unknown_classes(known: Sequence[str], coco_set: CocoSet) -> tuple[str, ...]:
 
 
 def relabelled(seen: Detections, labels: Sequence[int]) -> Detections:
-    """Detections with other labels, of what `labels_by_name` gives; those of classes that a set does not have go."""
+    """Detections with the labels from `labels_by_name`; those of classes that the set does not have are dropped."""
     mapped = torch.tensor(labels, dtype=torch.int64)[seen["labels"] - 1]
     kept = mapped > 0
     made = Detections(boxes=seen["boxes"][kept], scores=seen["scores"][kept], labels=mapped[kept])

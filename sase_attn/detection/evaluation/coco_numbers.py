@@ -1,6 +1,7 @@
 """COCO's twelve numbers of a detector, and the average precision of each class: `coco_numbers`, by faster-coco-eval.
 
-They are pycocotools' to the last digit. Where COCO writes -1, since there is nothing to take a mean of, they are None.
+They equal pycocotools' to the last digit. A number for which COCO writes -1, because there is nothing to average, is
+None.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ _IOU_TYPES = {"boxes": "bbox", "masks": "segm"}
 
 @dataclass(frozen=True)
 class ClassNumbers:
-    """A class: its objects, crowds left out, and its average precision, at IoU 0.5:0.95 and at 0.5."""
+    """A class: the number of its objects without crowds, and its average precision, at IoU 0.5:0.95 and at 0.5."""
 
     name: str
     objects: int
@@ -26,10 +27,10 @@ class ClassNumbers:
 
 @dataclass(frozen=True)
 class CocoNumbers:
-    """Average precision (ap) and recall (ar), from 0 to 1; None where no object is of the kind.
+    """Average precision (ap) and recall (ar), from 0 to 1; None if there is no object of the kind.
 
-    `ap` and the recalls are means over IoU 0.5:0.95. Small is below 32² pixels, large is above 96². `ar1`, `ar10` and
-    `ar100` count that many detections of a class in an image, all others 100.
+    `ap` and the recalls are means over IoU 0.5:0.95. Small objects are below 32² pixels, large ones above 96². `ar1`,
+    `ar10` and `ar100` use that many detections of a class per image, all other numbers use 100.
     """
 
     ap: float | None
@@ -53,20 +54,20 @@ class CocoNumbers:
 
 
 def require_coco_tools() -> None:
-    """Raise ImportError unless faster-coco-eval is installed: before work that would be in vain without it."""
+    """Raise ImportError unless faster-coco-eval is installed; call it before long work that needs the package."""
     if find_spec("faster_coco_eval") is None:
         raise ImportError(NEEDED)
 
 
 def coco_numbers(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]], kind: str) -> CocoNumbers:
-    """Compare detections with the objects that there are.
+    """Compare detections with the true objects.
 
     Args:
-        truth: what a COCO annotation file holds: "images", "annotations" and "categories". All ids are numbered anew:
-            to COCO's tools an annotation 0 is no match, and ids of 62 bits are one.
+        truth: the content of a COCO annotation file: "images", "annotations" and "categories". All ids are numbered
+            anew, because COCO's tools treat an annotation with id 0 as no match, and confuse ids of 62 bits.
         found: COCO results of these images and categories: "image_id", "category_id", "score", and the "bbox", or the
             "segmentation" as RLE.
-        kind: "boxes" or "masks". Boxes of results do not count for masks: the area of a result is that of its mask.
+        kind: "boxes" or "masks". For masks, boxes in results are ignored: the area of a result is that of its mask.
 
     Raises:
         ImportError: faster-coco-eval is not installed.
@@ -104,11 +105,11 @@ def coco_numbers(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]], k
 
 
 def _silent(line: str) -> None:
-    """faster-coco-eval's report goes nowhere."""
+    """Discard a line of faster-coco-eval's report."""
 
 
 def _mean(values: Any) -> float | None:
-    """The mean of the values that COCO knows: the others are -1."""
+    """The mean of the values that are not -1, by which COCO marks unknown ones; None if all are."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None
 

@@ -1,8 +1,8 @@
-"""Which class a detector takes for which, what it misses, and what it sees where nothing is: `DetectionConfusion`.
+"""`DetectionConfusion`: confused classes, missed objects and false positives of a detector.
 
-A detection and an object are a pair where their boxes overlap by IoU 0.5 or more. As with COCO the surest detection
-chooses first, among the objects of its class; then the rest are paired over the classes. A detection in a crowd of its
-class is not counted.
+A detection and an object can be a pair if their boxes overlap by IoU 0.5 or more. As in COCO, the detection with the
+highest score chooses first, among the objects of its class; then the remaining ones are paired across classes. A
+detection in a crowd of its class is not counted.
 """
 
 from collections.abc import Mapping
@@ -29,11 +29,12 @@ BACKGROUND, MISSED = "background", "not found"
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which detection of an image is which object: places of both, -1 for none; crowds are no objects here.
+    """The pairs of detections and objects of an image, by indices; -1 means no partner.
 
     Attributes:
-        object_of: of each detection, int64 (N,); -2 for one that is not counted, unsure or in a crowd.
-        detection_of: of each object, int64 (M,); -2 for a crowd.
+        object_of: the object of each detection, int64 (N,); -2 if it is not counted: its score is low, or it is in a
+            crowd.
+        detection_of: the detection of each object, int64 (M,); -2 for a crowd, which counts as no object.
     """
 
     object_of: NDArray[np.int64]
@@ -66,8 +67,7 @@ def pairs(seen: Detections, objects: ImageObjects, *, min_score: float = SCORE) 
 
 @dataclass(frozen=True)
 class SizeCounts:
-    """The objects of a size: how many, found as what they are, taken for another class, not found; and what was seen
-    in this size where nothing is."""
+    """Counts for a size of objects: all, correctly detected, confused and missed ones, and false positives."""
 
     name: str
     objects: int
@@ -79,12 +79,12 @@ class SizeCounts:
 
 @dataclass(frozen=True)
 class DetectionConfusion:
-    """How many objects of each class (rows) were taken for each class (columns).
+    """The number of objects of each class (rows) that were detected as each class (columns).
 
     Attributes:
-        classes: names, without the background.
-        counts: int64 (K + 1, K + 1). The last row is what was seen where nothing is, the last column what was missed.
-        sizes: the same by COCO's sizes.
+        classes: names of the classes, without the background.
+        counts: int64 (K + 1, K + 1). The last row holds false positives, the last column missed objects.
+        sizes: counts by COCO's sizes.
         min_score: detections with a lower score are not counted.
     """
 
@@ -113,7 +113,7 @@ class DetectionConfusion:
         return {"overlap": OVERLAP, "min_score": self.min_score, "confusion": confusion, "sizes": sizes}
 
     def table(self) -> str:
-        """Each class and each size: what was found, taken for another class, missed, and seen where nothing is."""
+        """A table by class and by size: objects found, taken for another class and missed, and false positives."""
         rows = [["", "objects", "found", "other class", "not found", "false alarms", "most often taken for"]]
         for place, name in enumerate(self.classes):
             row = self.counts[place]
@@ -130,12 +130,12 @@ class DetectionConfusion:
 
 
 def _apart(name: str, classes: tuple[str, ...]) -> str:
-    """The name, in brackets where a class has it."""
+    """A name for a row or column that is no class; in brackets if a class has this name."""
     return _apart(f"({name})", classes) if name in classes else name
 
 
 def confusion_of(found: Mapping[int, Detections], coco_set: CocoSet, *, min_score: float = SCORE) -> DetectionConfusion:
-    """Which class was taken for which, by image id. Raises ImportError if faster-coco-eval is not installed."""
+    """The confusion of detections, which are given by image id. Raises ImportError without faster-coco-eval."""
     classes = len(coco_set.classes)
     counts = torch.zeros(classes + 1, classes + 1, dtype=torch.int64)
     by_size = np.zeros((len(SIZES), 5), np.int64)

@@ -1,4 +1,4 @@
-"""`detect`: what a detector sees in images, in pixels of the images, with masks as run lengths."""
+"""`detect`: the detections of a detector in images, in pixels of the images, with masks as run lengths."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from sase_attn.training.precision import autocast
 
 
 class Detections(TypedDict):
-    """What is seen in one image, the highest score first.
+    """The detections in one image, with the highest score first.
 
     `boxes` are float32 (N, 4), left, top, right, bottom in pixels of the image; `scores` float32 (N,), from 0 to 1;
-    `labels` int64 (N,), of which 1 is the first class; `masks` N masks, where the detector gives them. All on the CPU.
+    `labels` int64 (N,), where 1 is the first class; `masks` N masks, if the detector predicts them. All are on the CPU.
     """
 
     boxes: Tensor
@@ -29,7 +29,7 @@ class Detections(TypedDict):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Within the context the model is in eval mode; then every module's mode is what it was."""
+    """Within the context, the model is in eval mode; afterwards every module has its own mode again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -43,7 +43,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def detect(model: Any, images: Sequence[Tensor], *, amp: str = "none") -> list[Detections]:
     """What a detector of torchvision returns for images, with masks as run lengths, which need far less memory.
 
-    torchvision lays every mask out over the whole image: 100 masks on 12 megapixels take 4.8 GB.
+    torchvision expands every mask to the whole image: 100 masks for 12 megapixels take 4.8 GB.
 
     Args:
         model: a Faster or Mask R-CNN in eval mode.
@@ -71,7 +71,7 @@ def detect(model: Any, images: Sequence[Tensor], *, amp: str = "none") -> list[D
 def _of_image(
     seen: dict[str, Tensor], seen_size: tuple[int, int], size: tuple[int, int], paste: Callable[..., Tensor]
 ) -> Detections:
-    """What the heads give for an image that they saw at `seen_size`, in pixels of the image itself."""
+    """The result of the heads for an image that was resized to `seen_size`, converted to pixels of the image itself."""
     boxes = resize_boxes(seen["boxes"].float(), seen_size, size)
     made = Detections(boxes=boxes.cpu(), scores=seen["scores"].float().cpu(), labels=seen["labels"].cpu())
     if "masks" in seen:

@@ -1,4 +1,4 @@
-"""`evaluate_detector`: COCO's numbers of a detector on a set of images, over all ranks."""
+"""`evaluate_detector`: COCO's metrics of a detector on a set of images, over all ranks."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _COLUMNS = ("AP", "AP50", "AP75", "small", "medium", "large")
 
 @dataclass(frozen=True)
 class DetectionMetrics:
-    """COCO's numbers of the boxes, of the masks where the detector gives them, and how many images were seen."""
+    """COCO's metrics for boxes, and for masks if the detector predicts them, and the number of images."""
 
     images: int
     boxes: CocoNumbers
@@ -28,7 +28,7 @@ class DetectionMetrics:
 
     @property
     def best_by(self) -> float:
-        """What one training is better by than another: average precision, of the masks where there are any."""
+        """The value by which trainings are compared: the average precision, of masks if there are any."""
         return (self.masks or self.boxes).ap or 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -37,12 +37,12 @@ class DetectionMetrics:
         return {"images": self.images, "boxes": self.boxes.to_dict(), "masks": masks}
 
     def line(self) -> str:
-        """The numbers that are named first, in one line."""
+        """The most important numbers, in one line."""
         kinds = [(kind, numbers) for kind, numbers in self._kinds() if numbers is not None]
         return ", ".join(f"{kind} AP {_digits(numbers.ap)}, AP50 {_digits(numbers.ap50)}" for kind, numbers in kinds)
 
     def table(self, *, per_class: bool = False) -> str:
-        """The numbers as text: a row for boxes, one for masks, and each class with its objects if it is asked for."""
+        """The numbers as a text table: a row for boxes, one for masks, and one for each class if `per_class`."""
         rows = [["", *_COLUMNS, "AR1", "AR10", "AR100", "objects"]]
         for kind, numbers in self._kinds():
             if numbers is None:
@@ -69,13 +69,14 @@ def evaluate_detector(
     masks: bool,
     amp: str = "none",
 ) -> DetectionMetrics:
-    """COCO's numbers on the images of a loader, in eval mode; every module's mode is then what it was.
+    """COCO's metrics on the images of a loader, in eval mode; afterwards every module has its own mode again.
 
-    Each rank brings its own images; all get the numbers of all. Objects in images that no rank brings do not count.
+    Each rank evaluates its own images, and all ranks get the metrics over all images. Objects in images that no rank
+    has do not count.
 
     Args:
-        model: what `create_detector` gives.
-        batches: images and their targets, of which "image_id" is looked at: `loader.epoch(0)`.
+        model: a detector, such as `create_detector` returns.
+        batches: images and their targets, of which "image_id" is used: `loader.epoch(0)`.
         coco_set: the images' annotations.
         ranks: the processes of the run; by default this one alone.
         masks: whether masks are evaluated too.
@@ -84,7 +85,7 @@ def evaluate_detector(
     Raises:
         ValueError: there was no image.
         ImportError: faster-coco-eval is not installed.
-        OtherRankError: another rank has raised one of these.
+        OtherRankError: another rank raised one of these.
     """
     require_coco_tools()  # before the images are looked at
     ranks = ranks or Ranks(0, 1, torch.device("cpu"))
@@ -106,7 +107,7 @@ def detect_all(
     *,
     amp: str = "none",
 ) -> dict[int, Detections]:
-    """What a detector finds in the images of a loader, by image id; train and eval modes stay as they are."""
+    """The detections in the images of a loader, by image id; train and eval modes are not changed."""
     found: dict[int, Detections] = {}
     with evaluating(model):
         for images, targets in batches:
@@ -116,7 +117,7 @@ def detect_all(
 
 
 def measure(found: Mapping[int, Detections], coco_set: CocoSet, *, masks: bool) -> DetectionMetrics:
-    """COCO's numbers of what was found in images, by image id.
+    """COCO's metrics of detections, which are given by image id.
 
     Raises:
         ValueError: there was no image. ImportError: faster-coco-eval is not installed.

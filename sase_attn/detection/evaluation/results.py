@@ -1,4 +1,4 @@
-"""Detections as COCO writes results, and the list of images that they are of: `write_results`, `write_images`."""
+"""Detections in COCO's results format, and the list of their images: `write_results`, `write_images`."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from sase_attn.files import write_atomically, write_json
 
 
 def as_results(image_id: int, seen: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """The detections of an image; `category_ids` are those of the labels from 1 on."""
+    """The detections of an image as COCO results; `category_ids` are the ids of the labels from 1 on."""
     corners = seen["boxes"].double()
     boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
     results = [
@@ -27,10 +27,10 @@ def as_results(image_id: int, seen: Detections, category_ids: Sequence[int]) -> 
 
 
 def results_path(path: str | os.PathLike[str]) -> Path:
-    """The path of results that can be written. Ask before the work that they need.
+    """Check that results can be written to a path; call it before the work that they need.
 
     Raises:
-        ValueError: another suffix than .json. IsADirectoryError: it is a folder. FileNotFoundError: no such folder.
+        ValueError: the suffix is not .json. IsADirectoryError: the path is a folder. FileNotFoundError: no such folder.
     """
     path = Path(path)
     if path.is_dir():
@@ -43,10 +43,10 @@ def results_path(path: str | os.PathLike[str]) -> Path:
 
 
 def write_results(rows: Iterable[dict[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Write results as JSON, a line each, atomically; masks as text, as COCO's server wants them.
+    """Write results as JSON, one per line, atomically; masks are text, as COCO's server expects.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
 
     def write(file: BinaryIO) -> None:
@@ -69,10 +69,10 @@ def write_images(
 
     Paths are relative to the file's folder, as in the files that conversions write.
 
-    COCO's tools read results beside it: `COCO("images.json").loadRes("results.json")`.
+    With this file, COCO's tools can read results: `COCO("images.json").loadRes("results.json")`.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     folder = Path(path).parent
     listed = [

@@ -1,4 +1,4 @@
-"""`truth_of`: the objects of images as COCO's annotation files have them, for an evaluation."""
+"""`truth_of`: the objects of images in the form of a COCO annotation file, for an evaluation."""
 
 from collections.abc import Container
 from typing import Any
@@ -7,10 +7,10 @@ from sase_attn.detection.data.coco_set import CocoSet
 
 
 def truth_of(coco_set: CocoSet, image_ids: Container[int], *, masks: bool) -> dict[str, Any]:
-    """The images with these ids and their objects, crowds too, with masks if they are asked for.
+    """The images with these ids and their objects, crowds included; with masks if `masks`.
 
     Raises:
-        ValueError: masks are asked for, and the set was opened without them.
+        ValueError: `masks` is set, but the set was opened without masks.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Faster R-CNN and Mask R-CNN on timm's backbones: how they are made, and what of them does not train."""
+"""Faster R-CNN and Mask R-CNN on timm's backbones: building them, and freezing parts of the backbone."""
 
 from sase_attn.detection.network.backbone import PyramidBackbone as PyramidBackbone
 from sase_attn.detection.network.detector import create_backbone as create_backbone

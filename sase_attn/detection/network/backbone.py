@@ -1,4 +1,4 @@
-"""A network of timm that gives its feature maps, with torchvision's feature pyramid: what the detectors stand on."""
+"""`PyramidBackbone`: the backbone of the detectors, a network of timm with torchvision's feature pyramid."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 
 class PyramidBackbone(nn.Module):
-    """Maps named "0" to "3" and "pool", all of one width, from the four maps of a network.
+    """Returns maps named "0" to "3" and "pool", all of one width, from the four feature maps of a network.
 
     Args:
-        body: gives a list of four maps, at strides 4, 8, 16 and 32 of the image.
+        body: the network, which returns a list of four maps, at strides 4, 8, 16 and 32 of the image.
         widths: channels of these maps.
         out_channels: channels of the pyramid.
         channels_last: whether the body's maps are (B, H, W, C).
@@ -24,7 +24,7 @@ class PyramidBackbone(nn.Module):
         self.fpn = FeaturePyramidNetwork(list(widths), out_channels, LastLevelMaxPool())
         self.out_channels = out_channels
         self.channels_last = channels_last
-        self.kept_in_eval: frozenset[str] = frozenset()  # modules of the body, whose mode `train` does not change
+        self.kept_in_eval: frozenset[str] = frozenset()  # names of modules of the body that `train` leaves in eval mode
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.body(images)
@@ -34,7 +34,7 @@ class PyramidBackbone(nn.Module):
         return pyramid
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of all but what is frozen, which stays in eval mode."""
+        """Set the mode of all modules except frozen ones, which stay in eval mode."""
         super().train(mode)
         for name, module in self.body.named_modules():
             if name in self.kept_in_eval:

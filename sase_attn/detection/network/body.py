@@ -1,4 +1,4 @@
-"""The network of timm below a detector: made with its weights, then asked for four feature maps."""
+"""`create_body`: build the network of timm for a detector, load its weights, and extract four feature maps."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -15,22 +15,22 @@ from sase_attn.training.network import create_network
 from sase_attn.training.recipes import Recipe
 
 STRIDES = (4, 8, 16, 32)
-PROBE_SIZE = (64, 96)  # not square: a network that takes one size only is found out
+PROBE_SIZE = (64, 96)  # not square, so that a network that accepts only one size is noticed
 _OURS = ("pretrained", "num_classes", "in_chans", "features_only", "out_indices", "feature_cls", "output_stride")
 
 
 def create_body(config: DetectionConfig, *, echo: Callable[[str], object] = print) -> nn.Module:
-    """The backbone of a configuration, which gives the maps at `STRIDES` as a list; seeds torch's generator.
+    """The backbone of a configuration, which returns the maps at `STRIDES` as a list; it seeds torch's generator.
 
-    Its `feature_info` names them, and its `pretrained_cfg` says how images are normalised.
+    Its `feature_info` describes the maps, and its `pretrained_cfg` the normalisation of images.
 
     Args:
-        config: backbone, backbone_kwargs, init_from and seed count.
-        echo: gets a line for each thing that was changed to make weights fit.
+        config: only backbone, backbone_kwargs, init_from and seed are used.
+        echo: called with a line for each change that was needed to make weights fit.
 
     Raises:
         UnknownNameError: no such model.
-        ValueError: arguments that it does not take, weights that do not fit it, or no maps at these strides.
+        ValueError: the model does not accept the arguments, the weights do not fit, or it has no maps at these strides.
         FileNotFoundError: `init_from` does not exist. HubError: timm's weights cannot be fetched.
     """
     if taken := [name for name in _OURS if name in config.backbone_kwargs]:
@@ -44,7 +44,7 @@ def create_body(config: DetectionConfig, *, echo: Callable[[str], object] = prin
     indices = _indices(network, config.backbone)
     try:
         body: nn.Module = build_model_with_cfg(
-            lambda **_: network,  # as it is, with its weights
+            lambda **_: network,  # the network that was built above, with its weights
             config.backbone,
             pretrained=False,
             pretrained_cfg=network.pretrained_cfg,
@@ -52,7 +52,7 @@ def create_body(config: DetectionConfig, *, echo: Callable[[str], object] = prin
             features_only=True,
         )
         maps = probe(body)
-    except Exception as error:  # of a network that was made for other uses
+    except Exception as error:  # networks without support for feature extraction raise various errors
         raise _refused(config.backbone, in_words(error).rstrip(".") + _hint(network, config)) from None
     for stride, each in zip(STRIDES, maps, strict=True):
         size = each.shape[1:3] if is_channels_last(body) else each.shape[2:]
@@ -62,7 +62,7 @@ def create_body(config: DetectionConfig, *, echo: Callable[[str], object] = prin
 
 
 def probe(body: nn.Module) -> list[Tensor]:
-    """The maps of a small image in eval mode, with the graph that they were computed by."""
+    """The maps of a small image in eval mode, with their autograd graph."""
     mode, like = body.training, next(body.parameters())
     body.eval()
     try:
@@ -74,7 +74,7 @@ def probe(body: nn.Module) -> list[Tensor]:
 
 
 def parameters_behind(result: Tensor) -> set[int]:
-    """Identities of all parameters that a tensor was computed with."""
+    """The `id` of every parameter that a tensor was computed with."""
     found: set[int] = set()
     seen = set()
     waiting = [result.grad_fn]
@@ -90,7 +90,7 @@ def parameters_behind(result: Tensor) -> set[int]:
 
 
 def trains_in_vain(body: nn.Module) -> bool:
-    """Whether a parameter that is not frozen has no part in any map, and so never gets a gradient."""
+    """Whether a parameter that is not frozen contributes to no map, and so never gets a gradient."""
     behind = set[int]().union(*map(parameters_behind, probe(body)))
     return any(parameter.requires_grad and id(parameter) not in behind for parameter in body.parameters())
 
@@ -101,7 +101,7 @@ def is_channels_last(body: nn.Module) -> bool:
 
 
 def _indices(network: nn.Module, name: str) -> tuple[int, ...]:
-    """Which of a network's maps are the last ones at each stride."""
+    """Indices of the last feature map of a network at each stride."""
     info = getattr(network, "feature_info", None)
     entries = info.info if isinstance(info, FeatureInfo) else list(info or ())
     strides = [entry["reduction"] for entry in entries]
@@ -112,7 +112,7 @@ def _indices(network: nn.Module, name: str) -> tuple[int, ...]:
 
 
 def _hint(network: nn.Module, config: DetectionConfig) -> str:
-    """Swin transformers of timm take images of any size if they are asked to."""
+    """Advice for Swin transformers of timm, which accept images of any size only with a certain argument."""
     argument = "strict_img_size"
     if argument in config.backbone_kwargs or argument not in signature(type(network)).parameters:
         return ""

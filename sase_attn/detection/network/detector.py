@@ -1,6 +1,6 @@
 """`create_detector`: torchvision's Faster R-CNN or Mask R-CNN on a network of this package or of timm.
 
-`create_backbone` is the network with its pyramid, for other detectors of torchvision.
+`create_backbone` builds only the network with its pyramid, for other detectors of torchvision.
 """
 
 from collections.abc import Callable
@@ -21,27 +21,27 @@ from sase_attn.detection.network.precision import boxes_in_float32
 from sase_attn.detection.network.transform import exact_transform
 from sase_attn.settings import MANY
 
-_BOX_CELLS = 7 * 7  # of a region that the box head sees
+_BOX_CELLS = 7 * 7  # cells of a region's map at the input of the box head
 
 
 def create_detector(
     config: DetectionConfig, num_classes: int, *, echo: Callable[[str], object] = print
 ) -> FasterRCNN | MaskRCNN:
-    """The detector of a configuration with its initial weights, a function of its seed; seeds torch's generator.
+    """The detector of a configuration with its initial weights, which follow from the seed; it seeds torch's generator.
 
-    In training mode it takes images (3, H, W) of values from 0 to 1 and targets, and gives losses; in eval mode it
-    gives boxes, labels from 1, scores, and masks. `model.backbone.body` is the network, `model.backbone.fpn` the
-    pyramid. Images are normalised as the backbone's weights want it.
+    In training mode it accepts images (3, H, W) of values from 0 to 1 and targets, and returns losses; in eval mode it
+    returns boxes, labels from 1, scores, and masks. `model.backbone.body` is the network, `model.backbone.fpn` the
+    pyramid. Images are normalised as the backbone's weights require.
 
     Args:
-        config: of the network; of the training only what is frozen and the seed count.
-        num_classes: kinds of objects; the heads have one output more, for the background.
-        echo: gets a line for each thing that was changed to make weights fit, and for what starts frozen at random.
+        config: settings of the network; of those of the training, only frozen parts and the seed are used.
+        num_classes: number of classes; the heads have one more output, for the background.
+        echo: called with a line for each change that was needed to make weights fit, and for frozen random weights.
 
     Raises:
         UnknownNameError: no such backbone.
-        ValueError: no class; arguments that the backbone does not take, weights that do not fit it, or no feature maps
-            at strides 4, 8, 16 and 32.
+        ValueError: there is no class; or the backbone does not accept the arguments, its weights do not fit, or it has
+            no feature maps at strides 4, 8, 16 and 32.
         FileNotFoundError: `init_from` does not exist. HubError: timm's weights cannot be fetched.
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or not 1 <= num_classes < MANY:
@@ -81,10 +81,10 @@ def create_detector(
 
 
 def create_backbone(config: DetectionConfig, *, echo: Callable[[str], object] = print) -> PyramidBackbone:
-    """The backbone of `create_detector` with its pyramid, frozen as the configuration says; seeds torch's generator.
+    """The backbone of `create_detector` with its pyramid, frozen as the configuration says; it seeds torch's generator.
 
     Args:
-        config: of the backbone the fields count, pyramid_width, what is frozen, and the seed.
+        config: only the fields of the backbone, pyramid_width, frozen parts, and the seed are used.
         echo: as in `create_detector`.
 
     Raises:

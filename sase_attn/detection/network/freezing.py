@@ -1,8 +1,8 @@
-"""What of a detector's backbone does not train: norms, and the stem with the first stages.
+"""Freeze parts of a detector's backbone: the statistics of norms, and the stem with the first stages.
 
-As mmdetection's schedule for ResNets has it, which the SASE paper follows. `frozen_norms` is its `norm_eval`: every
-batch norm of the backbone, those inside attention blocks too, keeps its statistics, while its weight and bias train.
-`freeze_stages` is its `frozen_stages`: stem and stages, with the attention blocks in them, are left as they are.
+This follows mmdetection's schedule for ResNets, which the SASE paper uses. `frozen_norms` is its `norm_eval`: every
+batch norm of the backbone, also inside attention blocks, keeps its statistics, while its weight and bias are trained.
+`freeze_stages` is its `frozen_stages`: stem and stages, with the attention blocks in them, are not trained.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from sase_attn.detection.network.body import parameters_behind, probe
 
 
 def freeze_backbone(model: nn.Module, config: DetectionConfig) -> None:
-    """Freeze what `freeze_stages` and `frozen_norms` of a configuration say; all else of the backbone trains.
+    """Freeze what `freeze_stages` and `frozen_norms` of a configuration say; the rest of the backbone is trained.
 
-    It stays frozen when `model.train()` is called. A stage is what its feature map is computed by: its parameters are
-    found by the graph of an image, whatever their names are.
+    Frozen parts stay so when `model.train()` is called. The parameters of a stage are those that its feature map is
+    computed with, found in the autograd graph of an image whatever their names are.
 
     Args:
-        model: of `create_detector`, or of `create_backbone`.
-        config: freeze_stages and frozen_norms count.
+        model: a model from `create_detector` or `create_backbone`.
+        config: only freeze_stages and frozen_norms are used.
 
     Raises:
         ValueError: the network's stages do not follow one another, or it has no stem apart from the first stage.
@@ -40,7 +40,7 @@ def freeze_backbone(model: nn.Module, config: DetectionConfig) -> None:
 
 
 def _frozen(body: nn.Module, config: DetectionConfig) -> set[int]:
-    """Identities of the parameters of the stem and so many stages."""
+    """The `id` of every parameter of the stem and of the first `freeze_stages` stages."""
     number = max(config.freeze_stages, 1) - 1
     behind = [parameters_behind(each) for each in probe(body)]
     frozen = behind[number]
@@ -57,7 +57,7 @@ def _frozen(body: nn.Module, config: DetectionConfig) -> set[int]:
 
 
 def _kept_in_eval(body: nn.Module, *, norms: bool) -> Iterator[str]:
-    """Names of the modules that are frozen with all that is in them; and of the batch norms, if they are too."""
+    """Names of modules without any trainable parameter; and of all batch norms, if `norms`."""
     tops: list[str] = []
     for name, module in body.named_modules():
         inside = name.startswith(tuple(f"{top}." for top in tops))
@@ -69,11 +69,11 @@ def _kept_in_eval(body: nn.Module, *, norms: bool) -> Iterator[str]:
 
 
 def _is_frozen(module: nn.Module) -> bool:
-    """Whether a module has parameters, and none that trains."""
+    """Whether a module has parameters, none of which is trained."""
     parameters = list(module.parameters())
     return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def _plain(name: str) -> str:
-    """A module's name however timm joined its parts."""
+    """A module's name in one form, whichever separator timm used."""
     return name.removeprefix("model.").replace(".", "_")

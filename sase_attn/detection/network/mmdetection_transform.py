@@ -1,4 +1,4 @@
-"""How mmdetection resizes images and puts masks into them, in the place of torchvision's transform."""
+"""`MmdetectionTransform`: resizes images and pastes masks as mmdetection does; it replaces torchvision's transform."""
 
 from collections.abc import Sequence
 
@@ -13,23 +13,23 @@ _GRAY_LEVELS = 255
 
 
 class MmdetectionTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """Images resized, then normalised, then padded to multiples of 32; boxes and masks back at the images' size.
+    """Resizes, normalises and pads images to multiples of 32; maps boxes and masks back to the images' size.
 
-    - Sides are rounded, where torchvision cuts them off.
-    - The resized image has whole gray levels, as OpenCV gives them. OpenCV's weights have 11 bits, so that some are
-      one level off.
-    - A mask is read at the centres of the image's pixels, and is 0 outside of its box. torchvision's boxes of masks
-      have whole corners.
+    - Sides are rounded to whole pixels, while torchvision rounds down.
+    - The resized image is rounded to whole values from 0 to 255, as by OpenCV. OpenCV's weights have 11 bits, so that
+      some values differ by 1.
+    - A mask is sampled at the centres of the image's pixels, and is 0 outside of its box. torchvision rounds the
+      corners of a mask's box to whole pixels.
     """
 
     def normalize(self, image: Tensor) -> Tensor:
-        """Nothing yet: `resize` comes first here. Raises TypeError for an image of whole numbers."""
+        """Return the image unchanged, because `resize` normalises it. Raises TypeError for an image of integers."""
         if not image.is_floating_point():
             raise TypeError(f"wanted an image of floats from 0 to 1, got {image.dtype}")
         return image
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """An image (3, H, W) and its target at the network's size, the image normalised."""
+        """An image (3, H, W) and its target, resized for the network; the image is also normalised."""
         old = image.shape[-2:]
         shorter = self.torch_choice(self.min_size) if self.training else self.min_size[-1]
         size = sides_for_network(image, shorter, self.max_size, rounded=True)
@@ -56,7 +56,7 @@ class MmdetectionTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
         return result
 
     def paste_masks(self, masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-        """Masks (N, 1, h, w) of boxes (N, 4) in images of that size, read at the centres of pixels; 0 outside."""
+        """Expand masks (N, 1, h, w) of boxes (N, 4) to an image of a size, sampled at pixel centres; 0 outside."""
         height, width = size
         rows = torch.arange(height, dtype=boxes.dtype, device=boxes.device) + 0.5
         columns = torch.arange(width, dtype=boxes.dtype, device=boxes.device) + 0.5
@@ -71,7 +71,7 @@ class MmdetectionTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
 
 
 def _reach(start: float, end: float, cells: int, length: int) -> slice:
-    """Pixels that a box's mask may cover: half a cell more than the box."""
+    """The pixels that a box's mask may cover, which reach half a cell beyond the box."""
     more = (end - start) / (2 * cells) + 1
     return slice(max(int(start - more), 0), min(int(end + more) + 1, length))
 

@@ -1,6 +1,6 @@
-"""How large the detectors of the SASE paper's COCO tables are, all and what trains, beside the paper's own column.
+"""Parameters of the detectors in the SASE paper's COCO tables, in all and trained ones, beside the paper's own numbers.
 
-Counted as mmdetection's heads count: they give no boxes and no mask for the background, which torchvision's do.
+Heads are counted as in mmdetection: they predict no boxes and no mask for the background, while torchvision's do.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ from sase_attn.modules import count_parameters
 CLASSES = 80
 DETECTORS = {"Faster R-CNN": "faster_rcnn", "Mask R-CNN": "mask_rcnn"}
 RANDOM = "sase, random genotype"
-# One of the 7,810 genotypes with the paper's sizes, 25.59M and 44.62M; which it used cannot be told.
+# One of the 7,810 genotypes with the paper's sizes, 25.59M and 44.62M; the paper does not say which one it used.
 RANDOM_GENOTYPE = (
     "channel_squeeze:l2norm,channel_excite:conv1d_k3,channel_gate:conv1d_k3,spatial_squeeze_input:gap,"
     "spatial_squeeze_gated:gap,spatial_excite:conv2d_k7,residual:true"
@@ -61,7 +61,7 @@ class DetectorSize:
 
 
 def detector_sizes() -> Iterator[DetectorSize]:
-    """`NUMBER` of them: every attention of the paper's comparison, and SE, in its four detectors."""
+    """The sizes of `NUMBER` detectors: every attention of the paper's comparison, and SE, in its four detectors."""
     heads = {detector: _without_backbone(name) for detector, name in DETECTORS.items()}
     for attention in ATTENTIONS:
         backbones = {host: _backbone(attention, host) for host in HOSTS}
@@ -74,7 +74,7 @@ def detector_sizes() -> Iterator[DetectorSize]:
 
 
 def detectors_table() -> str:
-    """The sizes as a Markdown table, with what it counts below."""
+    """The sizes as a Markdown table, with a note on what is counted."""
     head, *rows = _rows(detector_sizes())
     right = [" ---:" if "R" in title else " ---" for title in head]
     lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
@@ -82,7 +82,7 @@ def detectors_table() -> str:
 
 
 def detectors_text(sizes: Iterable[DetectorSize]) -> str:
-    """The same for a terminal."""
+    """The sizes as a text table for a terminal."""
     return f"COCO\n{text_table(_rows(sizes), right=(2, 3, 5, 6))}\n{NOTES.replace('`', '').replace('*', '')}"
 
 
@@ -97,8 +97,8 @@ def _rows(sizes: Iterable[DetectorSize]) -> list[list[str]]:
 
 
 def _without_backbone(detector: str) -> int:
-    """Values of pyramid and heads, without the outputs for the background of boxes and masks."""
-    # The widths of its maps are those of every host.
+    """Parameters of pyramid and heads, without the outputs of boxes and masks for the background."""
+    # This small network has maps of the same widths as every host.
     shallow = DetectionConfig(detector=detector, backbone="resnet50", backbone_kwargs={"layers": [1, 1, 1, 1]})
     with torch.device("meta"):
         model: Any = create_detector(shallow, CLASSES, echo=lambda _: None)
@@ -109,7 +109,7 @@ def _without_backbone(detector: str) -> int:
 
 
 def _backbone(attention: str, host: str) -> tuple[int, int]:
-    """Values of a backbone, and those of its stem and first stage."""
+    """Parameters of a backbone, and of its stem and first stage."""
     name, args = {"plain": (host, {}), RANDOM: (f"sase_{host}", {"genotype": RANDOM_GENOTYPE})}.get(
         attention, (f"{attention}_{host}", {})
     )

@@ -1,7 +1,7 @@
-"""torchvision's transform of images, with the same sides in ONNX: `ExactTransform`.
+"""`ExactTransform`: torchvision's transform of images, with the same resized sides in an ONNX file.
 
-torchvision computes the sides that the network sees in float64, but in float32 in what it exports. At a size in ten
-the exported detector then sees an image that is a pixel smaller or larger, and finds other boxes.
+torchvision computes the sides of resized images in float64, but in float32 in an exported file. For one image size in
+ten, the exported detector then gets an image that is a pixel smaller or larger, and finds other boxes.
 """
 
 import torch
@@ -12,10 +12,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 
 class ExactTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
-    """torchvision's transform; only what an ONNX file does with sides is its own."""
+    """torchvision's transform; only the computation of sides in an ONNX file differs."""
 
     def resize(self, image: Tensor, target: dict[str, Tensor] | None = None) -> tuple[Tensor, dict[str, Tensor] | None]:
-        """An image (3, H, W) and its target at the network's size."""
+        """An image (3, H, W) and its target, resized for the network."""
         if not torch.onnx.is_in_onnx_export():
             return super().resize(image, target)
         size = sides_for_network(image, self.min_size[-1], self.max_size, rounded=False)
@@ -23,7 +23,7 @@ class ExactTransform(GeneralizedRCNNTransform):  # type: ignore[misc]
 
 
 def exact_transform(transform: GeneralizedRCNNTransform) -> ExactTransform:
-    """The same transform with exact sides in ONNX."""
+    """Convert a transform to one with exact sides in ONNX."""
     return ExactTransform(
         transform.min_size,
         transform.max_size,
@@ -34,18 +34,18 @@ def exact_transform(transform: GeneralizedRCNNTransform) -> ExactTransform:
 
 
 def sides_for_network(image: Tensor, shorter: int, longest: int, *, rounded: bool) -> list[int]:
-    """Height and width with that shorter side, or with that longer one if it would be exceeded.
+    """The height and width to which to resize an image.
 
     Args:
         image: (…, H, W).
         shorter: the wanted shorter side in pixels.
-        longest: what the longer side may not exceed.
-        rounded: to the nearest pixel, as mmdetection does; else cut off, as torchvision does.
+        longest: the limit of the longer side, which takes precedence.
+        rounded: round to the nearest pixel, as mmdetection does; otherwise round down, as torchvision does.
     """
     offset = 0.5 if rounded else 0.0
     if torch.onnx.is_in_onnx_export():
         sides = shape_as_tensor(image)[-2:].double()
-        # A Python number divided by a tensor would be exported as its reciprocal in float32.
+        # With a Python number here, the division by a tensor would be exported as a float32 reciprocal.
         wanted = torch.tensor([shorter, longest], dtype=torch.float64)
         factor = (wanted / torch.stack([sides.min(), sides.max()])).min()
         return list((sides * factor + offset).floor().clamp(min=1).long().unbind())  # type: ignore[arg-type]

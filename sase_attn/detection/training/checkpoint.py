@@ -11,7 +11,7 @@ SETTINGS_NAME = "detection"
 
 @dataclass
 class DetectionProgress(Progress):
-    """Where a training stands, with the losses of this epoch summed over its images, and the best epoch so far."""
+    """The progress of a training, with the losses of this epoch summed over its images, and the best epoch so far."""
 
     loss_sums: dict[str, float] = field(default_factory=dict)
     images: int = 0
@@ -23,7 +23,7 @@ class DetectionProgress(Progress):
         self.loss_sums, self.images = {}, 0
 
     def add(self, losses: dict[str, float], images: int) -> None:
-        """Count the mean losses of a step over so many images."""
+        """Add the mean losses of a step over a number of images."""
         self.images += images
         for name, value in losses.items():
             self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value * images
@@ -39,9 +39,9 @@ def load_detection(folder: Path) -> Checkpoint[DetectionConfig, DetectionProgres
 
 
 def check_resumable(config: DetectionConfig, saved: Checkpoint[DetectionConfig, DetectionProgress]) -> None:
-    """Raise ValueError, naming what differs, if a training cannot go on with a configuration.
+    """Raise ValueError, naming the difference, if a training cannot be resumed with a configuration.
 
-    There may be more epochs: the learning rate of a step does not depend on how many there are.
+    The number of epochs may be larger, because the learning rate of a step does not depend on it.
     """
     check_same(config, saved.settings, (*MAY_CHANGE, "epochs"))
     if config.epochs < saved.progress.epoch:

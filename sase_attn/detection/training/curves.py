@@ -1,4 +1,4 @@
-"""Losses and average precision of a training as a picture, by its log: `draw_curves`."""
+"""`draw_curves`: a picture of the losses and average precision in the log of a training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,10 +30,10 @@ class _Row:
 
 
 def draw_curves(folder: Path) -> str | None:
-    """Draw `curves.png` by the log of the run in a folder.
+    """Draw `curves.png` from the log of the run in a folder.
 
     Returns:
-        None, or why it cannot be drawn: matplotlib is missing, or the log is damaged.
+        None, or the reason why it cannot be drawn: matplotlib is missing, or the log is damaged.
 
     Raises:
         OSError: the log cannot be read, or the picture not written.

@@ -1,4 +1,4 @@
-"""`DetectionLoop`: the run of `train_detector`. Steps of a `DetectionTrainer`, after each epoch an evaluation."""
+"""`DetectionLoop`: the run of `train_detector`, by steps of a `DetectionTrainer` and evaluations after each epoch."""
 
 import math
 import time
@@ -32,12 +32,12 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
     """One run of `train_detector`; `finish` writes its result.
 
     Args:
-        config: what to do.
-        folder: gets the files.
+        config: the settings.
+        folder: the folder for all files.
         ranks: the processes of the run.
-        data: of both splits.
-        echo: gets a line for each thing that people may want to read.
-        saved: the checkpoint that it goes on from. The network is then made without `init_from`, which may be gone.
+        data: the data of both splits.
+        echo: called with each line of output for the user.
+        saved: the checkpoint to resume from. The network is then built without `init_from`, which may no longer exist.
 
     Raises:
         ValueError, OSError, HubError: see `create_detector` and `DetectionTrainer`.
@@ -77,7 +77,7 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
 
     @property
     def trained_parameters(self) -> int:
-        """Number of values that are not frozen."""
+        """The number of parameters that are not frozen."""
         return sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
 
     @property
@@ -87,7 +87,7 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
 
     @property
     def resume_command(self) -> str:
-        """The command that goes on after an interruption."""
+        """The command that resumes the run after an interruption."""
         return command("detect", "train", "--output", self.folder, "--resume")
 
     def batches(self) -> Iterator[Batch]:
@@ -105,11 +105,11 @@ class DetectionLoop(ResumableLoop[DetectionConfig, DetectionProgress, Batch]):
         return StepReport(images, stop, losses)
 
     def end_epoch(self) -> None:
-        """Evaluate on the validation images, and keep the weights: the last, and the best so far."""
-        self.save()  # an evaluation may take long: who is killed in it has not lost the epoch
+        """Evaluate on the validation images, and save the weights: the last, and the best so far."""
+        self.save()  # an evaluation may take long, and a run killed during it must not lose the epoch
         progress, metrics = self.progress, self._evaluate()
         self.metrics = metrics
-        if metrics.best_by >= progress.best_ap:  # of equals the longest trained, also where there is no AP
+        if metrics.best_by >= progress.best_ap:  # of equally good ones keep the last, also if there is no AP
             progress.best_ap, progress.best_epoch = metrics.best_by, progress.epoch
         if self.ranks.is_main:
             self._save_weights(LAST)

@@ -1,4 +1,4 @@
-"""`result.json` of a training of a detector: COCO's numbers at its end, and where they come from."""
+"""`result.json` of a training of a detector: COCO's metrics at its end, and their provenance."""
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,9 +20,9 @@ NAME = "result.json"
 class DetectionResult:
     """A finished training. Average precisions are from 0 to 1, on the validation images.
 
-    `metrics` are those of the last epoch, which is what `model.safetensors` holds. `best_ap` is the best of all epochs,
-    of masks where there are any: it was chosen on the same images, so quote the last epoch's. `parameters` counts the
-    network's, `trained_parameters` those that are not frozen. `category_ids` are those of the classes of `data`.
+    `metrics` are those of the last epoch, whose weights `model.safetensors` holds. `best_ap` is the best of all epochs,
+    of masks if there are any; it was chosen on the same images, so quote the last epoch's. `parameters` is the number of
+    all parameters, `trained_parameters` of unfrozen ones. `category_ids` belong to the classes of `data`.
     """
 
     output: str
@@ -43,13 +43,13 @@ class DetectionResult:
 
     @property
     def load_line(self) -> str:
-        """Python that loads the trained detector."""
+        """Python code that loads the trained detector."""
         folder = python(str(Path(self.output).resolve()))
         return f"from sase_attn.detection import load_detector; model = load_detector({folder}).model"
 
 
 def read_result(folder: Path) -> DetectionResult | None:
-    """The result of a training that has finished, else None."""
+    """The result of a training that has finished, otherwise None."""
     path = folder / NAME
     return replace(read_record(path, DetectionResult), output=str(folder)) if path.is_file() else None
 

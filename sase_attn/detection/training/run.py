@@ -54,7 +54,7 @@ def train_detector(
     """
     folder = Path(output)
     import_modules(config.imports)
-    require_coco_tools()  # now, and not after the first epoch
+    require_coco_tools()  # fail now, and not after the first epoch
     with ranks(device) as group, run_folder(folder, group, "training", resume=resume):
         saved = finished = None
         if resume:
@@ -63,8 +63,8 @@ def train_detector(
             finished = read_result(folder) if saved.progress.epoch == config.epochs else None
             if finished is not None and _same_places(config, saved.settings):
                 return finished
-        group.wait()  # all have looked before one writes
-        with group.together():  # a disk of one machine must not leave the other ranks waiting
+        group.wait()  # all ranks check the folder before one writes to it
+        with group.together():  # if reading fails on one machine, the other ranks must not wait for it
             data = open_detection_data(config, group)
             if saved is not None:
                 check_same_data(data.identity, saved)
@@ -92,6 +92,6 @@ def train_detector(
 
 
 def _same_places(config: DetectionConfig, saved: DetectionConfig) -> bool:
-    """Whether the data lie where they did."""
+    """Whether the data are in the same folders as before."""
     places = ("data", "train_images", "train_annotations", "val_images", "val_annotations")
     return not set(places) & set(config.differences(saved))

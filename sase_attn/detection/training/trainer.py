@@ -21,7 +21,7 @@ from sase_attn.weights.genotypes import KEY as GENOTYPE
 
 
 class Losses(NamedTuple):
-    """Over all ranks: the means of each loss and their sum `loss`, the images, and whether any rank gave `stop`."""
+    """Over all ranks: the means of each loss and their sum `loss`, the number of images, and whether any rank stops."""
 
     values: dict[str, float]
     images: int
@@ -32,10 +32,10 @@ class DetectionTrainer:
     """A detector and its `OptimizerStep`; `step` trains it.
 
     Args:
-        config: optimizer, schedule, precision and seed count.
-        model: with its initial weights; it is moved to the device of `ranks` and trained in place.
+        config: only the optimizer, schedule, precision and seed are used.
+        model: the model with its initial weights; it is moved to the device of `ranks` and trained in place.
         ranks: the processes of the run.
-        steps_per_epoch: optimizer steps an epoch.
+        steps_per_epoch: optimizer steps per epoch.
 
     Raises:
         ValueError: float16 without CUDA, a batch that cannot be divided among the processes, or nothing to train.
@@ -64,7 +64,7 @@ class DetectionTrainer:
 
         Args:
             images: float (3, H, W) from 0 to 1, of any sizes; at least one.
-            targets: of each image `boxes` (N, 4), `labels` (N,) and for masks `masks` (N, H, W); N may be 0.
+            targets: for each image `boxes` (N, 4), `labels` (N,), and for masks `masks` (N, H, W); N may be 0.
             stop: whether this rank was asked to stop.
         """
         ranks, device = self.ranks, self.ranks.device
@@ -88,15 +88,15 @@ class DetectionTrainer:
             distribute_bn(self.model, self.ranks.world_size, reduce=False)
 
     def is_finite(self) -> bool:
-        """Whether every parameter is."""
+        """Whether every parameter is finite."""
         return is_finite(self.model)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that a step reads and changes, as tensors and numbers."""
+        """All state that a step reads and changes, as tensors and numbers."""
         return self._step.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave. Raises ValueError if it belongs to another network."""
-        if self.config.init_from is not None:  # weights that were warm-started otherwise, with the gain in their norms
+        """Continue from a state of `state_dict`. Raises ValueError if it belongs to another network."""
+        if self.config.init_from is not None:  # such weights may have the gain in their norms
             take_gains(state.get(GENOTYPE), self.model, source="the checkpoint")
         self._step.load_state_dict(state)
