@@ -1,4 +1,4 @@
-"""Modules with parameters of a few digits, for the tests whose expectations are worked out on paper."""
+"""Modules with simple parameters, for tests whose expected values are worked out by hand."""
 
 from collections.abc import Mapping
 from math import exp, log
@@ -7,7 +7,7 @@ import torch
 from tolerances import assert_close
 from torch import nn
 
-EPS = 1e-5  # of every norm here
+EPS = 1e-5  # the eps of every norm in these tests
 L3 = log(3)  # sigmoid(L3) = 3/4, sigmoid(-L3) = 1/4
 
 
@@ -16,7 +16,7 @@ def sigmoid(value: float) -> float:
 
 
 def filled(module: nn.Module, values: Mapping[str, object] | None = None) -> nn.Module:
-    """In float64 and evaluation: batch norms do nothing, `values` by their names, 0 elsewhere."""
+    """The module in float64 and eval mode: batch norms are identities, `values` are by parameter name, others are 0."""
     state = module.double().eval().state_dict()
     for name, value in state.items():
         is_norm = name.endswith("running_var") or name.removesuffix("weight") + "running_var" in state
@@ -27,7 +27,8 @@ def filled(module: nn.Module, values: Mapping[str, object] | None = None) -> nn.
 
 
 def tap(size: int, row: int, column: int) -> list[list[float]]:
-    """A square kernel of one 1 at (row, column) from its centre: the output at p is the input at p + (row, column)."""
+    """A square kernel with a single 1 at (row, column) from its centre, so that the output at p is the input at
+    p + (row, column)."""
     centre = size // 2
     return [[float((i, j) == (centre + row, centre + column)) for j in range(size)] for i in range(size)]
 
@@ -37,6 +38,6 @@ def times(kernel: list[list[float]], factor: float) -> list[list[float]]:
 
 
 def check(module: nn.Module, x: object, y: object) -> None:
-    """`x` and `y` without their batch axis."""
+    """Check that the module maps `x` to `y`, both given without their batch axis."""
     x, y = (torch.tensor(value, dtype=torch.float64)[None] for value in (x, y))
     assert_close(module(x).detach(), y, tolerance=1e-9)

@@ -1,4 +1,4 @@
-"""What `torch.compile` is held to: one graph for all sizes."""
+"""Checks that `torch.compile` makes a single graph for all sizes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 
 @contextmanager
 def one_graph() -> Iterator[None]:
-    """Fail unless torch compiles once in here; a second compilation is an error where it starts."""
+    """Fail unless torch compiles exactly once within the context; a second compilation raises when it starts."""
     torch._dynamo.reset()
     counters.clear()
     with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
@@ -22,7 +22,7 @@ def one_graph() -> Iterator[None]:
 
 
 def maps(*shapes: tuple[int, int, int, int], dims: tuple[int, ...] = (0, 2, 3)) -> list[Tensor]:
-    """In float64, of a batch size, height and width (`dims`) that torch may not take as constants: it would raise."""
+    """Maps in float64 whose axes `dims` are marked as dynamic: torch raises if it specialises on their sizes."""
     inputs = [draw(*shape, dtype=torch.float64) for shape in shapes]
     for x in inputs:
         for dim in dims:

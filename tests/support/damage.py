@@ -1,4 +1,4 @@
-"""Damaged files and nonsense values, drawn by a seed, for commands that must answer each with one line."""
+"""Damaged files and nonsense values, drawn by a seed, for commands that must report each in one line."""
 
 import io
 import json
@@ -24,7 +24,7 @@ WORDS = [
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Keys that lead to every value inside a value."""
+    """The path of keys to every value inside a nested value."""
     found = [path] if path else []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -33,7 +33,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def changed(value: Any, rng: random.Random) -> Any:
-    """The value with one place inside it wrong, missing, or of another version."""
+    """A copy of a nested value in which one inner value is wrong, missing, or of another version."""
     found = places(value)
     if not found or rng.random() < 0.1:
         return rng.choice(WRONG)
@@ -54,7 +54,7 @@ def changed(value: Any, rng: random.Random) -> Any:
 
 
 def damaged_bytes(content: bytes, rng: random.Random) -> bytes:
-    """The content cut off, empty, with other bytes inside, or something else altogether."""
+    """The content truncated, emptied, with some bytes changed, or replaced by something else."""
     kind = rng.randrange(6)
     if kind == 0:
         return content[: rng.randrange(max(1, len(content)))]
@@ -80,7 +80,7 @@ def damaged_bytes(content: bytes, rng: random.Random) -> bytes:
 
 
 def damage(path: Path, rng: random.Random) -> None:
-    """Damage a file: its bytes, or what it says."""
+    """Damage a file, in its bytes or in its values."""
     content = path.read_bytes()
     said: bytes | None = None
     if rng.random() < 0.7:
@@ -99,7 +99,7 @@ def damage(path: Path, rng: random.Random) -> None:
 
 
 def check(argv: list[Any], capsys: Any, about: str) -> None:
-    """A command ends, and says what is wrong in one line if something is."""
+    """Check that a command ends without a traceback, and reports any error in one line."""
     try:
         code = main([str(word) for word in argv])
     except BaseException as error:

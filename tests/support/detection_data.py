@@ -21,7 +21,7 @@ def draw_coco(
     masks: bool = True,
     seed: int = 0,
 ) -> Path:
-    """FOLDER/train.json with FOLDER/train/, and val; the second image of a split is empty, if it has more than two."""
+    """Make FOLDER/train.json and FOLDER/train/, and the same for val; of more than two images, the second is empty."""
     for place, (split, count) in enumerate((("train", train), ("val", val))):
         draw_split(folder, split, count, size=size, objects=objects, masks=masks, seed=2 * seed + place)
     return folder
@@ -37,7 +37,7 @@ def draw_split(
     masks: bool = True,
     seed: int = 0,
 ) -> Path:
-    """One split, and the path of its annotation file."""
+    """Make one split, and return the path of its annotation file."""
     rng = np.random.default_rng(seed)
     width, height = size
     (folder / split).mkdir(parents=True)

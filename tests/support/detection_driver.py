@@ -1,7 +1,7 @@
-"""A tiny training of a detector in a process of its own, to be killed, interrupted or started by torchrun.
+"""A tiny training of a detector as a separate process, to be killed, interrupted or started by torchrun.
 
-`detection_driver.py OPTIONS` runs `train_detector` by options as JSON; `detection_driver.py step` takes one step of a
-rank that holds two images or one, without objects and with a weight that no loss needs.
+`detection_driver.py OPTIONS` runs `train_detector` with options as JSON. `detection_driver.py step` takes one step on a
+rank with two images or one, without objects, and with a weight that no loss depends on.
 """
 
 import json
@@ -31,12 +31,12 @@ def tiny(folder: Path, **values: Any) -> DetectionConfig:
     """Two epochs of three steps; the data are drawn if the folder lacks them."""
     if not (folder / "val.json").exists():
         draw_coco(folder)
-    several = {"min_size": (48, 64), "max_size": 96}  # sizes are drawn for each image
+    several = {"min_size": (48, 64), "max_size": 96}  # the size is drawn for each image
     return tiny_config(**{"data": str(folder), "epochs": 2, "warmup_steps": 4, "log_every": 1, **several, **values})
 
 
 class Body(nn.Module):
-    """One weight for the mean of an image, one for its square, and one that nothing needs."""
+    """A network with a weight for the mean of an image, one for its square, and one that is unused."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Body(nn.Module):
 
 
 class TwoLosses(nn.Module):
-    """In the place of a detector: what two ranks give for one can be said by hand."""
+    """Replaces a detector by two losses for which the result of two ranks can be worked out by hand."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What compiled, exported and traced forms are held to: the outputs, gradients and buffers of the eager module."""
+"""Compare compiled, exported and traced forms with the eager module: in outputs, gradients and buffers."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -20,13 +20,13 @@ SIMPLE = (
     "channel_squeeze:gap,channel_gate:affine,channel_excite:affine,"
     "spatial_squeeze_input:gap,spatial_squeeze_gated:gap,spatial_excite:affine"
 )
-"""The genotype that takes least time to trace, where it does not matter which."""
+"""The genotype that is traced fastest, for tests in which the genotype does not matter."""
 
 
 def step(module: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Output of `module`, a network in any form, and the gradients of its sum of squares, by name; compiled prefixes
-    are removed."""
-    marked = getattr(x, "_dynamo_dynamic_indices", ())  # these do not survive `detach`
+    """The output of `module`, a network in any form, and the gradients of its sum of squares by name, without the
+    prefixes that compilation adds."""
+    marked = getattr(x, "_dynamo_dynamic_indices", ())  # `detach` drops these marks
     x = x.detach().requires_grad_()
     for dim in marked:
         torch._dynamo.mark_dynamic(x, dim)
@@ -40,9 +40,10 @@ def step(module: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, dict[st
 def assert_same_steps(
     module: nn.Module, eager: nn.Module, inputs: Iterable[Tensor], tolerance: float | None = None
 ) -> None:
-    """Feed both the same inputs in turn; everything they give and keep must agree at every step.
+    """Run both on the same inputs in turn, and check that outputs, gradients and buffers agree at every step.
 
-    A gradient that is rounding beside the largest one, such as that of a bias before a norm, has no digits to compare.
+    A gradient that is mere rounding error relative to the largest one, such as that of a bias before a norm, is not
+    compared.
     """
     eager = copy.deepcopy(eager)
     for x in inputs:

@@ -9,20 +9,20 @@ from tolerances import assert_close
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-# Single precision, computed by other kernels.
+# The tolerance for float32 results that were computed by other kernels.
 OTHER_KERNELS = 1e-5
 
 Outputs = Tensor | Sequence[Tensor]
 
 
 def exported(module: nn.Module, x: Tensor, smallest: int = 0, strict: bool = False) -> ExportedProgram:
-    """With every dimension of `x` dynamic that may vary, whatever its size from `smallest` upwards."""
+    """Export `module`, with every axis of `x` that may vary dynamic, for any size from `smallest` on."""
     spatial = {} if x.shape[2:] == (1, 1) else {2: Dim("H", min=smallest), 3: Dim("W", min=smallest)}
     return torch.export.export(module, (x,), dynamic_shapes=({0: Dim("B"), **spatial},), strict=strict)
 
 
 class SideBySide(nn.Module):
-    """Modules that take the same input, exported at once: an export has a price of its own, whatever is in it."""
+    """Several modules with the same input as one, because each export has a fixed cost whatever its size."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class SideBySide(nn.Module):
 
 
 def assert_all_close(actual: Outputs, expected: Outputs, tolerance: float | None = None) -> None:
-    """Of one output or several: those that differ are named by their numbers."""
+    """Compare one output or several; the error names those that differ by their numbers."""
     pairs = zip(*((y,) if isinstance(y, Tensor) else y for y in (actual, expected)), strict=True)
     for number, (y, wanted) in enumerate(pairs):
         with case("output", number):
@@ -41,14 +41,14 @@ def assert_all_close(actual: Outputs, expected: Outputs, tolerance: float | None
 
 
 def check_exported(program: ExportedProgram, eager: nn.Module, inputs: list[Tensor]) -> None:
-    """As exported, and in core operators."""
+    """Check an exported program, and the same after decomposition to core operators."""
     for module in (program.module(), program.run_decompositions().module()):
         for x in inputs:
             assert_all_close(module(x), eager(x))
 
 
 def check_onnx(program: ExportedProgram, eager: nn.Module, inputs: list[Tensor]) -> None:
-    """By the exporter based on `torch.export`, at sizes other than the exported one too."""
+    """Check the ONNX file of an exported program, also at sizes other than the exported one."""
     pytest.importorskip("onnxscript")
     model = torch.onnx.export(program, dynamo=True, verbose=False).model_proto
     run_onnx(model.SerializeToString(), eager, inputs)

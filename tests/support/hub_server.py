@@ -4,7 +4,7 @@
         server.add_file("org/name", "config.json", b"{}")
         ...  # a client process with HF_ENDPOINT=server.url, HF_HUB_DISABLE_XET=1, HF_TOKEN=server.token
 
-Reads are open, writes want the token. No X-Xet-Hash is sent, so that files travel over plain HTTP.
+Reads are open, writes need the token. No X-Xet-Hash is sent, so that files are transferred over plain HTTP.
 """
 
 import base64
@@ -51,11 +51,11 @@ class HubServer:
         self._http.server_close()
 
     def add_file(self, repo_id: str, name: str, content: bytes, revision: str = "main") -> None:
-        """Put a file, making its repository and revision where needed."""
+        """Add a file, and its repository and revision if needed."""
         self.repos.setdefault(repo_id, {"main": {}}).setdefault(revision, {})[name] = content
 
     def truncate(self, repo_id: str, name: str, *, announce_whole: bool = True) -> None:
-        """From now on send half of this file; its whole length is announced by HEAD, and by GET or not."""
+        """From now on send only half of a file; HEAD still announces its whole length, and so does GET if wanted."""
         self.truncated[repo_id, name] = announce_whole
 
     def fail(self, method: str, path: str, status: int, times: int = 100) -> None:
@@ -63,7 +63,7 @@ class HubServer:
         self.failures[method, path] = [status] * times
 
     def rename(self, repo_id: str, new: str) -> None:
-        """From now on send whoever asks for the old name to the new one."""
+        """From now on redirect requests for the old name to the new one."""
         self.renamed[repo_id] = new
 
     def delay(self, path: str, seconds: float) -> None:
@@ -71,7 +71,7 @@ class HubServer:
         self.delays[path] = seconds
 
     def commit(self, repo_id: str, revision: str) -> str:
-        """Hash that stands for the content of a revision, as X-Repo-Commit."""
+        """The commit hash of a revision, derived from its content, as in X-Repo-Commit."""
         files = self.repos[repo_id][revision]
         digest = hashlib.sha1(f"{repo_id}@{revision}".encode())
         for name in sorted(files):
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def do_PUT(self) -> None:
-        self._serve({r"/lfs/(?P<oid>[0-9a-f]{64})": self._lfs_put})  # a signed address: no token travels
+        self._serve({r"/lfs/(?P<oid>[0-9a-f]{64})": self._lfs_put})  # like a signed URL, which needs no token
 
     @property
     def _resolve_route(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(error.status, b"", error.headers)
 
     def _misbehave(self, path: str) -> None:
-        """As a Hub does that is slow, overloaded or broken, or whose repositories move."""
+        """Delay, fail or redirect a request, as the test has asked for."""
         for part, seconds in self.hub.delays.items():
             if part in path:
                 time.sleep(seconds)
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _lfs_batch(self, repo: str) -> None:
         objects = [{"oid": entry["oid"], "size": entry["size"]} for entry in json.loads(self.body)["objects"]]
         for entry in objects:
-            if entry["oid"] not in self.hub.blobs:  # one that is here already gets no upload action
+            if entry["oid"] not in self.hub.blobs:  # the Hub sends no upload action for a file that it has already
                 entry["actions"] = {"upload": {"href": f"{self.hub.url}/lfs/{entry['oid']}", "header": {}}}
         self._json({"transfer": "basic", "objects": objects})
 

@@ -1,4 +1,4 @@
-"""What the tests of the operations and of the block feed them with: seeded maps and parameters."""
+"""Inputs for the tests of the operations and of the block: seeded maps and parameters."""
 
 import torch
 from torch import Tensor, nn
@@ -16,19 +16,19 @@ def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tens
 
 
 def input_shape(op_set: str, batch: int, channels: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """Shape of what an operation of the set takes in a block that sees (batch, channels, height, width)."""
+    """The input shape of an operation of the set, in a block for maps (batch, channels, height, width)."""
     if op_set == "channel_excite":
         return batch, channels, 1, 1
     return batch, 1 if op_set == "spatial_excite" else channels, height, width
 
 
 def output_shape(op_set: str, batch: int, channels: int, height: int, width: int) -> tuple[int, int, int, int]:
-    """Shape of what it gives."""
+    """The output shape of an operation of the set, in a block for maps (batch, channels, height, width)."""
     return (batch, channels, 1, 1) if op_set.startswith("channel") else (batch, 1, height, width)
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Make every parameter and running statistic non-default, mostly positive, so that few ReLUs are shut."""
+    """Make every parameter and running statistic non-default, and mostly positive, so that few ReLUs output only 0."""
     generator = torch.Generator().manual_seed(seed)
     for name, value in module.state_dict().items():
         low, high = (0.5, 2.0) if name.endswith("running_var") else (-0.2, 0.8)

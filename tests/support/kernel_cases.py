@@ -1,4 +1,4 @@
-"""What the tests of the kernels share: maps, what kernels and the definition make of them, comparisons."""
+"""Shared by the tests of the kernels: maps, the results of kernels and of the definition, and their comparison."""
 
 import os
 from collections.abc import Callable
@@ -23,12 +23,12 @@ AXES = ([2, 3], [1])
 slow = pytest.mark.slow
 
 INTERPRETED = "TRITON_INTERPRET" in os.environ
-"""Whether this process tests the kernels in Triton, interpreted: then nothing else is collected beside them."""
+"""Whether this process tests the Triton kernels in the interpreter; then it collects no other tests."""
 STRICT = [
     pytest.mark.usefixtures("one_thread", "poison", "definition"),
     pytest.mark.filterwarnings(
         "error",
-        "ignore:All-NaN slice",  # of numpy, which interprets
+        "ignore:All-NaN slice",  # from numpy, which Triton's interpreter uses
         "ignore:.*torch.jit",
         "ignore::torch.jit.TracerWarning",
     ),
@@ -36,7 +36,7 @@ STRICT = [
 
 
 def slow_if_interpreted(test: Callable[..., None]) -> Callable[..., None]:
-    """What it checks of kernels in Triton, others do too."""
+    """Mark a test as slow under Triton's interpreter, where other tests check the same."""
     return slow(test) if INTERPRETED else test
 
 
@@ -49,7 +49,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def strided(x: Tensor) -> Tensor:
-    """Every other column of a wider map."""
+    """The map as every other column of a wider one."""
     return x.repeat_interleave(2, dim=3)[..., ::2]
 
 
@@ -61,7 +61,7 @@ ONE_LAYOUT = pytest.mark.parametrize(
 
 
 def shared(operators: ModuleType, x: Tensor, **sets: Any) -> MapReader:
-    """A map read by kernels."""
+    """A `MapReader` that reads a map by kernels."""
     return MapReader(x, operators, **sets)
 
 
@@ -77,7 +77,7 @@ def define(x: Tensor, dims: list[int], name: str) -> Tensor:
 
 
 def by_kernels(operators: ModuleType, x: Tensor, weight: Tensor, names: tuple[str, ...]) -> list[Tensor]:
-    """Statistics over positions, over channels and weighted, and the map gated by the weight and by one of these."""
+    """Statistics over positions, over channels and weighted, and the map gated by the weight and one of them."""
     reader = shared(operators, x, positions=names, channels=names, weighted=names)
     product = reader * weight
     unweighted, weighted = reader.statistics(names, [1]), product.statistics(names, [1])
@@ -90,7 +90,7 @@ def by_definition(x: Tensor, weight: Tensor, names: tuple[str, ...]) -> list[Ten
 
 
 def results(function: Callable[..., list[Tensor]], x: Tensor, names: tuple[str, ...]) -> list[Tensor]:
-    """Values, and the gradients of x and the weight for random gradients of the values."""
+    """The function's values, and the gradients of x and of the weight for random gradients of the values."""
     weight = draw(len(x), x.shape[1], 1, 1, seed=1, dtype=spec.accumulator(x.dtype))
     leaves = [x.detach().requires_grad_(), weight.requires_grad_()]
     values = function(*leaves, names)
@@ -99,11 +99,11 @@ def results(function: Callable[..., list[Tensor]], x: Tensor, names: tuple[str, 
 
 
 def assert_agree(operators: ModuleType, x: Tensor, names: tuple[str, ...] = ALL) -> list[Tensor]:
-    """`by_kernels`, if it agrees with `by_definition` in values and gradients."""
+    """Check that `by_kernels` agrees with `by_definition` in values and gradients, and return its results."""
     found = results(lambda *args: by_kernels(operators, *args), x, names)
     for y, expected in zip(found, results(by_definition, x, names), strict=True):
         assert y.dtype == expected.dtype
-        # Sums of gradients are rounded in another order.
+        # Gradients are summed, and so rounded, in another order.
         assert_close(y, expected, tolerance=3 * TOLERANCES[y.dtype])
     return found
 

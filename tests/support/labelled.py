@@ -1,4 +1,4 @@
-"""A small network with named classes, saved as a run saves it, and folders of images for it."""
+"""A small network with named classes, saved in the form of a run, and folders of images for it."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CLASSES = ("ant", "bee", "cat")
 
 
 def saved_network(folder: Path, size: int = 12, crop_pct: float = 1.0) -> Path:
-    """A network that was not trained, whose outputs differ from image to image."""
+    """Save an untrained network whose outputs differ from image to image."""
     torch.manual_seed(0)
     model = timm.create_model("resnet20_cifar", layers=[1, 1, 1], num_classes=3)
     for module in model.modules():
@@ -35,7 +35,7 @@ def saved_network(folder: Path, size: int = 12, crop_pct: float = 1.0) -> Path:
 
 
 def draw_images(folder: Path, count: int = 4, size: tuple[int, int] = (12, 12), seed: int = 0) -> Path:
-    """Noise of different colours, as PNG files in a folder."""
+    """Write PNG files of noise in different colours to a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     for i in range(count):

@@ -1,6 +1,6 @@
-"""What the oracles of the literature's attentions share: convolutions, norms, pools and softmaxes, in plain loops.
+"""Shared by the oracles of the literature's attentions: convolutions, norms, pools and softmaxes, in plain loops.
 
-`p` maps the names of a state dict to float64 arrays; a layer goes by its name there, with a bias if `p` has one.
+`p` maps the names of a state dict to float64 arrays. A layer is given by its name there, and has a bias if `p` has one.
 """
 
 import math
@@ -14,7 +14,7 @@ Params = Mapping[str, np.ndarray]
 
 
 def conv(x, p: Params, name: str, stride: int = 1, dilation: int = 1):
-    """Odd kernels, zeros outside, output ⌈size/stride⌉; the groups follow from the shapes."""
+    """A convolution with an odd kernel, zero padding, and output ⌈size/stride⌉; the groups follow from the shapes."""
     weight = p[f"{name}.weight"]
     bias = p[f"{name}.bias"] if f"{name}.bias" in p else np.zeros(len(weight))
     outputs, inputs, kh, kw = weight.shape
@@ -33,7 +33,7 @@ def conv(x, p: Params, name: str, stride: int = 1, dilation: int = 1):
 
 
 def conv_over_channels(rows, p: Params, name: str):
-    """(B, R, C) with one kernel (1, R, k) along the channels, zeros outside: (B, C, 1, 1)."""
+    """A convolution of (B, R, C) by one kernel (1, R, k) along the channels, with zero padding: (B, C, 1, 1)."""
     weight = p[f"{name}.weight"][0]
     bias = p[f"{name}.bias"][0] if f"{name}.bias" in p else 0.0
     batch, _, channels = rows.shape
@@ -67,7 +67,7 @@ def over_channels(x, statistic=mean):
 
 
 def softmax(values):
-    """Of a list of numbers."""
+    """The softmax of a list of numbers."""
     exponentials = [math.exp(value - max(values)) for value in values]
     return [value / math.fsum(exponentials) for value in exponentials]
 
@@ -78,12 +78,12 @@ def mlp(z, p: Params, prefix: str = ""):
 
 
 def gated(x, logits):
-    """x·sigmoid(logits), of logits of one row, one column or one channel for the whole map."""
+    """x·sigmoid(logits), where the logits may have one row, one column or one channel for the whole map."""
     return scaled(x, sigmoid(logits))
 
 
 def scaled(x, gate):
-    """x·gate, where an axis of length 1 of the gate counts for the whole axis of x."""
+    """x·gate, where an axis of length 1 of the gate is broadcast."""
     assert all(size in (1, whole) for size, whole in zip(gate.shape, x.shape, strict=True))
     y = np.empty(x.shape)
     for index in indices(x):
@@ -92,7 +92,7 @@ def scaled(x, gate):
 
 
 def nearest(y, height: int, width: int):
-    """(B, C, h, w) resized: element ⌊i·h/H⌋."""
+    """(B, C, h, w) resized by nearest neighbours: element ⌊i·h/H⌋."""
     resized = np.empty((*y.shape[:2], height, width))
     for b, c, h, w in indices(resized):
         resized[b, c, h, w] = y[b, c, h * y.shape[2] // height, w * y.shape[3] // width]

@@ -1,7 +1,8 @@
-"""Slow second opinion on the attentions of the literature whose gate is one number a channel, and on gather-excite.
+"""Slow reference implementations of the attentions with one gate per channel, and of gather-excite.
 
-Every function takes the map, the state dict as float64 arrays, and `training`, which normalises by the batch's own
-statistics. From the formulas; imports nothing of the package. `literature_oracle_maps.py` has the other attentions.
+Every function accepts the map, the state dict as float64 arrays, and `training`, which normalises by the statistics of
+the batch. All are written from the formulas, and import nothing of the package. `literature_oracle_maps.py` has the
+other attentions.
 """
 
 import math
@@ -45,7 +46,7 @@ def srm(x, p, training=False):
 
 
 def gct_gaussian(x, p, training=False):
-    """exp(-z²/(2c²)), z the channel means standardised over the channels, c = 3·sigmoid(θ) + 1, or 2 without θ."""
+    """exp(-z²/(2c²)), where z are the channel means, standardised over C, and c = 3·sigmoid(θ) + 1, or 2 without θ."""
     c = 3 * sigmoid(p["theta"][0]) + 1 if "theta" in p else 2.0
     z = standardise(over_positions(x), lambda b, channel, h, w: (b,))
     return scaled(x, np.exp(-(z**2) / (2 * c**2)))
@@ -65,7 +66,7 @@ def gct_gated(x, p, training=False):
 
 
 def gsop(x, p, training=False, stride=1):
-    """Covariance/M of the reduced channels over the M positions; of each row of it, normalised, four weighted sums."""
+    """Covariance/M of the reduced channels over the M positions; then four weighted sums of each normalised row."""
     reduced = relu(norm(conv(relu(x), p, "reduce", stride), p, "norm1", training))
     batch, n, height, width = reduced.shape
     rows = reduced.reshape(batch, n, height * width)

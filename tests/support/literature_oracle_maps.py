@@ -1,4 +1,4 @@
-"""Slow second opinion on the attentions of the literature that weigh positions; as in `literature_oracle.py`."""
+"""Slow reference implementations of the attentions that weight positions, in the form of `literature_oracle.py`."""
 
 import math
 from collections.abc import Mapping
@@ -101,7 +101,7 @@ def glam_local(x, p):
 
 
 def glam_global(x, p):
-    """Both steps: to each query the mean of the values, weighted by the softmax of its products with the keys."""
+    """In both steps, each query gets the mean of the values, weighted by the softmax of its products with the keys."""
     means = over_positions(x)[:, None, :, 0, 0]
     query, key = (sigmoid(conv_over_channels(means, p, name))[:, :, 0, 0] for name in ("query_conv", "key_conv"))
     channels = np.empty(x.shape)
@@ -146,7 +146,7 @@ def separable(v, p, name, training):
 
 
 def spatially_adaptive_skip(target, source, p, training=False, groups=4, dilation=1, softmax_masks=False, noise=0.0):
-    """target·(1 + Σ m_k·s_k/(Σ m_k + 1e-6)), one group after the other, its masks at the target's resolution."""
+    """target·(1 + Σ m_k·s_k/(Σ m_k + 1e-6)), group by group, with masks at the target's resolution."""
     logits, styles = [], []
     for part, of_group in by_group(source, p, groups):
         squeezed = conv(over_positions(part), of_group, "styles.fc1")
@@ -185,7 +185,7 @@ def spatial_sase(x, p, training=False):
 
 
 def spatial_sase_literal(x, p, training=False, **options):
-    """The skip, of a map that is its own source and whose target is its grouped convolution."""
+    """The skip, where the map is the source, and its grouped convolution the target."""
     groups = len(p["masks.9.weight"])
     target = np.concatenate([conv(part, of_group, "value") for part, of_group in by_group(x, p, groups)], 1)
     return spatially_adaptive_skip(target, x, p, training, groups, **options)

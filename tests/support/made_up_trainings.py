@@ -1,4 +1,4 @@
-"""Trainings that compute nothing, in this process: what they give is a function of genotype and seed."""
+"""Simulated trainings, which compute nothing: their results are a function of genotype and seed."""
 
 from dataclasses import fields
 
@@ -10,12 +10,12 @@ from sase_attn.training.result import TrainResult
 
 
 def of_genotype(genotype, seed):
-    """Genotypes differ: what has `fc` as its excitation is worse."""
+    """A result with differences between genotypes: those with the excitation `fc` are worse."""
     return 60.0 - 9.0 * (genotype.channel_excite == "fc") + (hash_of(genotype) + 3 * seed) % 7 / 10
 
 
 def of_nothing(genotype, seed):
-    """Every genotype has the same mean over four seeds."""
+    """A result without differences: every genotype has the same mean over four seeds."""
     return 60.0 + (-1) ** (hash_of(genotype) + seed)
 
 
@@ -24,9 +24,9 @@ def hash_of(genotype):
 
 
 def made_up(monkeypatch):
-    """Put them in the place of trainings. Their function is the first item of the list that it returns, to be replaced.
+    """Replace trainings by simulated ones. The first item of the returned list is their function; it may be replaced.
 
-    A network without a genotype ends at 55.
+    A network without a genotype has the result 55.
     """
     chosen = [of_genotype]
 

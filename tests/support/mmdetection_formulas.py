@@ -1,6 +1,7 @@
-"""mmdetection's Faster and Mask R-CNN (versions 2 and 3) at inference, from its formulas: slow, in float64.
+"""A slow reference implementation of inference in mmdetection's Faster and Mask R-CNN (versions 2 and 3), in float64.
 
-Nothing here is torchvision's. Of torch only convolutions and matrix products are used.
+It is written from mmdetection's formulas, uses nothing of torchvision, and of torch only convolutions and matrix
+products.
 """
 
 import math
@@ -29,9 +30,9 @@ def detect(
     iou=0.5,
     most=100,
 ):
-    """Boxes, scores and labels from 0, and whole masks if there is a mask head, in the image's pixels.
+    """Boxes, scores and labels from 0, and full-size masks if there is a mask head, in the image's pixels.
 
-    `weights` are float64 by mmdetection's names, without the backbone's, which `body` stands for.
+    `weights` are float64, by mmdetection's names, without those of the backbone, which is the function `body`.
     """
     height, width = image.shape[1:]
     resized = resize(image, shorter, longest)
@@ -94,7 +95,7 @@ def resize(image, shorter, longest):
 
 
 def bilinear(values, y, x):
-    """At (y, x) inside of the map."""
+    """Values of a map at (y, x), interpolated bilinearly; the position must lie in the map."""
     top, left = int(y), int(x)
     below, right = min(top + 1, values.shape[1] - 1), min(left + 1, values.shape[2] - 1)
     down, across = y - top, x - left
@@ -158,7 +159,7 @@ def decode(box, difference, inner):
 
 
 def suppress(boxes, scores, iou):
-    """Places of the boxes that stay, best first."""
+    """Indices of the boxes that non-maximum suppression keeps, the best first."""
     kept = []
     for place in np.argsort(-scores, kind="stable"):
         if all(overlap(boxes[place], boxes[other]) <= iou for other in kept):
@@ -174,7 +175,7 @@ def overlap(a, b):
 
 
 def pool(levels, box, bins):
-    """RoIAlign, aligned, with ceil(cells a bin) samples, on the level of the box's size."""
+    """RoIAlign, aligned, with ceil(cells per bin) samples, on the level that suits the box's size."""
     size = math.sqrt((box[2] - box[0]) * (box[3] - box[1]))
     level = min(max(math.floor(math.log2(size / 56 + 1e-6)), 0), 3)
     values = levels[level]
@@ -206,7 +207,8 @@ def mask(levels, box, label, weights):
 
 
 def paste(small, box, height, width):
-    """The mask at the centres of the image's pixels, by its own cells' centres, 0 around it; above a half or not."""
+    """The mask, interpolated between its cells' centres at the centres of the image's pixels, with 0 around it; as
+    whether each value is above a half."""
     around = np.pad(small, 1)[None]
     result = np.zeros((height, width))
     for row in range(height):

@@ -1,4 +1,4 @@
-"""Weights of a Faster or Mask R-CNN as mmdetection 2 and 3 save them, of any size, made up."""
+"""Artificial weights of a Faster or Mask R-CNN of any size, in the form in which mmdetection 2 and 3 save them."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from sase_attn.weights.authors_keys import block_keys
 def shapes_of_heads(
     channels=(256, 512, 1024, 2048), width=256, hidden=1024, classes=80, masks=None, anchors=3
 ) -> dict[str, tuple[int, ...]]:
-    """All but the backbone; `masks` are the widths of the mask head's convolutions."""
+    """The shapes of all weights except the backbone's; `masks` are the widths of the mask head's convolutions."""
     layers = {f"neck.lateral_convs.{level}.conv": (width, each, 1, 1) for level, each in enumerate(channels)}
     layers |= {f"neck.fpn_convs.{level}.conv": (width, width, 3, 3) for level in range(4)}
     layers |= {
@@ -38,7 +38,7 @@ _SIZES_OF_OUTPUTS = {"fc_cls": 0.4, "fc_reg": 0.3, "rpn_reg": 0.1}
 
 
 def heads(seed=11, **sizes) -> dict[str, Tensor]:
-    """Weights with which regions, classes and boxes differ."""
+    """Weights with which the scores and boxes of regions and classes differ."""
     generator = torch.Generator().manual_seed(seed)
     weights = {}
     for name, shape in shapes_of_heads(**sizes).items():

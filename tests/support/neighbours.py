@@ -1,4 +1,4 @@
-"""What the tests of `tests/neighbours` state, and the page made of it: tool, version, what was run, result."""
+"""The page made from the tests in `tests/neighbours`: tool, version, what was run, and the result."""
 
 import ast
 import platform
@@ -47,10 +47,10 @@ def installed(tool: str) -> str | None:
 
 
 def stated() -> list[Row]:
-    """Tool and run of every test in the room, read from its source: the tools need not be installed.
+    """Tool and run of every test in the folder, read from the source, so that the tools need not be installed.
 
     Raises:
-        ValueError: a test that does not state them, as two literals of `pytest.mark.works_with`.
+        ValueError: a test does not state them as two literals of `pytest.mark.works_with`.
     """
     rows = []
     for path in sorted(ROOM.glob("**/test_*.py")):
@@ -77,7 +77,7 @@ def shown() -> list[Row]:
 
 
 def write(results: Iterable[Row]) -> None:
-    """Write the page: these rows, and those of tests that did not run now, if they ran with the same versions."""
+    """Write the page: these rows, and old rows of tests that did not run now, if the versions are the same."""
     python = ".".join(platform.python_version_tuple()[:2])
     versions = f"Run with Python {python}, torch {version('torch').partition('+')[0]} and timm {version('timm')}.\n\n"
     wanted = {(row.tool, row.run) for row in stated()}

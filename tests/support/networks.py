@@ -1,4 +1,4 @@
-"""Small networks whose weights are nowhere the zeros and ones that hide errors, with activations of order one."""
+"""Small networks without weights of 0 or 1, which could hide errors, and with activations of order one."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def moved(model: nn.Module, by: float = 1.0, seed: int = 0, size: int = 64) -> nn.Module:
-    """`model` in eval mode with noise on every weight, its norms' statistics those of a random image batch."""
+    """`model` in eval mode, with noise added to every weight, and with norm statistics of a random batch of images."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -25,6 +25,6 @@ def moved(model: nn.Module, by: float = 1.0, seed: int = 0, size: int = 64) -> n
 
 
 def network(name: str, **args: Any) -> nn.Module:
-    """A timm network, `moved`, always the same one."""
+    """A network of timm, `moved`; the same at each call."""
     torch.manual_seed(0)
     return moved(timm.create_model(name, **args))

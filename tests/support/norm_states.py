@@ -1,4 +1,4 @@
-"""What tools make of a batch norm: each changes one in place, as they do."""
+"""States that tools put a batch norm into; each function changes a norm in place as some tool does."""
 
 from torch import nn
 
@@ -10,7 +10,7 @@ def averaging(norm: nn.BatchNorm2d) -> None:
 
 
 def adapting(norm: nn.BatchNorm2d) -> None:
-    """Test-time adaptation, such as Tent: by the batch, in eval mode too."""
+    """Test-time adaptation, such as Tent: normalise by the batch in eval mode too."""
     norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
 
 
@@ -21,7 +21,7 @@ def untracked(norm: nn.BatchNorm2d) -> None:
 
 
 def keeping(norm: nn.BatchNorm2d) -> None:
-    """Running statistics stay what they are, and hold in eval mode."""
+    """Running statistics are not updated, and are used in eval mode."""
     norm.track_running_stats = False
 
 
@@ -39,7 +39,7 @@ STATES = [averaging, adapting, untracked, keeping, without_weights, uncounted]
 
 
 def in_state(module: nn.Module, state) -> nn.Module:
-    """`module` with every batch norm in it changed so."""
+    """`module` with every batch norm in it changed by `state`."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
             state(norm)

@@ -1,4 +1,4 @@
-"""A batch norm, the block, a shortcut and a ReLU: as one unit, one after the other, and their step by both."""
+"""A batch norm, the block, a shortcut and a ReLU, computed as one unit and one after the other, and compared."""
 
 import copy
 from collections.abc import Callable
@@ -18,7 +18,7 @@ OPERATORS = ["reduce", "reduce", "gate", "normalised_sums", "channels_backward",
 def unit(
     channels: int = 6, signs: str = "mixed", training: bool = True, dtype: torch.dtype = DOUBLE, **squeezes: str
 ) -> nn.ModuleDict:
-    """A norm and a block with other squeezes than the searched one."""
+    """A norm, and a block in which `squeezes` replace those of the searched genotype."""
     torch.manual_seed(0)
     norm = randomise(nn.BatchNorm2d(channels, dtype=dtype))
     block = randomise(SASEBlock(channels, replace(Genotype.parse("sase"), **squeezes), dtype=dtype))
@@ -30,7 +30,7 @@ def unit(
 
 
 def maps(*shape: int, dtype: torch.dtype = DOUBLE, layout: Callable[[Tensor], Tensor] = contiguous) -> list[Tensor]:
-    """Before the norm, the shortcut, and the gradient of the result."""
+    """Three maps: the input of the norm, the shortcut, and the gradient of the result."""
     return [layout(draw(*shape, seed=seed, dtype=dtype)) for seed in range(3)]
 
 
@@ -43,7 +43,7 @@ def one_after_the_other(module: nn.ModuleDict, x: Tensor, shortcut: Tensor) -> T
 
 
 def step_of(call: Callable[..., Tensor], module: nn.ModuleDict, inputs: list[Tensor]) -> dict[str, Tensor]:
-    """What a step gives and leaves behind, by name, of a copy of the module."""
+    """The output, gradients and buffers of a step of a copy of the module, by name."""
     module = copy.deepcopy(module)
     *leaves, g = inputs
     leaves = [leaf.detach().requires_grad_() for leaf in leaves]
@@ -57,7 +57,7 @@ def step_of(call: Callable[..., Tensor], module: nn.ModuleDict, inputs: list[Ten
 def assert_same_step(
     backend: str, module: nn.ModuleDict, inputs: list[Tensor], call: Callable[..., Tensor] = tail
 ) -> dict[str, Tensor]:
-    """The unit's step, if it is that of the definition in float64."""
+    """Check the unit's step against the definition in float64, and return it."""
     with kernels.backend(backend):
         found = step_of(call, module, inputs)
     expected = step_of(one_after_the_other, copy.deepcopy(module).double(), [x.double() for x in inputs])
@@ -67,7 +67,7 @@ def assert_same_step(
     largest = max(value.abs().max().item() for value in expected.values())
     for name, value in found.items():
         assert value.isfinite().all(), name
-        # Gradients of parameters may be small sums of large terms.
+        # Gradients of parameters may be small sums of large terms, so the largest value sets a limit too.
         error = (value.double() - expected[name].double()).abs().max().item()
         limit = 3 * TOLERANCES[dtype] * max(expected[name].abs().max().item(), 0.03 * largest)
         assert error <= limit, f"{name}: error {error:.2e}, allowed {limit:.2e}"

@@ -1,7 +1,7 @@
-"""Slow second opinion: every operation and the block in float64, in plain loops over b, c, h, w, from the formulas.
+"""Slow reference implementations of every operation and the block: in float64, in plain loops over b, c, h, w.
 
-Imports nothing of the package. Maps are numpy arrays; parameters follow them in the order of the state dict; `training`
-normalises by the batch's own statistics.
+They are written from the formulas, and import nothing of the package. Maps are numpy arrays, followed by the parameters
+in the order of the state dict; `training` normalises by the statistics of the batch.
 """
 
 import math
@@ -32,7 +32,7 @@ from oracle_math import (
 
 
 def over(key: Callable):
-    """Squeeze to one number for the elements that share `key(b, c, h, w)`, which is where the number goes."""
+    """Squeeze the elements with the same `key(b, c, h, w)` to one number, whose index in the result is that key."""
 
     def reduction(statistic):
         def squeeze(x, training=False):
@@ -80,7 +80,7 @@ def second_order(rows, weight, bias, running_mean, running_var, row_weights, fc,
 
 
 def channel_gsop(divisor: Callable):
-    """Channels averaged to N = C/4 rows over the positions; `divisor(rows, samples)` of the covariance."""
+    """Second-order pooling of the channels, averaged to C/4 rows; `divisor(rows, samples)` divides the covariance."""
 
     def squeeze(x, *params, training=False):
         batch, channels, height, width = x.shape
@@ -95,7 +95,8 @@ def channel_gsop(divisor: Callable):
 
 
 def spatial_gsop(divisor: Callable):
-    """Positions averaged to 8x8 rows over the channels; the 64 results are resized to H, W by adaptive averaging."""
+    """Second-order pooling of the positions, averaged to 8x8 rows; the 64 results are resized to H, W by adaptive
+    averaging."""
 
     def squeeze(x, *params, training=False):
         batch, channels, height, width = x.shape
@@ -126,7 +127,7 @@ def channel_l2(group_size: Callable):
 
 
 def largest_group(channels):
-    """The largest divisor from 2 to 16, otherwise all channels."""
+    """The largest divisor of `channels` from 2 to 16, otherwise `channels`."""
     return max([size for size in range(2, 17) if channels % size == 0], default=channels)
 
 
@@ -155,7 +156,7 @@ def fc(z, first, second, training=False):
 
 
 def correlate(m, kernel):
-    """(B, 1, H, W) with one kernel (1, 1, kh, kw), zeros outside."""
+    """The convolution of (B, 1, H, W) by one kernel (1, 1, kh, kw), with zero padding."""
     kernel = kernel[0, 0]
     y = np.zeros(m.shape)
     for (b, _, h, w), (i, j) in product(indices(m), indices(kernel)):
@@ -173,7 +174,7 @@ def conv2d(m, *kernels, between=relu, training=False):
 
 
 def conv1d(z, *kernels, training=False):
-    """Along the channels: a map of one row."""
+    """Convolutions along the channels, which are treated as a map of one row."""
     row = z.reshape(len(z), 1, 1, -1)
     return conv2d(row, *(kernel[:, :, None] for kernel in kernels)).reshape(z.shape)
 
@@ -230,7 +231,7 @@ OPS: dict[str, dict[str, Callable]] = {
 
 
 def block(x, ops: dict[str, Callable], params: dict[str, list], fuse, norm: list, residual: bool, training=False):
-    """The block: `ops` and `params` by edge, `fuse` of [gated, input], `norm` as `batch_norm` takes it."""
+    """The block: `ops` and `params` by edge, weights `fuse` of [gated, input], `norm` the arguments of `batch_norm`."""
 
     def apply(edge, value):
         return ops[edge](value, *params[edge], training=training)

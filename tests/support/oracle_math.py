@@ -1,4 +1,4 @@
-"""What the formulas of `oracle.py` are written in: statistics of a list of numbers, and loops over maps, in float64."""
+"""Helpers of `oracle.py`: statistics of a list of numbers, and loops over maps, in float64."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ def indices(x) -> Iterator[tuple[int, ...]]:
 
 
 def grouped(x, key: Callable) -> dict[tuple[int, ...], list[float]]:
-    """The elements of x by `key(b, c, h, w)`."""
+    """The elements of x, grouped by `key(b, c, h, w)`."""
     groups: dict[tuple[int, ...], list[float]] = {}
     for index in indices(x):
         groups.setdefault(key(*index), []).append(x[index])
@@ -82,7 +82,7 @@ def per_channel(x, weight, bias):
 
 
 def batch_norm(x, weight, bias, running_mean, running_var, training):
-    """(B, C, H, W), one scale and shift per channel."""
+    """Batch norm of (B, C, H, W), with one scale and shift per channel."""
     if training:
         return per_channel(standardise(x, lambda b, c, h, w: (c,)), weight, bias)
     scale = weight / np.sqrt(running_var + EPS)

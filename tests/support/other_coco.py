@@ -1,4 +1,4 @@
-"""Made-up objects and detections, and what pycocotools says of them."""
+"""Artificial objects and detections, and their metrics by pycocotools."""
 
 import contextlib
 import copy
@@ -26,7 +26,7 @@ def encoded(shape):
 
 
 def made_up(seed, images=7):
-    """Objects of all sizes with crowds, and detections: near ones, of another class, of equal score, of nothing."""
+    """Objects of all sizes with crowds, and detections: close ones, of another class, of equal scores, or false."""
     rng = np.random.default_rng(seed)
     annotations, found = [], []
     for image in range(1, images + 1):

@@ -1,4 +1,4 @@
-"""A feature extractor of a user, registered with torch-fidelity: means of 3 colours over 4x4 fields."""
+"""A user's feature extractor, registered with torch-fidelity: means of 3 colours over 4x4 fields."""
 
 import torch_fidelity
 from torch.nn import functional

@@ -1,4 +1,4 @@
-"""What the tests of the documentation share: the pages, and the code blocks in them."""
+"""Shared by the tests of the documentation: the pages, and the code blocks in them."""
 
 import re
 
@@ -25,7 +25,7 @@ def prose(page):
 
 
 def script(page):
-    """The Python blocks of a page as one script, in which every line has the number that it has in the page."""
+    """The Python blocks of a page as one script, with every line at the same line number as in the page."""
     lines, running = [], False
     for line in page.read_text(encoding="utf-8").splitlines():
         if line.startswith("```"):

@@ -1,6 +1,6 @@
-"""Cases of independent options: few rows in which every two values of different options meet.
+"""Pairwise testing: a few rows of independent options in which every two values of different options occur together.
 
-A full product of options tests each pair of values many times over. Most errors need one value or two that meet.
+A full product of options tests each pair of values many times. Most errors need only one value, or two together.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,16 +10,16 @@ from typing import Any
 
 
 def pairwise(*options: Iterable[Any]) -> list[tuple[Any, ...]]:
-    """Rows with one value of each option, the same at every call; each pair of values is in one at least.
+    """Rows with one value of each option, the same at every call; each pair of values is in at least one row.
 
-    Rows are added one at a time. Each starts with a pair that no row has yet, and takes of every further option the
-    value that brings most new pairs; of equal ones, that which the rows so far have least.
+    Rows are added one at a time. Each starts with a pair that no row has yet, and gets from every further option the
+    value with the most new pairs; among equals, the value that is rarest in the rows so far.
     """
     values = [list(option) for option in options]
     if len(values) < 2:
         return [tuple(row) for row in product(*values)]
     missing = {
-        ((i, a), (j, b)): None  # in order, unlike a set
+        ((i, a), (j, b)): None  # a dict, because a set has no order
         for i, j in combinations(range(len(values)), 2)
         for a, b in product(range(len(values[i])), range(len(values[j])))
     }
@@ -46,13 +46,13 @@ def pairwise(*options: Iterable[Any]) -> list[tuple[Any, ...]]:
 
 
 def rows_of(first: Any, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """What stands behind `first` in the rows that begin with it: the cases of one test among many."""
+    """The rows that begin with `first`, without it: the cases of one of several tests."""
     return [row[1:] for row in rows if row[0] == first]
 
 
 @contextmanager
 def case(*values: Any) -> Iterator[None]:
-    """One of the cases that a test goes through: whatever fails inside names it."""
+    """One of the cases that a test loops over; a failure within the context names it."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of its own in a temporary folder, where its programs are installed."""
+"""A temporary PostgreSQL server in a folder, if PostgreSQL is installed."""
 
 import os
 import shutil
@@ -12,14 +12,14 @@ FOLDERS = [path.parent for path in sorted(Path("/usr/lib/postgresql").glob("*/bi
 
 
 def programs() -> Path | None:
-    """The folder of `initdb` and `pg_ctl`, if they are here."""
+    """The folder of `initdb` and `pg_ctl`; None if they are not installed."""
     found = shutil.which("initdb")
     return Path(found).parent if found else FOLDERS[-1] if FOLDERS else None
 
 
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
-    """The URL of a database on a new server, which ends with the context. It does not run as root."""
+    """The URL of a database on a new server, which stops at the end of the context. It does not run as root."""
     binaries = programs()
     assert binaries is not None
     as_owner = []

@@ -1,7 +1,7 @@
 """The release's search in plain torch: its super-network as a function of weights by name, and its bilevel step.
 
-A second opinion, written from formulas: no module, no kernel, no optimizer of the library or of torch. Names of weights
-are those of the library's super-network, so that both can start from the same.
+This is a reference implementation from the formulas, without modules, kernels or optimizers of the package or of torch.
+Weights have the names of the package's super-network, so that both can start from the same weights.
 """
 
 import torch
@@ -20,14 +20,14 @@ SPATIAL_KERNELS = ((3, 3),), ((5, 5),), ((7, 7),), ((3, 3), (3, 3)), ((1, 3), (3
 
 
 def batch_norm(x, p=None, name=""):
-    """With the statistics of the batch; without weights where it has no name."""
+    """Batch norm by the statistics of the batch; without weight and bias if there is no name."""
     mean = x.mean((0, 2, 3), keepdim=True)
     y = (x - mean) / (x - mean).square().mean((0, 2, 3), keepdim=True).add(1e-5).sqrt()
     return y * p[f"{name}.weight"][:, None, None] + p[f"{name}.bias"][:, None, None] if name else y
 
 
 def second_order(rows, p, name):
-    """(B, N, M) → covariance/(N − 1) → batch norm → a weight each entry, summed by row → ReLU → 1×1 layer."""
+    """(B, N, M) → covariance/(N − 1) → batch norm → weighted sum of each row → ReLU → 1×1 layer."""
     centred = rows - rows.mean(2, keepdim=True)
     y = batch_norm((centred @ centred.transpose(1, 2) / (rows.shape[1] - 1))[..., None], p, f"{name}.norm")
     y = (y[..., 0] * p[f"{name}.rows.weight"][:, 0, :, 0]).sum(2)
@@ -35,7 +35,7 @@ def second_order(rows, p, name):
 
 
 def squeezes(x, p, name, dims):
-    """The seven squeezes of an edge, each one a channel (B, C, 1, 1) or a position (B, 1, H, W)."""
+    """The seven squeezes of an edge, each per channel (B, C, 1, 1) or per position (B, 1, H, W)."""
     batch, channels, height, width = x.shape
     mean = x.mean(dims, keepdim=True)
     central = x - mean
@@ -68,7 +68,7 @@ def squeezes(x, p, name, dims):
 
 
 def channel_excites(z, p, name):
-    """The seven of (B, C, 1, 1); the first, which is fully connected, is not bounded."""
+    """The seven excitations of (B, C, 1, 1); the first, which is fully connected, has no sigmoid."""
     row = z.flatten(1)
     hidden = F.relu(row @ p[f"{name}.0.fc1.weight"][:, :, 0, 0].T)
     outputs = [hidden @ p[f"{name}.0.fc2.weight"][:, :, 0, 0].T]
@@ -83,7 +83,7 @@ def channel_excites(z, p, name):
 
 
 def spatial_excites(m, p, name):
-    """The seven of (B, 1, H, W)."""
+    """The seven excitations of (B, 1, H, W)."""
     outputs = []
     for place, kernels in enumerate(SPATIAL_KERNELS):
         y = m
@@ -96,7 +96,7 @@ def spatial_excites(m, p, name):
 
 
 def block(x, p, name):
-    """x·(A_c + A_s)/2 + x, every edge the sum of its seven operations by softmax(alpha)."""
+    """x·(A_c + A_s)/2 + x, where every edge is the sum of its seven operations, weighted by softmax(alpha)."""
     rows = dict(zip(EDGES, p[ALPHA].softmax(1), strict=True))
 
     def mix(edge, outputs):
@@ -131,12 +131,12 @@ def network(p, x):
 
 
 class ReleaseSearch:
-    """Bilevel steps as the release's script takes them.
+    """Bilevel steps as in the release's script.
 
     Args:
         values: weights and alpha by name; they are copied.
-        unrolled: second order, by a difference of gradients at w ± v·1e-2/‖v‖.
-        still: the names that take no virtual step begin with this.
+        unrolled: use the second order, by a difference of gradients at w ± v·1e-2/‖v‖.
+        still: prefix of the names of weights that take no virtual step.
     """
 
     def __init__(self, values, *, unrolled, still=None, lr=0.025):

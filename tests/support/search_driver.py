@@ -1,4 +1,4 @@
-"""A tiny search in a process of its own, to be killed, interrupted or started by torchrun: options come as JSON."""
+"""A tiny search as a separate process, with options as JSON, to be killed, interrupted or started by torchrun."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from sase_attn.search.shared_weights import loop
 
 
 def image_folder(folder: Path, train: int = 24, test: int = 8) -> Path:
-    """Noise of 12×12 with a bright corner that tells the class."""
+    """Write images of 12×12 noise with a bright corner that shows the class."""
     rng = np.random.default_rng(0)
     for split, count in (("train", train), ("val", test)):
         for label in range(3):
@@ -45,7 +45,7 @@ def tiny(data: str | Path, **changes: object) -> SearchConfig:
 
 
 class NoBatchNorm(nn.Module):
-    """A network in which no sample sees another: two ranks must then give the numbers of one."""
+    """A network in which samples do not influence each other, so that two ranks must give the results of one."""
 
     def __init__(self, config: SearchConfig) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class NoBatchNorm(nn.Module):
 
 
 def without_norms(config: SearchConfig):
-    """Blocks of the configuration's space, without their batch norms."""
+    """A function that makes blocks of the configuration's space without their batch norms."""
     block = config.search_space().block
 
     def make(channels, **place):

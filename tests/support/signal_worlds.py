@@ -1,4 +1,4 @@
-"""Worlds of genotypes × seeds with a known intraclass correlation, and a second opinion on thousands of them."""
+"""Simulated results of genotypes × seeds with a known intraclass correlation, and a reference analysis of many."""
 
 import numpy
 from scipy import stats
@@ -7,7 +7,7 @@ ERROR = 0.05
 
 
 def draw(icc, worlds, genotypes, seeds, *, residual="normal", of_genotypes="normal", seed=0):
-    """Values (worlds, genotypes, seeds): seeds differ most, a training varies by 1 about its genotype and seed."""
+    """Values (worlds, genotypes, seeds): seeds differ most; a training deviates by 1 from its genotype and seed."""
     generator = numpy.random.default_rng(seed)
     make = {
         "normal": generator.standard_normal,
@@ -20,7 +20,7 @@ def draw(icc, worlds, genotypes, seeds, *, residual="normal", of_genotypes="norm
 
 
 def judge(values, threshold, *, step, looks):
-    """Of each world: the look at which it ends, the answer (1 signal, −1 nothing, 0 undecided) and the ICC's limits."""
+    """For each world: the look at which it ends, the answer (1 signal, −1 nothing, 0 undecided), the ICC's limits."""
     worlds, _, seeds = values.shape
     answers, ends, limits = numpy.zeros(worlds, int), numpy.full(worlds, looks), numpy.zeros((worlds, 2))
     for look in range(1, looks + 1):

@@ -1,4 +1,4 @@
-"""A long tiny run of `train` or `search` that prints, now and then, what its process holds."""
+"""A long run of tiny steps of `train` or `search` that regularly prints the resources its process holds."""
 
 import gc
 import json
@@ -38,7 +38,7 @@ def held(step: int) -> dict[str, float]:
 
 
 def watch(owner: type, name: str) -> None:
-    """Print what is held after every so many calls of a method."""
+    """Print the resources held, at regular intervals of calls of a method."""
     method: Callable[..., object] = getattr(owner, name)
     count = 0
 

@@ -1,4 +1,4 @@
-"""Folders of tiny photos, a configuration that learns from them in seconds, and a training in a process of its own."""
+"""Folders of tiny photos, a configuration that learns from them in seconds, and a training as a separate process."""
 
 import json
 import os
@@ -22,7 +22,7 @@ TINY: dict[str, Any] = {
 
 
 def image_folder(folder: Path, count: int = 8, size: int = 64) -> Path:
-    """Discs on a ground, at places and in colours that the number of the image draws."""
+    """Write images of discs on a background, with random places and colours seeded by the image's number."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, columns = np.mgrid[:size, :size]
     for number in range(count):
@@ -39,7 +39,7 @@ def tiny(images: Path, **values: Any) -> SynthesisConfig:
 
 
 def generator(size: int = 64, seed: int = 0) -> Generator:
-    """A tiny one whose images differ in eval mode too: its batch norms hold what they have seen."""
+    """A tiny generator whose images differ in eval mode too, because its batch norms have seen batches."""
     torch.manual_seed(seed)
     made = Generator(size, 1, 8)
     for module in made.modules():

@@ -11,7 +11,7 @@ TINY_BACKBONE = {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "zero_init_
 
 
 def tiny_config(**values: Any) -> DetectionConfig:
-    """A Faster R-CNN on a SASE-ResNet of a block a stage, for images of 64 pixels."""
+    """A Faster R-CNN on a SASE-ResNet with one block per stage, for images of 64 pixels."""
     return DETECTION_RECIPES["faster-rcnn-small"].override(
         **{
             "backbone_kwargs": TINY_BACKBONE,

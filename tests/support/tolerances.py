@@ -1,9 +1,9 @@
-"""The one table of tolerances, and the one way in which the tests compare."""
+"""The tolerances of all tests, and the function by which they compare tensors."""
 
 import torch
 from torch import Tensor
 
-# Largest error relative to the largest expected magnitude, for one operation or block computed in two ways.
+# The largest error, relative to the largest expected magnitude, of one operation or block computed in two ways.
 TOLERANCES = {
     torch.float64: 1e-10,
     torch.float32: 1e-5,
@@ -11,7 +11,7 @@ TOLERANCES = {
     torch.bfloat16: 1.6e-2,
 }
 
-# Agreement with the authors' release, in float32.
+# The tolerance for agreement with the authors' release, in float32.
 REFERENCE = 1e-4
 
 

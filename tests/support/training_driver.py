@@ -1,4 +1,4 @@
-"""A tiny run in a process of its own, to be killed, interrupted or started by torchrun: options come as JSON."""
+"""A tiny training as a separate process, with options as JSON, to be killed, interrupted or started by torchrun."""
 
 import json
 import os
@@ -40,7 +40,7 @@ INFO = DataInfo(
 
 @dataclass
 class Synthetic:
-    """Blobs whose place tells their class; the order is a function of (seed, epoch)."""
+    """A data set of blobs whose place shows their class; the order is a function of (seed, epoch)."""
 
     count: int
     batch_size: int
@@ -85,7 +85,7 @@ def data(recipe: Recipe, **options: object) -> tuple[Synthetic, Synthetic, DataI
 
 
 class GroupNormNet(nn.Module):
-    """A network without batch norm: two ranks must then give the numbers of one."""
+    """A network without batch norm, so that two ranks must give the results of one."""
 
     def __init__(self) -> None:
         super().__init__()

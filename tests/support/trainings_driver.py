@@ -1,6 +1,6 @@
-"""A worker of a search in a process of its own, to be killed or stopped: options come as JSON.
+"""A worker of a search as a separate process, with options as JSON, to be killed or stopped.
 
-By default its trainings compute nothing: `Counting` takes the place of `train`.
+By default its trainings compute nothing, because `Counting` replaces `train`.
 """
 
 import json
@@ -29,7 +29,7 @@ SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 
 @dataclass
 class Pairs:
-    """A plan of so many trainings: two genotypes with seeds 0, 1, …"""
+    """A plan of a number of trainings: two genotypes with seeds 0, 1, …"""
 
     config: object
     count: int
@@ -42,9 +42,9 @@ class Pairs:
 
 @dataclass
 class Counting:
-    """Takes the place of `train`: each epoch adds to a sum in the checkpoint, and resuming goes on with it.
+    """Replaces `train`: each epoch adds to a sum in the checkpoint, and resuming continues the sum.
 
-    The signal is sent to this process after so many epochs, over all trainings.
+    A signal is sent to this process after a number of epochs over all trainings.
     """
 
     seconds: float = 0.0
@@ -73,14 +73,14 @@ class Counting:
 
 
 def result(top1, loss):
-    """A result of a training, of which only these two numbers are read."""
+    """The result of a training, of which the search reads only these two numbers."""
     made = object.__new__(TrainResult)
     made.__dict__.update(SimpleNamespace(top1=top1, loss=loss).__dict__)
     return made
 
 
 def super_network(config, options, **shared):
-    """A search by shared weights; the process is killed at a step of the super-network, where one is given."""
+    """A search by shared weights; if a step of the super-network is given, the process is killed there."""
     kill_at, count, step = options.get("kill_at", -1), 0, loop.Searcher.step
 
     def watched(self, batch):

@@ -1,4 +1,4 @@
-"""One training step of a rank that holds five or two images of a batch of seven; started as torchrun does."""
+"""One training step of a rank with five or two images of a batch of seven; started in the way of torchrun."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""An untrained detector that finds a lot; and what two ranks say of it, started as torchrun does."""
+"""An untrained detector with many detections, and its evaluation on two ranks, started in the way of torchrun."""
 
 import json
 import sys
@@ -18,13 +18,13 @@ from sase_attn.training.distributed import ranks
 
 
 def config_of(*, masks: bool, **values: Any) -> DetectionConfig:
-    """Of twelve detections an image, however unsure."""
+    """The configuration of a detector with twelve detections per image, whatever their scores."""
     detector = "mask_rcnn" if masks else "faster_rcnn"
     return tiny_config(detector=detector, score_threshold=0.0, detections_per_image=12, **values)
 
 
 def untrained_detector(*, masks: bool, **values: Any) -> FasterRCNN | MaskRCNN:
-    """Of two classes, both of which it finds, in eval mode."""
+    """A detector of two classes, with detections of both, in eval mode."""
     model = create_detector(config_of(masks=masks, **values), 2).eval()
     scores = model.roi_heads.box_predictor.cls_score
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Processes of their own in a tenth of a second: forked from one that has imported torch, timm and this package.
+"""Separate processes in a tenth of a second: they are forked from one that has imported torch, timm and this package.
 
-Starting Python anew costs seconds of imports each time. What a fork shares with its parent is what has been imported:
-where that matters (what is imported at all, variables that are read at import), start Python itself.
+Starting Python anew takes seconds of imports each time. A fork shares the imported modules of its parent. Where that
+matters (for tests of what is imported, or of variables that are read at import), start Python itself.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from checkout import ROOT
 
 @cache
 def server() -> "subprocess.Popen[str]":
-    """One for all tests of this process."""
+    """The server, one for all tests of this process."""
     script = Path(__file__).with_name("warm_server.py")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
@@ -75,21 +75,21 @@ class Process:
 
 
 def environment(**values: str) -> dict[str, str]:
-    """This process's variables for another one that computes beside it."""
+    """Environment variables of this process, for another one that computes at the same time."""
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | values
 
 
 def run(
     *command: Any, env: dict[str, str] | None = None, cwd: Any = ".", timeout: float = 300
 ) -> "subprocess.CompletedProcess[str]":
-    """`python *command` to its end."""
+    """Run `python *command` to its end."""
     process = Process(list(command), environment() if env is None else env, cwd)
     out, err = process.communicate(timeout)
     return subprocess.CompletedProcess(process.args, process.wait(timeout), out, err)
 
 
 def run_ranks(count: int, *command: Any, timeout: float = 300) -> "list[subprocess.CompletedProcess[str]]":
-    """As `torchrun --nproc-per-node COUNT *command` starts them, each rank's end."""
+    """Run ranks as `torchrun --nproc-per-node COUNT *command` starts them; return each rank's result."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -108,7 +108,7 @@ SUBPROCESS_RUN = subprocess.run
 
 
 def instead_of_subprocess_run(command: list[str], **options: Any) -> Any:
-    """Takes the place of `subprocess.run` in `sase_attn.training.jobs`, and so everywhere: others go their way."""
+    """Replaces `subprocess.run`, for `sase_attn.training.jobs`, by forked processes; other commands run as before."""
     if command[0] != sys.executable:
         return SUBPROCESS_RUN(command, **options)
     env, stdout = options["env"], options["stdout"]

@@ -1,4 +1,4 @@
-"""A process that has imported what takes seconds, and forks one for each line of JSON that it reads; see `warm.py`."""
+"""A process that has done the slow imports, and forks a process for each line of JSON that it reads; see `warm.py`."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import sase_attn.training  # noqa: F401
 
 
 def run(command: list[str], environment: dict[str, str], folder: str, out: str, err: str) -> int:
-    """As `python *command` would in a process of its own."""
+    """Run a command as `python *command` would in a separate process."""
     for path, descriptor in ((os.devnull, 0), (out, 1), (err, 2)):
         os.dup2(os.open(path, os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
