@@ -1,4 +1,4 @@
-"""Experimental: a style and a mask for each group in one layer, arXiv 2112.14804's abstract read literally."""
+"""Experimental: a style and a mask of each group in one layer, arXiv 2112.14804's abstract read literally."""
 
 import torch
 from torch import Tensor, nn
