@@ -98,8 +98,8 @@ class SASEBlock(Scaled, ChannelAxes):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Start the gates as a constant, once the layers are drawn, if that is what they start from."""
-        for excite in (self.channel_excite, self.spatial_excite):  # a user's may not define zero_gate()
+        """Start the gates as a constant if `gate_init` says so; to be called once the layers are drawn."""
+        for excite in (self.channel_excite, self.spatial_excite):  # a user's operation may not define it
             if self._constant and isinstance(excite, Excite) and type(excite).zero_gate is not Excite.zero_gate:
                 excite.zero_gate()
 

@@ -51,7 +51,7 @@ class DoubleAttention(Attention):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Zero the last layer once the layers are drawn."""
+        """Zero the last layer; to be called once the layers are drawn."""
         self.zero_init_last()
 
     def attend(self, x: Tensor) -> Tensor:

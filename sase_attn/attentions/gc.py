@@ -47,7 +47,7 @@ class GC(Attention, GlobalContext):
         self.channels = channels
 
     def reset_parameters(self) -> None:
-        """Draw the attention's layer as timm does, and zero the last one, once the layers are drawn."""
+        """Draw `conv_attn` as timm does, and zero the last layer; to be called once the layers are drawn."""
         super().reset_parameters()
         self.zero_init_last()
 

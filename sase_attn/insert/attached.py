@@ -26,7 +26,7 @@ class Attached(Scaled):
         self.constant = False
 
     def reset_parameters(self) -> None:
-        """Start the attention as a constant gain, once its layers are drawn, if that is what it started from."""
+        """Start the attention as a constant gain again if it did before; to be called once its layers are drawn."""
         if self.constant:
             self.attn.zero_gates()  # type: ignore[operator]
 

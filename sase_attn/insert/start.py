@@ -1,4 +1,4 @@
-"""Every tensor of a network at its starting value, for a network that was built without memory: `init_weights`."""
+"""`init_weights`: initialise every tensor of a network that was built on the meta device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,22 +15,21 @@ from sase_attn.spatially_adaptive.spectral_norm import draw_normalised, has_spec
 
 @torch.no_grad()
 def init_weights(model: nn.Module, **options: Any) -> None:
-    """Give every tensor of a network its starting value: after `to_empty`, of a network built on the meta device.
+    """Initialise every tensor of a network: one that was built on the meta device, after `to_empty`.
 
-    Modules are started by their `reset_parameters()`, inner ones first. Then the network's own `init_weights()` is
-    called, if it has one, as timm's ResNets do. That sees the network as it was before attention was put into it:
-    attention starts as it does by itself, with the gain that was asked for.
+    First `reset_parameters()` of every module is called, inner modules first. Then the network's own `init_weights()`
+    is called, if it has one, as timm's ResNets have. It sees the network without the attention that was put into it, so
+    that attention keeps its own initial values and the gain that was asked for.
 
-    A network that is initialised by its constructor alone, as many are, gets the starts of torch's layers.
+    Many networks are initialised in their constructor only; these get the default initialisation of torch's layers.
 
     Args:
-        model: any network, a sharded one too.
+        model: any network, also a sharded one.
         options: arguments of its own `init_weights()`, such as timm's `zero_init_last`.
 
     Raises:
-        ValueError: the network is on the meta device; or a module owns tensors that nothing gives a value, which are
-            named.
-        TypeError: options for a network without its own `init_weights()`.
+        ValueError: the network is on the meta device; or nothing initialises some tensors of a module, which are named.
+        TypeError: there are options, but the network has no `init_weights()` of its own.
     """
     own = getattr(model, "init_weights", None)
     if own is None and options:
@@ -41,7 +40,7 @@ def init_weights(model: nn.Module, **options: Any) -> None:
         raise ValueError(f"wanted a network with memory, got {on_meta} on the meta device; call to_empty first")
     for tensor in tensors.values():
         if tensor.is_floating_point():
-            tensor.fill_(torch.nan)  # what still has it in the end was given no value
+            tensor.fill_(torch.nan)  # a tensor that still has NaN at the end was not initialised
     model.apply(_reset)
     if own is not None:
         with _without_attention(model):
@@ -64,7 +63,7 @@ def _reset(module: nn.Module) -> None:
 
 
 def _has_value(tensor: Tensor, owner: nn.Module) -> bool:
-    """Whether no NaN is left in a tensor, or in this process's part; of other types, whether its owner can fill it."""
+    """Whether a tensor, or this process's shard of it, has no NaN left; for integers, whether its owner can fill it."""
     if not tensor.is_floating_point():
         return hasattr(owner, "reset_parameters") or hasattr(owner, "init_weights")
     return not getattr(tensor, "to_local", lambda: tensor)().isnan().any()
@@ -72,7 +71,7 @@ def _has_value(tensor: Tensor, owner: nn.Module) -> bool:
 
 @contextmanager
 def _without_attention(model: nn.Module) -> Iterator[None]:
-    """Within the context layers have no attention behind them, and other attention is out of the network's sight."""
+    """Within the context, attached attention is removed, and other attention is replaced by identities."""
     places = [
         (name, module)
         for name, module in model.named_modules(remove_duplicate=False)

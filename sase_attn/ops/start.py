@@ -1,16 +1,16 @@
-"""Layers that know what they start from, so that `reset_parameters()` gives it back in whatever order it is called.
+"""`Startable`: layers that remember how they were started, so that `reset_parameters()` restores it in any order.
 
-FSDP and Lightning build a network on the meta device, and then reset every module that owns tensors by itself. What a
-block has made of its layers, such as a gate that starts at zero, must therefore be known to the layers.
+FSDP and Lightning build a network on the meta device, and then reset every module that owns tensors on its own. So a
+change that a block makes to its layers, such as a gate that starts at zero, must be remembered by the layers.
 """
 
 from torch import nn
 
 
 class Startable(nn.Module):
-    """A layer that is drawn, and then perhaps made something else of by what it is a part of.
+    """A layer whose initial values are drawn, and may then be changed by the module that it is a part of.
 
-    A derived class defines `draw`, and calls `reset_parameters` when it has made its tensors.
+    A derived class defines `draw`, and calls `reset_parameters` at the end of its constructor.
     """
 
     __jit_ignored_attributes__ = ["_start"]
@@ -18,13 +18,13 @@ class Startable(nn.Module):
     _start: tuple[str, ...] = ()
 
     def start(self, how: str) -> None:
-        """Call a method of this layer that changes its values in place, now and after every later draw."""
+        """Call the method `how`, which changes the layer's values in place, now and after every later draw."""
         getattr(self, how)()
         if how not in self._start:
             self._start = (*self._start, how)
 
     def reset_parameters(self) -> None:
-        """Give the layer what it starts from, anew."""
+        """Draw the layer's values anew, and repeat the changes that `start` has made."""
         self.draw()
         for how in self._start:
             getattr(self, how)()

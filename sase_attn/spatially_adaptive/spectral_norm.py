@@ -7,7 +7,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from sase_attn.spatially_adaptive.layers import GroupedLinear
 
-_STEPS = 15  # of the power iteration at the start, as in torch's own
+_STEPS = 15  # first steps of the power iteration, as in torch's own
 
 
 class GroupedSpectralNorm(nn.Module):
@@ -31,7 +31,7 @@ class GroupedSpectralNorm(nn.Module):
             self._step(matrices)
 
     def reset_parameters(self) -> None:
-        """Draw the vectors. Only steps with the weight make an estimate of them: see `reset_spectral_norm`."""
+        """Draw the vectors. They become an estimate only by steps with the weight: see `reset_spectral_norm`."""
         for vector in (self._u, self._v):
             vector.copy_(F.normalize(vector.normal_(), dim=1))
 
@@ -73,20 +73,20 @@ def add_spectral_norm(module: nn.Module) -> nn.Module:
 
 
 def own_weight(layer: nn.Module) -> Tensor:
-    """The weight that a layer learns: where it has a spectral norm, before the division."""
+    """The weight that a layer learns; with a spectral norm, it is the one before the division."""
     parametrized = parametrize.is_parametrized(layer, "weight")
     return layer.get_parameter("parametrizations.weight.original" if parametrized else "weight")
 
 
 def has_spectral_norm(layer: nn.Module) -> bool:
-    """Whether the weight of a layer, as it is used, is divided by its largest singular value."""
+    """Whether a layer has a spectral norm."""
     parts = layer.get_submodule("parametrizations.weight") if parametrize.is_parametrized(layer, "weight") else None
     return parts is not None and any("_u" in part._buffers for part in parts.children())
 
 
 @torch.no_grad()
 def reset_spectral_norm(module: nn.Module) -> None:
-    """Start the estimates of all spectral norms in a module anew, from its weights of now."""
+    """Start the estimates of all spectral norms in a module anew from its present weights."""
     for layer in module.modules():
         if has_spectral_norm(layer):
             norm, weight = layer.get_submodule("parametrizations.weight.0"), own_weight(layer)
@@ -95,14 +95,14 @@ def reset_spectral_norm(module: nn.Module) -> None:
             was_training = norm.training
             norm.train()
             for _ in range(_STEPS):
-                norm(weight)  # in training mode each use is a step
+                norm(weight)  # in training mode, each call is a step of the power iteration
             norm.train(was_training)
 
 
 @torch.no_grad()
 def draw_normalised(layer: nn.Module) -> None:
-    """Call `reset_parameters()` of a layer with spectral norm, which by itself would draw into a divided copy."""
-    with parametrize.cached():  # so that what is drawn into is what is set
+    """Call `reset_parameters()` of a layer with spectral norm so that it sets the weight, not a divided copy of it."""
+    with parametrize.cached():  # so that both lines below use the same tensor
         layer.reset_parameters()  # type: ignore[operator]
         layer.weight = layer.weight
     reset_spectral_norm(layer)

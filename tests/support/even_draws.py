@@ -1,4 +1,4 @@
-"""Draws that depend on distribution and shape alone, to compare what was drawn in another order."""
+"""Random draws that depend on distribution and shape only, to compare values that were drawn in different orders."""
 
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -9,7 +9,7 @@ import torch
 
 @contextmanager
 def even_draws():
-    """Within the context uniform and normal draws give the quantiles of their distribution, in order."""
+    """Within the context, uniform and normal draws return the quantiles of their distribution, in order."""
     randn = torch.randn
 
     def uniform_(tensor, low=0.0, high=1.0, generator=None):

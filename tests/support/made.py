@@ -1,4 +1,4 @@
-"""A module of every class that owns tensors, and small networks of every kind, made by functions without arguments."""
+"""Functions without arguments that make a module of every class that owns tensors, and small networks of every kind."""
 
 from functools import partial
 
@@ -38,7 +38,7 @@ MODULES = {
     "skip": partial(SpatiallyAdaptiveSkip, 16, 8, mask_noise=True),
     "noise": Noise,
 }
-"""What every reset of the single modules gives back, whatever is around them."""
+"""Cases for which resetting the modules one by one, in any order, restores the initial values."""
 
 
 def attached(attention, preserve=False, **options):
@@ -48,7 +48,7 @@ def attached(attention, preserve=False, **options):
 
 
 def attached_twice():
-    """Attention in the blocks, and behind a whole stage of them."""
+    """A network with attention in its blocks, and after a whole stage of them."""
     model = attached("gc")
     sase_attn.attach(model, after="layer2", attn="se", preserve_output=True)
     return model
@@ -73,4 +73,4 @@ NETWORKS = {
     "one-shot": partial(OneShotModel, IMAGE, [(6, 5), (12, 9)], 8, seed=3),
     "one-shot discriminator": partial(ScaleDiscriminator, 1, 8),
 }
-"""What `sase_attn.init_weights` gives back."""
+"""Cases for which `sase_attn.init_weights` restores the initial values."""

@@ -71,7 +71,7 @@ class Discriminator(nn.Module):
             add_spectral_norm(self)
 
     def init_weights(self) -> None:
-        """Draw what a new one draws in its own way; see `sase_attn.init_weights`."""
+        """Initialise the weights as the constructor does; see `sase_attn.init_weights`."""
         initialise(self)
 
     def forward(self, images: Tensor, small: Tensor) -> Tensor:

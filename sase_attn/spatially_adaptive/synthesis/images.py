@@ -12,7 +12,7 @@ from sase_attn.training.data.order import seeded_generator
 from sase_attn.training.data.reading import Broken, read_images, report_broken
 from sase_attn.training.data.walk import SUFFIXES, Skipped, images_below
 
-MOST_ENLARGED = 4  # smaller images, which would have to be enlarged more, are refused
+MOST_ENLARGED = 4  # an image that would have to be enlarged more counts as broken
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,13 @@ class OneShotModel(nn.Module):
             return generators, torch.randn(1, 3, *self.sizes[0])
 
     def reset_parameters(self) -> None:
-        """Give the buffers what a new model has: the image, the noise that stands for it, no amplitudes."""
+        """Set the buffers as in a new model: the image, the noise that it is reconstructed from, no amplitudes."""
         self.image.copy_(self._image)
         self.anchor.copy_(self._drawn()[1])
         self.amplitudes.zero_()
 
     def init_weights(self) -> None:
-        """Give the generators what a new model has; see `sase_attn.init_weights`."""
+        """Initialise the generators as in a new model; see `sase_attn.init_weights`."""
         self.generators.load_state_dict(self._drawn()[0].state_dict())
 
     def extra_repr(self) -> str:

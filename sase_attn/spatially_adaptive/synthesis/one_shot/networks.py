@@ -47,7 +47,7 @@ class ScaleGenerator(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Draw what a new one draws in its own way; see `sase_attn.init_weights`."""
+        """Initialise the weights as the constructor does; see `sase_attn.init_weights`."""
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class ScaleDiscriminator(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Draw what a new one draws in its own way; see `sase_attn.init_weights`."""
+        """Initialise the weights as the constructor does; see `sase_attn.init_weights`."""
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
