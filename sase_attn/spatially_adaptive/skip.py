@@ -42,16 +42,16 @@ class SpatiallyAdaptiveSkip(nn.Module):
     "softmax", `min_hidden` and training with a batch of one are additions.
 
     Args:
-        source_channels: Cs, of the map of low resolution; a multiple of `groups`.
-        target_channels: Ct, of the map that is modulated.
+        source_channels: Cs, channels of the map of low resolution; a multiple of `groups`.
+        target_channels: Ct, channels of the map that is modulated.
         groups: G.
-        reduction: of the channels of a group to the hidden width r.
-        dilation: of the 3×3 convolutions.
+        reduction: factor by which the channels of a group are reduced to the hidden width r.
+        dilation: dilation of the 3×3 convolutions.
         mask_noise: add normal noise, the same for all masks, times a learned number that starts at 0, to the masks
             before the sigmoid; drawn in eval mode too, as in the authors' code.
         normalize: how the masks become weights: "sum" divides sigmoids by their sum, "softmax" is over the groups.
-        min_hidden: the least r.
-        style_norm: whether there is a BN in s_k. With a batch of one it gives its bias whatever the image, so leave
+        min_hidden: the smallest r.
+        style_norm: whether there is a BN in s_k. With a batch of one it returns its bias whatever the image, so leave
             it out there, as the authors do for one image.
         spectral_norm: divide the weights of every layer by their largest singular value; see `add_spectral_norm`, to do
             so after initialising them.
@@ -117,12 +117,12 @@ class SpatiallyAdaptiveSkip(nn.Module):
 class SkipLayerExcitation(nn.Module):
     """y = target·sigmoid(1×1 of SiLU of 4×4 of the source pooled to 4×4): the skip of FastGAN, arXiv 2101.04775.
 
-    Parameters: `16*Cs*Ct + Ct*Ct`. Written to compare `SpatiallyAdaptiveSkip` with; SiLU and no biases as in the
-    authors' code, the paper's text has LeakyReLU.
+    Parameters: `16*Cs*Ct + Ct*Ct`. It is here for comparison with `SpatiallyAdaptiveSkip`. SiLU and the lack of
+    biases are from the authors' code; the paper's text has LeakyReLU.
 
     Args:
-        source_channels: Cs, of the map of low resolution.
-        target_channels: Ct, of the map that is modulated.
+        source_channels: Cs, channels of the map of low resolution.
+        target_channels: Ct, channels of the map that is modulated.
         spectral_norm: divide the weights by their largest singular value; see `add_spectral_norm`.
 
     Raises:

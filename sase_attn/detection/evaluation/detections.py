@@ -41,7 +41,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def detect(model: Any, images: Sequence[Tensor], *, amp: str = "none") -> list[Detections]:
-    """What a detector of torchvision returns for images, with masks as run lengths, which need far less memory.
+    """The detections of a detector of torchvision in images, with masks as run lengths, which need far less memory.
 
     torchvision expands every mask to the whole image: 100 masks for 12 megapixels take 4.8 GB.
 

@@ -35,10 +35,10 @@ def train_detector(
     Args:
         config: what to do.
         output: a folder that does not exist yet, or is empty.
-        resume: go on from the checkpoint in `output`, to more `epochs` if the configuration has more; a training that
-            has finished just gives its result.
+        resume: continue from the checkpoint in `output`, to more `epochs` if the configuration has more; for a finished
+            training, its result is returned.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
-        echo: gets a line for each thing that people may want to read; on rank 0 only.
+        echo: called with each line of output for the user; on rank 0 only.
 
     Returns:
         The result: COCO's numbers on the validation images, and where they come from.

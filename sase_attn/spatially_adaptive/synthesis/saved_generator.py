@@ -50,7 +50,7 @@ def load_generator(source: str | Path, weights: str = "best") -> Generator:
 
     Args:
         source: the folder of a run, or a file that one has written.
-        weights: of a folder, "best" by KID or "last"; a run that measured none has only the last.
+        weights: which weights of a folder: "best" by KID, or "last"; a run without scores has only the last.
 
     Raises:
         FileNotFoundError: nothing there. UnknownNameError: no such weights. ValueError: the file is damaged, or not of

@@ -50,7 +50,7 @@ class OneShotModel(nn.Module):
         self.register_buffer("amplitudes", torch.zeros(len(sizes)))
 
     def _drawn(self) -> tuple[nn.ModuleList, Tensor]:
-        """What the seed gives: the generators, and the noise that stands for the image."""
+        """Draw from the seed: the generators, and the noise that the image is reconstructed from."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             generators = nn.ModuleList(ScaleGenerator(scale, self.width) for scale in range(len(self.sizes)))

@@ -35,15 +35,15 @@ def train_one_shot(
 
     It gets `one_shot.json` (the configuration), `log.jsonl`, `checkpoint.pt` (replaced after every scale, every
     `checkpoint_every` iterations, and on Ctrl-C), and at the end `one_shot.safetensors`, which `load_one_shot` reads,
-    `sheet.png` with the image, rebuilt, and samples, and `result.json`.
+    `sheet.png` with the image, its reconstruction and samples, and `result.json`.
 
     Args:
         image: a file, or a picture; None when resuming, as the folder holds it.
         output: a folder that does not exist yet, or is empty.
-        config: how; SinGAN's by default, which takes hours on a CPU.
-        resume: go on from the checkpoint in `output`; a training that has finished just gives its result.
+        config: the settings; SinGAN's by default, which take hours on a CPU.
+        resume: continue from the checkpoint in `output`; for a finished training, its result is returned.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
-        echo: gets a line for each thing that people may want to read.
+        echo: called with each line of output for the user.
 
     Raises:
         FileExistsError: `output` is in use (`InUseError`: by another process). FileNotFoundError: no such image, or
