@@ -25,10 +25,12 @@ class Method(ABC):
         seed: fixes the genotypes of the first trainings, and is their seed.
 
     Raises:
-        ValueError: a budget below 1.
+        ValueError: a budget that is not a whole number of at least 1.
     """
 
     def __init__(self, space: SearchSpace, trainings: int, seed: int = 0) -> None:
+        if not isinstance(trainings, int):
+            raise ValueError(f"trainings: wanted a whole number, got {trainings!r}")
         if trainings < 1:
             raise ValueError(f"trainings: wanted at least 1, got {trainings}")
         self.space, self.trainings, self.seed = space, trainings, seed

@@ -67,6 +67,8 @@ class SpaceTable:
         def parsed(values: object) -> dict[str, Self]:
             if not isinstance(values, dict):
                 raise ValueError(f"wanted a JSON object, got {type(values).__name__}")
+            if not values:
+                raise ValueError("wanted a table for each length of the trainings, got none")
             return {name: record_from(cls, table) for name, table in values.items()}
 
         tables: dict[str, Self] = read_json(path, parsed)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from math import inf
 from statistics import NormalDist
 
 import torch
@@ -78,12 +79,15 @@ def world_at(space: SearchSpace, icc: float, *, key: int = 0, share: float = 0.7
         residual_std: standard deviation of a training about the sum of its genotype and its seed, in points.
 
     Raises:
-        ValueError: an intraclass correlation that is not in [0, 1), or a share outside [0, 1].
+        ValueError: an intraclass correlation that is not in [0, 1), a share outside [0, 1], or a negative standard
+            deviation.
     """
     if not 0 <= icc < 1:
         raise ValueError(f"icc: wanted a number from 0 to below 1, got {icc!r}")
     if not 0 <= share <= 1:
         raise ValueError(f"share: wanted a number from 0 to 1, got {share!r}")
+    if not 0 <= residual_std < inf:
+        raise ValueError(f"residual_std: wanted a number of at least 0, got {residual_std!r}")
     between = residual_std * (icc / (1 - icc)) ** 0.5
     generator = seeded_generator(key)
     effects = [

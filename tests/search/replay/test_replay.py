@@ -108,6 +108,10 @@ def test_what_is_refused():
         world_at(RELEASE, 1)
     with pytest.raises(ValueError, match="share: wanted a number from 0 to 1, got 2"):
         world_at(RELEASE, 0.3, share=2)
+    with pytest.raises(ValueError, match="residual_std: wanted a number of at least 0, got -1"):
+        world_at(RELEASE, 0.3, residual_std=-1)
+    with pytest.raises(ValueError, match="trainings: wanted a whole number, got 2.5"):
+        replay("race", world, 2.5)
 
 
 def test_a_table_is_read_as_it_was_written(tmp_path):
@@ -120,6 +124,9 @@ def test_a_table_is_read_as_it_was_written(tmp_path):
         SpaceTable.load(100, path)
     path.write_text(json.dumps({"240": {"steps": 240}}))
     with pytest.raises(ValueError, match="table.json"):
+        SpaceTable.load(240, path)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="table.json: wanted a table for each length"):
         SpaceTable.load(240, path)
     with pytest.raises(FileNotFoundError):
         SpaceTable.load(240, tmp_path / "none.json")
