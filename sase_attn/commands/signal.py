@@ -115,6 +115,6 @@ def _check_folder(folder: Path) -> None:
     others = [path.name for path in folder.glob("*") if path.name not in _OWN and not is_temporary(path)]
     if others:
         raise FileExistsError(
-            f"{folder} is in use: wanted a new or empty folder, or one that sase-attn signal made, got one with "
+            f"{folder} is in use: wanted a new or empty folder, or one of this command, got one with "
             f"{min(others)}; name another"
         )
