@@ -1,1 +1,1 @@
-"""The command `sase-attn`: one file a command; `main.py` parses, calls and turns errors into one line."""
+"""The command `sase-attn`, with one file for each subcommand; `main.py` parses, runs one, and reports errors."""

@@ -1,4 +1,4 @@
-"""What the commands of `sase-attn` share of argparse: how a command is added, and `key=value` arguments."""
+"""Helpers for argparse that the commands of `sase-attn` share, such as `add_command` and argument types."""
 
 import argparse
 import ast
@@ -23,7 +23,7 @@ def add_command(
 
 
 def key_value(text: str) -> tuple[str, Any]:
-    """`key=value` as a pair, the value a Python literal or else a string. Raises argparse's error for other forms."""
+    """Parse `key=value`; the value is a Python literal or else a string. Raises argparse's error for other forms."""
     key, separator, value = text.partition("=")
     if not separator or not key.isidentifier():
         raise argparse.ArgumentTypeError(f"expected key=value, got {text!r}")
@@ -34,16 +34,16 @@ def key_value(text: str) -> tuple[str, Any]:
 
 
 def read_genotype(text: str) -> Genotype:
-    """A published name, an inline string, the authors' notation, or a `.json` file.
+    """Parse a genotype: a published name, an inline string, the authors' notation, or a `.json` file.
 
     Raises:
-        UnknownNameError, ValueError: it is none. OSError: the file cannot be read.
+        UnknownNameError, ValueError: it is none of these. OSError: the file cannot be read.
     """
     return Genotype.load(text) if text.endswith(".json") else Genotype.parse(text)
 
 
 def whole(low: int | None, high: int) -> Callable[[str], int]:
-    """Reads a whole number from `low`, or any, to `high`, for argparse."""
+    """An argparse type for whole numbers from `low` to `high`; without a lower limit if `low` is None."""
 
     def read(text: str) -> int:
         try:

@@ -1,4 +1,4 @@
-"""`sase-attn compare`: attentions in one network, trained with the same seeds from the same start."""
+"""`sase-attn compare`: attentions in one network, trained with the same seeds and initial weights."""
 
 import argparse
 from dataclasses import fields
@@ -53,7 +53,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train all networks with all seeds, and print the table."""
-    if find_spec("scipy") is None:  # known before hours of training
+    if find_spec("scipy") is None:  # better now than after hours of training
         raise ImportError('a comparison needs scipy: pip install "sase-attn[search]"')
     recipe = Recipe.get(args.recipe).override(**given_flags(args, Recipe))
     networks = attended(

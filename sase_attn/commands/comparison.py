@@ -1,4 +1,4 @@
-"""The comparison at the end of a search: what is compared."""
+"""`CompareOptions`: the options of the comparison at the end of a search, and their flags."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ NAME = "compare.json"
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What a search is compared with at its end: so many random genotypes, and trainings of so many seeds and epochs.
+    """The options of a comparison: the number of random genotypes, and of seeds and epochs of the trainings.
 
     `quick` leaves out the published genotypes.
     """
@@ -26,16 +26,16 @@ class CompareOptions:
     epochs: int
 
     def save(self, folder: Path) -> None:
-        """Write `compare.json` to the folder of the search, for a session that resumes it."""
+        """Write `compare.json` to the folder of the search, for a command that resumes it."""
         write_atomically(folder / NAME, self.files[NAME])
 
     @property
     def files(self) -> dict[str, str]:
-        """The same for a search that is to write it when it starts: the text of `compare.json`, by its name."""
+        """The text of `compare.json` by its name, for a search that writes it when it starts."""
         return {NAME: json.dumps(asdict(self), indent=2) + "\n"}
 
 
-_QUICK = CompareOptions(quick=True, random=1, seeds=2, epochs=4)  # eight trainings: the first look takes minutes
+_QUICK = CompareOptions(quick=True, random=1, seeds=2, epochs=4)  # eight trainings, which take minutes
 _FULL = CompareOptions(quick=False, random=2, seeds=5, epochs=10)
 
 
@@ -51,12 +51,12 @@ def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def holds_options(args: argparse.Namespace) -> bool:
-    """Whether the search that goes on has its options."""
+    """Whether a resumed search has recorded its options."""
     return args.resume is not None and (args.resume / NAME).is_file()
 
 
 def compare_options(args: argparse.Namespace, folder: Path, *, quick: bool) -> CompareOptions:
-    """What is compared: the flags, else what the folder's search was started with, else the recipe's."""
+    """The options by the flags, else those that the search was started with, else those of the recipe."""
     options = read_record(folder / NAME, CompareOptions) if holds_options(args) else _QUICK if quick else _FULL
     for key in ("random", "seeds", "epochs"):
         value = getattr(args, f"compare_{key}")

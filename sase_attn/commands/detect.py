@@ -1,4 +1,4 @@
-"""`sase-attn detect`: find objects in images. Its parts are modules of their own."""
+"""`sase-attn detect`: train and use object detectors. Each of its parts has its own module, `detect_*.py`."""
 
 from typing import Any
 

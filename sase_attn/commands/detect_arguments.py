@@ -4,7 +4,7 @@ import argparse
 
 
 def fraction(text: str) -> float:
-    """A number from 0 to 1, for argparse."""
+    """An argparse type for numbers from 0 to 1."""
     try:
         value = float(text)
     except ValueError:

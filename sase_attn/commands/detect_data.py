@@ -1,4 +1,4 @@
-"""`sase-attn detect check` and `convert`: what annotated images hold, and YOLO and Pascal VOC made COCO."""
+"""`sase-attn detect check`: report on annotated images; `detect convert`: YOLO and Pascal VOC to COCO."""
 
 import argparse
 from contextlib import suppress
@@ -65,7 +65,7 @@ def add_parser(parts: Any) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Print the report of each split. Raises ValueError in the end if training would refuse the data."""
+    """Print the report of each split. Raises ValueError afterwards if training would refuse the data."""
     sets = {
         name: read_coco(split.annotations, split.images, masks=args.masks, on_broken="skip")
         for name, split in _splits(args).items()

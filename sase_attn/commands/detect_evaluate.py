@@ -1,4 +1,4 @@
-"""`sase-attn detect evaluate`: COCO's numbers of a trained detector, and which class it takes for which."""
+"""`sase-attn detect evaluate`: COCO's metrics of a trained detector, and its confusion matrix."""
 
 import argparse
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ from sase_attn.training.precision import check_amp
 
 _PLACES = ("data", "val_images", "val_annotations")
 _FIELDS = (*_PLACES, "on_broken", "workers", "amp")
-_SHEET = 12  # images of a sheet, at most
+_SHEET = 12  # largest number of images on a sheet
 
 
 def add_parser(parts: Any) -> None:
@@ -58,7 +58,7 @@ def add_parser(parts: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load, look at all images, and print the numbers."""
+    """Load the detector, run it on all images, and print the metrics."""
     require_coco_tools()
     if args.confusion is not None:
         figure_path(args.confusion)
@@ -119,14 +119,14 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _data_of(recorded: DetectionConfig, given: Mapping[str, Any]) -> DetectionConfig:
-    """The recorded configuration with the data that were given; what is given alone is not mixed with what was."""
+    """The recorded configuration, with the data of the flags. Recorded and given places of data are not mixed."""
     elsewhere = any(name in given for name in _PLACES)
     base = recorded.override(data="", val_images=None, val_annotations=None) if elsewhere else recorded
     return base.override(**given)
 
 
 def _tiles(found: Mapping[int, Detections], coco_set: CocoSet, min_score: float) -> list[Tile]:
-    """The first images with what was found in them and what was missed."""
+    """The first images, with the objects that were found and those that were missed."""
     tiles: list[Tile] = []
     for place, record in enumerate(coco_set.images):
         if record.id in found and len(tiles) < _SHEET:

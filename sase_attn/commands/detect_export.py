@@ -22,7 +22,7 @@ def add_parser(parts: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load the detector, write the file, and say what goes in and comes out."""
+    """Load the detector, write the file, and print its inputs and outputs."""
     from sase_attn.detection.export import export_onnx
 
     if args.output.exists() and not args.force:

@@ -1,4 +1,4 @@
-"""`sase-attn detect import`: a detector of the authors, or of mmdetection, becomes one of this package."""
+"""`sase-attn detect import`: convert a detector of the authors, or of mmdetection, for this package."""
 
 import argparse
 from pathlib import Path
@@ -26,7 +26,7 @@ def add_parser(parts: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert the file, and say what was assumed and how it is used."""
+    """Convert the file, and print what was assumed and how to use it."""
     from sase_attn.detection.authors import import_detector
 
     genotype = None if args.genotype is None else read_genotype(args.genotype)

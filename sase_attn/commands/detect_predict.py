@@ -24,7 +24,7 @@ from sase_attn.training.precision import check_amp
 from sase_attn.training.predict import ImagePath, image_paths
 
 _FILES = ("results.json", "images.json")
-_SHEET = 24  # images of a sheet, at most
+_SHEET = 24  # largest number of images on a sheet
 
 
 def add_parser(parts: Any) -> None:
@@ -45,7 +45,7 @@ def add_parser(parts: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load, look at each image, draw it, and write the results; images that cannot be read are named in a warning."""
+    """Load the detector, run it on each image, draw it, and write the results; a warning names unreadable images."""
     if args.sheet is not None:
         picture_path(args.sheet)
     images = image_paths(args.images)
@@ -110,13 +110,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _files_in(folder: Path) -> set[str]:
-    """What an earlier call has written."""
+    """The files in a folder that an earlier call has written."""
     pictures = {path.relative_to(folder).as_posix() for path in (folder / "pictures").rglob("*.jpg")}
     return pictures | {name for name in _FILES if (folder / name).exists()}
 
 
 def _picture_names(images: Sequence[ImagePath]) -> list[Path]:
-    """A name for the picture of each image, as the image lies in the folder that was given; none comes twice."""
+    """A unique name for the picture of each image, by its path within the given folder."""
     names: list[Path] = []
     taken: set[Path] = set()
     for number, image in enumerate(images, start=1):

@@ -1,4 +1,4 @@
-"""What the parts of `sase-attn detect` share that use a trained detector: its flags, and how it is loaded."""
+"""Flags for a trained detector, and its loading, which the parts of `sase-attn detect` share."""
 
 import argparse
 from typing import Any
@@ -21,10 +21,10 @@ def add_source(sub: argparse.ArgumentParser) -> None:
 
 
 def load_source(args: argparse.Namespace, device: torch.device) -> LoadedDetector:
-    """The detector that `args` names, on a device; an unknown name in it says what its training had imported.
+    """The detector that `args` names, on a device. An error about an unknown name says what its training had imported.
 
     Raises:
-        FileNotFoundError: nothing there. ValueError: the file is damaged, or not of a detector.
+        FileNotFoundError: there is none. ValueError: the file is damaged, or not of a detector.
     """
     with naming_imports(() if hasattr(args, "imports") else recorded_imports(args.source, args.weights)):
         return load_detector(args.source, device, weights=args.weights)

@@ -1,4 +1,4 @@
-"""`sase-attn evaluate`: the accuracy of a trained network on test images, and which class it takes for which."""
+"""`sase-attn evaluate`: the accuracy of a trained network on test images, and its confusion matrix."""
 
 import argparse
 from dataclasses import asdict
@@ -43,7 +43,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load, evaluate, and print the accuracy."""
+    """Load the network, evaluate it, and print the accuracy."""
     recipe = recipe_for(args)
     if args.confusion is not None:
         figure_path(args.confusion)

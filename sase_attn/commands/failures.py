@@ -1,4 +1,4 @@
-"""What a command says of an error or a warning: one line on stderr; of an unexpected error a file has the trace."""
+"""`report`: print an error in one line on stderr; the traceback of an unexpected error is written to a file."""
 
 import os
 import sys
@@ -19,15 +19,15 @@ from sase_attn.training.distributed import OtherRankError
 PACKAGE = Path(__file__).parents[1]
 
 TRACEBACK = "SASE_ATTN_TRACEBACK"
-"""The environment variable that lets errors that nobody expected through, for who develops the library."""
+"""The environment variable by which unexpected errors are raised with their traceback, for developers."""
 
 _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError, SafetensorError, share.HubError)
 
 
 def report(error: Exception) -> int:
-    """Say what was wrong, and return the exit code: 2 for unknown names, else 1."""
+    """Print an error in one line, and return the exit code: 2 for unknown names, otherwise 1."""
     if isinstance(error, OtherRankError):
-        return 1  # that rank says it
+        return 1  # that rank reports it
     if _is_memory(error):
         _say(f"out of memory: {in_words(error)}; try a smaller --batch-size, or smaller images")
     elif isinstance(error, _EXPECTED):
@@ -35,13 +35,13 @@ def report(error: Exception) -> int:
     elif os.environ.get(TRACEBACK):
         raise error
     else:
-        _say(f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:500]}; {_trace(error)}")
+        _say(f"internal error: {type(error).__name__}: {' '.join(str(error).split())[:500]}; {_write_trace(error)}")
     return 2 if isinstance(error, UnknownNameError) else 1
 
 
 @contextmanager
 def warnings_in_one_line() -> Iterator[None]:
-    """Within the context a warning of this package is shown as an error is, without the place in its source."""
+    """A context in which warnings of this package are printed in one line, without their place in the source."""
     before = warnings.formatwarning
 
     def shown(
@@ -59,12 +59,12 @@ def warnings_in_one_line() -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # nobody reads
+    with suppress(OSError):  # stderr may be closed
         print(f"sase-attn: error: {line}", file=sys.stderr)
 
 
 def _words(error: Exception) -> str:
-    """The message without line breaks; of an OSError the file and the reason."""
+    """The message of an error without line breaks; for an OSError, the file and the reason."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return in_words(error)
@@ -76,8 +76,8 @@ def _is_memory(error: Exception) -> bool:
     )
 
 
-def _trace(error: Exception) -> str:
-    """Where the trace is."""
+def _write_trace(error: Exception) -> str:
+    """Write the traceback to a temporary file; returns a sentence on where it is."""
     try:
         file, name = tempfile.mkstemp(prefix="sase-attn-", suffix=".txt", text=True)
         with os.fdopen(file, "w", encoding="utf-8", errors="replace") as trace:

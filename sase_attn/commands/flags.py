@@ -1,4 +1,4 @@
-"""Flags of a command from the fields of settings, and settings in words."""
+"""`add_flags`: flags of a command from the fields of a `Settings` class; `summary`: settings as text."""
 
 import argparse
 import textwrap
@@ -13,27 +13,27 @@ from sase_attn.settings import Settings, settings_fields
 
 
 def add_flags(group: Any, cls: type[Settings], names: Iterable[str] | None = None) -> None:
-    """Add a flag for each field, or for those named; a flag that is not given leaves no trace."""
+    """Add a flag for each field, or for the named ones. The namespace has no attribute for a flag that is not given."""
     for item, hint in settings_fields(cls):
-        if item.name != "imports" and (names is None or item.name in names):  # that flag every command has
+        if item.name != "imports" and (names is None or item.name in names):  # every command has this flag
             flag, text = f"--{item.name.replace('_', '-')}", item.metadata["help"]
             group.add_argument(flag, default=argparse.SUPPRESS, help=text, **_parsed_as(hint))
 
 
 def given_flags(args: argparse.Namespace, cls: type[Settings]) -> dict[str, Any]:
-    """The fields that came as flags."""
+    """The fields that were given as flags, with their values."""
     return {item.name: getattr(args, item.name) for item, _ in settings_fields(cls) if hasattr(args, item.name)}
 
 
 def summary(settings: Settings, title: str, without: Container[str] = ()) -> str:
-    """All values but those of the fields `without`, under a title, for people."""
+    """All values except those of the fields `without`, as text under a title."""
     shown = {key: value for key, value in asdict(settings).items() if key not in without}
     values = [f"{key}={json_text(value, indent=None)}".replace('"', "") for key, value in shown.items()]
     return "\n".join([f"{title}:", *textwrap.wrap(", ".join(values), 110, initial_indent="  ", subsequent_indent="  ")])
 
 
 def _parsed_as(hint: Any) -> dict[str, Any]:
-    """How argparse reads a field of this type."""
+    """The arguments of `add_argument` for a field of this type."""
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     kind = kinds[0]
     metavar = {int: "N", float: "X", str: "NAME"}
@@ -50,7 +50,7 @@ def _parsed_as(hint: Any) -> dict[str, Any]:
     def optional(text: str) -> Any:
         return None if text == "none" else kind(text)
 
-    optional.__name__ = kind.__name__  # what argparse calls the type in its error
+    optional.__name__ = kind.__name__  # argparse names the type by it in errors
     return {"type": optional, "metavar": f"{metavar[kind]}|none"}
 
 

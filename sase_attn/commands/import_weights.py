@@ -1,4 +1,4 @@
-"""`sase-attn import`: a checkpoint of the authors becomes safetensors that timm loads."""
+"""`sase-attn import`: convert a checkpoint of the authors to safetensors that timm loads."""
 
 import argparse
 from pathlib import Path
@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert the file, and say how it is loaded."""
+    """Convert the file, and print how to load it."""
     check_name(args.model, registered_models())
     genotype = None if args.genotype is None else read_genotype(args.genotype)
     try:

@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print what the flags ask for."""
+    """Print the lists that the arguments ask for."""
     if args.compare:
         if args.kind is not None or args.markdown:
             args.error("--compare prints the table of the paper's comparison; it goes with --json only")
@@ -73,11 +73,11 @@ def _as_text(kind: str, rows: list[dict[str, Any]]) -> str:
     cells = [[f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows]
     right = [i for i, key in enumerate(keys) if key == "parameters"]
     text = f"{kind}{_NOTES.get(kind, '')}\n{describe.text_table([keys, *cells], right=right)}"
-    return "\n".join([text, *(_gainless(rows) if kind == "attentions" else [])])
+    return "\n".join([text, *(_notes_without_gain(rows) if kind == "attentions" else [])])
 
 
-def _gainless(rows: list[dict[str, Any]]) -> list[str]:
-    """Why attentions have no starting gain."""
+def _notes_without_gain(rows: list[dict[str, Any]]) -> list[str]:
+    """Notes on why attentions have no starting gain."""
     names = [row["name"] for row in rows if row["starting_gain"] is None]
     reasons = {name: WITHOUT.get(ATTENTIONS[name].__name__) for name in names}
     return [f"{name} has no starting gain: {reason}" for name, reason in reasons.items() if reason]

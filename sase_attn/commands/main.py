@@ -1,6 +1,6 @@
-"""The command `sase-attn`: it parses, calls one command, and turns an error into one line on stderr.
+"""The command `sase-attn`: it parses arguments, runs one subcommand, and prints an error in one line on stderr.
 
-Exit codes: 0; 1 for errors; 2 for usage and unknown names; 130 for Ctrl-C.
+Exit codes: 0 for success; 1 for errors; 2 for usage and unknown names; 130 for Ctrl-C.
 """
 
 import argparse
@@ -60,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings_in_one_line():
             args.run(args)
         sys.stdout.flush()
-    except SystemExit as exit:  # argparse's own, after --help, --version and usage errors; or a script's
+    except SystemExit as exit:  # from argparse, after --help, --version and usage errors; or from a script
         return _exit_code(exit)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader is gone; the interpreter must not flush into the pipe once more
+    except BrokenPipeError:  # the reader is gone, so the interpreter must not flush into the pipe again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _exit_code(exit: SystemExit) -> int:
-    """The code that Python makes of it: what is no number it prints."""
+    """The exit code, as Python determines it: what is not a number is printed."""
     if exit.code is None or isinstance(exit.code, int):
         return exit.code or 0
     print(exit.code, file=sys.stderr)
@@ -81,13 +81,13 @@ def _exit_code(exit: SystemExit) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, and the nearest names for unknown commands and choices."""
+    """A parser whose errors are one line, with the nearest names for unknown commands and choices."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"sase-attn: error: {message} (see {self.prog} --help)\n")
 
     def parse_known_args(self, *given: Any, **options: Any) -> Any:
-        """What argparse makes of the arguments; unknown ones are an error of the command that they came to."""
+        """As in argparse, but unknown arguments are an error of the subcommand that they were given to."""
         namespace, unknown = super().parse_known_args(*given, **options)
         if unknown:
             flags = [flag.strip("-") for action in self._actions for flag in action.option_strings]

@@ -1,4 +1,4 @@
-"""What commands share about models of timm's registry: an error, and the line that loads one."""
+"""Helpers for models of timm's registry that commands share: `arguments_of` and `load_line`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from sase_attn import quoting
 
 
 def refused_arguments(name: str, error: Exception) -> ValueError:
-    """The error to raise where a model does not take arguments, or refuses their values."""
+    """The error to raise if a model does not accept arguments or their values."""
     return ValueError(f"cannot make {name} with these arguments: {error or 'not allowed'}")
 
 
 @contextmanager
 def arguments_of(name: str) -> Iterator[None]:
-    """Where a model is made with arguments that a person gave: what timm or the model makes of wrong ones."""
+    """A context for making a model with arguments of the user; errors of timm or the model become ValueError."""
     try:
         yield
     except (ValueError, OSError, MemoryError):

@@ -1,4 +1,4 @@
-"""`sase-attn predict`: the classes that a trained network sees in images, as a table, CSV, JSON or a picture."""
+"""`sase-attn predict`: the classes that a trained network predicts for images, as a table, CSV, JSON or a picture."""
 
 import argparse
 import warnings
@@ -24,7 +24,7 @@ from sase_attn.training.loading import LoadedNetwork, load_network
 from sase_attn.training.predict import image_paths, predict
 from sase_attn.training.recipes import Recipe
 
-DRAWN = 96  # images of a picture, at most
+DRAWN = 96  # largest number of images in the picture
 CHANNELS = 3
 
 
@@ -52,7 +52,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Load, predict, and print what is seen; images that cannot be read are named, and counted in a warning."""
+    """Load the network, predict, and print the result; unreadable images are listed, and counted in a warning."""
     recipe = recipe_for(args)
     for picture in (args.grid, args.confusion):
         if picture is not None:
@@ -117,7 +117,7 @@ def _names(network: LoadedNetwork) -> tuple[str, ...]:
 
 
 def _normalise(network: LoadedNetwork, source: str) -> Normalise:
-    """As the network was trained; where it does not say, by the statistics that folders of images are trained with."""
+    """The normalisation of the network; if it is not known, the statistics that image folders are trained with."""
     cfg: dict[str, Any] = getattr(network.model, "pretrained_cfg", None) or {}
     if network.is_normalised and cfg.get("mean") and cfg.get("std"):
         return Normalise(tuple(cfg["mean"]), tuple(cfg["std"]))

@@ -1,4 +1,4 @@
-"""Predictions as a table for people, as CSV, and as JSON holds them."""
+"""Predictions as a table, as CSV, and as a dictionary for JSON."""
 
 import csv
 import io
@@ -12,9 +12,9 @@ from sase_attn.training.predict import Predictions
 
 
 def as_table(found: Predictions, words: Mapping[str, str]) -> str:
-    """A line an image: its path, the class, the probability, and the next classes. Then what could not be read.
+    """One line for each image: path, class, probability, and the next classes; then the images that could not be read.
 
-    `words` has what each class is called.
+    `words` holds the description of each class.
     """
     width = max(len(str(image.path)) for image in found.images)
     name = max(len(words[image.classes[0]]) for image in found.images)
@@ -30,7 +30,7 @@ def as_table(found: Predictions, words: Mapping[str, str]) -> str:
 
 
 def folder_confusion(found: Predictions, names: Sequence[str]) -> Confusion | None:
-    """What images of each class, by their folders, were taken for; None if no folder is named after a class."""
+    """The confusion matrix with folder names as true classes; None if no folder is named after a class."""
     place = {name: index for index, name in enumerate(names)}
     pairs = [(place[image.folder_class], place[image.classes[0]]) for image in found.images if image.folder_class]
     if not pairs:
@@ -43,7 +43,7 @@ def folder_confusion(found: Predictions, names: Sequence[str]) -> Confusion | No
 
 
 def folder_line(found: Predictions) -> str:
-    """How many images are of the class that their folder is named after; empty if no folder is named after one."""
+    """How many images were predicted as the class that their folder is named after; empty without such folders."""
     named = [image for image in found.images if image.folder_class is not None]
     if not named:
         return ""
@@ -52,7 +52,7 @@ def folder_line(found: Predictions) -> str:
 
 
 def as_csv(found: Predictions) -> str:
-    """A line an image: `image`, `folder_class`, `class_1`, `probability_1`, …, and for broken ones the reason."""
+    """One line for each image: `image`, `folder_class`, `class_1`, `probability_1`, …, or why it is unreadable."""
     count = max(len(image.classes) for image in found.images)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -68,7 +68,7 @@ def as_csv(found: Predictions) -> str:
 
 
 def as_dict(found: Predictions, source: str) -> dict[str, Any]:
-    """Everything, for JSON."""
+    """All predictions as a dictionary for JSON."""
     return {
         "source": source,
         "images": [

@@ -1,4 +1,4 @@
-"""A line on the terminal that counts what is done."""
+"""`progress`: a line on the terminal that counts finished items."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """The items as they come. Where stderr is a terminal, a line there counts them, and goes away at the end."""
+    """Yield the items. If stderr is a terminal, a line there counts them, and is erased at the end."""
     if not sys.stderr.isatty():
         yield from items
         return

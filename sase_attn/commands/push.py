@@ -1,4 +1,4 @@
-"""`sase-attn push`: a trained model goes to the Hugging Face Hub, or to a folder that holds what would be published."""
+"""`sase-attn push`: publish a trained model on the Hugging Face Hub, or write the same files to a folder."""
 
 import argparse
 from contextlib import nullcontext
@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Make the model, give it the weights, and publish or save it."""
+    """Make the model, load the weights, and publish or save it."""
     if args.repo is None and args.save_to is None:
         args.error("the following arguments are required: --repo, or --save-to")
     with nullcontext() if args.save_to is None else share.new_folder(args.save_to):
@@ -73,7 +73,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _metric(text: str) -> tuple[str, float]:
-    """`name=value`, split at the last `=`."""
+    """Parse `name=value`, split at the last `=`."""
     name, _, value = text.rpartition("=")
     try:
         if not name:

@@ -1,4 +1,4 @@
-"""`sase-attn run`: a script of another tool, in a process that knows the models of this package."""
+"""`sase-attn run`: run a script of another tool in a process that has registered the models of this package."""
 
 import argparse
 import os
@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     )
     sub.usage = "sase-attn run [--import MODULE] SCRIPT [ARGUMENTS]"
     sub.epilog = "torchrun --nproc-per-node 2 -m sase_attn run SCRIPT … runs it on two devices."
-    # One argument, not two: of a script apart from its arguments argparse would drop a "--" behind the script.
+    # Script and arguments are one argparse argument: with two, argparse would drop a "--" behind the script.
     sub.add_argument(
         "script",
         nargs=argparse.PARSER,
@@ -33,14 +33,14 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the script as `python SCRIPT ARGUMENTS` would, and end as it does.
+    """Run the script as `python SCRIPT ARGUMENTS` would, with the same exit code.
 
     Raises:
         SystemExit: with the script's own exit code; 1 after an error, whose traceback is the one that Python prints.
-        FileNotFoundError: no such script. ValueError: it is not Python.
+        FileNotFoundError: no such script. ValueError: it is not a Python script.
     """
     given = args.script
-    if given[0] == "--" and len(given) > 1:  # before the script, where argparse leaves it in some versions of Python
+    if given[0] == "--" and len(given) > 1:  # some versions of Python leave it before the script
         given = given[1:]
     script, *arguments = given
     path = Path(script)
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _check(path: Path) -> None:
-    """Raise what says in one line that a file is no script of Python."""
+    """Raise an error with a message of one line if a file is not a Python script."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder: wanted a script of Python")
     if not path.is_file():
@@ -72,7 +72,7 @@ def _check(path: Path) -> None:
 
 @contextmanager
 def _as_main(path: Path, arguments: list[str]) -> Iterator[None]:
-    """Within the context the process has the arguments and the import path of `python path arguments`."""
+    """A context in which the process has the arguments and the import path of `python path arguments`."""
     argv, folders = sys.argv, list(sys.path)
     sys.argv = [str(path), *arguments]
     if not sys.flags.safe_path:
@@ -84,7 +84,7 @@ def _as_main(path: Path, arguments: list[str]) -> Iterator[None]:
 
 
 def _below(trace: TracebackType | None, path: Path) -> TracebackType | None:
-    """The part of a traceback that starts in the script; all of it where none is in it."""
+    """The part of a traceback that starts in the script; all of it if the script is not in it."""
     inner = trace
     while inner is not None and traceback.extract_tb(inner, limit=1)[0].filename != str(path):
         inner = inner.tb_next

@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Search, compare and report, or go on with what the folder holds."""
+    """Search, compare and report, or continue the search in a folder."""
     if args.resume is not None and (args.recipe or args.output or args.seeds != 1):
         args.error("--resume goes on with what the folder holds: leave out --recipe, --output and --seeds")
     name = args.recipe or "quick"
@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> None:
         return
     resume = args.resume is not None
     with ranks(args.device) as group, ExitStack() as stack:
-        if not trains:  # else others may be workers
+        if not trains:  # otherwise other processes may join as workers
             stack.enter_context(run_folder(output, group, "search", resume=resume))
         if group.world_size > 1 and args.jobs > 1:
             args.error("--jobs: expected 1 with several processes of one search")
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> None:
             return
         except KeyboardInterrupt:
             begun = by_trainings or (trains and not (output / CHECKPOINT).exists())
-            if begun or result is not None:  # else the search has said it
+            if begun or result is not None:  # otherwise the search has printed it
                 storage = ["--storage", "URL"] * bool(args.storage)
                 again = quoting.command("search", "--resume", output, *storage)
                 echo(f"search and comparison go on with\n{again}")
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _start(args: argparse.Namespace, name: str) -> SearchConfig:
-    """The configuration that flags change: of a recipe, or of the search that goes on."""
+    """The configuration to which the flags are applied: that of a recipe, or of the resumed search."""
     if args.resume is None:
         return SearchConfig.get(name)
     if (args.resume / CHECKPOINT).exists() or not has_trainings(args.resume):
@@ -151,9 +151,9 @@ def _compare(
     group: Ranks,
     echo: Callable[[str], object],
 ) -> None:
-    """Retrain what was found beside others, say what that decides, and write the report; one worker does it.
+    """Retrain the found genotype beside others, print the verdict, and write the report. Only one worker does so.
 
-    Where there is nothing to find, nothing is retrained.
+    If the look for signal answered "nothing to find", nothing is retrained.
     """
     output, note = Path(result.output), quick_note(config) if options.quick else ""
     try:
@@ -191,7 +191,7 @@ def _compare(
 
 
 def quick_note(config: SearchConfig) -> str:
-    """How far a search that started from the recipe `quick` can be trusted, with the values that it ran with."""
+    """A note on how far a search by the recipe `quick` can be trusted, with the values that it ran with."""
     changed = [name for name in config.differences(SearchConfig.get("quick")) if name not in config.without_effect]
     work = quoting.counted(config.epochs, "epoch")
     advice = "search with --recipe paper on your own data, with several --seeds, and retrain for longer"
@@ -209,9 +209,9 @@ def quick_note(config: SearchConfig) -> str:
 
 
 def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path, options: CompareOptions) -> None:
-    """Several seeds, how far they agree, and one comparison of what all of them found.
+    """Search with several seeds, report how often they agree, and compare all found genotypes in one comparison.
 
-    One look for signal is enough for all of them.
+    There is only one look for signal for all of them.
     """
     seeds = range(config.seed, config.seed + args.seeds)
 
@@ -253,5 +253,5 @@ def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path
             echo(comparison.table())
             looked = load_signal(output) if config.signal else None
             if looked is not None:
-                looked.save(first.output)  # the report is that of the first search
+                looked.save(first.output)  # the report is written for the first search
             echo(f"report: {write_report(first.output)}")

@@ -7,7 +7,7 @@ from sase_attn.search.config import SEARCHES, SearchConfig
 
 
 def add_config_flags(parser: argparse.ArgumentParser, names: list[str] | None = None) -> None:
-    """Add `--recipe` and a flag for each field, or for those named."""
+    """Add `--recipe` and a flag for each field, or for the named ones."""
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"{', '.join(SEARCHES)}, or a .json file (default: quick); flags change it"
     )
@@ -15,10 +15,10 @@ def add_config_flags(parser: argparse.ArgumentParser, names: list[str] | None = 
 
 
 def config_from_flags(args: argparse.Namespace, start: SearchConfig) -> SearchConfig:
-    """The configuration `start` with the flags.
+    """The configuration `start`, changed by the flags.
 
-    Arguments of one model are not those of another. The first epochs, in which the weights alone are trained, leave one
-    for alpha in a search of fewer epochs.
+    With another model its arguments are dropped. With fewer epochs the warm-up, in which only the weights are trained,
+    is shortened so that at least one epoch trains alpha.
     """
     flags = given_flags(args, SearchConfig)
     if flags.get("epochs", start.epochs) < start.epochs:

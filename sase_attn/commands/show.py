@@ -1,4 +1,4 @@
-"""`sase-attn show`: the operations of a genotype, what each costs, and a drawing of the block."""
+"""`sase-attn show`: the operations of a genotype, the cost of each, and a drawing of the block."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the description, and draw the block where a file is named."""
+    """Print the description, and draw the block if a file is named."""
     genotype = read_genotype(args.genotype)
     description = describe(genotype, args.channels, args.size)
     if args.output is not None:

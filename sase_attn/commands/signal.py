@@ -1,4 +1,4 @@
-"""`sase-attn signal`: is there anything to find by a search of this network, on these images, at this length?"""
+"""`sase-attn signal`: test whether genotypes differ in accuracy, so that a search could find anything."""
 
 import argparse
 from functools import partial
@@ -78,8 +78,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train what the question needs, print the answer, and write it to the folder."""
-    if find_spec("scipy") is None:  # known before hours of training
+    """Run the trainings that the question needs, print the answer, and write it to the folder."""
+    if find_spec("scipy") is None:  # better now than after hours of training
         raise ImportError('asking for a signal needs scipy: pip install "sase-attn[search]"')
     config = config_from_flags(args, SearchConfig.get(args.recipe or "quick"))
     recipe = default_recipe(config, args.train_epochs)

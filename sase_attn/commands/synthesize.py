@@ -1,4 +1,4 @@
-"""`sase-attn synthesize`: learn to make images like those of a folder, make some, and measure them."""
+"""`sase-attn synthesize`: train a generator on the images of a folder, sample images, and evaluate them."""
 
 import argparse
 import json
@@ -27,7 +27,7 @@ from sase_attn.training.distributed import ranks
 
 _DEVICE = "cpu, cuda or cuda:N (default: CUDA where there is a device)"
 _WEIGHTS = ("best", "last")
-_SHEET = 64  # images on a sheet, of as many as there are
+_SHEET = 64  # largest number of images on a sheet
 _EXTRACTOR = ("extractor", "extractor_weights")
 
 
@@ -78,7 +78,7 @@ def _add_source(sub: argparse.ArgumentParser) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train, and print the scores and the lines that load the generator."""
+    """Train, and print the scores and the code that loads the generator."""
     flags = given_flags(args, SynthesisConfig)
     if args.resume and args.output is None:
         args.error("--resume goes on with what a folder holds: name it by --output")
@@ -103,7 +103,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def sample(args: argparse.Namespace) -> None:
-    """Write images one by one and as a sheet."""
+    """Write sampled images one by one, and as a sheet."""
     with ranks(args.device) as group:
         generator = load_generator(args.source, args.weights).to(group.device)
         folder = args.output or _beside(args.source) / f"made-{args.weights}-seed{args.seed}"
@@ -121,7 +121,7 @@ def sample(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Print the scores, and write the sheet of made images above the training images that they are nearest to."""
+    """Print the scores, and write a sheet of samples above their nearest training images."""
     found = evaluate_generator(
         args.source,
         weights=args.weights,

@@ -1,4 +1,4 @@
-"""`sase-attn synthesize one-shot`: learn one image, make others like it, and change pictures in its manner."""
+"""`sase-attn synthesize one-shot`: train a generator on one image, sample from it, and edit or harmonise pictures."""
 
 import argparse
 import json
@@ -89,7 +89,7 @@ def _add_source(sub: argparse.ArgumentParser) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train, and print what was measured and the lines that load the model."""
+    """Train, and print the measurements and the code that loads the model."""
     if args.resume and args.output is None:
         args.error("--resume goes on with what a folder holds: name it by --output")
     start = load_progress(args.output).settings if args.resume else OneShotConfig()
@@ -112,7 +112,7 @@ def train(args: argparse.Namespace) -> None:
 
 
 def sample(args: argparse.Namespace) -> None:
-    """Write images one by one."""
+    """Write sampled images one by one."""
     model = _loaded(args)
     made = model.sample(args.height, args.width, args.seed, args.count, args.start_scale)
     folder = args.output or _beside(args.source) / f"samples-seed{args.seed}"

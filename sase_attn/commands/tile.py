@@ -1,4 +1,4 @@
-"""`sase-attn tile`: a network with squeeze-and-excitation tiled, its buffering report, and a folder that timm loads."""
+"""`sase-attn tile`: tile the squeeze-and-excitation of a network, report what it buffers, and save it for timm."""
 
 import argparse
 import json
@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Tile the network where that is asked for, and print what is held before and after."""
+    """Tile the network if that is asked for, and print what must be buffered before and after."""
     with nullcontext() if args.output is None else share.new_folder(args.output):
         _run(args)
 
@@ -67,7 +67,7 @@ def _run(args: argparse.Namespace) -> None:
     model = open_network(args)
     chosen = {name: value for name in _OPTIONS if (value := getattr(args, name)) not in (None, [])}
     names = []
-    if args.output is not None or chosen or not _tiled_names(model):  # else the report is of the tiles it has
+    if args.output is not None or chosen or not _tiled_names(model):  # otherwise report on the tiles that it has
         options = tile_arguments(chosen)
         names = _announced(model, options, dry_run=args.output is not None)
         if args.output is not None:
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _announced(model: nn.Module, options: dict[str, Any], dry_run: bool) -> list[str]:
-    """Names of what `tile` converts; its warnings as notes on stderr."""
+    """The names of the modules that `tile` converts; its warnings are printed as notes on stderr."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         names = [tiling.name for tiling in tile(model, **options, dry_run=dry_run)]

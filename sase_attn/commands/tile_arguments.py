@@ -1,4 +1,4 @@
-"""Arguments of `sase-attn tile`: sides of tiles, overrides by name, sizes of images."""
+"""Argparse types of `sase-attn tile`: sides of tiles, overrides by module name, sizes of images."""
 
 import argparse
 from typing import Any
@@ -8,7 +8,7 @@ from sase_attn.settings import LARGEST_SIZE, MANY
 
 
 def tile_side(text: str) -> int | str:
-    """A number of at least 1, or "full"."""
+    """Parse a side of a tile: a number of at least 1, or "full"."""
     if text == "full":
         return text
     if not text.isdecimal() or not text.strip("0"):
@@ -17,7 +17,7 @@ def tile_side(text: str) -> int | str:
 
 
 def tile_override(text: str) -> tuple[str, int | str | list[int | None]]:
-    """`pattern=rows`, `pattern=rows×columns` with an x between, or `pattern=full`."""
+    """Parse an override: `pattern=rows`, `pattern=rowsxcolumns` or `pattern=full`."""
     pattern, separator, value = text.rpartition("=")
     sides = [tile_side(side) for side in value.split("x")] if separator and pattern else []
     if not 1 <= len(sides) <= 2:
@@ -28,7 +28,7 @@ def tile_override(text: str) -> tuple[str, int | str | list[int | None]]:
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """`224`, or height and width as `320,480`."""
+    """Parse the size of images: `224`, or height and width as `320,480`."""
     sides = text.split(",")
     if len(sides) > 2 or not all(side.isdecimal() and side.strip("0") for side in sides):
         raise argparse.ArgumentTypeError(f"expected a size as 224 or 320,480, got {text!r}")

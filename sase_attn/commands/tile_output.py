@@ -1,4 +1,4 @@
-"""The folder that `sase-attn tile` writes: the tiled network as the model `attached`, and its buffering report."""
+"""Write the folder of `sase-attn tile`: the tiled network as the model `attached`, and its buffering report."""
 
 import json
 import warnings
@@ -15,12 +15,12 @@ from sase_attn.tiling.report import BufferingReport
 
 
 def as_attached(model: Any, options: dict[str, Any], names: list[str]) -> Any:
-    """The same network as the model `attached`, which timm can rebuild from its arguments, with the same weights."""
+    """The same network and weights as a model `attached`, which timm can rebuild from its arguments."""
     cfg, recorded = dict(model.pretrained_cfg), model_args(model)
     name = cfg["architecture"]
     if name != "attached":
         tagged = f"{name}.{cfg.get('tag')}"
-        of_tag = arguments_of_tag(tagged)  # which `attached` takes as its own
+        of_tag = arguments_of_tag(tagged)  # arguments that `attached` applies itself
         is_of_tag = bool(of_tag) and of_tag.items() <= recorded.items()
         recorded = {key: value for key, value in recorded.items() if not (is_of_tag and key in of_tag)}
         recorded["base"] = tagged if is_of_tag else name
@@ -34,7 +34,7 @@ def as_attached(model: Any, options: dict[str, Any], names: list[str]) -> Any:
         raise ValueError(
             f"cannot save {behind[0]} tiled: `attached` tiles a network before it attaches attention; attach 'tiled_se'"
         )
-    with warnings.catch_warnings():  # announced before
+    with warnings.catch_warnings():  # they were printed before
         warnings.simplefilter("ignore", UserWarning)
         rebuilt: Any = timm.create_model("attached", **recorded | {"tile": options})
     rebuilt.load_state_dict(model.state_dict())
@@ -45,7 +45,7 @@ def as_attached(model: Any, options: dict[str, Any], names: list[str]) -> Any:
 
 
 def write_tiled(model: Any, report: BufferingReport, folder: Path) -> None:
-    """Write the model as timm loads it, and the report as JSON and as text."""
+    """Write the model such that timm loads it, and the report as JSON and as text."""
     base = model._model_args["base"]
     summary = (
         f"{report.se / 1e6:.3f}M → {report.tiled / 1e6:.3f}M activations held at {report.size[0]}×{report.size[1]}"

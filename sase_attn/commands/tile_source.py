@@ -1,4 +1,4 @@
-"""The network that `sase-attn tile` is given: a name of timm's, a saved model's folder, or a weights file."""
+"""`open_network`: the network for `sase-attn tile`, from a name of timm, a saved model's folder, or a weights file."""
 
 import argparse
 from pathlib import Path
@@ -24,7 +24,7 @@ _SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")
 
 
 def open_network(args: argparse.Namespace) -> nn.Module:
-    """The network; on the meta device where only its report is wanted."""
+    """The network that the arguments name; on the meta device if only its report is wanted."""
     path, needed = Path(args.source), args.output is not None
     if path.is_file():
         return _from_file(args, path)
@@ -47,7 +47,7 @@ def open_network(args: argparse.Namespace) -> nn.Module:
             model: nn.Module = timm.create_model(name, pretrained=pretrained, **dict(args.model_kwargs), **place)
     except (TypeError, AssertionError, KeyError) as error:
         raise refused_arguments(name, error) from None
-    except Exception as error:  # of the Hub, of any HTTP library, of the files
+    except Exception as error:  # the Hub, HTTP libraries and damaged files raise errors of many types
         hint = "; --no-pretrained takes random weights" if pretrained and folder is None else ""
         raise share.HubError(share.pull_error(error, name) + hint) from error
     return model

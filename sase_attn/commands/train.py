@@ -1,4 +1,4 @@
-"""`sase-attn train`: a run from a recipe, whose fields are the flags."""
+"""`sase-attn train`: train a network by a recipe, whose fields are flags."""
 
 import argparse
 import re

@@ -1,4 +1,4 @@
-"""What commands that use a trained network share: the recipe that it is taken by, and what unknown names lack."""
+"""Helpers for commands that use a trained network: its recipe, and a hint for names that are not registered."""
 
 import argparse
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from sase_attn.weights.files import is_named_like_weights
 
 
 def recipe_for(args: argparse.Namespace) -> Recipe:
-    """That of the run which made `args.source`, where it is recorded, changed by flags.
+    """The recorded recipe of the run that made `args.source`, or the default one, changed by the flags.
 
     Raises:
-        FileNotFoundError: it is named like a file of weights that is not there.
-        ValueError: a model is named, and the source says itself which it is; or its record is damaged.
+        FileNotFoundError: the source is named like a file of weights, but does not exist.
+        ValueError: a model is given although the source records it, or the record is damaged.
     """
     given = given_flags(args, Recipe)
     if not Path(args.source).exists() and is_named_like_weights(args.source):
@@ -30,7 +30,7 @@ def recipe_for(args: argparse.Namespace) -> Recipe:
 
 @contextmanager
 def naming_imports(recorded: tuple[str, ...]) -> Iterator[None]:
-    """Where a name is unknown, say what the run had imported: weights may be anybody's, so nothing is imported here."""
+    """A context that adds the imports of the run to errors about unknown names. Nothing is imported, to be safe."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Models of timm's registry; importing this package registers them."""
+"""Models with attention; importing this package adds them to timm's registry."""
 
 from sase_attn.models import attached as attached
 from sase_attn.models import compared_resnet as compared_resnet

@@ -47,16 +47,16 @@ def attached(
 ) -> nn.Module:
     """A timm network with attention behind layers (`after`), in place of its own (`replace`), or tiled (`tile`).
 
-    Arguments are JSON-able, so that `save_for_hf`, `local-dir:` and `hf-hub:` reproduce the network. What is tiled is
-    tiled before attention is attached.
+    Arguments are JSON-able, so that `save_for_hf`, `local-dir:` and `hf-hub:` reproduce the network. Modules are tiled
+    before attention is attached.
 
-    With `pretrained=True` it starts from the base's weights: attached attention preserves the outputs, and what the
-    base learns in one step of SGD; replaced modules keep their weights as `replace` says or start anew; tiled ones, and
-    the base's own attention, keep them.
+    With `pretrained=True` it starts from the base's weights. Attached attention then preserves the outputs, and what
+    the base learns in one step of SGD. Replaced modules keep their weights as `replace` says, or start with new ones.
+    Tiled modules and the base's own attention keep them.
 
     Args:
         base: a model of timm's registry, with or without a pretrained tag.
-        base_gain: the `gain` of the base's own attention, where the base takes one.
+        base_gain: the `gain` of the base's own attention, if the base has this argument.
         after: pattern(s) of module names in it, see `sase_attn.attach`; `"layer*.*.bn3"` if nothing else is asked for.
         replace: a kind of attention, such as "se", see `sase_attn.replace`.
         tile: arguments of `sase_attn.tile`, such as {"rows": 7, "count": 6}.
@@ -72,7 +72,7 @@ def attached(
         UnknownNameError: no such base, attention or kind, or no module of that name.
         ValueError: arguments that exclude each other, or a `base_gain` that is not that of the base's weights; see also
             `attach`, `replace` and `tile`.
-        TypeError: an argument that is no name, or that `tile` or the attention does not have.
+        TypeError: an argument that is not a name, or that `tile` or the attention does not have.
     """
     if not isinstance(attn, str | None):
         raise TypeError(f"models take attention as a string, to be reproducible; pass str(genotype), not {attn!r}")
@@ -115,7 +115,7 @@ def attached(
             raise
         if pretrained and base_cfg is not None:
             _check_base(model, base_cfg, base, base_gain)
-        for name in own_args:  # the base's, which its tag or `base_gain` says again
+        for name in own_args:  # arguments of the base, which its tag or `base_gain` sets again
             del model._model_args[name]
         if replace is not None:
             replaced = replace_attention(
@@ -146,7 +146,7 @@ def attached(
         weights = dict(state_dict) if own else without_replaced(state_dict, model, anew)
         try:
             return warm_start(weights, model, preserve_output=preserve_output is not False, gain=gain)
-        except TypeError as error:  # of which timm makes another attempt with other arguments
+        except TypeError as error:  # on which timm would try again with other arguments
             raise ValueError(
                 f"{error}; pass preserve_output=False to start from the base's weights all the same"
             ) from None
@@ -208,7 +208,7 @@ def _check_combination(
 
 
 def _holds(weights: Mapping[str, Tensor], prefix: str, module: nn.Module) -> bool:
-    """Whether `weights` have, under `prefix`, tensors of just the names and shapes of `module`'s."""
+    """Whether `weights` have, under `prefix`, exactly the names and shapes of the tensors of `module`."""
     given = {key: value.shape for key, value in weights.items() if key.startswith(prefix)}
     return given == {key: value.shape for key, value in module.state_dict(prefix=prefix).items()}
 

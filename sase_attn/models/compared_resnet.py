@@ -1,7 +1,7 @@
 """timm's ResNets with each attention of the literature, to compare with: `NAME_resnet50`, `…_resnet101`, `…_resnet20`.
 
-`NAME` is one of `PLACEMENTS`, which says where that attention goes, as its paper or its authors' code has it. Weights
-come with the package for `se_resnet20` alone, see `pretrained_files`; `attached` starts from timm's. All arguments are
+`NAME` is one of `PLACEMENTS`, which says where that attention goes, by its paper or its authors' code. Weights come
+with the package for `se_resnet20` alone, see `pretrained_files`; `attached` starts from timm's. All arguments are
 those of `timm.models.ResNet`, `attn_args`, options of the attention (JSON-able, so that they survive the Hub), and
 `gain`, see `sase_attn.attentions.set_gain`.
 """
@@ -39,11 +39,11 @@ IMAGENET_CFG = dict(
     license="apache-2.0",
 )
 
-_ECA_KERNELS = {"eca_resnet50": (3, 5, 5, 7), "eca_resnet101": (3, 3, 5, 7)}  # of the released networks, by stage
+_ECA_KERNELS = {"eca_resnet50": (3, 5, 5, 7), "eca_resnet101": (3, 3, 5, 7)}  # those of the released networks, by stage
 
 
 class _Compared:
-    """What the two hosts share: the attention is put into the plain network once that is made."""
+    """The part that both hosts share: it inserts the attention into the plain network after that has been built."""
 
     def place(
         self,
@@ -54,7 +54,7 @@ class _Compared:
         device: torch.device | None,
         dtype: torch.dtype | None,
     ) -> None:
-        """Put the attention where it goes."""
+        """Insert the attention at its places."""
 
         def build(channels: int, stage: int, **here: Any) -> nn.Module:
             arguments = (
@@ -146,7 +146,7 @@ def _register(attention: str, host: str) -> None:
 
 
 def _own(state_dict: Mapping[str, Tensor], model: nn.Module) -> Mapping[str, Tensor]:
-    """Weights of this very network. Raises ValueError if their record says that they are of another starting gain."""
+    """Return weights of this same network. Raises ValueError if they are recorded with another starting gain."""
     check_pretrained(state_dict, model)
     return state_dict
 

@@ -1,4 +1,4 @@
-"""How a timm network gives its feature maps, for networks built around it."""
+"""`feature_cfg_of`: how timm extracts the feature maps of a network, for models that are built around it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +9,10 @@ _WRAPPERS = {"FeatureListNet": "list", "FeatureDictNet": "dict", "FeatureHookNet
 
 
 def feature_cfg_of(architecture: str, model_args: Mapping[str, Any]) -> dict[str, Any]:
-    """The `feature_cfg` of timm's builder with which a copy of `architecture` gives the maps that it gives itself.
+    """The `feature_cfg` for timm's builder with which a copy of `architecture` returns the same maps.
 
-    timm keeps it in the model's entrypoint, so a copy without memory is built and asked. Networks with a class of their
-    own for it (EfficientNet, MobileNetV3) are asked by `forward_intermediates` instead, which gives the same maps.
+    timm keeps it in the model's entrypoint, so a copy on the meta device is built to read it. Networks with a class of
+    their own for features (EfficientNet, MobileNetV3) use `forward_intermediates` instead, which returns the same maps.
     """
     probe = timm.create_model(architecture, **{**model_args, "features_only": True, "device": "meta"})
     wrapper = _WRAPPERS.get(type(probe).__name__, "getter")

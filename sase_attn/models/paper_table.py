@@ -1,7 +1,7 @@
-"""The table of the SASE paper's comparison: its figures beside exact counts, and where the two disagree.
+"""`comparison`: the SASE paper's table of attentions, with exact counts, and where the two disagree.
 
-The paper's are those of arXiv 2411.08333, ImageNet, ResNet-50 and ResNet-101. Counts are of the networks here; MACs
-those of convolutions and matrix products for one 224×224 image.
+The paper's figures are those of arXiv 2411.08333 for ImageNet, ResNet-50 and ResNet-101. Counts are of the networks
+here; MACs are those of convolutions and matrix products for one 224×224 image.
 """
 
 from collections.abc import Iterable, Iterator
@@ -39,12 +39,12 @@ NOTES = {
 }
 
 ATTENTIONS = tuple(dict.fromkeys([*PAPER_TABLE, *PLACEMENTS]))
-"""Of the networks that are compared, those of the paper's table first."""
+"""The attentions that are compared, those of the paper's table first."""
 
 
 @dataclass(frozen=True)
 class ComparedAttention:
-    """An attention's networks. `paper_millions`, `paper_top1` are the paper's for ResNet-50 and -101, or None."""
+    """An attention's networks. `paper_millions` and `paper_top1` are from the paper for ResNet-50 and -101, or None."""
 
     attention: str
     parameters: tuple[int, int]
@@ -67,7 +67,7 @@ def comparison() -> Iterator[ComparedAttention]:
 
 
 def comparison_text(compared: Iterable[ComparedAttention]) -> str:
-    """The table, and what is inconsistent in the paper's. `compared` is what `comparison` gives."""
+    """The table as text, and what is inconsistent in the paper's. `compared` is the result of `comparison`."""
     rows: list[tuple[str, ...]] = [("attention", "R50", "MACs", "R101", "MACs", "paper", "top-1", "agrees")]
     notes = []
     for row in compared:
@@ -89,7 +89,7 @@ def comparison_text(compared: Iterable[ComparedAttention]) -> str:
 
 
 def _network(name: str) -> nn.Module:
-    """A network whose tensors have shapes only."""
+    """A network on the meta device, whose tensors have shapes but no values."""
     return timm.create_model(name, device=torch.device("meta")).eval()
 
 

@@ -1,6 +1,6 @@
-"""Learnable values of every model that this package adds to timm's registry, with default arguments: `PARAMETERS`.
+"""`PARAMETERS`: the number of parameters of every model that this package registers, with default arguments.
 
-A test builds the models and compares, so that `sase-attn list models` does not have to.
+A test compares them with the models, so that `sase-attn list models` need not build any.
 """
 
 PARAMETERS = {

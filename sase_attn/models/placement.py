@@ -1,4 +1,4 @@
-"""Where each attention of the literature goes in a ResNet, as its paper or its authors' code has it: `PLACEMENTS`."""
+"""`PLACEMENTS`: where each attention of the literature goes in a ResNet, by its paper or its authors' code."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +12,7 @@ Build = Callable[..., nn.Module]  # (channels, stage, **options of this place)
 
 
 class Preceded(nn.Module):
-    """A layer of a network, `host`, with an attention, `attn`, before it."""
+    """A layer of a network, `host`, after an attention, `attn`."""
 
     def __init__(self, attn: nn.Module, host: nn.Module) -> None:
         super().__init__()

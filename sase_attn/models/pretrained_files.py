@@ -1,8 +1,8 @@
 """The weights that come with the package: the files `pretrained/ARCHITECTURE.TAG.safetensors`.
 
-timm loads one by its name, `timm.create_model("ARCHITECTURE.TAG", pretrained=True)`. The header of a file says which
-images its network was trained for, their classes, how they were normalised, and the recipe. From the recipe a network
-of that name takes the starting gain, which weights do not hold. `benchmarks/pretrained.py` makes the files.
+timm loads one by its name, `timm.create_model("ARCHITECTURE.TAG", pretrained=True)`. The header of a file holds the
+identity of the data, the classes, the normalisation and the recipe. The recipe has the starting gain of a network of
+that name, which is not among the weights. `benchmarks/pretrained.py` makes the files.
 """
 
 import json
@@ -17,14 +17,14 @@ from sase_attn.weights import read_metadata
 
 FOLDER = Path(__file__).parent / "pretrained"
 TAGS = ("cifar10_jpeg", "fashion_mnist_6k")
-"""What names the images. `pretrained=True` without a tag loads the first for which an architecture has a file."""
+"""Tags name the images. Without one, `pretrained=True` loads the first for which an architecture has a file."""
 UNTRAINED = "untrained"
 _GAIN = "gain"
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def tagged(architecture: str, base: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """timm's configurations of an architecture by `ARCHITECTURE.TAG`: of each file, and of the network without weights.
+    """timm's configurations of an architecture by `ARCHITECTURE.TAG`, one for each file and one without weights.
 
     Args:
         architecture: name in timm's registry.
@@ -36,9 +36,9 @@ def tagged(architecture: str, base: Mapping[str, Any]) -> dict[str, dict[str, An
 
 
 def named_config(name: str, pretrained: bool) -> str:
-    """The name of the configuration of a network that may have weights here.
+    """The name of the configuration of a network for which there may be weights here.
 
-    A network that is asked for without weights and without a tag is not one of any images: it names no classes.
+    A network that is made without weights and without a tag belongs to no images, and has no class names.
     """
     untrained = f"{name}.{UNTRAINED}"
     return name if pretrained or untrained not in get_arch_pretrained_cfgs(name) else untrained
@@ -47,15 +47,15 @@ def named_config(name: str, pretrained: bool) -> str:
 def configured(
     architecture: str, pretrained: bool, arguments: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str | float | None]:
-    """Arguments of a network with the configuration that they mean, and the gain of its file, if it has one.
+    """The arguments of a network with its configuration, and the gain of its weights file, if it has one.
 
-    A configuration that was asked for by its tag stands for the gain of its own file, whatever tensors are laid over
-    it. Tensors that are laid over the one that is taken without a tag are anybody's.
+    For a configuration with a tag, the gain is that of its own file, whatever weights its overlay names. Without a tag,
+    an overlay may name other weights; there is then only a gain if they are a file that comes with the package.
 
     Args:
         architecture: name in timm's registry.
-        pretrained: whether the weights are to be loaded.
-        arguments: as the model's function got them. A gain among them counts instead of the file's.
+        pretrained: whether weights are loaded.
+        arguments: the arguments of the model's function. A gain among them replaces that of the file.
     """
     named = arguments.get("pretrained_cfg")
     config = named or named_config(architecture, pretrained).partition(".")[2] or None
@@ -66,7 +66,7 @@ def configured(
 
 
 def gain_of_file(file: str | None) -> str | float | None:
-    """The gain that a network was trained with, if it was asked for one and its file is one of these.
+    """The argument `gain` that a network was trained with, if its file is one of these and records one.
 
     Raises:
         ValueError: the file is damaged. OSError: it cannot be read.
@@ -77,14 +77,14 @@ def gain_of_file(file: str | None) -> str | float | None:
 
 
 def arguments_of_tag(name: str) -> dict[str, Any]:
-    """Arguments that `ARCHITECTURE.TAG` stands for: the gain of its file, if that names one; none for other names."""
+    """The arguments that `ARCHITECTURE.TAG` implies: the gain of its file, if it has one; none for other names."""
     config = get_arch_pretrained_cfgs(name).get(name)
     gain = None if config is None else gain_of_file(config.file)
     return {} if gain is None else {_GAIN: gain}
 
 
 def note_gain(model: Network, gain: str | float | None) -> Network:
-    """Note a gain that a file named among the arguments that rebuild the network; returns the network."""
+    """Add the gain of a file to the arguments that rebuild the network; returns the network."""
     if gain is not None:
         model._model_args = {_GAIN: gain}  # type: ignore[assignment]
     return model

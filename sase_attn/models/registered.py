@@ -1,4 +1,4 @@
-"""The models that this package adds to timm's registry, and how large they are."""
+"""`registered_models`: the models that this package adds to timm's registry, with their numbers of parameters."""
 
 import pkgutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from sase_attn.models.parameter_counts import PARAMETERS
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """A model: its name in timm's registry, its learnable values with default arguments, its definition in a line."""
+    """A model: its name in timm's registry, its number of parameters by default, its definition in one line."""
 
     name: str
     parameters: int

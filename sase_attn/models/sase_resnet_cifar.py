@@ -1,10 +1,10 @@
 """CIFAR ResNets (He et al., arXiv 1512.03385 §4.2), plain and with SASE blocks: the network of the paper's search.
 
-`pretrained=True` loads weights that come with the package, see `pretrained_files`. Their tag also says which gain the
-blocks start with, where none is asked for.
+`pretrained=True` loads weights that come with the package, see `pretrained_files`. Their tag also fixes the gain that
+the blocks start with, if none is given.
 
-A 3×3 stem of 16 channels, three stages of 16, 32 and 64 channels at 1, 1/2 and 1/4 of the input's size. Deviation from
-He et al., as in the SASE release: shortcuts that change shape are 1×1 convolutions with batch norm.
+The network has a 3×3 stem of 16 channels, and three stages of 16, 32 and 64 channels at 1, 1/2 and 1/4 of the size.
+Deviation from He et al., as in the SASE release: shortcuts that change shape are 1×1 convolutions with batch norm.
 """
 
 from functools import partial
@@ -44,8 +44,8 @@ BLOCKS: dict[str, type[nn.Module]] = {"basic": BasicBlock, "bottleneck": Bottlen
 class CifarResNet(ResNet):
     """timm's ResNet with the CIFAR stem and three stages; `layer4` is empty.
 
-    `block` is a class, as timm takes it, or "basic" or "bottleneck", which survive the Hub. Raises UnknownNameError for
-    another name.
+    `block` is a class, as in timm, or "basic" or "bottleneck", which can be saved to the Hub. Raises UnknownNameError
+    for another name.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class CifarResNet(ResNet):
     ) -> None:
         if isinstance(block, str):
             block = BLOCKS[known("block", block, BLOCKS)]
-        # A deep stem of half the width is what makes timm's stages start at 16 channels; it is replaced below.
+        # timm's stages start at 16 channels only with a deep stem of half the width, which is replaced below.
         super().__init__(
             block=block,
             in_chans=in_chans,

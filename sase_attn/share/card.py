@@ -1,4 +1,4 @@
-"""The model card: what the README.md of a published model says."""
+"""`model_card`: the README.md of a published model."""
 
 import json
 from collections.abc import Mapping
@@ -83,7 +83,7 @@ def card_of(
 
 
 def checked_repo_id(repo_id: str) -> str:
-    """The name of a repository, if it is one of the Hub's. Raises ValueError."""
+    """Return the name of a repository. Raises ValueError if it is not of the form "org/name"."""
     try:
         if repo_id.count("/") != 1:
             raise ValueError("it has no organisation or user" if "/" not in repo_id else "it has more than one slash")

@@ -1,4 +1,4 @@
-"""Errors of the Hub, of timm and of damaged files in one line: what was wanted, what came, what to do."""
+"""Messages of one line for errors of the Hub, of timm and of damaged files: what was wanted, what came, what to do."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from huggingface_hub import errors
 from safetensors import SafetensorError
 
 LOG_IN = "pass token=... or run `hf auth login`"
-# What was wanted and what to do, by the error that came; the first row that matches counts.
+# What was wanted and what to do, by the type of the error; the first row that matches is used.
 _BY_TYPE: tuple[tuple[type[BaseException], str, str], ...] = (
     (errors.OfflineModeIsEnabled, "access to the Hub", "unset HF_HUB_OFFLINE"),
     (errors.LocalEntryNotFoundError, "an answer from the Hub", "check the network and HF_ENDPOINT, then run again"),
@@ -48,7 +48,7 @@ def pull_error(error: BaseException, what: str) -> str:
 
 @contextmanager
 def one_report() -> Iterator[None]:
-    """Within the context the Hub's client does not report each of its retries; its error does, once."""
+    """A context in which the Hub's client does not log each of its retries; its error is raised once."""
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -59,9 +59,9 @@ def one_report() -> Iterator[None]:
 
 
 def explanation(error: BaseException, what: str) -> str | None:
-    """One line for a known error, also one that was raised from it; None for others."""
+    """One line for an error of a known type, or for its cause; None for others."""
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
-        error = error.__cause__  # "not in the cache" because of this
+        error = error.__cause__  # the reason why the cache was looked at
     for kind, wanted, todo in _BY_TYPE:
         if isinstance(error, kind):
             return message(what, wanted, first_words(error), todo)
@@ -82,7 +82,7 @@ def explanation(error: BaseException, what: str) -> str | None:
 
 
 def message(what: str, wanted: str, came: str, todo: str) -> str:
-    """The one form of these lines."""
+    """The common form of these lines."""
     return f"cannot {what}: wanted {wanted}, got {came}; {todo}"
 
 

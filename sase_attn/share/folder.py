@@ -1,4 +1,4 @@
-"""A model as a folder that timm loads, verified by loading it back before it appears."""
+"""`save`: write a model as a folder that timm loads, and verify it by loading it back."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def save(
         folder: a path that does not exist yet, or an empty folder.
         repo_id: the Hub name for the card's usage lines; by default they name the folder.
         license, description, metrics: see `model_card`.
-        texts: of further files, by name.
+        texts: the texts of further files to write, by file name.
 
     Returns:
         The folder.
@@ -54,7 +54,7 @@ def save(
         FileExistsError: the target is a file or a non-empty folder, or another process writes it (`InUseError`).
         ValueError: `repo_id` is not of the form "org/name".
         HubError: timm cannot rebuild the model from what was saved.
-        OSError: of the disk, naming the folder.
+        OSError: the disk failed; the message names the folder.
     """
     with new_folder(folder) as target:
         source = f"local-dir:{target.name}" if repo_id is None else f"hf-hub:{checked_repo_id(repo_id)}"
@@ -70,9 +70,9 @@ def save(
                 for name, text in (texts or {}).items():
                     (partial / name).write_text(text, encoding="utf-8")
                 if target.exists():
-                    target.rmdir()  # fails, rightly, where somebody has filled it meanwhile
+                    target.rmdir()  # fails, as it should, if it has been filled meanwhile
                 partial.rename(target)
-        except SafetensorError as error:  # of the disk
+        except SafetensorError as error:  # the disk failed
             raise OSError(f"{target}: {error}") from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -81,10 +81,10 @@ def save(
 
 @contextmanager
 def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Within the context no other process writes a folder that does not exist yet, or is empty; its full path.
+    """A context in which no other process writes to a new or empty folder. Yields its full path.
 
     Raises:
-        FileExistsError: it is a file or has files, or another process writes it.
+        FileExistsError: the folder is a file or has files, or another process writes it.
     """
     target = Path(folder).resolve()
     with one_writer(target):
@@ -92,17 +92,17 @@ def new_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
             raise FileExistsError(
                 f"cannot save to {target}: wanted a new or empty folder, got one in use; name another"
             )
-        remove_temporaries(target.parent, target.name)  # of a process that was killed
+        remove_temporaries(target.parent, target.name)  # left by a process that was killed
         yield target
 
 
 def write_model(model: Any, folder: Path) -> None:
-    """Write config.json and model.safetensors, and prove that timm loads the same model from them."""
+    """Write config.json and model.safetensors, and check that timm loads the same model from them."""
     name = model.pretrained_cfg["architecture"]
     try:
         config = {"pretrained_cfg": noted(model), **_labels(model)}
         save_for_hf(model, str(folder), model_config=config, model_args=model_args(model), safe_serialization=True)
-        _say_classes_once(folder / "config.json")
+        _drop_duplicate_classes(folder / "config.json")
         write_safetensors(model.state_dict(), folder / "model.safetensors", metadata={}, model=model)
         with torch.random.fork_rng(devices=[]):  # a checkpoint must not move the random stream of its run
             problem = difference(model, timm.create_model(f"local-dir:{folder}", pretrained=True))
@@ -120,15 +120,15 @@ def write_model(model: Any, folder: Path) -> None:
 
 
 def _labels(model: Any) -> dict[str, list[str]]:
-    """Names of the classes at the place where transformers looks for them; timm reads them there too."""
+    """The class names under the key at which transformers looks for them; timm reads them there, too."""
     names = model.pretrained_cfg.get("label_names") or ()
     return {"label_names": list(names)} if len(names) == model.num_classes else {}
 
 
-def _say_classes_once(config: Path) -> None:
-    """Leave the number of classes out of the arguments, and their names out of the rest: they stand beside them.
+def _drop_duplicate_classes(config: Path) -> None:
+    """Remove the number of classes from the arguments, and their names from the `pretrained_cfg`.
 
-    transformers gives the number itself, and refuses it twice.
+    Both are also at the top of the file. transformers passes the number itself, and refuses it twice.
     """
     content = parse_json(config.read_bytes())
     for part, name in (("model_args", "num_classes"), ("pretrained_cfg", "label_names")):

@@ -1,4 +1,4 @@
-"""What of a model can be published: the network itself, and the arguments that timm rebuilds it from."""
+"""`publishable`: the bare network of a model; `model_args`: the arguments from which timm rebuilds it."""
 
 import copy
 import json
@@ -11,12 +11,12 @@ from torch import nn
 
 from sase_attn.share.errors import HubError
 
-# Training-time rates describe a run, not the weights; timm leaves them out of what it exports as well.
+# Training-time rates describe a run, not the weights; timm does not export them either.
 _RUN_ARGS = r"drop_rate|drop_path_rate|drop_block_rate|.*_drop_rate"
 
 
 def publishable(model: nn.Module) -> Any:
-    """`model` without compile and parallel wrappers, all tensors in the contiguous layout that safetensors wants."""
+    """`model` without compile and parallel wrappers, with all tensors contiguous, as safetensors requires."""
     network = unwrap_model(model)
     if "architecture" not in getattr(network, "pretrained_cfg", {}) or not hasattr(network, "num_features"):
         raise HubError(
@@ -29,7 +29,7 @@ def publishable(model: nn.Module) -> Any:
 
 
 def model_args(model: Any) -> dict[str, Any]:
-    """Arguments that rebuild `model` as it is now: those of its making, with today's classes, channels and pooling."""
+    """Arguments that rebuild `model`: those that it was made with, and its present classes, channels and pooling."""
     name = model.pretrained_cfg["architecture"]
     recorded = getattr(model, "_model_args", None)
     if recorded is None:  # without them, another genotype would load as the default one

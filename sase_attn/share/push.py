@@ -1,4 +1,4 @@
-"""A model goes to the Hugging Face Hub, after it was written and loaded back here."""
+"""`push`: publish a model on the Hugging Face Hub, after it has been written and loaded back locally."""
 
 import tempfile
 from collections.abc import Mapping

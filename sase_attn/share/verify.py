@@ -1,4 +1,4 @@
-"""Whether a model that was loaded back is the one that was saved."""
+"""`difference`: check that a model that was loaded back is the one that was saved."""
 
 import copy
 from typing import Any
@@ -10,9 +10,9 @@ from sase_attn.share.publishable import model_args
 
 
 def difference(model: Any, reloaded: Any) -> str | None:
-    """What sets a model that was loaded back apart from `model`: tensors, attention, or logits; else None.
+    """How a model that was loaded back differs from `model`: in tensors, attention or logits; None if it does not.
 
-    Attention is compared by itself because tiles, say, can leave the logits at one size as they are.
+    Attention is compared by its settings, too, because tiles, for example, may not change the logits at one size.
     """
     ours, theirs = model.state_dict(), reloaded.state_dict()
     if keys := sorted(ours.keys() ^ theirs.keys()):
@@ -34,7 +34,7 @@ def difference(model: Any, reloaded: Any) -> str | None:
 
 
 def _attention(model: nn.Module) -> dict[str, str]:
-    """Our modules of a network, by name, in words: class and settings. Norms, which training swaps, do not count."""
+    """Class and settings of each module of this package, by name; except for norms, which training may replace."""
     return {
         name: f"{type(module).__name__}({module.extra_repr()})"
         for name, module in model.named_modules()

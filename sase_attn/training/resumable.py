@@ -175,7 +175,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         except Exception as error:
             if saved is None and self.global_step == 0 and not isinstance(error, FloatingPointError):
                 self._undo_start(new)
-                if _is_of_the_network(error):
+                if _is_misfit(error):
                     words = f"the network cannot take its first step with these arguments and images: {in_words(error)}"
                     raise ValueError(words) from error
             raise
@@ -248,7 +248,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         raise KeyboardInterrupt
 
 
-def _is_of_the_network(error: Exception) -> bool:
+def _is_misfit(error: Exception) -> bool:
     """Whether an error means that shapes do not fit the network, or that parts are missing by its arguments."""
     of_shapes = type(error) is RuntimeError and "DefaultCPUAllocator" not in str(error)  # out of memory
     return of_shapes or isinstance(error, AttributeError | TypeError | LookupError)

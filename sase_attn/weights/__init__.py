@@ -1,4 +1,4 @@
-"""State dict in, state dict out: files of weights, warm starts, and the authors' checkpoints."""
+"""State dicts: reading and writing files of weights, warm starts, and the authors' checkpoints."""
 
 from sase_attn.weights.authors import Imported as Imported
 from sase_attn.weights.authors import from_authors as from_authors

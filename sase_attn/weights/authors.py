@@ -1,4 +1,4 @@
-"""Checkpoints of the authors (github.com/pusheng0902/SASE) for the models of this package."""
+"""`import_checkpoint`: convert checkpoints of the authors (github.com/pusheng0902/SASE) for models of this package."""
 
 import os
 from collections.abc import Mapping
@@ -30,13 +30,13 @@ def from_authors(state_dict: Mapping[str, Tensor], genotype: Genotype = _SEARCHE
     """Weights of the authors' code (github.com/pusheng0902/SASE) under the keys of this library; no value changes.
 
     Args:
-        state_dict: the authors'.
-        genotype: that it was trained with.
+        state_dict: the authors' state dict.
+        genotype: the genotype that it was trained with.
 
     Raises:
         ValueError: a key below `attention.` is not one of the genotype's block, or the release has no such block.
     """
-    genotype.to_release()  # says what the release does not have
+    genotype.to_release()  # raises ValueError for what the release does not have
     keys, weights = block_keys(genotype), {}
     for key, value in state_dict.items():
         block, found, rest = key.partition(".attention.")
@@ -49,14 +49,14 @@ def from_authors(state_dict: Mapping[str, Tensor], genotype: Genotype = _SEARCHE
 
 
 def genotype_of(state_dict: Mapping[str, Tensor], genotype: Genotype | None = None, *, source: str) -> Genotype:
-    """The genotype that weights of the authors were trained with: the one given, else the searched one, if they fit it.
+    """The genotype that weights of the authors were trained with: the given one, or by default the searched one.
 
-    Not every operation has parameters of its own, so that weights alone cannot say it.
+    The weights must fit it. Weights alone do not determine it, as not every operation has parameters.
 
     Args:
-        state_dict: the authors'.
-        genotype: that they are said to be of.
-        source: where they are from, for the message.
+        state_dict: the authors' state dict.
+        genotype: the genotype that they are supposed to have.
+        source: the name of their source, for error messages.
 
     Raises:
         ValueError: they are of another genotype; the message says which operations they fit.
@@ -64,7 +64,7 @@ def genotype_of(state_dict: Mapping[str, Tensor], genotype: Genotype | None = No
     wanted = genotype or _SEARCHED
     start = next((key.partition(".attention.")[0] for key in state_dict if ".attention." in key), None)
     if start is None:
-        return wanted  # without attention; `check_state_dict` says so
+        return wanted  # without attention, which `check_state_dict` reports
     prefix = f"{start}.attention."
     block = {key.removeprefix(prefix): value for key, value in state_dict.items() if key.startswith(prefix)}
     norms = [state_dict[key] for key in (f"{start}.bn3.weight", f"{start}.bn2.weight") if key in state_dict]
@@ -95,20 +95,20 @@ def import_checkpoint(
 ) -> Imported:
     """Convert a checkpoint of the authors to safetensors for one of our models.
 
-    A checkpoint without a classifier, as that of a detector's backbone, is for a model with `num_classes=0`. What a
-    detector has besides its backbone is left out.
+    A checkpoint without a classifier, such as that of a detector's backbone, is for a model with `num_classes=0`. Other
+    parts of a detector than its backbone are left out.
 
     Args:
         source: the authors' checkpoint, for example `pnorm_imgnet_r50.pth`.
-        model_name: the model it is for, for example "sase_resnet50"; keys and shapes are checked against it.
+        model_name: the model that it is for, for example "sase_resnet50"; keys and shapes are checked against it.
         output: the `.safetensors` file to write, atomically.
-        genotype: that it was trained with, by default the searched one.
+        genotype: the genotype that it was trained with, by default the searched one.
         overwrite: replace an existing file.
 
     Raises:
         FileNotFoundError: no such source or output folder. FileExistsError: the output exists.
-        ValueError: the output is no `.safetensors`; the source is unreadable, of another genotype, or its keys or
-            shapes are not the model's, in which case each is named.
+        ValueError: the output is not named `.safetensors`; the source is unreadable, of another genotype, or its keys
+            or shapes are not the model's, in which case each is named.
         UnknownNameError: no such model.
     """
     output = new_safetensors(output, overwrite=overwrite)

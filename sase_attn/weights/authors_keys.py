@@ -1,4 +1,4 @@
-"""Names of parameters in a block of the authors' release, and ours; which operations a block's parameters are of."""
+"""`block_keys`: names of parameters in the authors' release and here; `fitting_ops`: operations that they may be of."""
 
 from collections.abc import Mapping
 
@@ -74,7 +74,7 @@ def fitting_ops(block: Mapping[str, Tensor], channels: int) -> dict[str, list[st
 
     Args:
         block: a block's parameters by the authors' names.
-        channels: that it weighs.
+        channels: the number of channels of the block.
     """
     found = {}
     for number, edge in enumerate(NUMBERED):

@@ -1,4 +1,4 @@
-"""What a file is that holds no weights, by its first bytes: in words, with the way to weights where there is one."""
+"""`other_kind`: what a file without weights is, by its first bytes, in words, with a hint on how to get weights."""
 
 import re
 import zipfile
@@ -22,7 +22,7 @@ _EXPORTED = "an exported program: take its weights by torch.save(torch.export.lo
 
 
 def other_kind(path: Path) -> str | None:
-    """What the file is, if it is surely no file of weights.
+    """What kind of file it is, in words, if it is certainly not a file of weights; otherwise None.
 
     Raises:
         OSError: it cannot be read.
@@ -48,7 +48,7 @@ def other_kind(path: Path) -> str | None:
 
 
 def _of_archive(path: Path) -> str | None:
-    """What a ZIP archive is that `torch.save` has not written; a damaged one is left to torch."""
+    """What kind of ZIP archive it is, if `torch.save` did not write it; None for a damaged one, which torch reports."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -1,4 +1,4 @@
-"""Files of weights as they are on disk: what `torch.save` wrote, or safetensors; nothing in them is executed."""
+"""`read_file`: read files of weights that `torch.save` wrote, or safetensors; nothing in them is executed."""
 
 import argparse
 import os
@@ -13,13 +13,13 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from sase_attn.weights.file_kinds import other_kind
 
-_SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")  # by which timm makes a model of what is no name
+_SCHEMES = ("local-dir:", "hf-hub:", "hf_hub:")  # prefixes by which timm loads from other places
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl", ".onnx", ".pt2", ".npz")
-_LONGEST_HEADER = 100_000_000  # bytes, as safetensors allows
+_LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
 
 
 class LeftOut:
-    """Stands for an object in a file whose class is not torch's: it holds nothing of it."""
+    """An empty placeholder for an object in a file whose class is not torch's."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         pass
@@ -29,15 +29,15 @@ class LeftOut:
 
 
 def read_file(source: str | os.PathLike[str], device: str = "cpu", *, leave_out: bool = False) -> object:
-    """What a file holds: the tensors of a safetensors file by name, or what `torch.save` was given.
+    """Read a file: the tensors of a safetensors file by name, or the object that `torch.save` was given.
 
-    Which of them it is its content says, not its name. Of classes torch makes none but its own, and the
-    `argparse.Namespace` of the arguments that training scripts save.
+    The kind of file is determined by its content, not its name. Only objects of torch's own classes are made, and the
+    `argparse.Namespace` of arguments that training scripts save.
 
     Args:
-        source: of the file.
-        device: that the tensors of a torch file come to; "meta" reads none.
-        leave_out: objects of other classes become `LeftOut`, where they are an error otherwise.
+        source: the file.
+        device: the device for the tensors of a torch file; "meta" does not read them.
+        leave_out: whether objects of other classes become `LeftOut`; otherwise they are an error.
 
     Raises:
         FileNotFoundError: no such file. IsADirectoryError: it is a folder. OSError: it cannot be read.
@@ -56,7 +56,7 @@ def read_file(source: str | os.PathLike[str], device: str = "cpu", *, leave_out:
         with (
             safe_globals([argparse.Namespace, *(_left_out(source) if leave_out else ())]),
             warnings.catch_warnings(action="ignore"),
-        ):  # of other pickles
+        ):  # torch warns of some pickles
             return torch.load(source, map_location=device, weights_only=True)
     except MemoryError:
         raise
@@ -64,13 +64,13 @@ def read_file(source: str | os.PathLike[str], device: str = "cpu", *, leave_out:
         raise ValueError(_more_than_tensors(source)) from None
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
-            raise  # a file that cannot be opened; torch has others for damaged ones
+            raise  # the file cannot be opened; without a file name, torch found it damaged
         reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
         raise ValueError(f"{source} is not a readable checkpoint: {reason}") from None
 
 
 def read_metadata(source: Path) -> dict[str, str]:
-    """The metadata in the header of a safetensors file; none of any other file.
+    """The metadata in the header of a safetensors file; empty for any other file.
 
     Raises:
         ValueError: the header is damaged. OSError: the file cannot be read.
@@ -85,12 +85,12 @@ def read_metadata(source: Path) -> dict[str, str]:
 
 
 def is_named_like_weights(name: str) -> bool:
-    """Whether a name is that of a file of weights, or of one in a folder, and no model's."""
+    """Whether a name is that of a file of weights, or a path, and not the name of a model."""
     return not name.startswith(_SCHEMES) and ("/" in name or name.endswith(_SUFFIXES))
 
 
 def is_safetensors(source: Path) -> bool:
-    """Whether a file starts as safetensors do: the length of a header, which is JSON."""
+    """Whether a file starts like safetensors, with the length of a JSON header."""
     with source.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= _LONGEST_HEADER
@@ -101,11 +101,11 @@ def _left_out(source: Path) -> list[tuple[type, str]]:
 
 
 def _other_classes(source: Path) -> list[str]:
-    """Names of the classes and functions in a file that torch does not call, as far as they are known."""
+    """Names of the classes and functions in a file that torch refuses to call, as far as it tells."""
     try:
         with safe_globals([argparse.Namespace]):
             return get_unsafe_globals_in_checkpoint(source)
-    except Exception:  # of a file that is no archive, as old versions of torch wrote them
+    except Exception:  # the file is not an archive, as written by old versions of torch
         return []
 
 
@@ -119,10 +119,10 @@ def _more_than_tensors(source: Path) -> str:
 
 
 def new_safetensors(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """The path of a safetensors file that is to be written, looked at before the work.
+    """Check the path of a safetensors file to be written, before the work, and return it.
 
     Raises:
-        ValueError: another suffix. FileNotFoundError: its folder does not exist. FileExistsError: it exists.
+        ValueError: it has another suffix. FileNotFoundError: its folder does not exist. FileExistsError: it exists.
     """
     path = Path(path)
     if path.suffix != ".safetensors":

@@ -1,4 +1,4 @@
-"""Weights under the names of a network that they are for, where they were saved as a part of something else."""
+"""`fitted`: rename weights that were saved as part of something else to the names of the network they are for."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,25 +10,25 @@ from sase_attn.weights.genotypes import attentions_of
 from sase_attn.weights.wrappers import StateDict
 
 _COUNTER = "num_batches_tracked"
-_HOST = "host"  # the layer itself, where attention was put beside it
+_HOST = "host"  # name of the layer itself, in a wrapper that adds attention to it
 
 
 def fitted(weights: Mapping[str, Tensor], model: nn.Module, *, source: str) -> StateDict:
-    """Weights with the names that a network has, if they have these behind a common prefix.
+    """Weights with the names of a network, if these names have a common prefix in them.
 
-    So are those of a Lightning module (`model.`) and of a classifier made of parts (`backbone.`, and `head.fc.` for
-    `fc.`). What then is not the network's own is left out: a loss, a metric, another head. Counters of batches that old
-    versions of torch did not write are 0. Other weights are returned as they are, and `check_state_dict` says what does
-    not fit.
+    Examples are the weights of a Lightning module (`model.`) and of a classifier made of parts (`backbone.`, and
+    `head.fc.` for `fc.`). Tensors that are not of the network are then left out: of a loss, a metric, another head.
+    Counters of batches that old versions of torch did not write become 0. Other weights are returned unchanged, and
+    `check_state_dict` reports what does not fit.
 
     Args:
-        weights: as they were read.
-        model: the network that they are for, with attention or not.
-        source: where they are from, for the message.
+        weights: the weights as they were read.
+        model: the network that they are for, with attention or without.
+        source: the name of their source, for error messages.
 
     Raises:
-        ValueError: several networks like this one are in it, or several classifiers for one made of parts and not one
-            `head.` among them.
+        ValueError: the weights hold several networks like this one, or several classifiers without a single one behind
+            `head.`.
     """
     own = set(model.state_dict())
     known = own | set(map(plain_name, own))
@@ -45,12 +45,12 @@ def fitted(weights: Mapping[str, Tensor], model: nn.Module, *, source: str) -> S
 
 
 def plain_name(name: str) -> str:
-    """The name that a tensor has in the network before attention was put beside its layer."""
+    """The name of a tensor in the network before attention was added to its layer."""
     return ".".join(part for part in name.split(".") if part != _HOST)
 
 
 def is_without_attention(weights: Mapping[str, Tensor], model: nn.Module) -> bool:
-    """Whether weights are, by names and shapes, those that a network would have without its attention."""
+    """Whether weights are, by names and shapes, those of a network without its attention."""
     attention = tuple(f"{name}." for name in attentions_of(model))
     layers = {
         plain_name(key): value.shape for key, value in model.state_dict().items() if not key.startswith(attention)
@@ -58,8 +58,8 @@ def is_without_attention(weights: Mapping[str, Tensor], model: nn.Module) -> boo
     return bool(attention) and {key: value.shape for key, value in weights.items()} == layers
 
 
-def way_out(weights: Mapping[str, Tensor], model: nn.Module) -> str:
-    """Which network weights are for that do not fit this one, where that is known; else nothing."""
+def other_network_hint(weights: Mapping[str, Tensor], model: nn.Module) -> str:
+    """A hint on the network that weights are for, if they do not fit this one; empty if it is not known."""
     wanted = model.state_dict()
     differing = [key for key, value in wanted.items() if key in weights and value.shape != weights[key].shape]
     if wanted.keys() < weights.keys() and not differing:
@@ -73,18 +73,18 @@ def way_out(weights: Mapping[str, Tensor], model: nn.Module) -> str:
 
 
 def _classifiers(model: nn.Module) -> tuple[str, ...]:
-    """What the names of the classifier's tensors begin with, where a network says it."""
+    """The prefixes of the names of the classifier's tensors, by the `pretrained_cfg` of a network."""
     names = (getattr(model, "pretrained_cfg", None) or {}).get("classifier") or ()
     return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
 
 
 def _is_counter_of(name: str, weights: Mapping[str, Tensor]) -> bool:
-    """Whether a tensor counts the batches of a norm whose statistics are there."""
+    """Whether a tensor counts the batches of a norm whose running statistics the weights hold."""
     return name.endswith(f".{_COUNTER}") and name.removesuffix(_COUNTER) + "running_mean" in weights
 
 
 def _heads(keys: Iterable[str], missing: set[str], source: str) -> dict[str, str]:
-    """By the missing names, the keys that end in them; of several the one behind `head.`."""
+    """For each missing name the key that ends in it; of several keys, the one behind `head.`."""
     candidates: dict[str, list[str]] = {}
     for key in keys:
         ends = (key[place + 1 :] for place, letter in enumerate(key) if letter == ".")
@@ -101,9 +101,9 @@ def _heads(keys: Iterable[str], missing: set[str], source: str) -> dict[str, str
 
 
 def _prefix(names: Iterable[str], known: set[str], classifiers: tuple[str, ...], source: str) -> str:
-    """The prefix behind which most of the known names are; none where they are so as they are.
+    """The prefix behind which most of the known names are found; empty if they are found without one.
 
-    Counters and the classifier do not count: without them it is still such a network.
+    Counters and the classifier are ignored, as the weights may lack them.
     """
     body = {name for name in known if not name.endswith(f".{_COUNTER}") and not name.startswith(classifiers)}
     found = Counter(

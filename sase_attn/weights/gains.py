@@ -1,4 +1,4 @@
-"""The gains that weights were trained with, given to a network that was made without asking for one."""
+"""`take_gains`: set the starting gains that weights were trained with on a network."""
 
 from collections.abc import Collection
 
@@ -14,14 +14,14 @@ _ARGUMENT = "gain"
 
 
 def asked_gain(model: nn.Module) -> str | float | None:
-    """The gain that a network of timm's registry was asked for, if any."""
+    """The argument `gain` that a network of timm's registry was made with, if any."""
     return (getattr(model, "_model_args", None) or {}).get(_ARGUMENT)
 
 
 def take_unasked_gains(record: str | None, model: nn.Module, *, source: str) -> None:
-    """Give a network the gains of weights, by their record, if its maker asked for none.
+    """Set the recorded gains of weights on a network, if it was made without the argument `gain`.
 
-    Attention that has a gain already keeps it, as that of a base with a tag.
+    Attention that already has a gain keeps it, such as that of a base with a tag.
 
     Raises:
         ValueError: the record is damaged.
@@ -32,13 +32,13 @@ def take_unasked_gains(record: str | None, model: nn.Module, *, source: str) -> 
 
 
 def take_gains(record: str | None, model: nn.Module, *, source: str, names: Collection[str] | None = None) -> None:
-    """Give a network the gains of weights, by their record; those of the papers if they have none.
+    """Set the recorded gains of weights on a network; without a record, those of the papers.
 
     Args:
-        record: of the weights.
-        model: gets the gains.
-        source: where the weights are from, for the message.
-        names: of the attentions that get them; all by default.
+        record: the record of the weights.
+        model: the network.
+        source: the name of the weights' source, for error messages.
+        names: the names of the attentions to change; by default all.
 
     Raises:
         ValueError: the record is damaged.
@@ -60,13 +60,14 @@ def take_gains(record: str | None, model: nn.Module, *, source: str, names: Coll
 
 
 def remember_gain(model: nn.Module, names: Collection[str]) -> None:
-    """Note the gain that was divided out of a model of this package among the arguments that rebuild it.
+    """Add the gain that was divided out of a model of this package to the arguments that rebuild it.
 
-    Where attentions have different ones no argument says them, and the model cannot be rebuilt by its name.
+    If attentions have different gains, no argument can express them, and the model cannot be rebuilt by its name.
 
     Args:
-        model: that has it.
-        names: of the attentions that have just got it. Others may have one of their own, as those of a base.
+        model: the model.
+        names: the names of the attentions whose gain was just set. Others, such as those of a base, may
+            have another one.
     """
     gains = {float(f"{1 / scale_of(*pair):.12g}") for name, pair in attentions_of(model).items() if name in names}
     arguments = getattr(model, "_model_args", None) or {}

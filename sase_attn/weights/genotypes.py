@@ -1,11 +1,11 @@
-"""What weights were trained with and do not say: recorded beside them, and compared before they are loaded.
+"""The record of genotype and gain, which is saved with weights, and compared before they are loaded.
 
-Weights of two genotypes may have the same names and shapes, as those of "sase_paper" and "sase" have; and so have those
-of one attention with two starting gains, which differ in the `scale` of its result. A record is text: the genotype of
-all SASE blocks of a network as an inline string, with ",scale:…" behind it where that is not 1, and "scale:…" of other
-attention; or where the attentions of a network differ a JSON object of such strings by their names. It stands in the
+Weights of two genotypes may have the same names and shapes, such as those of "sase_paper" and "sase". So may those of
+one attention with two starting gains, which differ in the `scale` of its result. A record is text: the genotype of all
+SASE blocks of a network as an inline string, followed by ",scale:…" if that is not 1; for other attention only
+"scale:…". If the attentions of a network differ, it is a JSON object of such strings by module name. It is in the
 header of a safetensors file, in a checkpoint, and in `notes` of a published model's configuration. Weights without a
-record are taken as they are.
+record are loaded without a comparison.
 """
 
 import json
@@ -31,7 +31,7 @@ SCALE = "scale"
 def record_of(model: nn.Module) -> dict[str, str]:
     """The record of a network under its key, for the metadata of a file.
 
-    It is empty for a network without attention of ours, and without other attention that is scaled.
+    It is empty if the network has no attention of this package, and no other attention with a scale.
     """
     found = attentions_of(model)
     texts = {n: _text(*pair) for n, pair in found.items() if _is_ours(pair[1]) or scale_of(*pair) != 1}
@@ -42,9 +42,9 @@ def record_of(model: nn.Module) -> dict[str, str]:
 
 
 def read_record(source: Path) -> str | None:
-    """The record of a weights file or of the `model.safetensors` in a folder; None where there is none.
+    """The record of a weights file or of the `model.safetensors` in a folder; None if there is none.
 
-    A file that cannot be read has none either: whoever reads its tensors says what is wrong with it.
+    It is None, too, for a file that cannot be read: reading its tensors then raises the error.
     """
     if source.is_dir():
         source = source / "model.safetensors"
@@ -57,7 +57,7 @@ def read_record(source: Path) -> str | None:
 
 
 def check_record(record: str | None, model: nn.Module, *, source: str) -> None:
-    """Raise ValueError, saying how, if weights with this record are of other attention than the network."""
+    """Raise ValueError, saying how, if weights with this record are of another attention than the network's."""
     if record is None:
         return
     attentions = attentions_of(model)
@@ -73,16 +73,16 @@ def check_record(record: str | None, model: nn.Module, *, source: str) -> None:
 
 
 def noted(model: nn.Module) -> dict[str, Any]:
-    """What a published configuration adds to its `pretrained_cfg` for a network's record."""
+    """The entry for a network's record in the `pretrained_cfg` of a published configuration."""
     others = [note for note in getattr(model, "pretrained_cfg", {}).get("notes") or () if not _is_record(note)]
     notes = others + [_NOTE + record for record in record_of(model).values()]
     return {"notes": notes} if notes else {}
 
 
 def record_of_config(config: Mapping[str, Any]) -> str | None:
-    """The record of the weights that a `pretrained_cfg` names: of their file where it is on disk, else in its notes.
+    """The record of the weights that a `pretrained_cfg` names: from their file if it is on disk, else from its notes.
 
-    Of tensors that it holds itself nothing is known.
+    It is None for a `pretrained_cfg` that holds the tensors themselves.
     """
     if config.get("state_dict"):
         return None
@@ -97,7 +97,7 @@ def _is_record(note: object) -> bool:
 
 
 def attentions_of(model: nn.Module) -> dict[str, tuple[nn.Module, nn.Module]]:
-    """By its name, each attention of ours or attached, behind what holds it."""
+    """Each attention of this package, or attached, after the module that holds it, by name."""
     found: dict[str, tuple[nn.Module, nn.Module]] = {}
     for name, module in model.named_modules():
         if isinstance(module, Attached):
@@ -121,19 +121,19 @@ def _text(holder: nn.Module, attn: nn.Module) -> str:
 
 
 def fixed_factor(attn: nn.Module) -> float:
-    """The factor of a constant that does not learn, which its weights do not say either."""
+    """The factor of a constant that is not learned, and so is not among the weights."""
     return attn.value if isinstance(attn, Constant) and attn.factor is None else 1.0
 
 
 def fields_of(text: str) -> dict[str, str]:
-    """The parts of what is written of one attention, by their names."""
+    """The parts of the record of one attention, by their names."""
     return dict(part.partition(":")[::2] for part in text.split(","))
 
 
 def parsed(record: str, source: str, names: Iterable[str]) -> str | dict[str, str]:
-    """What a record says: one text for all attentions, or a text by name. Raises ValueError if it is damaged.
+    """Parse a record: one text for all attentions, or texts by name. Raises ValueError if it is damaged.
 
-    Where the network of these names was a part of another one, such as a detector, its prefix is left out.
+    If the network of these names was part of another one, such as a detector, the prefix is dropped.
     """
     if not record.startswith("{"):
         return record
@@ -149,7 +149,7 @@ def parsed(record: str, source: str, names: Iterable[str]) -> str | dict[str, st
 
 
 def _difference(saved: str, wanted: str, where: str) -> str:
-    """What differs between two records of an attention, where, and how to make the network, in words."""
+    """How two records of an attention differ, and how to make the network instead, in words."""
     theirs, ours = fields_of(saved), fields_of(wanted)
     gains = [1 / float(found.pop(SCALE, "1")) for found in (theirs, ours)]
     differing = [

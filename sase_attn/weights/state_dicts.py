@@ -12,23 +12,24 @@ from torch import Tensor, nn
 from sase_attn.files import write_atomically
 from sase_attn.ops.op import PerPosition, differs_in_size
 from sase_attn.weights.files import read_file
-from sase_attn.weights.fitting import fitted, is_without_attention, way_out
+from sase_attn.weights.fitting import fitted, is_without_attention, other_network_hint
 from sase_attn.weights.genotypes import check_record, record_of
 from sase_attn.weights.wrappers import StateDict, state_dict_of
 
-_LENGTH = 8  # bytes at the start of a safetensors file that say how long its header is
-_METADATA = "__metadata__"  # in the header, text by name
+_LENGTH = 8  # bytes at the start of a safetensors file that hold the length of its header
+_METADATA = "__metadata__"  # key of the metadata in the header
 
 
 def read_checkpoint(source: str | os.PathLike[str], model: nn.Module | None = None) -> StateDict:
-    """Tensors of a safetensors file or of what `torch.save` wrote, as training scripts write it.
+    """The state dict in a safetensors file, or in a checkpoint that a training script wrote by `torch.save`.
 
-    Of several state dicts the averaged one is taken, as timm does, and names of wrappers are dropped: see
+    If there are several state dicts, the averaged one is chosen, as by timm; names of wrappers are dropped: see
     `state_dict_of`. Nothing in the file is executed: see `read_file`.
 
     Args:
-        source: of the file.
-        model: that the weights are for; they get its names where they have them behind a prefix: see `fitted`.
+        source: the file.
+        model: the model that the weights are for; if their names have a prefix before its names, it is dropped: see
+            `fitted`.
 
     Raises:
         FileNotFoundError: no such file. IsADirectoryError: it is a folder. OSError: it cannot be read.
@@ -44,9 +45,9 @@ def check_state_dict(
     """Raise ValueError naming every key or shape in which `weights` differ from the state dict of `model`.
 
     Args:
-        weights: to be loaded.
-        model: that they are for.
-        source: where they are from, for the message.
+        weights: the weights to be loaded.
+        model: the model that they are for.
+        source: the name of their source, for error messages.
         genotype: the record of the genotype that they were trained with (`read_record`); another one than the model's
             is an error too.
     """
@@ -68,12 +69,12 @@ def check_state_dict(
         )
     if problems:
         more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
-        hint = way_out(weights, model)
+        hint = other_network_hint(weights, model)
         raise ValueError(f"{source} does not fit the model: {'; '.join(problems[:8])}{more}{f'; {hint}' * bool(hint)}")
 
 
 def _per_position(model: nn.Module) -> set[str]:
-    """Names of weights for each position of a map, which take the size of what they load."""
+    """Names of weights for each position of a map, whose size adapts to what is loaded."""
     ops = [(name, op) for name, op in model.named_modules() if isinstance(op, PerPosition)]
     return {f"{name}.{weight}" for name, op in ops for weight in op.per_position}
 
@@ -83,7 +84,7 @@ def write_safetensors(
 ) -> None:
     """Write a safetensors file, atomically; its header records the genotype of the `model` that the weights are of.
 
-    Equal weights and metadata give equal bytes.
+    The same weights and metadata are written as the same bytes.
     """
     tensors = {key: value.contiguous() for key, value in weights.items()}
     record = {} if model is None else record_of(model)
@@ -98,10 +99,10 @@ def write_safetensors(
 
 
 def _in_order(content: bytes) -> tuple[bytes, int]:
-    """The header of a safetensors file with its metadata sorted, which safetensors writes in any order, and its end."""
+    """The header of a safetensors file with sorted metadata, which safetensors does not sort, and the header's end."""
     start = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
     header = json.loads(content[_LENGTH:start])
     header[_METADATA] = dict(sorted(header[_METADATA].items()))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _LENGTH)  # as the format wants it: tensors begin at a multiple of eight
+    text += b" " * (-len(text) % _LENGTH)  # the format requires tensors to begin at a multiple of eight
     return len(text).to_bytes(_LENGTH, "little") + text, start

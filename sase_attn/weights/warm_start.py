@@ -1,4 +1,4 @@
-"""Weights of a network without attention, or with less, completed for the same network with more."""
+"""`warm_start`: complete the weights of a network with less attention, or none, for the same network with more."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -25,16 +25,15 @@ def warm_start(
     """Weights of a network with less attention, or none, completed for `model`, the same network with more.
 
     Every attention that the weights lack starts as a constant gain, which is divided out of its result (its `scale`),
-    so that in eval mode the outputs are those of the original network, whose weights stay what they are and learn as
-    they did. What is lacking is all attention; or what was attached behind a layer that the weights have without it.
-    Weights that hold the rest are returned as they are. The form is that of timm's `pretrained_filter_fn`;
-    `state_dict` is not changed.
+    so that in eval mode the outputs are those of the original network. Its weights are unchanged, and learn as before.
+    The weights may lack all attention, or that which was attached after a layer. Other weights are returned unchanged.
+    The signature is that of timm's `pretrained_filter_fn`; `state_dict` is not changed.
 
     Args:
-        state_dict: the original network's.
-        model: the network with attention behind its layers, made by `attach`, or in the `se` slot of a residual block.
+        state_dict: the state dict of the original network.
+        model: the network with attention after its layers, made by `attach`, or in the `se` slot of a residual block.
         preserve_output: False lets every attention start as it was built.
-        gain: what the network was asked to start with, if anything; another gain than the constant is an error.
+        gain: the gain that the network was asked to start with, if any; another one than the constant's is an error.
 
     Raises:
         TypeError: an attention of `model` cannot start as a constant; the message says why.
@@ -53,7 +52,7 @@ def warm_start(
 
 
 def _lacking(weights: StateDict, slots: Sequence[tuple[str, str]]) -> list[str]:
-    """The attentions that weights lack. The layers before attached ones get their names in the network, in place."""
+    """The names of attentions that weights lack. Names of layers before attached ones are adapted, in place."""
     attached = [slot for slot in slots if slot[0].endswith(_HOST)]
     rest = [slot for slot in slots if slot not in attached]
     attached_before, found = _hold_attention(weights, attached), []
@@ -72,7 +71,7 @@ def _lacking(weights: StateDict, slots: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def fit_pretrained(state_dict: Mapping[str, Tensor], model: nn.Module, *, gain: str | float | None = None) -> StateDict:
-    """`warm_start` as timm's `pretrained_filter_fn`: the weights are those that `model.pretrained_cfg` names.
+    """`warm_start` as timm's `pretrained_filter_fn`, for the weights that `model.pretrained_cfg` names.
 
     Raises:
         TypeError: as `warm_start`.
@@ -104,13 +103,13 @@ def without_replaced(state_dict: Mapping[str, Tensor], model: nn.Module, replace
 
 
 def _hold_attention(weights: Iterable[str], slots: Iterable[tuple[str, str]]) -> bool:
-    """Whether weights, by their names, have attention of their own in these slots."""
+    """Whether weights, by their names, include attention in these slots."""
     own = tuple(f"{name}." for host, attn in slots for name in (attn, *([host] if host.endswith(_HOST) else [])))
     return any(key.startswith(own) for key in weights)
 
 
 def _attention_slots(model: nn.Module) -> list[tuple[str, str]]:
-    """(layer, attention behind it) for everything attached, and for the `se` slot of timm's residual blocks."""
+    """Pairs (layer, attention after it) for all attached attention, and for the `se` slot of timm's residual blocks."""
     slots = []
     for name, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, Attached):

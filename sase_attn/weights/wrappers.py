@@ -1,4 +1,4 @@
-"""The state dict in what training scripts save, under the names that the network's own modules have."""
+"""`state_dict_of`: find the state dict in a checkpoint of a training script, and drop the names of wrappers."""
 
 from collections.abc import Mapping
 from typing import TypeGuard
@@ -7,12 +7,12 @@ from torch import Tensor
 
 StateDict = dict[str, Tensor]
 
-# Averaged weights first, as timm prefers them.
+# Usual keys, with averaged weights first, as in timm.
 _WRAPPERS = (
     "state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "net", "network", "module",
 )  # fmt: skip
-# Modules that hold a network in another one's place: of DistributedDataParallel, DataParallel and AveragedModel at the
-# front; of torch.compile, FSDP and activation checkpointing anywhere.
+# Names that wrappers add: DistributedDataParallel, DataParallel and AveragedModel at the front; torch.compile, FSDP and
+# activation checkpointing anywhere.
 _AT_FRONT = "module."
 _ANYWHERE = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _AVERAGED = "n_averaged"
@@ -20,12 +20,12 @@ _DEPTH = 3
 
 
 def state_dict_of(checkpoint: object, *, source: str) -> StateDict:
-    """The tensors by name of what a checkpoint holds, without the names of wrappers around the network.
+    """The state dict in a checkpoint, without the names of wrappers around the network.
 
     Args:
-        checkpoint: a state dict, or a mapping that holds it: under the first usual name that leads to one, averaged
-            weights first, or as the only state dict there is.
-        source: where it is from, for the message.
+        checkpoint: a state dict, or a mapping that holds one, possibly nested. It is found by the first usual key,
+            averaged weights first; or it is the only state dict in the mapping.
+        source: the name of its source, for error messages.
 
     Raises:
         ValueError: there is no state dict, or there are several under other names, or two of its names are the same
@@ -45,7 +45,7 @@ def state_dict_of(checkpoint: object, *, source: str) -> StateDict:
 
 
 def is_state_dict(value: object) -> TypeGuard[Mapping[str, Tensor]]:
-    """Whether this is a mapping of names to tensors, and not empty."""
+    """Whether a value is a mapping from names to tensors that is not empty."""
     return (
         isinstance(value, Mapping)
         and bool(value)
@@ -54,7 +54,7 @@ def is_state_dict(value: object) -> TypeGuard[Mapping[str, Tensor]]:
 
 
 def _inner(value: object, source: str, depth: int) -> Mapping[str, Tensor] | None:
-    """The state dict that a value is, or leads to within so many mappings."""
+    """The state dict that a value is, or holds within `depth` nested mappings."""
     if is_state_dict(value):
         return value
     if not isinstance(value, Mapping) or not depth:
