@@ -12,10 +12,11 @@ from sase_attn.comparison.paired import Difference, paired_differences
 
 
 def judged(rows: list[Row], place: str) -> str:
-    """A line a network: paired difference to the plain network, with a verdict.
+    """One line for each network: paired difference to the plain network, with a verdict.
 
     Args:
-        rows: of the study. place: where they come from, in words.
+        rows: the rows of the study.
+        place: the provenance of the rows, in words.
     """
     top1 = _accuracies(rows)
     differences = {difference.label: difference for difference in judged_differences(rows)}
@@ -34,12 +35,12 @@ def judged(rows: list[Row], place: str) -> str:
 
 
 def judged_differences(rows: list[Row]) -> list[Difference]:
-    """Every network that has enough seeds minus the plain one."""
+    """The difference of every network with enough seeds to the plain one."""
     return paired_differences(_accuracies(rows), PLAIN, images=rows[0]["count"])
 
 
 def others(rows: list[Row], place: str) -> str:
-    """A line an attention that has too few seeds for a verdict, by name."""
+    """One line for each attention that has too few seeds for a verdict, sorted by name."""
     found: dict[str, dict[int, Row]] = {}
     for row in rows:
         if row["seed"] < SEEDS_OF_OTHERS and (row["label"] == PLAIN or not _is_judged(row["label"])):
@@ -57,7 +58,7 @@ def _is_judged(label: str) -> bool:
 
 
 def _accuracies(rows: list[Row]) -> dict[str, list[float]]:
-    """Top-1 of the judged by label, for the seeds that all have: plain, constants, attentions."""
+    """Top-1 by label of the networks with a verdict, for their common seeds: plain, constants, attentions."""
     found: dict[str, dict[int, float]] = {}
     for row in rows:
         if _is_judged(row["label"]):
@@ -68,7 +69,7 @@ def _accuracies(rows: list[Row]) -> dict[str, list[float]]:
 
 
 def _published(label: str) -> str:
-    """An attention's gain as published; what stands there for one that has none starts as published."""
+    """An attention's published gain as text, or a note that one without such a gain starts as published."""
     if label == PLAIN:
         return ""
     try:

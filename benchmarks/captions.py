@@ -1,4 +1,4 @@
-"""Lines below the charts, and the table of starting factors, made from the rows of `benchmarks/results/`."""
+"""Captions of the charts, and the table of starting factors, from the rows of `benchmarks/results/`."""
 
 import statistics
 from contextlib import suppress
@@ -17,7 +17,7 @@ TRAININGS = {"embedded images": "compare_embedded", "CIFAR-10": "compare_cifar"}
 
 
 def caption(chart: str) -> str:
-    """The regime of a chart, in one line."""
+    """The caption of a chart: under which conditions its numbers were measured, in one line."""
     return {"speed": _speed, "results": _results, "search_methods": _search_methods, "costs": _costs}[chart]()
 
 
@@ -68,7 +68,7 @@ def _where(rows: list[Row]) -> str:
 
 
 def starting_factor_table() -> str:
-    """Rank correlation of the factor that an attention starts with, and its accuracy after a short training."""
+    """A table of rank correlations between the starting gains of attentions and accuracies after short trainings."""
     lines = ["| trainings | epochs | networks | rank correlation |", "| --- | ---: | ---: | ---: |"]
     for name, study in TRAININGS.items():
         rows = read_rows(study)
@@ -87,7 +87,7 @@ def starting_factor_table() -> str:
 
 
 def starting_factors(rows: list[Row]) -> dict[str, float]:
-    """What each label's attention multiplies a map by before any training; one that has no such gain is left out."""
+    """The published gain of the attention of each label; an attention without such a gain is left out."""
     factors = {"plain": 1.0}
     for label, options in {row["label"]: row["recipe"]["model_kwargs"] for row in rows}.items():
         if label != "plain":

@@ -2,7 +2,7 @@
 
     python benchmarks/charts.py
 
-Writes docs/images/. Every number that is drawn stands in its picture as text, so that a test can compare the
+It writes docs/images/. Every number that is drawn is also in its picture as text, so that a test can compare the
 committed pictures with new ones.
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 BLUE, ORANGE, GREY, INK = "#1f5f9e", "#d9822b", "#8a8a8a", "#222222"
 
-# The bars of the chart of speed, from the top: what is measured, and the variants of the rows, eager and compiled.
+# The bars of the chart of speed, from the top: their label, and the variants of the rows, eager and compiled.
 BARS = [
     ("no attention", "plain", "plain, compiled"),
     ("SE", "SE", "SE, compiled"),
@@ -130,7 +130,7 @@ def _gain(rows: list[Row]) -> "Figure":
             alike = sorted(
                 (other for other in attentions if starts[other] == starts[label]), key=lambda o: found[o].mean
             )
-            above = alike.index(label) - (len(alike) - 1) / 2  # of those that start alike, by accuracy
+            above = alike.index(label) - (len(alike) - 1) / 2  # spreads the labels of equal gains by accuracy
             x = place if suffix else starts[label] + 0.02 * above
             low = difference.mean if difference.low is None else difference.low
             axes.plot([x, x], [low, 2 * difference.mean - low], color=colour, lw=1.2)
@@ -154,7 +154,7 @@ def _gain(rows: list[Row]) -> "Figure":
 def draw_lengths(path: Path) -> None:
     """The intraclass correlation against the length of a training, with its interval.
 
-    By accuracy, by loss, and by accuracy without the genotypes whose channel squeeze is a constant.
+    It is by accuracy, by loss, and by accuracy without the genotypes whose channel squeeze is a constant.
     """
     _write(lambda: _lengths(all_rows()), path)
 

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 PANELS = {"step_ms": "training step", "inference_ms": "inference", "memory_mb": "memory"}
 OURS = ("SASE", "SASE random")
 LIMIT = 2.3
-"""Where panels end; what is larger says so."""
+"""The upper end of the panels; larger values are marked."""
 
 
 def draw_costs(path: Path) -> None:
-    """A line an attention, a panel for each cost."""
+    """One line for each attention, one panel for each cost."""
     rows = read_rows("compare_cost")
     write_figure(lambda: _costs(rows), figure_path(path))
 

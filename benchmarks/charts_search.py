@@ -1,4 +1,4 @@
-"""Charts of the search: the space that it goes through, and what its methods find."""
+"""Charts of the search: its space, and the gains of its methods."""
 
 import statistics
 from pathlib import Path
@@ -28,7 +28,7 @@ METHOD_COLOURS = {"race": "#d9822b", "additive": "#1f5f9e", "tpe": "#4f9d69", "r
 
 
 def draw_space(path: Path) -> None:
-    """The six edges of the block with the operations that the published search chose from, and what it chose."""
+    """The six edges of the block with the operations of the published search, and those that it chose."""
     write_figure(_space, figure_path(path))
 
 
@@ -62,7 +62,7 @@ def _space() -> "Figure":
 
 
 def draw_methods(path: Path) -> None:
-    """What each method finds with so many trainings, in worlds whose truth is known."""
+    """The mean gain of each method by the number of trainings, in worlds whose true accuracies are known."""
     rows = read_rows("search_methods")
     write_figure(lambda: _methods(rows), figure_path(path))
 

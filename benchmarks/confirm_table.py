@@ -1,4 +1,4 @@
-"""The table of `results/search_confirm.jsonl`: what the default method found, beside others, with fresh seeds."""
+"""The table of `results/search_confirm.jsonl`: the found genotype and others, trained with fresh seeds."""
 
 import statistics
 
@@ -10,11 +10,11 @@ from sase_attn.comparison.paired import paired_differences
 
 
 def confirmed(rows: list[Row], place: str) -> str:
-    """A line a network: accuracy, paired difference to plain with its interval, verdict.
+    """One line for each network: accuracy, paired difference to plain with its interval, verdict.
 
     Args:
-        rows: a training each, of all networks with the same seeds.
-        place: where they come from, in words.
+        rows: one for each training, of all networks with the same seeds.
+        place: the provenance of the rows, in words.
     """
     top1: dict[str, list[float]] = {}
     for row in sorted(rows, key=lambda row: int(row["seed"])):

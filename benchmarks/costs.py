@@ -1,4 +1,4 @@
-"""What every attention costs in ResNet-20: a training step, inference, and memory.
+"""The costs of every attention in ResNet-20: time of a training step and of inference, and memory.
 
     python benchmarks/costs.py [--rounds 3] [--only TEXT] [--device cuda]
 
@@ -29,7 +29,7 @@ from sase_attn.genotype import Genotype
 from sase_attn.models.placement import PLACEMENTS
 from sase_attn.modules import count_parameters
 
-# The paper's random genotype is not published; this draw has its size, 25.59M and 44.62M in ResNet-50 and -101.
+# The paper's random genotype is not published; this one has its parameters, 25.59M and 44.62M in ResNet-50 and -101.
 RANDOM = Genotype.random(seed=0)
 
 
@@ -74,7 +74,7 @@ def size(label: str) -> dict[str, int]:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """Costs of all networks: each in a process of its own, all in turn, several rounds, medians of them."""
+    """Measure all networks in turn, each in a process of its own, for several rounds, and print medians."""
     labels = [label for label in networks() if args.only in label]
     found: dict[str, list[dict[str, float]]] = {label: [] for label in labels}
     for _ in range(args.rounds):
@@ -91,7 +91,7 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def _median(run: Callable[[], None], device: str, steps: int) -> float:
-    """Milliseconds, the median after two that are not counted."""
+    """The median time in milliseconds, after two steps that are not counted."""
     times = []
     for _ in range(steps + 2):
         start = time.perf_counter()
@@ -109,7 +109,7 @@ def _peak(device: str) -> float:
 
 
 def main() -> None:
-    """Measure, or one network where it is asked for."""
+    """Measure all networks, or only the named one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="TEXT", default="", help="networks whose label has this text")
     parser.add_argument("--rounds", type=int, default=3)

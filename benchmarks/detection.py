@@ -3,9 +3,10 @@
     python benchmarks/detection.py --data FOLDER --images FOLDER [--only TEXT] [--runs FOLDER]
 
 FOLDER of `--data` has bccd/ and nuclei/ with images and COCO annotations; that of `--images` has train/<class>/* and
-val/<class>/*: the backbones learn them first, from the same start at unit gain. One seed tells no two of them apart, so
-there is no ranking. Stop it at any time, start it again, or start it twice: each process takes what has no row in
-`results/detection.jsonl` and no other process. `tables.py` makes the tables. It takes about four hours of one core.
+val/<class>/*, on which the backbones are trained first, with common initial weights and unit gain. One seed cannot
+tell them apart, so there is no ranking. Stop it at any time, start it again, or start it twice: each process trains
+what has no row in `results/detection.jsonl` and is not trained by another one. `tables.py` makes the tables. It takes
+about four hours of one core.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def network(attention: str | None) -> dict[str, Any]:
 
 
 def backbone_recipe(attention: str | None, images: Path) -> Recipe:
-    """How a backbone learns its images."""
+    """The recipe of a backbone."""
     start: dict[str, Any] = {} if attention is None else {"start_as": {"model": HOST}}
     return Recipe(
         **network(attention),
@@ -66,7 +67,7 @@ def backbone_recipe(attention: str | None, images: Path) -> Recipe:
 
 
 def detector_config(name: str, attention: str | None, data: Path, backbone: Path) -> DetectionConfig:
-    """How a detector is trained on one of `SETS`."""
+    """The configuration of a detector for one of `SETS`."""
     made = network(attention)
     return SETS[name].override(
         data=str(data / name),
@@ -78,7 +79,7 @@ def detector_config(name: str, attention: str | None, data: Path, backbone: Path
 
 
 def row_of(name: str, label: str, attention: str | None, folders: tuple[Path, Path, Path], runs: Path) -> Row:
-    """The row of a detector, after all trainings that it takes."""
+    """Train a backbone and a detector, unless done, and return the row of the detector."""
     data, images, folder = folders
     backbone = runs / f"backbone-{label}"
     resume = (backbone / checkpoint.NAME).exists()
@@ -103,7 +104,7 @@ def row_of(name: str, label: str, attention: str | None, folders: tuple[Path, Pa
 
 
 def main() -> None:
-    """Train what has no row."""
+    """Run the trainings that have no row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="with bccd/ and nuclei/")
     parser.add_argument(

@@ -1,12 +1,12 @@
-"""Images a second of detectors: a step of training and inference, without attention, with SE and with SASE, fused too.
+"""Speed of detectors in training and inference: without attention, with SE and with SASE, also fused.
 
     python benchmarks/detection_speed.py [--recipe mask-rcnn-small] [--device cuda] [--rounds 5]
 
-All detectors are measured in one process, in turns, so that their ratios hold where the machine's speed changes. The
-images are noise with ten objects each, of the sizes that the recipe's own resizing gives; heads, proposals and images a
-step are the recipe's. A step is forward, backward and SGD. Weights are random and no detection is dropped for its
-score, so that inference does as much as it ever does. Rows go to `results/detection_speed.jsonl`; `tables.py` makes the
-table.
+All detectors are measured in one process, in turns, so that changes of the machine's speed do not affect their ratios.
+The images are noise with ten objects each, of the sizes after the recipe's resizing; heads, proposals and batch size
+are the recipe's. A step is forward, backward and SGD. Weights are random, and no detection is dropped for its score,
+so that inference does the most work possible. Rows are written to `results/detection_speed.jsonl`; `tables.py` makes
+the table.
 """
 
 import argparse
@@ -32,13 +32,13 @@ OBJECTS, CLASSES = 10, 80
 
 
 def configs(recipe: str, resnet: str) -> dict[str, DetectionConfig]:
-    """The recipe with each backbone, whose every detection counts."""
+    """The recipe with each backbone, keeping detections of any score."""
     base = DETECTION_RECIPES[recipe].override(score_threshold=0.0)
     return {label: base.override(backbone=f"{prefix}{resnet}") for label, prefix in PREFIXES.items()}
 
 
 def inputs(config: DetectionConfig, device: str) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Images of a step at the size that the network sees, 4:3, and their objects."""
+    """The images of a step, 4:3 at the size that the network sees, and their objects."""
     generator = torch.Generator().manual_seed(0)
     height = config.min_size[-1]
     width = min(height * 4 // 3, config.max_size)
@@ -55,7 +55,7 @@ def inputs(config: DetectionConfig, device: str) -> tuple[list[Tensor], list[dic
 
 
 def training(config: DetectionConfig, device: str, fused: bool) -> Callable[[], None]:
-    """A step."""
+    """A function that runs one training step."""
     model = create_detector(config, CLASSES, echo=lambda line: None).to(device).train()
     if fused:
         fuse(model, training=True)
@@ -74,7 +74,7 @@ def training(config: DetectionConfig, device: str, fused: bool) -> Callable[[], 
 
 
 def inference(config: DetectionConfig, device: str, fused: bool) -> Callable[[], None]:
-    """What is found in one image."""
+    """A function that detects objects in one image."""
     model: nn.Module = create_detector(config, CLASSES, echo=lambda line: None).to(device).eval()
     if fused:
         fuse(model)
@@ -88,7 +88,7 @@ def inference(config: DetectionConfig, device: str, fused: bool) -> Callable[[],
 
 
 def measured(recipe: str, resnet: str, device: str, rounds: int, minutes: float) -> list[Row]:
-    """A row a variant: medians of milliseconds, all of training in turns, then all of inference."""
+    """One row for each variant, with medians in milliseconds: first training of all in turns, then inference."""
     by_label = configs(recipe, resnet)
     rows: dict[tuple[str, bool], Row] = {}
     for key, make, count in (

@@ -1,4 +1,4 @@
-"""The tables of `results/detection_speed.jsonl`: images a second of detectors, and ratios to the plain one's."""
+"""The tables of `results/detection_speed.jsonl`: images per second of detectors, and ratios to the plain one."""
 
 from rows import Row
 
@@ -6,7 +6,7 @@ _COLUMNS = ("step", "inference")
 
 
 def detection_speeds(rows: list[Row]) -> str:
-    """A table a recipe, ResNet and device: a line a variant."""
+    """One table for each recipe, ResNet and device, with one line for each variant."""
     places = list(dict.fromkeys(_place(row) for row in rows))
     return "\n\n".join(_table([row for row in rows if _place(row) == place]) for place in places)
 

@@ -4,11 +4,11 @@ from rows import Row
 
 
 def detectors(rows: list[Row], place: str) -> str:
-    """A table for each set of images, a line a backbone, without a ranking.
+    """One table for each set of images, with one line for each backbone, without a ranking.
 
     Args:
-        rows: a training each, all with one seed.
-        place: where they come from, in words.
+        rows: one for each training, all with one seed.
+        place: the provenance of the rows, in words.
     """
     rows = sorted(rows, key=lambda row: row["parameters"])
     parts = []

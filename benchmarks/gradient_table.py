@@ -1,4 +1,4 @@
-"""The table of `results/search_gradient.jsonl`: how far ways to the gradient of alpha are from the exact one."""
+"""The table of `results/search_gradient.jsonl`: errors of approximations of the gradient of alpha."""
 
 import statistics
 
@@ -14,11 +14,11 @@ TYPES = ("float32", "float64")
 
 
 def gradients(rows: list[Row], place: str) -> str:
-    """A line a way: the median of its relative errors over all steps and seeds, and the worst, in both types.
+    """One line for each approximation: median and largest relative error over all steps and seeds, in both types.
 
     Args:
-        rows: of errors, a type and a seed each, and of seconds, a recipe each.
-        place: where they come from, in words.
+        rows: rows of errors, one for each type and seed, and rows of seconds, one for each recipe.
+        place: the provenance of the rows, in words.
     """
     lines = [
         "| gradient of alpha | float32: median | worst | float64: median | worst |",

@@ -2,7 +2,7 @@
 
     python benchmarks/make_embedded_data.py [OUTPUT_FOLDER]
 
-Writes `fashion_mnist.npz` (the first 600 training and 100 test images of each class, in file order, uint8) and
+It writes `fashion_mnist.npz` (the first 600 training and 100 test images of each class, in file order, uint8) and
 `fashion_mnist.LICENSE` (from the Debian package's copyright file) to `sase_attn/training/data` or OUTPUT_FOLDER.
 The same package gives the same arrays; the same zlib gives the same file.
 """
@@ -44,7 +44,7 @@ def first_of_each_class(split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8
 
 
 def license_text() -> str:
-    """The licence as Debian's copyright file has it, without that file's " ." for an empty line."""
+    """The licence from Debian's copyright file, in which " ." stands for an empty line."""
     body = COPYRIGHT.read_text(encoding="utf-8").rpartition("License: Expat\n")[2]
     return HEADER + "".join(line[1:].replace(".\n", "\n", line == " .\n") for line in body.splitlines(keepends=True))
 

@@ -1,13 +1,13 @@
-"""Memory of this process."""
+"""`peak_mb`: the peak memory of this process."""
 
 import resource
 from pathlib import Path
 
 
 def peak_mb() -> float:
-    """The most that was resident at once, in MiB.
+    """Peak resident memory in MiB.
 
-    Linux counts it for the program alone; `ru_maxrss` begins at what the process held that started this one.
+    On Linux it is read from /proc, as `ru_maxrss` includes the memory of the process that started this one.
     """
     status = Path("/proc/self/status")
     if status.exists():

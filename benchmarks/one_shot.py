@@ -1,9 +1,9 @@
-"""What one-shot synthesis learns of a photo: reconstruction, spread of samples, SIFID, and a sheet to look at.
+"""One-shot synthesis of photos, measured by reconstruction, spread of samples and SIFID, with a sheet of samples.
 
     python benchmarks/one_shot.py PHOTO [PHOTO ...] [--runs FOLDER] [--size 64] [--scales 3] [--iterations 100]
 
-Each photo is learned in a folder of its own below `--runs`, so that an interrupted study goes on where it was. A row
-each goes to `benchmarks/results/one_shot.jsonl`. `--sheet FILE` puts the sheets of all photos below each other.
+Each photo is learned in a folder of its own below `--runs`, so that an interrupted study can be resumed. One row for
+each is written to `benchmarks/results/one_shot.jsonl`. `--sheet FILE` puts the sheets of all photos below each other.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def wide_deviation(model: OneShotModel) -> float:
 
 
 def study(photo: Path, config: OneShotConfig, runs: Path) -> OneShotModel:
-    """Learn a photo, or go on, measure it, and add its row."""
+    """Train on a photo, or resume, measure the model, and add its row."""
     output = runs / f"{photo.stem}-seed{config.seed}"
     started = (output / "checkpoint.pt").is_file()
     result = train_one_shot(photo, output, config, resume=started, device="cpu")
@@ -63,7 +63,7 @@ def study(photo: Path, config: OneShotConfig, runs: Path) -> OneShotModel:
 
 
 def main() -> None:
-    """Learn each photo in turn."""
+    """Train on each photo in turn."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
     parser.add_argument("--runs", type=Path, default=Path("runs/one-shot"), metavar="FOLDER")

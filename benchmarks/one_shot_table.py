@@ -1,10 +1,10 @@
-"""The table of one-shot synthesis: a line a photo."""
+"""The table of one-shot synthesis, with one line for each photo."""
 
 from rows import Row
 
 
 def one_shots(rows: list[Row], place: str) -> str:
-    """Reconstruction, spread of samples beside the photo's own deviation, and SIFID, whose layer is named below."""
+    """Reconstruction error, spread of samples, deviation of the photo, and SIFID, with a note on its layer."""
     lines = [
         "| photo | pixels | scales | rebuilt to | samples spread | photo's deviation | wide one's | SIFID | floor |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

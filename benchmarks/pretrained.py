@@ -1,13 +1,13 @@
-"""The weights that come with the package: ResNet-20, plain, with SE and with SASE, trained, packed and measured.
+"""Make the weights that come with the package: train, pack and evaluate ResNet-20, plain, with SE and with SASE.
 
     python benchmarks/pretrained.py [--data FOLDER] [--only TEXT] [--runs FOLDER]
 
 FOLDER of `--data` holds JPEG-recompressed CIFAR-10 as train/<class>/* and test/<class>/*; without it only the images
-that come with the package are learned. The three networks of a set have one seed and, where they share tensors, one
-start; attention starts at unit gain. A file holds parameters as float16 and statistics of norms as they are. It is
-loaded again and answers every test image: the row in `results/pretrained.jsonl` keeps which answers are right, and the
-file's digest. Stop it at any time, start it again, or start it twice: each process takes what has no row and no other
-process. On one core the embedded images take half an hour, and CIFAR-10 five hours.
+that come with the package are used. The three networks of a set have one seed, and the same initial values of common
+tensors; attention starts at unit gain. A file holds parameters as float16, and statistics of norms unchanged. It is
+loaded again and evaluated on every test image. The row in `results/pretrained.jsonl` records which predictions are
+right, and the digest of the file. Stop it at any time, start it again, or start it twice: each process trains what has
+no row and is not trained by another one. On one core the embedded images take half an hour, and CIFAR-10 five hours.
 """
 
 import argparse
@@ -41,13 +41,13 @@ from sase_attn.weights import StateDict, read_checkpoint, write_safetensors
 
 STUDY, SEED, PLAIN = "pretrained", 0, "resnet20_cifar"
 ARCHITECTURES = (PLAIN, "se_resnet20", "sase_resnet20")
-SAMPLE = 500  # test images that a test of the package answers again
+SAMPLE = 500  # test images on which a test of the package evaluates the weights again
 SAMPLES = Path(__file__).parent.parent / "tests" / "models"
 
 
 @dataclass(frozen=True)
 class Images:
-    """A set of images: the recipe by which it is learned, and whether it is a folder that the caller has."""
+    """A set of images: the recipe of its trainings, and whether it is a folder that the caller provides."""
 
     recipe: Recipe
     is_folder: bool
@@ -67,7 +67,7 @@ SETS = {
 
 
 def recipe_of(architecture: str, tag: str, data: Path | None) -> Recipe:
-    """How a network is trained."""
+    """The recipe of a network."""
     attended: dict[str, Any] = {"model_kwargs": {"gain": "unit"}, "start_as": {"model": PLAIN}}
     images = {"data": str(data)} if SETS[tag].is_folder else {}
     made = {} if architecture == PLAIN else attended
@@ -75,7 +75,7 @@ def recipe_of(architecture: str, tag: str, data: Path | None) -> Recipe:
 
 
 def packed(weights: StateDict, model: nn.Module) -> StateDict:
-    """Parameters as float16, buffers as they are. Raises ValueError for a parameter that float16 cannot hold."""
+    """Parameters as float16, buffers unchanged. Raises ValueError for a parameter that float16 cannot hold."""
     parameters = dict(model.named_parameters())
     half = {key: value.half() if key in parameters else value for key, value in weights.items()}
     if lost := [key for key, value in half.items() if not value.isfinite().all()]:
@@ -85,23 +85,23 @@ def packed(weights: StateDict, model: nn.Module) -> StateDict:
 
 @torch.inference_mode()
 def right_answers(model: nn.Module, loader: Loader) -> Tensor:
-    """Whether each test image is named rightly, bool (N,)."""
+    """Whether each test image is classified correctly, bool (N,)."""
     model.eval()
     return torch.cat([model(images).argmax(1) == targets for images, targets in loader.epoch(0)])
 
 
 def as_hex(right: Tensor) -> str:
-    """Bits, the first image's highest, as text."""
+    """Encode booleans as hexadecimal text; the first one is the highest bit."""
     return np.packbits(right.numpy()).tobytes().hex()
 
 
 def from_hex(text: str, count: int) -> Tensor:
-    """The bits that `as_hex` wrote."""
+    """Decode the booleans that `as_hex` wrote."""
     return torch.from_numpy(np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count)).bool()
 
 
 def write_sample(folder: Path, path: Path) -> None:
-    """Write the image files of every n-th test image as they are, and their classes."""
+    """Write the unchanged image files of every n-th test image, and their classes."""
     split = scan(folder).test
     step = len(split.paths) // SAMPLE
     files = [np.frombuffer(Path(file).read_bytes(), np.uint8) for file in split.paths[::step]]
@@ -110,7 +110,7 @@ def write_sample(folder: Path, path: Path) -> None:
 
 
 def read_sample(path: Path) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, 3, H, W) and classes int64 (N,) that `write_sample` wrote."""
+    """Read images uint8 (N, 3, H, W) and classes int64 (N,) that `write_sample` wrote."""
     with np.load(path) as arrays:
         files = np.split(arrays["content"], np.cumsum(arrays["lengths"])[:-1])
         targets = torch.from_numpy(arrays["targets"]).long()
@@ -119,7 +119,7 @@ def read_sample(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def write_file(result: TrainResult, tag: str, path: Path, info: DataInfo) -> None:
-    """Pack what a training has left."""
+    """Pack the weights of a training into a file."""
     recipe = Recipe(**result.recipe)
     model = create_network(recipe, num_classes=len(info.classes), in_chans=info.channels)
     weights = read_checkpoint(Path(result.output) / "model" / "model.safetensors")
@@ -133,7 +133,7 @@ def write_file(result: TrainResult, tag: str, path: Path, info: DataInfo) -> Non
 
 
 def row_of(architecture: str, tag: str, data: Path | None, runs: Path) -> Row:
-    """The row of a file, after its training."""
+    """Train a network, unless done, write its file, and return the row."""
     name = f"{architecture}.{tag}"
     recipe, folder = recipe_of(architecture, tag, data), runs / name
     result = train(recipe, folder, resume=(folder / checkpoint.NAME).exists(), device="cpu")
@@ -166,7 +166,7 @@ def row_of(architecture: str, tag: str, data: Path | None, runs: Path) -> Row:
 
 
 def main() -> None:
-    """Train and pack what has no row."""
+    """Train and pack the networks that have no row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="JPEG-recompressed CIFAR-10")
     parser.add_argument("--only", default="", metavar="TEXT", help="networks whose name contains this")

@@ -1,4 +1,4 @@
-"""The table of `results/pretrained.jsonl`: a line a file of weights that comes with the package."""
+"""The table of `results/pretrained.jsonl`, with one line for each file of weights that comes with the package."""
 
 import math
 
@@ -10,8 +10,8 @@ def cards(rows: list[Row], place: str) -> str:
     """Accuracy with its standard error over the test images, and the paired difference to the plain network.
 
     Args:
-        rows: a file each, all of one seed.
-        place: where they come from, in words.
+        rows: one for each file, all of one seed.
+        place: the provenance of the rows, in words.
     """
     lines = ["| name | parameters | file | top-1, % | minus plain, points |", "| --- | ---: | ---: | ---: | ---: |"]
     tags = [tag for tag in SETS if any(row["tag"] == tag for row in rows)]
@@ -27,14 +27,14 @@ def cards(rows: list[Row], place: str) -> str:
 
 
 def difference(row: Row, other: Row) -> tuple[float, float]:
-    """Accuracy minus that of another network on the same images, in points, and its standard error."""
+    """The difference of accuracy to another network on the same images, in points, and its standard error."""
     n = row["count"]
     first, second = (from_hex(each["right"], n).double() for each in (row, other))
     return 100 * (first - second).mean().item(), 100 * (first - second).std().item() / math.sqrt(n)
 
 
 def standard_error(row: Row) -> float:
-    """Of the accuracy over the test images, in points."""
+    """The standard error of the accuracy over the test images, in points."""
     share = row["top1"] / 100
     return 100 * math.sqrt(share * (1 - share) / row["count"])
 

@@ -1,4 +1,4 @@
-"""Rows of results: JSON lines in `benchmarks/results/STUDY.jsonl`, one a run, in the order of label and seed."""
+"""Rows of results: JSON lines in `benchmarks/results/STUDY.jsonl`, one for each run, sorted by label and seed."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ def origin(device: str = "cpu") -> Row:
 
 
 def read_rows(study: str) -> list[Row]:
-    """The rows of a study, none where it has no file."""
+    """The rows of a study; an empty list if it has no file."""
     path = RESULTS / f"{study}.jsonl"
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
 
@@ -33,7 +33,7 @@ def has_row(study: str, label: str, seed: int) -> bool:
 
 
 def add_row(study: str, row: Row) -> None:
-    """Add a row, in the place of one with the same label and seed, while no other process writes the file."""
+    """Add a row, or replace the one with the same label and seed, while holding the lock of the file."""
     RESULTS.mkdir(exist_ok=True)
     with held(Lock(RESULTS / f".{study}.lock")):
         kept = [old for old in read_rows(study) if (old["label"], old["seed"]) != (row["label"], row["seed"])]
@@ -42,7 +42,7 @@ def add_row(study: str, row: Row) -> None:
 
 
 def put_rows(study: str, new: list[Row], replaces: Callable[[Row], bool]) -> None:
-    """Write rows at once in the place of those that they replace, else at the end."""
+    """Write new rows in one go, at the place of the rows that they replace, or else at the end."""
     old = read_rows(study)
     place = next((index for index, row in enumerate(old) if replaces(row)), len(old))
     before, after = ([row for row in part if not replaces(row)] for part in (old[:place], old[place:]))

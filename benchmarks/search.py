@@ -1,13 +1,13 @@
-"""Search on CIFAR-10 with several seeds, retrain what was found beside random genotypes, and write the rows.
+"""Search on CIFAR-10 with several seeds, retrain the found genotypes beside random ones, and write the rows.
 
     python benchmarks/subset.py CIFAR10 data10k --train 1000 --test 500
     python benchmarks/subset.py CIFAR10 data5k --train 500 --test 300
     python benchmarks/search.py data10k --train-data data5k [--jobs 2]
 
-Searches are the paper's, second order, but for their length: 10 epochs instead of 50 on 5,000 + 5,000 images instead of
-25,000 + 25,000, with the learning rate of alpha raised from 3e-4 to 6e-3 as there are 25 times fewer steps. Stop it at
-any time: started again, it goes on. Rows: `results/search.jsonl`, one a search; `results/search_retrained.jsonl`, one a
-training.
+Searches are the paper's, of second order, except for their length: 10 epochs instead of 50 on 5,000 + 5,000 images
+instead of 25,000 + 25,000, with the learning rate of alpha raised from 3e-4 to 6e-3 as there are 25 times fewer steps. Stop it at
+any time: started again, it continues. `results/search.jsonl` has one row for each search, and
+`results/search_retrained.jsonl` one for each training.
 """
 
 import argparse
@@ -35,7 +35,7 @@ RANDOM = 3
 
 
 def main() -> None:
-    """Search, compare, write rows and report."""
+    """Search, compare, and write the rows and the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="image folder to search on")
     parser.add_argument("--train-data", help="image folder to retrain on (default: the same)")
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def search_row(result: SearchResult) -> dict[str, object]:
-    """What a search found, without its folder's place on this machine."""
+    """The result of a search as a row, without the path of its folder."""
     values = {key: value for key, value in vars(result).items() if key not in ("output", "scores")}
     config = dict(result.config) | {"data": Path(result.config["data"]).name}
     epochs = [row for row in read_log(Path(result.output)) if row["kind"] == "epoch"]

@@ -1,11 +1,11 @@
-"""Is what the default method finds better than random genotypes? One search, and what it found with fresh seeds.
+"""Is the genotype that the default method finds better than random ones? One search, and trainings with fresh seeds.
 
     python benchmarks/search_confirm.py [--jobs 2]
 
-A search by the recipe `quick`, but for trainings of four epochs and more of them, on the embedded Fashion-MNIST. What
-it found is trained with eight seeds that did not choose it, beside random genotypes, the network without attention and
-a constant. Rows: `results/search_confirm.jsonl`, one a training. Stop it at any time: started again, it goes on. It
-takes about half an hour of two cores.
+The search is that of the recipe `quick` on the embedded Fashion-MNIST, but with more trainings, of four epochs each.
+The found genotype is trained with eight seeds that did not choose it, beside random genotypes, the network without
+attention and a constant. `results/search_confirm.jsonl` has one row for each training. Stop it at any time: started
+again, it continues. It takes about half an hour of two cores.
 """
 
 import argparse
@@ -27,9 +27,9 @@ EPOCHS, TRAININGS, SEEDS, RANDOM = 4, 42, 8, 2
 
 
 def searched(folder: Path, jobs: int) -> tuple[SearchResult, str]:
-    """What the search found, and what its look for signal answered.
+    """The result of the search, and the answer of its look for signal.
 
-    Where the look ends a search, it goes on all the same.
+    If the look would end the search, the search is continued nevertheless.
     """
     config = SearchConfig.get("quick").override(train_epochs=EPOCHS, trainings=TRAININGS)
     result = search(config=config, output=folder, resume=(folder / CONFIG).exists(), jobs=jobs, device="cpu")
@@ -41,7 +41,7 @@ def searched(folder: Path, jobs: int) -> tuple[SearchResult, str]:
 
 
 def main() -> None:
-    """Search, train what was found, write the rows."""
+    """Search, train the found genotype and others, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks/search_confirm"))

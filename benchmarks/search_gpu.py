@@ -1,11 +1,12 @@
-"""A search on one GPU: is it right there, how long is a step, how long the paper's whole search.
+"""A search on one GPU: correctness, the time of a step, and an estimate for the paper's whole search.
 
     python benchmarks/search_gpu.py CIFAR10 [--minutes 8] [--device cuda]
 
-CIFAR10 is an image folder (train/, test/ or val/). In turn: the fast implementation and the reference against each
-other and the CPU; seconds of a step, first and second order, fast, reference and compiled, NCHW and channels_last; then
-the paper's search, for as long as the minutes allow, extrapolated to its 50 epochs. `search_gpu.json`, where it is
-started, gets the report, which is printed last. Steps are eager or compiled; none is replayed as a CUDA graph.
+CIFAR10 is an image folder (train/, test/ or val/). The script first compares the fast implementation and the reference
+with each other and with the CPU. Then it measures the seconds of a step: of first and second order; fast, reference and
+compiled; NCHW and channels_last. Last it runs the paper's search for as long as the minutes allow, and extrapolates to
+its 50 epochs. The report is written to `search_gpu.json` in the current folder, and printed at the end. Steps are eager
+or compiled; none is replayed as a CUDA graph.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from sase_attn.training.provenance import commit, machine
 
 
 def agreement(device: torch.device) -> dict[str, float]:
-    """Largest differences of outputs and gradients, over the largest value, of one block in three stages."""
+    """Largest differences of outputs and gradients relative to the largest value, for one block at three stages."""
     found: dict[str, float] = {}
     for dtype, channels, size in itertools.product((torch.float64, torch.float32), (16, 64), (32, 8)):
         torch.manual_seed(0)
@@ -61,7 +62,7 @@ def _values(block: SearchBlock, x: torch.Tensor, cotangent: torch.Tensor) -> lis
 
 
 def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, float]]:
-    """Seconds of the first step, and of the median one after it, for each way."""
+    """Seconds of the first step, and the median of later ones, for each way to run it."""
     found = {}
     for order, reference, compiled, channels_last in (
         (2, True, False, False),
@@ -88,7 +89,7 @@ def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, f
         for _ in range(count + 1):
             train, val = images(), images()
             start = time.perf_counter()
-            bilevel.step(train, val)  # it reads the losses, so the device is done
+            bilevel.step(train, val)  # reading the losses waits for the device
             times.append(time.perf_counter() - start)
         words = [f"order {order}", "reference" if reference else "fast", *["compiled"] * compiled]
         name = ", ".join([*words, *["channels_last"] * channels_last])
@@ -98,7 +99,7 @@ def steps(device: torch.device, batch: int, count: int) -> dict[str, dict[str, f
 
 
 def whole(data: str, seconds: float, device: str, folder: Path) -> dict[str, Any]:
-    """The paper's search until the time is up: epochs done, seconds, and what all of its epochs would take."""
+    """Run the paper's search until the time is up; returns epochs done, seconds, and the time for all of its epochs."""
     config = SearchConfig(data=data, size=32)
     with ranks(device) as group:
         halves = open_halves(config, group)
@@ -120,7 +121,7 @@ def whole(data: str, seconds: float, device: str, folder: Path) -> dict[str, Any
 
 
 def main() -> None:
-    """Check, measure, write, print."""
+    """Check, measure, and write and print the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--minutes", type=float, default=8.0)

@@ -1,13 +1,13 @@
-"""How far the finite difference is from the gradient of alpha, on the network that is searched, and what exact costs.
+"""Errors of the finite difference in the gradient of alpha during a search, and the cost of the exact gradient.
 
     python benchmarks/subset.py CIFAR10 data --train 200 --test 10
     python benchmarks/search_gradient.py data [--only TEXT] [--steps N]
 
-A search by the recipe `release` in the second order (ResNet-20, nine blocks), but for images of 16×16 and batches of
-32. It goes by the exact gradient; at every second step the finite difference is measured beside it, with several radii,
-in float32 and in float64. In float32 so is the gradient of the released code, whose last stage takes no virtual step.
-Errors are relative to the norm of the exact gradient. CPU seconds of a step are measured in turn, in one process and on
-one thread, at the sizes of the recipes. Stop it at any time: started again, it goes on. Rows:
+The search is that of the recipe `release` with second order (ResNet-20, nine blocks), but with images of 16×16 and
+batches of 32. It follows the exact gradient. At every second step the finite difference is also computed, with several
+radii, in float32 and in float64; in float32 also the gradient of the released code, whose last stage takes no virtual
+step. Errors are relative to the norm of the exact gradient. CPU seconds of a step are measured in turn, in one process
+and on one thread, at the sizes of the recipes. Stop it at any time: started again, it continues. Rows are in
 `results/search_gradient.jsonl`.
 """
 
@@ -36,7 +36,7 @@ ROUNDS = 4
 
 
 class Compared(Bilevel):
-    """Steps by the exact gradient that keep it, and how far the finite difference would have been."""
+    """Steps by the exact gradient, which record it and the errors of finite differences."""
 
     def alpha_gradient(self, train: Batch, val: Batch) -> tuple[Tensor, Tensor, float]:
         self.gradient, second, loss = super().alpha_gradient(train, val)
@@ -55,7 +55,7 @@ class Compared(Bilevel):
 
 
 def errors(config: SearchConfig, dtype: torch.dtype, steps: int) -> dict[str, Any]:
-    """Relative errors of the gradient of alpha at so many steps: by radius, without the second order, as released."""
+    """Relative errors of the gradient of alpha in `steps` steps: by radius, without the second order, as released."""
     data = open_halves(config, Ranks(0, 1, torch.device("cpu")))
     model, parts = _parts(config, dtype, len(data.info.classes), data.info.size)
     plain, compared = Bilevel(model, *parts, order=1), Compared(model, *parts, hvp="exact")
@@ -98,7 +98,7 @@ def seconds(config: SearchConfig) -> dict[str, Any]:
             bilevel = Bilevel(model, *parts, hvp=hvp)
             start = time.process_time()
             bilevel.step(train, val)
-            if number:  # the first of each warms up
+            if number:  # the first step of each is a warm-up
                 taken.append(round(time.process_time() - start, 3))
     medians = {hvp: statistics.median(taken) for hvp, taken in times.items()}
     return {**times, "ratio": medians["exact"] / medians["fd"], "batch_size": config.batch_size, "size": size}
@@ -114,7 +114,7 @@ def _parts(
 
 
 def main() -> None:
-    """Measure what has no row yet, and write the rows."""
+    """Make all measurements that have no row yet, and write their rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", help="image folder")
     parser.add_argument("--only", default="", metavar="TEXT")

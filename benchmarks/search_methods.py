@@ -1,9 +1,10 @@
-"""What search methods find, by true value: replays on made-up worlds and on worlds that the table of `space/` allows.
+"""True gains of search methods in replays, on simulated worlds and on worlds drawn given the table of `space/`.
 
     python benchmarks/search_methods.py [--only TEXT]
 
-Rows are in `results/search_methods.jsonl`; `tables.py` makes the table. A row is a method with a number of trainings in
-worlds of a kind, the same worlds for every method. It takes a few minutes of one core, most of them for TPE.
+Rows are in `results/search_methods.jsonl`; `tables.py` makes the table. A row is for a method with a number of
+trainings in worlds of a kind, which are the same worlds for every method. It takes a few minutes of one core, most of
+them for TPE.
 """
 
 import argparse
@@ -24,13 +25,13 @@ TRAININGS = (10, 20, 42, 84)
 ICCS = (0.0, 0.1, 0.3, 0.6)
 WORLDS = {"tpe": 40}
 MANY = 120
-"""Worlds of a row, but for the methods of `WORLDS`."""
+"""Number of worlds of a row, except for the methods of `WORLDS`."""
 FEW = 10
-"""Worlds in which nothing differs: there every method finds 0."""
+"""Number of worlds in which all genotypes are equal, where the gain of every method is 0."""
 
 
 def worlds() -> dict[str, Callable[[int], World]]:
-    """Makers of worlds from a key, by what they are."""
+    """Functions that make a world from a key, by the kind of world."""
     space = SearchSpace.get("release")
 
     def simulated(key: int, icc: float) -> World:

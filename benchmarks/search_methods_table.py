@@ -1,4 +1,4 @@
-"""The table of `results/search_methods.jsonl`: what each method finds, by kind of world and number of trainings."""
+"""The table of `results/search_methods.jsonl`: gains of methods, by kind of world and number of trainings."""
 
 import statistics
 
@@ -8,11 +8,11 @@ from sase_attn.quoting import enumerated
 
 
 def searchers(rows: list[Row], place: str) -> str:
-    """A line a kind of world and method, a column a number of trainings: mean gain with its 95 % interval.
+    """One line for each kind of world and method, one column for each number of trainings: mean gain, 95 % interval.
 
     Args:
-        rows: a method, a kind of world and a number of trainings each.
-        place: where they come from, in words.
+        rows: one for each method, kind of world and number of trainings.
+        place: the provenance of the rows, in words.
     """
     numbers = sorted({row["trainings"] for row in rows})
     lines = [
@@ -51,6 +51,6 @@ def _cell(rows: list[Row], label: str, trainings: int) -> str:
 
 
 def _below(gains: list[float], best: list[float]) -> bool:
-    """Whether paired worlds tell that a method finds less than the best one."""
+    """Whether a method is worse than the best one, by paired worlds."""
     both = [theirs - ours for ours, theirs in zip(gains, best, strict=False)]
     return any(both) and statistics.mean(both) > 1.96 * statistics.stdev(both) / len(both) ** 0.5

@@ -1,16 +1,16 @@
-"""Do searches by shared weights find what is good? Searches in the setting of the table of `space/`, and their finds.
+"""Do searches by shared weights find good genotypes? Searches in the setting of the table of `space/`, retrained.
 
     python benchmarks/search_signal.py --data FOLDER [--seeds 3] [--only TEXT] [--estimate | --summary]
 
-`FOLDER` is CIFAR-10 as an image folder; the setting is that of `gain.py`. Each search takes 600 steps on a half of the
-training images, in the space of the table: `darts` as published and mended, in both orders, and `single-path`. Its row
-in `results/search_signal.jsonl` has the losses that it gives the table's genotypes as sub-networks. What it found is
-then trained for 960 steps at unit gain with the table's five seeds, of which no search knows anything: rows in
-`results/search_signal_trained.jsonl`. Needed core hours are printed first, from the CPU time of a few steps.
+`FOLDER` is CIFAR-10 as an image folder; the setting is that of `gain.py`. Each search has 600 steps on half of the
+training images, in the space of the table: `darts` as published and mended, of both orders, and `single-path`. Its row
+in `results/search_signal.jsonl` has the losses of the table's genotypes as sub-networks. The found genotype is then
+trained for 960 steps at unit gain with the table's five seeds, which no search has used; these rows are in
+`results/search_signal_trained.jsonl`. The core hours that are needed are printed first, by the CPU time of a few steps.
 
-Stop it at any time, start it again, or start it twice: each process takes what has no row and no other process.
-`--summary` says, by method, how many of the table's random genotypes are worse than what was found, and Kendall's τ of
-the sub-networks' losses with the table.
+Stop it at any time, start it again, or start it twice: each process runs what has no row and is not run by another one.
+`--summary` prints for each method how many of the table's random genotypes are worse than those found, and Kendall's τ
+of the sub-networks' losses with the table.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from sase_attn.training.data.sets import Arrays
 from sase_attn.training.distributed import Ranks
 
 SEARCHES, TRAINED, STEPS = "search_signal", "search_signal_trained", 960
-EPOCHS = 10  # of 60 steps: the weights have a half of the training images
+EPOCHS = 10  # of 60 steps each, as half of the training images train the weights
 PUBLISHED: dict[str, Any] = {"conv_init": "torch", "hvp": "fd"}
 MENDED: dict[str, Any] = {"gate_init": "centred", "last_norm_init": "network", "warmup_epochs": 2}
 METHODS: dict[str, dict[str, Any]] = {
@@ -90,7 +90,7 @@ def parts(config: SearchConfig, arrays: Arrays) -> tuple[nn.Module, SearchData]:
 
 
 def searched(method: str, config: SearchConfig, arrays: Arrays, folder: Path) -> Row:
-    """Search, or go on with the search in a folder; its row."""
+    """Search, or resume the search in a folder; returns its row."""
     model, data = parts(config, arrays)
     resume = (folder / CHECKPOINT).exists()
     start = time.process_time()
@@ -100,7 +100,7 @@ def searched(method: str, config: SearchConfig, arrays: Arrays, folder: Path) ->
 
 
 def row_of(method: str, result: SearchResult, model: nn.Module, data: SearchData) -> Row:
-    """What a search found, and what it says of the table's genotypes."""
+    """The row of a search: the found genotype, and the losses of the table's genotypes as sub-networks."""
     scorer = result.scorer(model, data)
     table = [genotype for block in blocks(STEPS) for genotype in block]
     return {
@@ -120,7 +120,7 @@ def row_of(method: str, result: SearchResult, model: nn.Module, data: SearchData
 
 @contextmanager
 def claimed(name: str) -> Iterator[bool]:
-    """Whether no other process has taken this."""
+    """A context that locks a search or training by name, and yields whether no other process runs it."""
     rows.RESULTS.mkdir(exist_ok=True)
     lock = Lock(rows.RESULTS / f".{name}.lock")
     if not lock.acquire(wait=False):
@@ -133,7 +133,7 @@ def claimed(name: str) -> Iterator[bool]:
 
 
 def search_missing(wanted: Iterable[tuple[str, int]], arrays: Arrays, data: str, folder: Path) -> None:
-    """The searches that have no row."""
+    """Run the searches that have no row."""
     for place, (method, seed) in enumerate(wanted):
         with claimed(f"{SEARCHES}_{place}") as free:
             if free and not has_row(SEARCHES, method, seed):
@@ -143,7 +143,7 @@ def search_missing(wanted: Iterable[tuple[str, int]], arrays: Arrays, data: str,
 
 
 def train_missing(arrays: Arrays, data: str) -> None:
-    """The trainings of what was found that have no row, all genotypes with one seed before the next seed."""
+    """Train the found genotypes where there is no row, all of them with one seed before the next seed."""
     found = dict.fromkeys(row["genotype"] for row in read_rows(SEARCHES))
     for seed in range(SEEDS):
         for place, genotype in enumerate(found):
@@ -156,7 +156,7 @@ def train_missing(arrays: Arrays, data: str) -> None:
 
 
 def estimate(wanted: list[tuple[str, int]], arrays: Arrays, data: str) -> list[str]:
-    """Lines that say what is missing and how many core hours it takes, by the CPU time of three steps a method."""
+    """Lines on what is missing and how many core hours it takes, by the CPU time of three steps of each method."""
     lines, total = [], 0.0
     missing = [(method, seed) for method, seed in wanted if not has_row(SEARCHES, method, seed)]
     for method in dict.fromkeys(method for method, _ in missing):
@@ -171,7 +171,7 @@ def estimate(wanted: list[tuple[str, int]], arrays: Arrays, data: str) -> list[s
 
 
 def _step_seconds(method: str, arrays: Arrays, data: str) -> float:
-    """CPU time of a step after the warm-up, the mean of two behind a first one."""
+    """CPU time of a step after the warm-up epochs, as the mean of two after a first one."""
     config = config_of(method, 0, data)
     kind = SinglePathSearcher if config.method == "single-path" else Searcher
     model, halves = parts(config, arrays)
@@ -186,7 +186,7 @@ def _step_seconds(method: str, arrays: Arrays, data: str) -> float:
 
 
 def main() -> None:
-    """Search, and train what was found."""
+    """Search, and train the found genotypes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="CIFAR-10 as an image folder")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="searches of each method")

@@ -1,4 +1,4 @@
-"""The table of `results/search_signal.jsonl`: what searches by shared weights found, among the table's genotypes."""
+"""The table of `results/search_signal.jsonl`: genotypes found by shared weights, among those of the table."""
 
 from collections.abc import Mapping
 from statistics import mean, stdev
@@ -12,7 +12,7 @@ Accuracies = dict[str, dict[int, float]]
 
 
 def accuracies(rows: list[Row]) -> Accuracies:
-    """The accuracies of rows of trainings."""
+    """The accuracies in rows of trainings."""
     found: Accuracies = {}
     for row in rows:
         found.setdefault(row["label"], {})[row["seed"]] = row["top1"]
@@ -20,13 +20,13 @@ def accuracies(rows: list[Row]) -> Accuracies:
 
 
 def searched(searches: list[Row], random: list[Row], trained: list[Row], place: str) -> str:
-    """A line a method; only searches count whose find has been trained.
+    """One line for each method, over the searches whose genotypes have been trained.
 
     Args:
-        searches: a search each.
+        searches: one row for each search.
         random: trainings of the table's random genotypes.
-        trained: trainings of what was found, with the same seeds.
-        place: where they come from, in words.
+        trained: trainings of the found genotypes, with the same seeds.
+        place: the provenance of the rows, in words.
     """
     table = accuracies([row for row in random if row.get("block") is not None])
     every = table | accuracies(trained)

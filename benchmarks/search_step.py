@@ -1,12 +1,13 @@
-"""Time and memory of a bilevel step: the fast implementation, and the reference run as the release runs it.
+"""Time and memory of a bilevel step: the fast implementation, and the reference, run as in the release.
 
     python benchmarks/search_step.py [--rounds 3] [--compile] [--only TEXT]
 
-B = 128, the paper's network with 9 blocks, 32×32, float32. Each case is measured in a process of its own, all cases in
-turn, several rounds; ratios are of medians. Rows: `results/search_step.jsonl`.
+The setting is B = 128, the paper's network with 9 blocks, 32×32, float32. Each case is measured in a process of its
+own, all cases in turn, for several rounds; ratios are of medians. Rows are in `results/search_step.jsonl`.
 
-The release's way: the network is copied for the virtual step and the loss of the copy back-propagated to everything;
-the finite difference adds R·v in place, twice back and once again, with gradients of all parameters each time.
+In the release, the network is copied for the virtual step, and the loss of the copy is back-propagated to all of its
+parameters. The finite difference adds R·v to the weights in place, subtracts it twice and adds it again; each gradient
+is of all parameters.
 """
 
 import argparse
@@ -41,7 +42,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def release_step(model: nn.Module, alpha: nn.Parameter, optimizer: torch.optim.SGD, train: Batch, val: Batch) -> None:
-    """The gradient of alpha as the release takes it, then a step of the weights."""
+    """Compute the gradient of alpha as the release does, then take a step of the weights."""
 
     def loss_of(network: nn.Module, batch: Batch) -> Tensor:
         return nn.functional.cross_entropy(network(batch[0]), batch[1])
@@ -79,7 +80,7 @@ def release_step(model: nn.Module, alpha: nn.Parameter, optimizer: torch.optim.S
 
 
 def measure(label: str, steps: int) -> dict[str, float]:
-    """Seconds of the first step and the median of those after it; memory above what the network itself takes."""
+    """Seconds of the first step and the median of later ones, and memory beyond that of the network itself."""
     torch.manual_seed(0)
     config = SearchConfig(hvp="fd", **CASES[label])
     model = create_supernet(config, num_classes=10, in_chans=3).train()
@@ -108,7 +109,7 @@ def _seconds(run: Callable[[], None]) -> float:
 
 
 def main() -> None:
-    """Measure all cases in turn, print ratios, write rows."""
+    """Measure all cases in turn, print ratios, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2, help="in each round, after a first one that is not counted")

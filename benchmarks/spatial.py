@@ -1,13 +1,13 @@
-"""Spatially-adaptive SE in the place of 3×3 convolutions, beside SE and SASE at unit gain: paired short trainings.
+"""Spatially-adaptive SE instead of 3×3 convolutions, beside SE and SASE at unit gain: short trainings of paired seeds.
 
     python benchmarks/spatial.py --data FOLDER [--seeds 5]
 
 `FOLDER` is CIFAR-10 as an image folder. Stop it at any time: started again, it trains what has no row in
 `results/spatial.jsonl` yet, all networks with one seed before the next seed. `tables.py` makes the table.
 
-The setting is that of `gain.py` at 960 steps, but for the host. Spatially-adaptive SE takes the place of the 3×3
-convolution of a bottleneck, so that all networks are made of bottlenecks, one a stage. Networks of a seed start with
-the same weights, as far as they have the same layers, and see the same batches.
+The setting is that of `gain.py` at 960 steps, except for the network. Spatially-adaptive SE replaces the 3×3
+convolution of a bottleneck, so that all networks are made of bottlenecks, one in each stage. Networks of a seed start
+with the same weights in layers that they share, and see the same batches.
 """
 
 import argparse
@@ -37,14 +37,14 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def todo(seeds: int) -> Iterator[tuple[str, int]]:
-    """Label and seed of what has no row yet, all networks with one seed before the next seed."""
+    """Label and seed of each training without a row, all networks with one seed before the next seed."""
     done = {(row["label"], row["seed"]) for row in read_rows(STUDY)}
     for seed in range(seeds):
         yield from ((label, seed) for label in NETWORKS if (label, seed) not in done)
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Run the trainings that have no row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="CIFAR-10 as an image folder")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")

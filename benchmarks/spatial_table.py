@@ -9,11 +9,11 @@ from sase_attn.comparison.paired import paired_differences
 
 
 def spatial(rows: list[Row], place: str) -> str:
-    """A line a network: size, accuracy, paired difference to plain with interval, verdict.
+    """One line for each network: size, accuracy, paired difference to plain with interval, verdict.
 
     Args:
-        rows: a network and a seed each; seeds that not all networks have are left out.
-        place: where they come from, in words.
+        rows: one for each network and seed; seeds that not all networks have are left out.
+        place: the provenance of the rows, in words.
     """
     labels = sorted(dict.fromkeys(row["label"] for row in rows), key=lambda label: label != PLAIN)
     runs = {(row["label"], row["seed"]): row for row in rows}

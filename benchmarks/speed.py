@@ -1,13 +1,14 @@
-"""How fast: the block, the tail of a residual block and ResNet-50 with attention, against a copy of the map.
+"""Speed of the block, of the tail of a residual block, and of ResNet-50 with attention, relative to a copy of the map.
 
     python benchmarks/speed.py                  on the CPU, about 10 minutes with compilation
     python benchmarks/speed.py --device cuda    checks the kernels first; ends within 8 minutes
 
-float32 on the CPU, bfloat16 on CUDA. `--only "block 56x56 NCHW forward"` measures what has all of these words (levels:
-block, tail, model). All variants of a shape, layout and mode run in turn, round by round, in one process, and a copy
-of the map with them. Forward: no graph is kept; the block in training mode, the tail and the network in eval mode.
-With the backward pass all are in training mode. Rows: `results/speed.jsonl`; what is there by the same machine,
-versions and commit stays, so that a command that was stopped, by Ctrl-C or its limit, goes on when given again.
+It measures float32 on the CPU, bfloat16 on CUDA. `--only "block 56x56 NCHW forward"` measures the groups with all of
+these words (levels: block, tail, model). All variants of a shape, layout and mode run in turn, round by round, in one
+process, and so does a copy of the map. A forward pass keeps no graph; the block is in training mode, the tail and the
+network in eval mode. With the backward pass all are in training mode. Rows are in `results/speed.jsonl`. Those of the
+same machine, versions and commit are kept, so that a command that was stopped, by Ctrl-C or its limit, continues when
+given again.
 """
 
 import argparse
@@ -30,12 +31,12 @@ from sase_attn.training.provenance import commit, machine
 STUDY = "speed"
 LIMIT_S = {"cpu": 600.0, "cuda": 440.0}
 NOISY = 0.15
-"""Distance of the quartiles, relative to the lower, from which on a group is called so."""
+"""Distance of the quartiles, relative to the lower one, from which on a group is called noisy."""
 ROUNDS = {"block": 10, "tail": 10, "model": 5}
 
 
 def regime(device: str) -> Row:
-    """Where and by what the numbers are made."""
+    """The regime of the numbers: machine, device, versions and commit."""
     allocator = [f"{name}={os.environ[name]}" for name in sorted(os.environ) if name.startswith("MALLOC_")]
     preloaded = [Path(path).name for path in os.environ.get("LD_PRELOAD", "").replace(":", " ").split()]
     return {
@@ -49,7 +50,7 @@ def regime(device: str) -> Row:
 
 
 def done(group: Group, rows: list[Row], here: Row) -> bool:
-    """Whether a group has the rows of all its variants, by this regime."""
+    """Whether a group has the rows of all its variants in this regime."""
     mine = [row for row in rows if is_of(group, row)]
     return bool(mine) and all(row["complete"] and _key(row) == _key(here) for row in mine)
 
@@ -60,7 +61,7 @@ def is_of(group: Group, row: Row) -> bool:
 
 
 def chosen(device: str, only: str, parser: argparse.ArgumentParser) -> list[Group]:
-    """The groups that have every word."""
+    """The groups that have every word of `only`."""
     every = groups(device)
     known = set().union(*(group.words for group in every))
     for word in only.split():
@@ -70,13 +71,13 @@ def chosen(device: str, only: str, parser: argparse.ArgumentParser) -> list[Grou
 
 
 def _key(row: Row) -> list[object]:
-    """What rows must share to be of one regime; uncommitted changes, such as these rows, are no difference."""
+    """The values that rows of one regime share; uncommitted changes, such as these rows, are ignored."""
     values = [row[name] for name in ("machine", "versions", "dtype", "allocator")]
     return [*values, str(row["commit"]).removesuffix("-dirty")]
 
 
 def show(row: Row) -> None:
-    """A line of what was measured."""
+    """Print a row in one line."""
     if "ms" not in row:
         return
     parts = [f"{row['variant']:24} {row['ms']:9.3f} ms ±{50 * (row['ms_high'] - row['ms_low']) / row['ms']:3.0f} %"]
@@ -87,7 +88,7 @@ def show(row: Row) -> None:
 
 
 def main() -> None:
-    """Check, measure what has no rows yet, write them group by group."""
+    """Check the kernels, measure the groups without rows, and write rows group by group."""
     started = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=LIMIT_S, default="cpu")

@@ -1,4 +1,4 @@
-"""The gate before any time is measured: kernels against the definition in float64."""
+"""`check`: compare kernels with the definition in float64, before any time is measured."""
 
 import copy
 
@@ -18,17 +18,17 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 
 def step(module: nn.Module, *maps: Tensor) -> list[Tensor]:
-    """Output and the gradients of its sum of squares."""
+    """The output of a module, and the gradients of its sum of squares."""
     maps = tuple(x.detach().requires_grad_() for x in maps)
     y = module(*maps)
     return [y.detach(), *torch.autograd.grad(y.float().square().sum(), [*maps, *module.parameters()])]
 
 
 def check(device: str, backend: str, dtypes: tuple[torch.dtype, ...] = tuple(LIMITS)) -> None:
-    """Compare block and fused tail by a backend with float64, and with themselves, on odd sizes and in both layouts.
+    """Compare the block and the fused tail by a backend with float64, and two runs, on odd sizes and in both layouts.
 
     Raises:
-        AssertionError: they differ.
+        AssertionError: results differ.
     """
     for layout in (torch.contiguous_format, torch.channels_last):
         for shape in SHAPES:

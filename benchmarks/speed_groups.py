@@ -1,4 +1,4 @@
-"""Groups of measurements: a level at one shape, layout and mode, all its variants in turn in one process."""
+"""`Group`: measurements of one level, shape, layout and mode, whose variants run in turn in one process."""
 
 import time
 from collections.abc import Callable
@@ -20,16 +20,16 @@ SHAPES["cuda"] = [(256, 256, 56, 56), (256, 2048, 7, 7)]
 IMAGES: dict[str, Shape] = {"cpu": (8, 3, 224, 224), "cuda": (128, 3, 224, 224)}
 DTYPES = {"cpu": torch.float32, "cuda": torch.bfloat16}
 MINIMAL_MAPS = {("block", "forward"): 2, ("block", "forward+backward"): 5}
-"""Maps to be moved if each is read or written once: x, y; then x and y's gradient, and that of x."""
+"""Maps that are read or written at least: forward x and y; backward also x, the gradient of y, and that of x."""
 MINIMAL_MAPS |= {("tail", "forward"): 3, ("tail", "forward+backward"): 8}
-"""x, the shortcut, y; then x, y (whose sign is the ReLU's mask) and its gradient, and those of x and the shortcut."""
+"""Forward x, shortcut, y; backward also x, y (the ReLU's mask) and the gradients of y, x and shortcut."""
 LIMITS = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
-"""Largest ‖difference‖/‖output‖ within a family, four times that of a network; what differs by more gets no time."""
+"""Largest ‖difference‖/‖output‖ within a family, four times as much for a network; beyond it no time is measured."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """What is measured together. Forward passes keep no graph; the tail and the network run them in eval mode."""
+    """Measurements to make together. Forward passes keep no graph; tail and network are then in eval mode."""
 
     device: str
     level: str
@@ -39,12 +39,12 @@ class Group:
 
     @property
     def training(self) -> bool:
-        """Whether norms take the statistics of the batch."""
+        """Whether norms use the statistics of the batch."""
         return self.level == "block" or self.mode == "forward+backward"
 
     @property
     def words(self) -> set[str]:
-        """What `--only` may name."""
+        """The words that `--only` may contain for this group."""
         return {self.level, f"{self.shape[2]}x{self.shape[3]}", self.layout, self.mode}
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Group:
 
 
 def groups(device: str) -> list[Group]:
-    """All groups of a device, in the order measured."""
+    """All groups of a device, in the order in which they are measured."""
     places = [("block", shape) for shape in SHAPES[device]] + [("tail", shape) for shape in SHAPES[device]]
     return [
         Group(device, level, shape, layout, mode)
@@ -71,7 +71,7 @@ class Bench:
         torch.manual_seed(1)
         count = 2 if group.level == "tail" else 1
         self.inputs = [self._random(group.shape).requires_grad_(group.mode != "forward") for _ in range(count)]
-        torch.compiler.reset()  # else other shapes before make this one dynamic
+        torch.compiler.reset()  # otherwise earlier shapes would make this one dynamic
         self.variants = variants(group.level, group.shape[1], group.device, self._prepare)
         maps = [group.shape] if group.level != "model" else block_maps(self.variants[0].module, group.shape)
         size = torch.empty(0, dtype=DTYPES[group.device]).element_size()
@@ -89,11 +89,11 @@ class Bench:
         return module.to(memory_format=self.layout)
 
     def copy(self) -> None:
-        """A copy between tensors that exist, of the map (of a network: of the first residual block's output)."""
+        """Copy the map between allocated tensors (for a network, the output of the first residual block)."""
         self.copied.copy_(self.source)
 
     def run(self, variant: Variant) -> list[Tensor]:
-        """The output, and in the backward mode the gradients of the inputs."""
+        """Run a variant; returns the output, and with the backward pass also the gradients of the inputs."""
         if self.group.mode == "forward":
             with torch.no_grad():
                 return [variant.call(*self.inputs)]
@@ -109,7 +109,7 @@ class Bench:
             tensor.grad = None
 
     def memory(self, variant: Variant) -> dict[str, float]:
-        """Peak and what is kept for the backward pass, in maps (of a network: in outputs of all residual blocks)."""
+        """Peak memory, and memory kept for the backward pass, in maps (for a network, in outputs of all its blocks)."""
         self._clear(variant)
         found = {"peak_maps": peak_bytes(partial(self.run, variant), self.group.device) / self.map_bytes}
         if self.group.mode != "forward":
@@ -119,7 +119,7 @@ class Bench:
 
 
 def measure(group: Group, rounds: int, deadline: float, echo: Callable[[str], None] = print) -> list[Row]:
-    """A row for each variant; those not compiled by the deadline have none, those that fail have an `error`."""
+    """One row for each variant, except for those not compiled by the deadline. The row of a failure has an `error`."""
     bench, clock = Bench(group), Clock(group.device)
     rows: list[Row] = []
     ready: list[tuple[Variant, Row]] = []
@@ -139,7 +139,7 @@ def measure(group: Group, rounds: int, deadline: float, echo: Callable[[str], No
             row["difference"] = _difference(bench.run(variant), first, variant)
             bench.run(variant)
             row |= bench.memory(variant)
-        except Exception as error:  # one that fails must not cost the others their rows
+        except Exception as error:  # a failing variant must not prevent the rows of the others
             row["error"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"[:200]
             echo(f"{row['label']}: {row['error']}")
             continue
@@ -163,7 +163,7 @@ def measure(group: Group, rounds: int, deadline: float, echo: Callable[[str], No
 
 
 def _way(variant: Variant) -> tuple[bool, bool]:
-    """What a network has in common with the plain one that it is compared with.
+    """Whether a variant is compiled and fused, by which its plain counterpart is found.
 
     A plain tail, and a plain network in training, have nothing to fuse.
     """
@@ -172,13 +172,13 @@ def _way(variant: Variant) -> tuple[bool, bool]:
 
 
 def _difference(found: list[Tensor], first: dict[str, list[Tensor]], variant: Variant) -> float:
-    """The output against that of the family's first variant."""
+    """The relative difference of the output to that of the family's first variant."""
     y, expected = found[0].double(), first.setdefault(variant.family, found)[0].double()
     return ((y - expected).norm() / expected.norm()).item()
 
 
 def _times(ms: Tensor, copies: Tensor, bench: Bench, plain: Tensor | None) -> dict[str, Any]:
-    """Medians of milliseconds and of ratios taken round by round."""
+    """Medians of milliseconds, and of ratios that are computed round by round."""
     low, median, high = ms.quantile(ms.new_tensor([0.25, 0.5, 0.75])).tolist()
     row = {"ms": median, "ms_low": low, "ms_high": high, "rounds": len(ms), "copy_ms": copies.median().item()}
     row["copies"] = (ms / copies).median().item()
@@ -195,7 +195,7 @@ def _times(ms: Tensor, copies: Tensor, bench: Bench, plain: Tensor | None) -> di
 
 
 def _recorded(run: Run, clock: Clock, rounds: int) -> dict[str, Any]:
-    """Kernels started, and the time under replay of a CUDA graph; what cannot be recorded says why."""
+    """The number of kernels, and the time as a CUDA graph; or why the call cannot be recorded as one."""
     try:
         replay = replayed(run)
         times = torch.tensor([clock.sample(replay, 10) for _ in range(rounds)])

@@ -1,8 +1,8 @@
-"""The searched block as plainly as the authors' release computes it, to measure what a careful implementation brings.
+"""The searched block computed as plainly as in the authors' release, as a baseline for the speed of this package.
 
-Written from the formulas of arXiv 2411.08333 as the release reads them (github.com/pusheng0902/SASE), in torch's own
-operations, one a step: every product, power and sum is a map of its own. Whether the release pools with these very
-functions is not known. With the weights of a `SASEBlock` it computes the same, where L4 neither overflows nor is 0.
+It is written from the formulas of arXiv 2411.08333 as the release interprets them (github.com/pusheng0902/SASE), in
+torch's operations, step by step: every product, power and sum is a separate map. Whether the release pools with just
+these functions is not known. With the weights of a `SASEBlock` it computes the same, if L4 neither overflows nor is 0.
 """
 
 import torch
@@ -46,7 +46,7 @@ class ReleaseBlock(nn.Module):
 
 
 def as_release(network: nn.Module) -> nn.Module:
-    """The network with every `SASEBlock` in it, or itself if it is one, computed the release's way."""
+    """The network with every `SASEBlock`, which may be the network itself, replaced by a `ReleaseBlock`."""
     if isinstance(network, SASEBlock):
         return ReleaseBlock(network)
     for parent in network.modules():

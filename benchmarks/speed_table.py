@@ -1,4 +1,4 @@
-"""The tables of speed: one for each level and shape, a line a variant, a column a mode and layout."""
+"""The tables of speed by level and shape, with a line for each variant and a column for each mode and layout."""
 
 import statistics
 
@@ -12,7 +12,7 @@ COLUMNS = [(mode, layout) for mode in ("forward", "forward+backward") for layout
 
 
 def speed(rows: list[Row]) -> str:
-    """All tables, those of a device one after the other, and below them where the numbers come from."""
+    """All tables, device by device, and below them the provenance of the numbers."""
     parts = []
     for device in sorted({row["device"] for row in rows}):
         here = [row for row in rows if row["device"] == device]

@@ -1,4 +1,4 @@
-"""Clocks for the CPU and for CUDA, and the memory that a call takes."""
+"""`Clock`: time of calls on the CPU and on CUDA; also their memory, and the number of kernels."""
 
 import gc
 import json
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 Run = Callable[[], Any]
 SAMPLE_MS = 15
-"""A sample takes at least this long: short calls are repeated."""
+"""Shortest time of a sample; short calls are repeated."""
 
 
 class Clock:
-    """Milliseconds of a call, on the CPU or by CUDA's events with the L2 cache flushed before every call."""
+    """Measures milliseconds of a call, on CUDA by events, with the L2 cache flushed before every call."""
 
     def __init__(self, device: str) -> None:
         self._flush = torch.empty(2**26, dtype=torch.int32, device=device) if device == "cuda" else None
 
     def sample(self, run: Run, repeats: int = 1) -> float:
-        """The mean of some calls in a row."""
+        """The mean time of `repeats` consecutive calls."""
         if self._flush is None:
             start = time.perf_counter()
             for _ in range(repeats):
@@ -42,9 +42,9 @@ class Clock:
         return sum(first.elapsed_time(last) for first, last in times) / repeats
 
     def interleaved(self, runs: list[Run], rounds: int, deadline: float) -> list[list[float]]:
-        """Samples of each run, all of them in turn, every round beginning at another; fewer rounds past the deadline.
+        """Samples of each run, all in turn; every round begins with another run. The deadline may end the rounds early.
 
-        Each run has to have run before.
+        Each run must have been called once before.
         """
         repeats = [max(1, min(50, round(SAMPLE_MS / self.sample(run)))) for run in runs]
         found: list[list[float]] = [[] for _ in runs]
@@ -63,14 +63,14 @@ class Clock:
 
 
 def peak_bytes(run: Run, device: str) -> int:
-    """Bytes allocated at once during a call, beyond those allocated before it."""
+    """Peak of the bytes allocated during a call, beyond those allocated before it."""
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()
         return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it reports every start and stop
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise it logs every start and stop
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         result = run()
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +88,7 @@ def peak_bytes(run: Run, device: str) -> int:
 def saved_bytes(run: Run, module: nn.Module) -> int:
     """Bytes that a forward pass keeps for its backward pass, each storage once; parameters and buffers not counted."""
     own = {_storage(t) for t in [*module.parameters(), *module.buffers()]}
-    found: dict[int, Tensor] = {}  # the tensors, lest a storage is freed and its place used again
+    found: dict[int, Tensor] = {}  # holds the tensors, so that no storage is freed and its address used again
 
     def keep(tensor: Tensor) -> Tensor:
         found.setdefault(_storage(tensor), tensor)
@@ -101,7 +101,7 @@ def saved_bytes(run: Run, module: nn.Module) -> int:
 
 
 def launches(run: Run) -> int:
-    """Kernels, copies and fills that a call starts on CUDA."""
+    """The number of kernels, copies and fills that a call starts on CUDA."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         run()
@@ -111,7 +111,7 @@ def launches(run: Run) -> int:
 
 
 def replayed(run: Run) -> Run:
-    """The call recorded as a CUDA graph: what remains of it where starting kernels costs nothing."""
+    """The call recorded as a CUDA graph, whose time does not include the launch of kernels."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

@@ -1,7 +1,8 @@
-"""What is measured against what: the block, the tail of a residual block, and a network, each in several ways.
+"""`variants`: the ways in which the block, the tail of a residual block, and a network are measured.
 
-Ways that carry the same `family` have the same weights and compute the same. Gates are drawn as the release draws them,
-with the FC's last layer at a tenth, and at zero in whole networks: 16 unbounded gates in a row overflow in float32.
+Variants of the same `family` have the same weights and compute the same. Gates are drawn as in the release, but the
+last layer of the FC is scaled to a tenth, and to zero in whole networks: 16 unbounded gates in a row overflow in
+float32.
 """
 
 import copy
@@ -28,14 +29,14 @@ ATTENTIONS: dict[str, Callable[..., nn.Module]] = {
     "CBAM": CbamModule,
 }
 NETWORK: dict[str, Any] = {"model_name": "resnet50", "zero_init_last": False}
-"""Without `zero_init_last`, so that no attention of an untrained network sees a map of zeros."""
+"""`zero_init_last` is off, so that no attention of an untrained network sees a map of zeros."""
 COMPILED_NETWORKS = ("plain", "SASE", "SE")
-"""Families compiled and fused at the level of the network, where compiling takes up to a minute each."""
+"""Families that are compiled and fused as whole networks, which takes up to a minute each."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compute a family: `call` takes the inputs, `module` has the parameters."""
+    """One way to compute a family: `call` is called with the inputs, `module` holds the parameters."""
 
     label: str
     family: str
@@ -46,7 +47,7 @@ class Variant:
 
 
 class Tail(nn.Module):
-    """The end of a residual block as timm's ResNets have it: norm, attention, shortcut, ReLU."""
+    """The end of a residual block of timm's ResNets: norm, attention, shortcut, ReLU."""
 
     def __init__(self, channels: int, attention: nn.Module | None) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class Tail(nn.Module):
 
 
 class FusedTail(nn.Module):
-    """The same as one unit (at inference `fuse` folds the norm, which needs a convolution)."""
+    """The same as one fused unit. (At inference `fuse` folds the norm instead, which needs a convolution.)"""
 
     def __init__(self, tail: Tail) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class FusedTail(nn.Module):
 
 
 def searched(channels: int, **where: Any) -> SASEBlock:
-    """A SASE block with gates drawn as above, every mixer alive."""
+    """A SASE block with gates drawn as above, and no mixer that the ReLU turns off."""
     block = SASEBlock(channels, gate_init="release", **where)
     with torch.no_grad():
         block.get_parameter("channel_excite.fc2.weight").mul_(0.1)
@@ -103,7 +104,7 @@ def families(level: str, channels: int) -> Iterator[tuple[str, nn.Module]]:
 
 
 def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Module], nn.Module]) -> list[Variant]:
-    """All ways at a level; `prepare` brings a module to its device, type, layout and mode."""
+    """All variants of a level; `prepare` brings a module to its device, type, layout and mode."""
     torch.manual_seed(0)
     fast = "triton" if device == "cuda" else "auto"
     found: list[Variant] = []
@@ -111,7 +112,7 @@ def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Modul
         network = prepare(network)
         eager = {family: (copy.deepcopy(network), "torch")}
         if family == "SASE":
-            eager = {  # the definition first: the others are compared with it
+            eager = {  # the definition is first, as the others are compared with it
                 "SASE, definition": (copy.deepcopy(network), "torch"),
                 "SASE": (copy.deepcopy(network), fast),
                 "SASE, release's formula": (prepare(as_release(copy.deepcopy(network))), "torch"),
@@ -135,7 +136,7 @@ def variants(level: str, channels: int, device: str, prepare: Callable[[nn.Modul
 
 
 def _both(family: str, module: nn.Module, fast: str) -> Iterator[Variant]:
-    """A fused module, eager and compiled."""
+    """The variants of a fused module, eager and compiled."""
     yield Variant(f"{family}, fused", family, module, under(fast, module), fused=True)
     twin = copy.deepcopy(module)
     compiled = torch.compile(twin, dynamic=False)
@@ -143,7 +144,7 @@ def _both(family: str, module: nn.Module, fast: str) -> Iterator[Variant]:
 
 
 def under(backend: str, module: nn.Module) -> Call:
-    """The module, called by an implementation of `sase_attn.kernels`."""
+    """A call of the module with a backend of `sase_attn.kernels`."""
 
     def call(*inputs: Tensor) -> Tensor:
         with kernels.backend(backend):

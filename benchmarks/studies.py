@@ -1,4 +1,4 @@
-"""What the published trainings train: for each study, cases of a label and a recipe, and the seeds of each."""
+"""The cases of each study of published trainings, with label, recipe and number of seeds."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ NETWORKS = {"plain": "resnet20_cifar", "SASE": "sase_resnet20"}
 
 @dataclass(frozen=True)
 class Case:
-    """One line of a study's table: its label, its recipe but for the seed, and how many seeds."""
+    """One line of a study's table: its label, its recipe except for the seed, and the number of seeds."""
 
     label: str
     recipe: Recipe
@@ -33,6 +33,6 @@ def embedded() -> list[Case]:
 
 
 def cifar10_jpeg(data: str, epochs: int = 5, seeds: int = 1) -> list[Case]:
-    """CIFAR-10 from an image folder of JPEGs, by the `cifar` recipe but for its length, with clipping and warm-up."""
+    """CIFAR-10 from an image folder of JPEGs, by the `cifar` recipe with another length, clipping and warm-up."""
     recipe = Recipe.get("cifar").override(data=data, size=32, epochs=epochs, clip_grad=5.0, warmup_epochs=1)
     return [Case(label, recipe.override(model=model), seeds) for label, model in NETWORKS.items()]

@@ -1,4 +1,4 @@
-"""Link a part of an image folder: the first images of each class, by name.
+"""Make a subset of an image folder by links: the first images of each class, sorted by name.
 
 python benchmarks/subset.py FOLDER OUT --train 1000 --test 500
 """
@@ -10,7 +10,7 @@ from sase_attn.training.data.folder import scan
 
 
 def subset(source: Path, target: Path, counts: tuple[int, int]) -> None:
-    """Make `target` with links to so many training and test images of each class. Raises FileExistsError."""
+    """Make `target` with links to `counts` training and test images of each class. Raises FileExistsError."""
     found = scan(source)
     target.mkdir(parents=True)
     for files, count in zip((found.train, found.test), counts, strict=True):
@@ -24,7 +24,7 @@ def subset(source: Path, target: Path, counts: tuple[int, int]) -> None:
 
 
 def main() -> None:
-    """Link a part."""
+    """Make the subset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)

@@ -1,11 +1,12 @@
-"""Rows of finished trainings of images from few: scores of the averaged generator at the end, of the raw one early on.
+"""Rows of finished few-shot synthesis: scores of the averaged generator at the end, and of the raw one early on.
 
     python benchmarks/synthesis.py RUN [RUN ...] [--early 100] [--sheets FOLDER]
 
-RUN is the folder of a finished `sase-attn synthesize train`. A row each goes to `benchmarks/results/synthesis.jsonl`.
-It holds the KID of the generator's raw weights at the step `--early`, which needs a sheet then, and the scores of the
-averaged weights at the last step, all against the training images; and FID beside its floor, computed anew. `--sheets`
-copies the last sheet of samples of each run and the made images above their nearest training images there.
+RUN is the folder of a finished `sase-attn synthesize train`. One row for each is written to
+`benchmarks/results/synthesis.jsonl`. It holds the KID of the generator's raw weights at the step `--early`, at which
+there must be a sheet, and the scores of the averaged weights at the last step, all against the training images; and FID
+with its floor, computed again. `--sheets` is a folder for copies of each run's last sheet of samples, and of the sheet
+of samples above their nearest training images.
 """
 
 import argparse
@@ -23,11 +24,11 @@ from sase_attn.spatially_adaptive.synthesis.result import read_result
 from sase_attn.spatially_adaptive.synthesis.sheets import save_png
 
 STUDY = "synthesis"
-COUNT = 100  # made images that the row's own scores are of
+COUNT = 100  # number of samples for the scores that are computed here
 
 
 def row_of(run: Path, early: int, sheets: Path | None) -> Row:
-    """The row of a finished run. Raises ValueError for one that is not, or has no sheet at the early step."""
+    """The row of a finished run. Raises ValueError for an unfinished one, or without a sheet at the early step."""
     result = read_result(run)
     if result is None:
         raise ValueError(f"{run} is not finished: go on with sase-attn synthesize train --output {run} --resume")
@@ -68,7 +69,7 @@ def row_of(run: Path, early: int, sheets: Path | None) -> Row:
 
 
 def _step(row: dict[str, Any], config: dict[str, Any]) -> int:
-    """The step that a line of the log was written after."""
+    """The step after which a line of the log was written."""
     return row["epoch"] * min(config["sample_every"], config["steps"]) + row["step"]
 
 

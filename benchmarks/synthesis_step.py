@@ -1,9 +1,9 @@
-"""What a training step of few-shot synthesis costs with each skip: time interleaved, memory, images a second.
+"""Costs of a training step of few-shot synthesis with each kind of skip: time, memory, images per second.
 
     python benchmarks/synthesis_step.py [--size 128] [--width 16] [--batch-size 4] [--rounds 10] [--threads 1]
 
-Both generators take a step in turn, so that whatever else the machine does meets both. Prints the medians, their ratio,
-and the bytes that wait for a step's backward pass. Run it on a quiet machine.
+Both generators take steps in turn, so that other work of the machine affects both. The script prints the medians, their
+ratio, and the bytes that a step keeps for its backward pass. Run it on an idle machine.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The table of few-shot synthesis: a line a training."""
+"""The table of few-shot synthesis, with one line for each training."""
 
 from rows import Row
 
@@ -6,7 +6,7 @@ from sase_attn.quoting import enumerated
 
 
 def syntheses(rows: list[Row], place: str) -> str:
-    """KID early and at the end, whether what was made is as varied as the images, and how near copies it is."""
+    """KID at an early step and at the end, the diversity of samples, and their similarity to training images."""
     early = rows[0]["early"]
     lines = [
         f"| skip | seed | parameters | KID, raw, step {early} | KID at the end | ratio | best KID (step) | spread | "

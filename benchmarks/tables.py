@@ -1,10 +1,10 @@
-"""All that is generated in README.md and docs/: tables of results, made from the rows of `benchmarks/results/`.
+"""Generate the tables of README.md and docs/ from the rows of `benchmarks/results/`.
 
     python benchmarks/tables.py [--write]
 
-Prints the tables, or puts each between its markers: `<!-- results STUDY -->` … `<!-- /results -->`. The same for the
-lines below charts, `<!-- regime CHART -->`, and for the tables `<!-- operations -->`, `<!-- attentions -->` and
-`<!-- detectors -->`.
+It prints the tables, or with `--write` puts each between its markers: `<!-- results STUDY -->` … `<!-- /results -->`.
+It also generates the captions of charts, `<!-- regime CHART -->`, and the tables `<!-- operations -->`,
+`<!-- attentions -->` and `<!-- detectors -->`.
 """
 
 import argparse
@@ -40,14 +40,14 @@ from sase_attn.search.supernet.architecture import mean_entropy
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ROWS = {"attentions_others": "attentions", "earlier_accuracies": "compare_embedded"}
-"""The file of a table's rows where its name is another."""
+"""The study whose rows a table shows, if it is not named like the table."""
 MARKED = re.compile(
     r"(<!-- (results|regime|operations|attentions|detectors) ?(\w*) -->\n).*?(<!-- /\2 -->)", flags=re.DOTALL
 )
 
 
 def made(kind: str, name: str) -> str:
-    """What stands between a pair of markers."""
+    """The text between a pair of markers."""
     if kind == "operations":
         return operations_table()
     if kind == "attentions":
@@ -91,7 +91,7 @@ def table(study: str, rows: list[Row]) -> str:
 
 
 def _trainings(rows: list[Row]) -> str:
-    """A line a label, mean ± sample standard deviation over seeds, and below it where the numbers come from."""
+    """One line for each label, mean ± sample standard deviation over seeds; below it the provenance of the numbers."""
     labels = list(dict.fromkeys(row["label"] for row in rows))
     before = "before_top1" in rows[0]
     lines = [
@@ -107,7 +107,7 @@ def _trainings(rows: list[Row]) -> str:
 
 
 def _searches(rows: list[Row]) -> str:
-    """A line a search."""
+    """One line for each search."""
     lines = [
         "| search | channel squeeze, excite, gate; spatial squeeze of x, of M·x, excite | entropy | mixture, % | "
         "genotype, % |",
@@ -129,7 +129,7 @@ def _searches(rows: list[Row]) -> str:
 
 
 def _steps(rows: list[Row]) -> str:
-    """A line an implementation, and its ratios to the release's way."""
+    """One line for each implementation, with its ratios to the release's way."""
     base = next(row for row in rows if "release" in row["label"])
     lines = [
         "| bilevel step | seconds | times as fast | memory | first step, s |",
@@ -142,38 +142,38 @@ def _steps(rows: list[Row]) -> str:
 
 
 def _gradients(rows: list[Row]) -> str:
-    """A line a way to the gradient of alpha."""
+    """One line for each way to compute the gradient of alpha."""
     return gradients(rows, _place(rows))
 
 
 def _gains(rows: list[Row]) -> str:
-    """A line a network, at published and at equal starting gain."""
+    """One line for each network, at published and at unit gain."""
     return gains(rows, _place(rows))
 
 
 def _searched(rows: list[Row]) -> str:
-    """A line a method by shared weights, and where what it found stands among random genotypes."""
+    """One line for each method by shared weights, with the rank of its finds among random genotypes."""
     trained = read_rows("search_signal_trained")
     return searched(rows, read_rows("space_960"), trained, _place(rows + trained))
 
 
 def _one_shots(rows: list[Row]) -> str:
-    """A line a photo that was learned."""
+    """One line for each photo."""
     return one_shots(rows, _place(rows))
 
 
 def _spatials(rows: list[Row]) -> str:
-    """A line a network, of those beside spatially-adaptive SE."""
+    """One line for each network of the comparison with spatially-adaptive SE."""
     return spatial(rows, _place(rows))
 
 
 def _syntheses(rows: list[Row]) -> str:
-    """A line a training of images from few."""
+    """One line for each training of few-shot synthesis."""
     return syntheses(rows, _place(rows))
 
 
 def _costs(rows: list[Row]) -> str:
-    """A line a network: size, and costs as ratios to the plain network's, the fastest training first."""
+    """One line for each network: size, and costs relative to the plain network, the fastest training first."""
     lines = ["| attention | parameters | MACs, M | step | inference | memory |", "| --- |" + " ---: |" * 5]
     plain = next(row for row in rows if row["label"] == "plain")
     for row in sorted(rows, key=lambda row: float(row["step_ms"])):
@@ -188,7 +188,7 @@ def _costs(rows: list[Row]) -> str:
 
 
 def _earlier_accuracies(rows: list[Row]) -> str:
-    """A line a network: accuracies of unpaired trainings at published gain, by name."""
+    """One line for each network, sorted by name: accuracies of unpaired trainings at published gain."""
     studies = {"Embedded": rows, "CIFAR-10": read_rows("compare_cifar")}
     lines = [f"| attention |{''.join(f' {name}, % | seeds |' for name in studies)}", "| --- |" + " ---: |" * 4]
     for label in dict.fromkeys(row["label"] for row in rows):
@@ -201,7 +201,7 @@ def _earlier_accuracies(rows: list[Row]) -> str:
 
 
 def _tilings(rows: list[Row]) -> str:
-    """A line a network and a kind of tiling, a column a height: accuracy, and what is held of the activations."""
+    """One line for each network and kind of tiling, one column for each height: accuracy, and buffered activations."""
     heights = sorted({row["rows"] or 0 for row in rows}, key=lambda height: height or float("inf"))
     words = [f"{height} row{'s' * (height > 1)}" if height else "full" for height in heights]
     lines = [f"| network | tiles | {' | '.join(words)} |", "| --- | --- |" + " ---: |" * len(words)]
@@ -250,7 +250,7 @@ def _regime(rows: list[Row]) -> str:
 
 
 def filled(text: str) -> str:
-    """A page with everything between markers made anew."""
+    """The text of a page, with everything between markers generated again."""
     return MARKED.sub(lambda found: f"{found[1]}{made(found[2], found[3])}\n{found[4]}", text)
 
 

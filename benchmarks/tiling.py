@@ -2,9 +2,10 @@
 
     python benchmarks/tiling.py RUN [RUN ...] [--data FOLDER] [--device cuda]
 
-RUN is the folder of a finished `sase-attn train`. Every run's network is evaluated on the test images of its data as it
-is and tiled in several ways: rows of several heights, squares, and only the first modules. A row each goes to
-`benchmarks/results/tiling.jsonl`; what has its row is left, so that an interrupted study goes on where it was.
+RUN is the folder of a finished `sase-attn train`. Every run's network is evaluated on the test images of its data
+without tiles, and tiled in several ways: in rows of several heights, in squares, and in the first modules only. One row
+for each is written to `benchmarks/results/tiling.jsonl`. What has a row is skipped, so that an interrupted study can be
+resumed.
 """
 
 import argparse
@@ -29,9 +30,9 @@ from sase_attn.training.run import open_recipe_data
 
 STUDY = "tiling"
 HEIGHTS = (1, 2, 4, 7, 14, None)
-"""Of tiles; None is the map's, which is squeeze-and-excitation itself."""
+"""Heights of tiles; None is the height of the map, which is plain squeeze-and-excitation."""
 FIRST_HEIGHTS = (1, 2, 4, 7)
-"""Of tiles of the first modules only."""
+"""Heights of tiles if only the first modules are tiled."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Case:
 
 
 def cases(modules: int) -> Iterator[Case]:
-    """Rows and squares of all modules, and rows of the first 1, 2, 4, … of so many modules."""
+    """Rows and squares in all modules, and rows in the first 1, 2, 4, … modules."""
     for height in HEIGHTS:
         yield Case(height)
     for height in HEIGHTS[:-1]:
@@ -63,14 +64,14 @@ def cases(modules: int) -> Iterator[Case]:
 
 
 def tiled(model: nn.Module, case: Case) -> nn.Module:
-    """A tiled copy. The whole map as one tile goes through `TiledSE` too."""
+    """A tiled copy of a network. If one tile is the whole map, `TiledSE` is used, too."""
     twin = copy.deepcopy(model)
     tile(twin, case.rows or 1_000_000, case.columns, count=case.first)
     return twin
 
 
 def signature(report: BufferingReport) -> tuple[tuple[int, int], ...]:
-    """What the tiles come to on these maps: cases that agree here compute the same."""
+    """The sizes of the tiles on the maps of a report. Cases with the same sizes compute the same."""
     return tuple(
         (min(block.tile[0] or block.height, block.height), min(block.tile[1] or block.width, block.width))
         for block in report.blocks
@@ -78,7 +79,7 @@ def signature(report: BufferingReport) -> tuple[tuple[int, int], ...]:
 
 
 def study(run: Path, recipe: Recipe, device: str | None) -> None:
-    """Add the rows of a run that are not there yet, and print a line for each."""
+    """Add the missing rows of a run, and print a line for each."""
     network = f"{recipe.model} on {Path(recipe.data).name}"
     known = {(row["label"], row["seed"]) for row in read_rows(STUDY)}
     with ranks(device) as group:
@@ -94,7 +95,7 @@ def study(run: Path, recipe: Recipe, device: str | None) -> None:
             label = f"{network}, {case}"
             if (label, recipe.seed) in known:
                 continue
-            if before is None:  # the network as it is
+            if before is None:  # the network without tiles
                 before = evaluate(model.to(group.device), loaded.targets(tests.epoch(0)), group)
                 model.cpu()
             twin = tiled(model, case)
@@ -118,7 +119,7 @@ def row(
 ) -> Row:
     """One line of results."""
     shown = asdict(recipe)
-    for name in ("data", "init_from"):  # a file's name says what it is, its folder does not
+    for name in ("data", "init_from"):  # keep the name of a file, but not its folder
         shown[name] = shown[name] and Path(shown[name]).name
     return {
         "label": label,
@@ -138,7 +139,7 @@ def row(
 
 
 def main() -> None:
-    """Study every run."""
+    """Evaluate every run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN")
     parser.add_argument("--data", metavar="FOLDER", help="where the runs' data is now, if it has moved")

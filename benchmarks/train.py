@@ -3,8 +3,8 @@
     python benchmarks/train.py embedded [--jobs 2] [--only TEXT]
     python benchmarks/train.py cifar10_jpeg --data FOLDER [--epochs 100 --seeds 3]
 
-Stop it at any time: started again, it resumes what was interrupted and leaves what has its row. With `--jobs` several
-runs share the cores, each with its part of the threads; the times in the rows are then those of a shared machine.
+Stop it at any time: started again, it resumes interrupted runs and skips those with a row. With `--jobs` several runs
+share the cores, each with its part of the threads; the times in the rows are then those of a shared machine.
 """
 
 import argparse
@@ -26,13 +26,13 @@ def run(label: str, recipe: Recipe, folder: Path, threads: int) -> dict[str, Any
     """Train one run to its end in a process of its own, and return its row. Raises ChildProcessError if it fails."""
     row = asdict(train_in_subprocess(recipe, folder, threads))
     del row["output"]
-    for name in ("data", "init_from"):  # a file's name says what it is, its folder does not
+    for name in ("data", "init_from"):  # keep the name of a file, but not its folder
         row["recipe"][name] = row["recipe"][name] and Path(row["recipe"][name]).name
     return {"label": label, "seed": recipe.seed, **row}
 
 
 def run_study(study: str, cases: Sequence[studies.Case], args: argparse.Namespace, **values: dict[str, Any]) -> None:
-    """Train what has no row yet, all cases with one seed before the next seed; `values` are added to rows by label."""
+    """Run the trainings without a row, all cases with one seed before the next; `values` are added to rows by label."""
     done = {(row["label"], row["seed"]) for row in read_rows(study)}
     todo = [
         (case.label, case.recipe.override(seed=seed))
@@ -53,7 +53,7 @@ def run_study(study: str, cases: Sequence[studies.Case], args: argparse.Namespac
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every study is started with."""
+    """Add the arguments that every study has."""
     parser.add_argument("--only", default="", metavar="TEXT", help="labels that contain this")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, metavar="N", help="of each run (default: the cores, shared out)")
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """Train a study."""
+    """Run the trainings of a study."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=["embedded", "cifar10_jpeg"])
     parser.add_argument("--data", metavar="FOLDER", help="of cifar10_jpeg: train/ and test/, a folder a class")

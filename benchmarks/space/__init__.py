@@ -1,1 +1,1 @@
-"""The table that searches are tried on: genotypes of balanced blocks, trained with paired seeds at three lengths."""
+"""The table for testing search methods: balanced genotypes, trained with paired seeds at three lengths."""

@@ -1,4 +1,4 @@
-"""Which trainings make the table, and in which order."""
+"""`cases`: the trainings of the table, in their order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from sase_attn.training.recipes import Recipe
 SPACE = SearchSpace.get("release")
 SEEDS = 5
 GENOTYPES = {240: 28, 960: 28, 3840: 10}
-"""How many genotypes are trained at a length: the first ones, so that those of the longest are among the others."""
+"""Number of genotypes by length of training. They are the first ones, so that all of the longest are in the others."""
 CONTROLS = (PLAIN, "constant 1.25", "constant 1.5", "SASE, unit gain", "SE, unit gain")
-"""Networks of `gain.py` beside them."""
+"""Networks of `gain.py` that are trained as controls."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Case:
 
     Attributes:
         label: the genotype as a string, or the name of a control.
-        block: of the genotype, from 0; None of a control.
-        recipe: of the training.
+        block: the index of the genotype's block, from 0; None for a control.
+        recipe: the recipe of the training.
     """
 
     label: str
@@ -38,12 +38,12 @@ class Case:
 
 
 def study(steps: int) -> str:
-    """The name of the rows of a length."""
+    """The name of the study that has the rows of a length."""
     return f"space_{steps}"
 
 
 def blocks(steps: int) -> list[list[Genotype]]:
-    """The genotypes of a length; the last block may be a part of one."""
+    """The genotypes of a length in blocks, of which the last may be incomplete."""
     left, found = GENOTYPES[steps], []
     for block in islice(balanced_blocks(SPACE, seed=0), 4):
         found.append(block[:left])
@@ -52,12 +52,12 @@ def blocks(steps: int) -> list[list[Genotype]]:
 
 
 def cases(steps: int, data: str, first_blocks: int | None = None) -> Iterator[Case]:
-    """Block after block, the controls behind the first one; in each all networks with one seed before the next seed.
+    """The trainings, block by block, with the controls after the first block; within each, seed by seed.
 
-    So what is stopped leaves whole blocks.
+    If training is stopped, earlier blocks are therefore complete.
 
     Args:
-        steps: of a training, one of `GENOTYPES`.
+        steps: the number of steps of a training, one of `GENOTYPES`.
         data: the name of the image folder.
         first_blocks: leave out later blocks.
     """
@@ -73,13 +73,13 @@ def cases(steps: int, data: str, first_blocks: int | None = None) -> Iterator[Ca
 
 
 def slim(row: Row, case: Case) -> Row:
-    """A row of `gain.py` as one of the table: what the recipe leaves at its default is not in it."""
+    """A row of `gain.py` as a row of the table, without recipe fields that have their default."""
     changed = {*Recipe().differences(case.recipe), "seed"}
     return {**row, "block": case.block, "recipe": {name: row["recipe"][name] for name in sorted(changed)}}
 
 
 def trained_before(case: Case, steps: int) -> Row | None:
-    """The row of `gain.py` with the same recipe: a control is not trained again."""
+    """The row of `gain.py` with the same recipe, if any, so that a control need not be trained again."""
     for row in read_rows(f"gain_{steps}") if case.block is None else []:
         if row["label"] == case.label and Recipe(**row["recipe"]) == case.recipe:
             return {**slim(row, case), "from": f"gain_{steps}"}

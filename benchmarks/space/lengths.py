@@ -6,14 +6,14 @@ from sase_attn.search.signal.variation import Variation, variation
 from space.cases import GENOTYPES, SEEDS, study
 
 CONSTANT = "channel_squeeze:l2norm"
-"""The operation whose value does not depend on the map."""
+"""The operation whose output does not depend on the map."""
 
 
 def variations(rows: list[Row], measure: str = "top1") -> dict[int, Variation]:
-    """What genotypes and trainings vary by, for each length of which two genotypes were trained with all seeds.
+    """The variation between genotypes and trainings, for each length with two genotypes or more that have all seeds.
 
     Args:
-        rows: of all lengths; those of controls do not count.
+        rows: the rows of all lengths; those of controls are ignored.
         measure: "top1" or "loss".
     """
     found = {}
@@ -29,23 +29,23 @@ def variations(rows: list[Row], measure: str = "top1") -> dict[int, Variation]:
 
 
 def without_constant(rows: list[Row]) -> list[Row]:
-    """The rows but for those of genotypes whose channel squeeze is a constant."""
+    """The rows without those of genotypes whose channel squeeze is a constant."""
     return [row for row in rows if CONSTANT not in row["label"].split(",")]
 
 
 def all_rows() -> list[Row]:
-    """Of all lengths."""
+    """The rows of all lengths."""
     return [row for steps in GENOTYPES for row in read_rows(study(steps))]
 
 
 def lengths(rows: list[Row], place: str) -> str:
-    """Two lines a length: intraclass correlation with its interval, by accuracy and by loss, and the deviations.
+    """Two lines for each length: intraclass correlation with its interval, by accuracy and by loss, and deviations.
 
-    The second one leaves out the genotypes whose channel squeeze is a constant.
+    The second line leaves out the genotypes whose channel squeeze is a constant.
 
     Args:
-        rows: of all lengths.
-        place: where they come from, in words.
+        rows: the rows of all lengths.
+        place: the provenance of the rows, in words.
     """
     lines = [
         "| steps | genotypes | genotypes × seeds | ICC of top-1 [95 %] | between genotypes, points | residual, "

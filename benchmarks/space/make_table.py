@@ -17,7 +17,7 @@ from space.cases import GENOTYPES, SEEDS, blocks, study
 
 
 def tables() -> list[SpaceTable]:
-    """Of each length that has rows: genotypes that were trained with all seeds, and controls."""
+    """The table of each length with rows: genotypes that were trained with all seeds, and controls."""
     found = []
     for steps in GENOTYPES:
         rows = {

@@ -1,11 +1,11 @@
-"""Train the table that searches are tried on: 28 genotypes of four balanced blocks with five seeds, beside controls.
+"""Train the table for testing search methods: 28 genotypes of four balanced blocks with five seeds, and controls.
 
     python benchmarks/space/train_table.py --data FOLDER --steps 960 [--blocks 2]
 
 `FOLDER` is CIFAR-10 as an image folder; the setting is that of `gain.py`, at unit gain. 960 steps take about a minute
 of one core. With 3,840 steps it trains the first ten genotypes. Stop it at any time, start it again, or start it twice:
-each process takes the next training that has no row in `results/space_STEPS.jsonl` and that no other process has.
-Controls that `gain.py` has trained by the same recipe are taken from its rows.
+each process runs the next training that has no row in `results/space_STEPS.jsonl` and that no other process runs. For
+controls that `gain.py` has trained by the same recipe, its rows are used.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from space.cases import GENOTYPES, Case, cases, slim, study, trained_before
 
 
 def train_missing(steps: int, todo: list[Case], arrays: Arrays) -> None:
-    """Train what has no row yet and what no other process trains.
+    """Run the trainings that have no row and that no other process runs.
 
     Args:
-        steps: of a training.
+        steps: the number of steps of a training.
         todo: the trainings, in their order.
         arrays: the images.
     """
@@ -41,7 +41,7 @@ def train_missing(steps: int, todo: list[Case], arrays: Arrays) -> None:
             continue
         try:
             if has_row(study(steps), case.label, case.recipe.seed):
-                continue  # since another process had it
+                continue  # another process has trained it meanwhile
             row = trained_before(case, steps) or slim(one(case.label, case.recipe, arrays), case)
             add_row(study(steps), row)
         finally:
@@ -55,7 +55,7 @@ def _lock(name: str) -> Lock:
 
 
 def main() -> None:
-    """Train what is missing."""
+    """Run the trainings that have no row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="CIFAR-10 as an image folder")
     parser.add_argument("--steps", type=int, default=960, choices=GENOTYPES, help="of a training")
