@@ -5,8 +5,8 @@
     python benchmarks/search.py data10k --train-data data5k [--jobs 2]
 
 Searches are the paper's, of second order, except for their length: 10 epochs instead of 50 on 5,000 + 5,000 images
-instead of 25,000 + 25,000, with the learning rate of alpha raised from 3e-4 to 6e-3 as there are 25 times fewer steps. Stop it at
-any time: started again, it continues. `results/search.jsonl` has one row for each search, and
+instead of 25,000 + 25,000, with the learning rate of alpha raised from 3e-4 to 6e-3 as there are 25 times fewer steps.
+Stop it at any time: started again, it continues. `results/search.jsonl` has one row for each search, and
 `results/search_retrained.jsonl` one for each training.
 """
 
