@@ -27,6 +27,7 @@ from provenance_text import commits_of, machines_of, versions_of
 from rows import Row, read_rows
 from search_methods_table import searchers
 from search_signal_table import searched
+from space.controls import controls
 from space.lengths import all_rows, lengths
 from spatial_table import spatial
 from speed_table import speed
@@ -39,7 +40,7 @@ from sase_attn.search.supernet.architecture import mean_entropy
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROWS = {"attentions_others": "attentions", "earlier_accuracies": "compare_embedded"}
+ROWS = {"attentions_others": "attentions", "earlier_accuracies": "compare_embedded", "space_controls": "space"}
 """The study whose rows a table shows, if it is not named like the table."""
 MARKED = re.compile(
     r"(<!-- (results|regime|operations|attentions|detectors) ?(\w*) -->\n).*?(<!-- /\2 -->)", flags=re.DOTALL
@@ -58,7 +59,8 @@ def made(kind: str, name: str) -> str:
         return caption(name)
     if name == "starting_factor":
         return starting_factor_table()
-    return table(name, all_rows() if name == "space" else read_rows(ROWS.get(name, name)))
+    study = ROWS.get(name, name)
+    return table(name, all_rows() if study == "space" else read_rows(study))
 
 
 def table(study: str, rows: list[Row]) -> str:
@@ -81,6 +83,7 @@ def table(study: str, rows: list[Row]) -> str:
         "synthesis": _syntheses,
         "search_methods": lambda rows: searchers(rows, _place(rows)),
         "space": lambda rows: lengths(rows, _place(rows)),
+        "space_controls": lambda rows: controls(rows, _place(rows)),
         "search_confirm": lambda rows: confirmed(rows, _place(rows)),
         "search_signal": _searched,
         "pretrained": lambda rows: cards(rows, _place(rows)),

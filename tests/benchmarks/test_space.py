@@ -122,6 +122,23 @@ def test_the_correlation_of_each_length_is_shown(results, tmp_path):
     assert f"{found[240].icc:.2f}" in text and f"[{others.low:.2f}, {others.high:.2f}]" in text
 
 
+def test_controls_are_compared_with_plain_by_length(results):
+    place = {"block": None, "count": 10000, "machine": "M", "versions": {"torch": "2"}, "commit": "1234567890"}
+    for steps in (240, 960, 3840):
+        ahead = {label: order * steps / 960 for order, label in enumerate(table_cases.CONTROLS)}
+        made = [
+            {"label": label, "seed": seed, "steps": steps, "top1": 50 + seed + more, "loss": more, **place}
+            for label, more in ahead.items()
+            for seed in range(table_cases.SEEDS)
+        ]
+        rows.put_rows(table_cases.study(steps), made[: -1 if steps == 3840 else None], lambda row: True)
+    lines = tables.made("results", "space_controls").splitlines()
+    assert lines[0] == "| minus plain | 240 steps, points | 960 steps, points | loss, 960 steps |"  # one row is missing
+    assert lines[2] == "| plain | | | 0.00 ± 0.00 |"
+    assert lines[3].startswith("| constant 1.25 | +0.25 [+") and lines[3].endswith("better | 1.00 ± 0.00 |")
+    assert len(lines) == 9 and lines[8].startswith("5 paired seeds") and lines[8].endswith("commit 1234567.")
+
+
 def test_the_table_of_the_package_is_made_of_whole_genotypes(results, tmp_path, monkeypatch):
     monkeypatch.setattr(make_table, "PATH", tmp_path / "table.json")
     assert make_table.tables() == []
