@@ -39,7 +39,7 @@ def worlds() -> dict[str, Callable[[int], World]]:
 
     made: dict[str, Callable[[int], World]] = {f"ICC {icc:g}": partial(simulated, icc=icc) for icc in ICCS}
     lengths = json.loads(PATH.read_text(encoding="utf-8"))
-    return made | {f"table, {steps} steps": SpaceTable.load(int(steps)).world for steps in lengths}
+    return made | {f"table, {int(steps):,} steps": SpaceTable.load(int(steps)).world for steps in lengths}
 
 
 def row_of(method: str, kind: str, world: Callable[[int], World], trainings: int) -> Row:
