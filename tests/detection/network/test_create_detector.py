@@ -139,10 +139,10 @@ class TestInitFrom:
     [
         (
             {"backbone": "resnet20_cifar", "backbone_kwargs": {}},
-            r"no map at stride 8 and 16 and 32; its strides are 1, ",
+            r"no map at stride 8, 16 and 32; its strides are 1, ",
         ),
         ({"backbone": "gsop_resnet50", "backbone_kwargs": {}}, r"no map at stride 32; its strides are 2, 4, 8, 16, 16"),
-        ({"backbone": "vit_tiny_patch16_224", "backbone_kwargs": {"depth": 2}}, "no map at stride 4 and 8 and 32"),
+        ({"backbone": "vit_tiny_patch16_224", "backbone_kwargs": {"depth": 2}}, "no map at stride 4, 8 and 32"),
         ({"backbone_kwargs": {"out_indices": [1]}}, "backbone_kwargs: out_indices: set by the detector"),
         ({"backbone_kwargs": {"depth": 3}}, "cannot make sase_resnet18: .*depth"),
     ],
