@@ -172,7 +172,7 @@ def _lengths(rows: list[Row]) -> "Figure":
     }
     for number, (by_steps, colour) in enumerate(kinds.values()):
         for step, found in by_steps.items():
-            x = list(steps).index(step) + 0.27 * (number - 1)
+            x = list(steps).index(step) + 0.3 * (number - 1)
             axes.plot([x, x], [found.low, found.high], "-", color=colour, lw=2)
             axes.plot([x], [found.icc], "o", color=colour, ms=7)
             text = f"{found.icc:.2f}\n[{found.low:.2f}, {found.high:.2f}]"
@@ -180,7 +180,7 @@ def _lengths(rows: list[Row]) -> "Figure":
     counts = [f"{step:,} steps\n{found.genotypes} × {found.seeds}" for step, found in steps.items()]
     axes.set_xticks(range(len(steps)), counts)
     axes.set_yticks([tenth / 10 for tenth in range(11)])
-    axes.set_xlim(-0.6, len(steps) - 0.4)
+    axes.set_xlim(-0.4, len(steps) - 0.5)
     axes.set_ylim(-0.03, 1)
     axes.set_ylabel("intraclass correlation of genotypes", fontsize=9)
     axes.set_xlabel("length of a training; genotypes × seeds", fontsize=9)
