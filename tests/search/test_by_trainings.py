@@ -137,7 +137,10 @@ def test_a_folder_belongs_to_its_search(values, tmp_path, capsys):
     capsys.readouterr()
     for arguments, message in [
         (["--method", "race"], "another search: method (saved 'random', now 'race')"),
-        (["--method", "random", "--storage", f"sqlite:///{tmp_path}/s.db"], "wanted no --storage, got --storage sqlite:///"),
+        (
+            ["--method", "random", "--storage", f"sqlite:///{tmp_path}/s.db"],
+            "wanted no --storage, got --storage sqlite:///",
+        ),
         (["--method", "random", "--signal", "5"], "signal: budget: wanted 28 or more"),
         (["--method", "tpe", "--seeds", "2"], "--seeds: wanted 1 with tpe"),
         (["--method", "race", "--signal", "42"], "signal: wanted at most the 32 trainings in all, or 0"),
