@@ -20,7 +20,7 @@ from sase_attn.search.config import SearchConfig
 from sase_attn.search.result import SearchResult
 from sase_attn.search.run import search
 from sase_attn.search.signal.answers import NOTHING
-from sase_attn.search.verdict import load_signal, settled
+from sase_attn.search.verdict import load_signal, with_verdict
 
 STUDY = "search_confirm"
 EPOCHS, TRAININGS, SEEDS, RANDOM = 4, 42, 8, 2
@@ -51,7 +51,7 @@ def main() -> None:
     space = SearchConfig.get("quick").search_space()
     chosen = compared_genotypes(result.found, space, random=RANDOM, published=False)
     comparison = result.compare(chosen, seeds=result.fresh_seeds(SEEDS), epochs=EPOCHS, jobs=args.jobs, device="cpu")
-    result = settled(result, comparison)
+    result = with_verdict(result, comparison)
     place = origin()
     new: list[Row] = [
         {

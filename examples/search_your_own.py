@@ -84,7 +84,7 @@ def main():
     model = build(space.block)
     resume = (args.output / "checkpoint.pt").exists()
     result = search(model, space, config=config, output=args.output, resume=resume)
-    print(result.genotype, *result.doubts(), sep="\n  ")
+    print(result.genotype, *result.warnings(), sep="\n  ")
 
     chosen = {"found": result.found, "random": space.random(0), "random too": space.random(1)}
     comparison = result.compare(

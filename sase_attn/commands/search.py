@@ -27,7 +27,7 @@ from sase_attn.search.run import search
 from sase_attn.search.seeds import search_seeds
 from sase_attn.search.shared_weights.checkpoint import load_search
 from sase_attn.search.signal.answers import NOTHING
-from sase_attn.search.verdict import load_signal, set_aside, settled
+from sase_attn.search.verdict import load_signal, move_old_comparison, with_verdict
 from sase_attn.training.checkpoint import NAME as CHECKPOINT
 from sase_attn.training.distributed import Ranks, ranks
 from sase_attn.training.run_folder import run_folder
@@ -111,11 +111,11 @@ def run(args: argparse.Namespace) -> None:
                 storage=args.storage,
                 jobs=args.jobs,
                 device=args.device,
-                beside=options.files,
+                extra_files=options.files,
                 echo=echo,
             )
             echo(f"genotype: {result.genotype}")
-            for line in result.doubts():
+            for line in result.warnings():
                 echo(f"  doubt: {line}")
             if args.compare:
                 _compare(args, config, result, options, group, echo)
@@ -165,7 +165,7 @@ def _compare(
                     echo(f"report: {write_report(output, note)}")
                 return
             if group.is_main:
-                set_aside(result)
+                move_old_comparison(result)
                 options.save(output)
             comparison = result.compare(
                 random=options.random,
@@ -177,7 +177,7 @@ def _compare(
                 echo=echo,
             )
             echo(comparison.table())
-            result = settled(result, comparison)
+            result = with_verdict(result, comparison)
             echo(f"{'decided' if result.decided else 'not decided'}: {result.reason}")
             if note:
                 echo(note)
@@ -226,7 +226,7 @@ def _search_several(args: argparse.Namespace, config: SearchConfig, output: Path
                     storage=args.storage,
                     jobs=args.jobs,
                     device=args.device,
-                    beside=options.files,
+                    extra_files=options.files,
                     group=group,
                     echo=echo,
                 )

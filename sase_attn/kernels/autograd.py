@@ -26,7 +26,7 @@ from torch import Tensor
 from sase_attn.kernels import dispatch, spec
 from sase_attn.statistics import STATISTICS
 
-Three = tuple[Tensor | None, Tensor | None, Tensor | None]
+_Triple = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 class Plan(NamedTuple):
@@ -86,8 +86,8 @@ class Read(torch.autograd.Function):
         affine = first if second is None else second
         if takes_definition(dvalues, *grads):
             return _map_gradient(u, plan, dvalues, g, rows, weight, channel, position, affine), None
-        of_positions: Three = (None, None, None) if dvalues is None else (dvalues, values, saved)
-        of_channels: Three = (None, None, None) if rows is None else _unpacked(rows, plan)
+        of_positions: _Triple = (None, None, None) if dvalues is None else (dvalues, values, saved)
+        of_channels: _Triple = (None, None, None) if rows is None else _unpacked(rows, plan)
         sets = plan.positions, plan.channels, plan.weighted
         du = plan.operators.map_backward(
             u, g, channel, position, *of_positions, weight, *of_channels, *sets, plan.sign, affine

@@ -7,7 +7,6 @@ zero, constant and single-element maps; mixing weights start at (0.5, 0.5).
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sase_attn import statistics
@@ -53,31 +52,10 @@ class ChannelGSoPSample(ChannelGSoP):
         return self.second_order(self.pool(x), x.shape[2] * x.shape[3])
 
 
-class ChannelL2Norm(Op):
+class ChannelL2Norm(reductions.L2Norm):
     """Instance norm with affine (γ, β), then L2 over H, W: √(HW(γ² + β²)) but for eps, hardly a function of x."""
 
-    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
-        self.weight = nn.Parameter(torch.empty(self.channels, **place))
-        self.bias = nn.Parameter(torch.empty(self.channels, **place))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Start as a standardisation without an affine map."""
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
-
-    @reader.takes_readers
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(reader.whole(x), self.channels)
-        return self.norm(statistics.standardise(x, [2, 3]))
-
-    def norm(self, standardised: Tensor) -> Tensor:
-        """L2 norm over H, W of the standardised map times `weight` plus `bias`."""
-        weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
-        return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], [2, 3])
-
-    def channel_axes(self) -> dict[str, Axes]:
-        return {"weight": 0, "bias": 0}
+    axes = (2, 3)
 
 
 class ChannelL2NormGroup(ChannelL2Norm):
@@ -88,11 +66,10 @@ class ChannelL2NormGroup(ChannelL2Norm):
         sizes = [count for count in range(2, 17) if self.channels % count == 0]
         self.groups = self.channels // max(sizes) if sizes else 1
 
-    @reader.takes_readers
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(reader.whole(x), self.channels)
+    def standardise(self, x: Tensor) -> Tensor:
+        """x with mean 0 and variance 1 over H, W and the channels of a group."""
         grouped = x.unflatten(1, (self.groups, self.channels // self.groups))
-        return self.norm(statistics.standardise(grouped, [2, 3, 4]).flatten(1, 2))
+        return statistics.standardise(grouped, [2, 3, 4]).flatten(1, 2)
 
     def channel_groups(self) -> int:
         return self.groups

@@ -6,8 +6,9 @@ Operations of two statistics are ReLU(w₀·first + w₁·second), with w shared
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sase_attn import statistics
 from sase_attn.channel_axes import Axes
 from sase_attn.kernels import reader
 from sase_attn.ops import functional
@@ -89,3 +90,33 @@ class GAPSkewness(MixedReduction):
     """Mean and standardised third moment."""
 
     reads = ("mean", "skewness")
+
+
+class L2Norm(Op):
+    """Base: x standardised over `axes`, times a weight plus a bias per channel, then its L2 norm over `axes`."""
+
+    axes: ClassVar[tuple[int, ...]]
+
+    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
+        self.dims = list(self.axes)
+        self.weight = nn.Parameter(torch.empty(self.channels, **place))
+        self.bias = nn.Parameter(torch.empty(self.channels, **place))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Start as a standardisation without an affine map."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    @reader.takes_readers
+    def forward(self, x: Tensor) -> Tensor:
+        standardised = self.standardise(functional.check_input(reader.whole(x), self.channels))
+        weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
+        return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], self.dims)
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """x with mean 0 and variance 1 over `axes`."""
+        return statistics.standardise(x, self.dims)
+
+    def channel_axes(self) -> dict[str, Axes]:
+        return {"weight": 0, "bias": 0}

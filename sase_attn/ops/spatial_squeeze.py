@@ -88,28 +88,10 @@ class SpatialL2Norm(PerPosition):
         return {}
 
 
-class SpatialL2NormChannel(Op):
+class SpatialL2NormChannel(reductions.L2Norm):
     """The text's reading of `l2norm`: standardise over C at each position, affine per channel, then L2 over C."""
 
-    def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
-        self.weight = nn.Parameter(torch.empty(self.channels, **place))
-        self.bias = nn.Parameter(torch.empty(self.channels, **place))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Start as a standardisation without an affine map."""
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
-
-    @reader.takes_readers
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.check_input(reader.whole(x), self.channels)
-        standardised = statistics.standardise(x, [1])
-        weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
-        return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], [1])
-
-    def channel_axes(self) -> dict[str, Axes]:
-        return {"weight": 0, "bias": 0}
+    axes = (1,)
 
 
 class SpatialL4(reductions.L4):

@@ -34,14 +34,14 @@ def has_trainings(folder: str | Path) -> bool:
     return (Path(folder) / STORAGE).is_file()
 
 
-def begin(folder: Path, config: SearchConfig, storage: str | None, beside: Mapping[str, str]) -> None:
+def begin(folder: Path, config: SearchConfig, storage: str | None, extra_files: Mapping[str, str]) -> None:
     """Write the configuration to a new folder, or check it against that of a search that has begun.
 
     Args:
         folder: the folder of the search.
         config: the configuration; it may differ from that of a search that has begun in the fields `MAY_CHANGE`.
         storage: the URL of the database that records trainings; None for a file in the folder.
-        beside: the texts of further files to write, by file name.
+        extra_files: the texts of further files to write, by file name.
 
     Raises:
         FileExistsError: the folder holds something else. ValueError: another search, or one in another storage; or no
@@ -69,5 +69,5 @@ def begin(folder: Path, config: SearchConfig, storage: str | None, beside: Mappi
         raise ValueError(f"the search in {folder} was started with another storage: wanted {wanted}, got {got}")
     if saved != config:
         write_atomically(folder / CONFIG, config.to_json() + "\n")
-    for name, text in beside.items():
+    for name, text in extra_files.items():
         write_atomically(folder / name, text)

@@ -57,7 +57,7 @@ def search_by_shared_weights(
     lease: float = LEASE,
     jobs: int = 1,
     device: str | None = None,
-    beside: Mapping[str, str] = MappingProxyType({}),
+    extra_files: Mapping[str, str] = MappingProxyType({}),
     echo: Callable[[str], object] = print,
 ) -> SearchResult:
     """Train shared weights, choose a genotype by them, and write `genotype.json` and `result.json`.
@@ -71,7 +71,7 @@ def search_by_shared_weights(
         recipe: the recipe of the trainings of the look; by default `embedded` on the data of the configuration.
         storage, lease: how the look records trainings, see `run_trainings`.
         jobs: workers of the look to start on this machine, including this one.
-        beside: the texts of further files to write to the folder at the start, by file name.
+        extra_files: the texts of further files to write to the folder at the start, by file name.
         echo: called with each line of progress, on rank 0 only.
 
     Raises:
@@ -111,7 +111,7 @@ def search_by_shared_weights(
                 lease=lease,
                 jobs=jobs,
                 device=device,
-                beside=beside,
+                extra_files=extra_files,
                 group=group,
                 echo=echo,
             )
@@ -124,7 +124,7 @@ def search_by_shared_weights(
                 return finished
         else:
             stack.enter_context(run_folder(folder, group, "search", resume=True))
-        searcher.run(saved, beside)
+        searcher.run(saved, extra_files)
         return finish(searcher, group)
 
 
@@ -137,7 +137,7 @@ def look_first(
     lease: float = LEASE,
     jobs: int = 1,
     device: str | None = None,
-    beside: Mapping[str, str] = MappingProxyType({}),
+    extra_files: Mapping[str, str] = MappingProxyType({}),
     group: Ranks,
     echo: Callable[[str], object] = print,
 ) -> SearchResult | None:
@@ -146,7 +146,7 @@ def look_first(
     Args:
         config: the configuration, with a `signal` above 0.
         folder: the folder of the search: a new one, or that of the same search.
-        recipe, storage, lease, jobs, device, beside, echo: see `search_by_shared_weights`.
+        recipe, storage, lease, jobs, device, extra_files, echo: see `search_by_shared_weights`.
         group: the processes of this worker.
 
     Raises:
@@ -161,7 +161,7 @@ def look_first(
         storage=storage,
         lease=lease,
         device=device,
-        beside=beside,
+        extra_files=extra_files,
         group=group,
         echo=echo,
     )

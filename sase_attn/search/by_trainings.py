@@ -32,7 +32,7 @@ def search_by_trainings(
     lease: float = LEASE,
     jobs: int = 1,
     device: str | None = None,
-    beside: Mapping[str, str] = MappingProxyType({}),
+    extra_files: Mapping[str, str] = MappingProxyType({}),
     echo: Callable[[str], object] = print,
 ) -> SearchResult:
     """Search by one of `METHODS`, and write `genotype.json` and `result.json`; called again, it continues.
@@ -45,7 +45,7 @@ def search_by_trainings(
         recipe: the recipe of the trainings; by default `embedded` on the data of the configuration.
         storage, lease, device: see `run_trainings`.
         jobs: workers to start on this machine, including this one.
-        beside: the texts of further files to write to the folder at the start, by file name.
+        extra_files: the texts of further files to write to the folder at the start, by file name.
         echo: called with each line of progress, on rank 0 only.
 
     Raises:
@@ -67,7 +67,7 @@ def search_by_trainings(
             storage=storage,
             lease=lease,
             device=device,
-            beside=beside,
+            extra_files=extra_files,
             group=group,
             echo=echo,
         )

@@ -10,7 +10,7 @@ from sase_attn.search.compare import load_comparison
 from sase_attn.search.config import SearchConfig
 from sase_attn.search.result import NAME, SearchResult, TrainingRow
 from sase_attn.search.trained import Trained
-from sase_attn.search.verdict import settled
+from sase_attn.search.verdict import with_verdict
 from sase_attn.training.data import DataIdentity
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.provenance import device_name
@@ -65,6 +65,6 @@ def save_chosen(
             before = SearchResult.load(folder) if (folder / NAME).is_file() else None
             if before is not None and before.trained == result.trained and before.genotype == result.genotype:
                 result = replace(before, output=str(folder), config=result.config)
-            result = settled(result, load_comparison(folder))
+            result = with_verdict(result, load_comparison(folder))
             result.save()
     return group.share(result)

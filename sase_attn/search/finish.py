@@ -10,7 +10,7 @@ from sase_attn.search.shared_weights.choose import choose
 from sase_attn.search.shared_weights.curvature import WINDOW
 from sase_attn.search.shared_weights.loop import Searcher
 from sase_attn.search.shared_weights.scorer import Scorer
-from sase_attn.search.verdict import settled
+from sase_attn.search.verdict import with_verdict
 from sase_attn.training.distributed import Ranks
 from sase_attn.training.provenance import device_name
 
@@ -28,7 +28,7 @@ def finish(searcher: Searcher, group: Ranks) -> SearchResult:
     if group.is_main:
         result = _result(searcher, group)
         if searcher.settings.signal:
-            result = settled(result, load_comparison(searcher.folder))
+            result = with_verdict(result, load_comparison(searcher.folder))
         result.save()
     group.wait()
     return result if group.is_main else SearchResult.load(searcher.folder)

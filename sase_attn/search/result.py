@@ -91,7 +91,7 @@ class SearchResult:
         data: the identity of the data.
         scores: genotypes whose sub-networks were scored, with accuracy and loss, the lowest loss first.
         trained: the trainings from scratch that it was chosen by, those of a look for signal among them.
-        decided: whether the found block is known to be better than random ones, see `settled`.
+        decided: whether the found block is known to be better than random ones, see `with_verdict`.
         reason: why, or why not.
         machine, versions, commit: the machine, the versions of packages and the commit that it ran with.
     """
@@ -128,7 +128,7 @@ class SearchResult:
         """The genotype that was chosen."""
         return Genotype.parse(self.genotype)
 
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Reasons not to trust the choice before anything is retrained, one line each."""
         if not self.alpha:
             return []

@@ -26,7 +26,7 @@ def search(
     storage: str | None = None,
     jobs: int = 1,
     device: str | None = None,
-    beside: Mapping[str, str] = MappingProxyType({}),
+    extra_files: Mapping[str, str] = MappingProxyType({}),
     echo: Callable[[str], object] = print,
 ) -> SearchResult:
     """Search for a genotype, and write everything to a folder.
@@ -52,7 +52,7 @@ def search(
         storage: the URL of a database that records trainings from scratch, see `run_trainings`.
         jobs: workers to start on this machine for trainings from scratch, including this one.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
-        beside: the texts of further files to write to the folder at the start, by file name.
+        extra_files: the texts of further files to write to the folder at the start, by file name.
         echo: called with each line of progress, on rank 0 only.
 
     Raises:
@@ -71,7 +71,9 @@ def search(
             raise ValueError(f"{config.method} trains networks by recipes: wanted no model, space or data of your own")
         if resume and saved_config(folder) is None:
             raise FileNotFoundError(f"nothing to resume: {folder / CONFIG} does not exist")
-        return search_by_trainings(config, folder, storage=storage, jobs=jobs, device=device, beside=beside, echo=echo)
+        return search_by_trainings(
+            config, folder, storage=storage, jobs=jobs, device=device, extra_files=extra_files, echo=echo
+        )
     if own and config.signal:
         raise ValueError(
             "signal: wanted 0 with a model, space or data of your own, as the look for signal trains networks by "
@@ -87,6 +89,6 @@ def search(
         storage=storage,
         jobs=jobs,
         device=device,
-        beside=beside,
+        extra_files=extra_files,
         echo=echo,
     )

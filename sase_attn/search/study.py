@@ -40,7 +40,7 @@ def begin_study(
     storage: str | None,
     lease: float,
     device: str | None,
-    beside: Mapping[str, str],
+    extra_files: Mapping[str, str],
     group: Ranks,
     echo: Callable[[str], object],
 ) -> Study:
@@ -51,7 +51,7 @@ def begin_study(
         folder: the folder of the search.
         recipe: the recipe of the trainings; by default `embedded` on the data of the configuration.
         storage, lease, device, echo: see `run_trainings`.
-        beside: the texts of further files to write to the folder at the start, by file name.
+        extra_files: the texts of further files to write to the folder at the start, by file name.
         group: the processes of this worker.
 
     Raises:
@@ -62,7 +62,7 @@ def begin_study(
     data = check_start([training_recipe(config, recipe, first)], device)
     with group.together():
         if group.is_main:
-            begin(folder, config, storage, beside)
+            begin(folder, config, storage, extra_files)
     work = partial(
         run_trainings,
         config=config,

@@ -1,4 +1,4 @@
-"""`settled`: whether a search has found anything, judged by its comparison or by its look for signal."""
+"""`with_verdict`: whether a search has found anything, judged by its comparison or by its look for signal."""
 
 from dataclasses import replace
 from itertools import count
@@ -19,7 +19,7 @@ FOUND, RANDOM = "found", "random-"
 """Labels in a comparison: that of the found genotype, and the beginning of those of random ones."""
 
 
-def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult:
+def with_verdict(result: SearchResult, comparison: Comparison | None) -> SearchResult:
     """A copy of the result with `decided` and `reason` set.
 
     A search has decided if the block that it found is known to be better than random ones:
@@ -39,11 +39,11 @@ def settled(result: SearchResult, comparison: Comparison | None) -> SearchResult
     """
     if comparison is not None and result.genotype not in _attentions(comparison):
         comparison = None
-    decided, reason = _settled(load_signal(Path(result.output)), comparison, result)
+    decided, reason = _verdict(load_signal(Path(result.output)), comparison, result)
     return replace(result, decided=decided, reason=reason)
 
 
-def set_aside(result: SearchResult) -> None:
+def move_old_comparison(result: SearchResult) -> None:
     """Rename the folder of a search's comparison if that compared another genotype than the one found now.
 
     A search that was continued with more trainings, or has chosen again, may have found another genotype.
@@ -74,7 +74,7 @@ def load_signal(folder: Path) -> Signal | None:
     return Signal.load(folder) if (folder / NAME).is_file() else None
 
 
-def _settled(looked: Signal | None, comparison: Comparison | None, result: SearchResult) -> tuple[bool, str]:
+def _verdict(looked: Signal | None, comparison: Comparison | None, result: SearchResult) -> tuple[bool, str]:
     if looked is not None and looked.answer == NOTHING:
         icc = looked.judged.variation.high
         return False, f"there is nothing to find in such trainings: at most {icc:.2f} of their variance is of genotypes"

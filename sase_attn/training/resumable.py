@@ -136,12 +136,12 @@ class ResumableLoop(ABC, Generic[S, P, B]):
         """Time of the run so far, including the time before it was resumed."""
         return self._seconds_before + time.perf_counter() - self._start
 
-    def run(self, saved: Checkpoint[S, P] | None = None, beside: Mapping[str, str] = MappingProxyType({})) -> None:
+    def run(self, saved: Checkpoint[S, P] | None = None, extra_files: Mapping[str, str] = MappingProxyType({})) -> None:
         """Train to the end, from the start or from a checkpoint of the same settings.
 
         Args:
             saved: the checkpoint; None to start.
-            beside: the texts of further files to write to the folder at the start, by file name.
+            extra_files: the texts of further files to write to the folder at the start, by file name.
 
         Raises:
             ValueError: the checkpoint does not fit the network, the data have another number of batches, or the network
@@ -157,7 +157,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
                 self.echo(f"resuming at {self.ROUND} {self.progress.epoch + 1}, step {self.progress.step}")
         self.pace = Pace(self.ranks.device, self.settings.epochs * self.steps_per_epoch - self.global_step)
         self._start, self._seconds_before = time.perf_counter(), self.progress.seconds
-        files = [self._settings_file, *(self.folder / name for name in beside)]
+        files = [self._settings_file, *(self.folder / name for name in extra_files)]
         new = [path for path in files if not path.exists()]  # an earlier stage may have written files already
         if self.ranks.is_main:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ class ResumableLoop(ABC, Generic[S, P, B]):
                 self.save()  # before other files, so that a folder with files can always be resumed
             if self.ranks.is_main:
                 write_atomically(self._settings_file, self.settings.to_json() + "\n")
-                for name, text in beside.items():
+                for name, text in extra_files.items():
                     write_atomically(self.folder / name, text)
             with self.interrupt:
                 while not self.is_finished:

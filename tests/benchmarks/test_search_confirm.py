@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from checkout import BENCHMARKS
-from made_up_trainings import made_up, of_nothing
+from simulated_trainings import of_nothing, simulate_trainings
 
 sys.path.insert(0, str(BENCHMARKS))
 import rows  # noqa: E402
@@ -14,7 +14,7 @@ import tables  # noqa: E402
 
 @pytest.mark.usefixtures("one_thread")
 def test_the_search_goes_on_and_is_judged_by_seeds_that_did_not_choose(tmp_path, monkeypatch, capsys):
-    made_up(monkeypatch)[0] = of_nothing
+    simulate_trainings(monkeypatch)[0] = of_nothing
     monkeypatch.setattr(rows, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(sys, "argv", ["search_confirm.py", "--output", str(tmp_path / "run")])
     search_confirm.main()

@@ -8,8 +8,8 @@ import sys
 import pytest
 import timm
 from checkout import ROOT
-from made_up_trainings import made_up
 from pages import blocks
+from simulated_trainings import simulate_trainings
 
 from sase_attn import Genotype, SASEBlock
 from sase_attn.commands.main import main
@@ -31,7 +31,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("one_thread")
 def test_the_story(here, monkeypatch, capsys):
-    made_up(monkeypatch)
+    simulate_trainings(monkeypatch)
     (operation,), (shell,) = blocks(PAGE, "python"), blocks(PAGE, "sh")
     lines, (inline, _, _) = shell.splitlines(), shell.partition("python3 - <<'END'\n")[2].partition("END\n")
     page = PAGE.read_text(encoding="utf-8")

@@ -8,7 +8,7 @@ import timm
 import torch
 from even_draws import even_draws
 from inputs import draw
-from made import CHANNELS, MODULES, NETWORKS, attached
+from module_cases import CHANNELS, MODULES, NETWORKS, attached
 from torch import nn
 
 from sase_attn import SASEBlock, genotypes, init_weights

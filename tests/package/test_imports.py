@@ -158,7 +158,7 @@ DETECTION_NETWORK_LAYERS = [
     {"detector"},
     {"paper_sizes"},
 ]
-DETECTION_AUTHORS_LAYERS = [{"config_text", "keys"}, {"told"}, {"load"}]
+DETECTION_AUTHORS_LAYERS = [{"config_text", "keys"}, {"checkpoint_meta"}, {"load"}]
 DETECTION_DATA_LAYERS = [
     {"finite", "coco_sizes"},
     {"report", "masks", "boxes", "formats", "splits", "image_files"},

@@ -119,7 +119,7 @@ def steps():
         (name, job, step)
         for name, workflow in WORKFLOWS.items()
         for job, description in workflow["jobs"].items()
-        for step in description["steps"]
+        for step in description.get("steps", [])
     ]
 
 
@@ -132,7 +132,9 @@ def test_workflows_run_what_is_there_with_few_rights():
     for path in (ROOT / ".github" / "workflows").glob("*.yml"):
         assert "secrets." not in path.read_text(), path
         assert WORKFLOWS[path.name]["permissions"] == {"contents": "read"}, path
-    publish = WORKFLOWS["release.yml"]["jobs"]["publish"]
+    publish, tests = (WORKFLOWS["release.yml"]["jobs"][job] for job in ("publish", "tests"))
+    assert tests == {"uses": "./.github/workflows/tests.yml"} and set(publish["needs"]) == {"tests", "build"}
+    assert "workflow_call" in WORKFLOWS["tests.yml"][True]  # YAML reads the key `on` as true
     assert publish["permissions"] == {"id-token": "write"} and publish["environment"]["name"] == "pypi"
     assert "bash .ci/run" in [step.get("run") for _, _, step in steps()]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from even_draws import even_draws
 from inputs import draw
-from made import CHANNELS, MODULES, NETWORKS
+from module_cases import CHANNELS, MODULES, NETWORKS
 from package_classes import module_classes
 from torch.nn.utils import skip_init
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import trainings_driver as driver
 import warm
-from made_up_trainings import hash_of, made_up, of_genotype, of_nothing
+from simulated_trainings import hash_of, of_genotype, of_nothing, simulate_trainings
 
 from sase_attn import Genotype, genotypes
 from sase_attn.commands.main import main
@@ -27,7 +27,7 @@ TINY = ["--model-kwargs", "layers=[1,1,1]", "--size", "12", "--device", "cpu", "
 
 @pytest.fixture
 def values(monkeypatch):
-    return made_up(monkeypatch)
+    return simulate_trainings(monkeypatch)
 
 
 def command(folder, *arguments):

@@ -30,7 +30,7 @@ def test_doubts_say_level_where_the_margin_would_be_zero(finished):
     weights = [[0.14300, 0.14298, *[0.1428] * 5], [0.15, 0.145, *[0.141] * 5], *finished.weights[2:]]
     margin = [0.00002, 0.005, *[1.0] * 4]
     columns = dict(SearchSpace.get("release").ops)
-    lines = replace(finished, weights=weights, margin=margin, columns=columns, entropy=[0.1] * 6).doubts()
+    lines = replace(finished, weights=weights, margin=margin, columns=columns, entropy=[0.1] * 6).warnings()
     assert "channel_squeeze: gap and gsop are level to 0.0001 in weight" in lines
     assert "channel_excite: fc is ahead of conv1d_k3 by 0.0050 in weight" in lines
 
@@ -165,7 +165,7 @@ def test_the_report_is_one_file_and_holds_everything(finished, comparison):
     assert not page.open and all(link.startswith("#") for link in page.links)
     said = " ".join(page.text)
     assert "a note <b>" in said and finished.genotype in said and "</b>" not in text
-    for line in [*comparison.notes(), *finished.doubts()]:
+    for line in [*comparison.notes(), *finished.warnings()]:
         assert line in said
     for network in comparison.networks:
         assert network.accuracy in said and network.label in said

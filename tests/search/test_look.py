@@ -10,7 +10,7 @@ import pytest
 import search_driver
 import trainings_driver as driver
 import warm
-from made_up_trainings import made_up, of_nothing
+from simulated_trainings import of_nothing, simulate_trainings
 
 from sase_attn import Genotype, genotypes
 from sase_attn.commands.comparison import CompareOptions, compare_options
@@ -43,7 +43,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def values(monkeypatch):
-    return made_up(monkeypatch)
+    return simulate_trainings(monkeypatch)
 
 
 def command(data, folder, *arguments):
@@ -146,7 +146,9 @@ def test_the_options_of_a_comparison_are_written_at_the_start(data, tmp_path, mo
     assert compare_options(args, folder, quick=False) == wanted
     (folder / "compare.json").unlink()  # one that was started from Python
     asked = []
-    monkeypatch.setattr("sase_attn.commands.search.search", lambda **given: asked.append(given["beside"]) or stop())
+    monkeypatch.setattr(
+        "sase_attn.commands.search.search", lambda **given: asked.append(given["extra_files"]) or stop()
+    )
     assert main(["search", "--resume", str(folder), "--device", "cpu"]) == 130
     assert json.loads(asked[0]["compare.json"])["quick"] is False
 

@@ -198,7 +198,7 @@ def test_the_log_holds_what_is_promised(uninterrupted):
 
 
 def test_entropy_is_that_of_the_edges_that_have_a_choice(data, tmp_path):
-    """One undecided edge beside five that cannot decide: undecided, in the epoch's line and in the result's doubts."""
+    """One undecided edge beside five that cannot decide: undecided, by the epoch's line and by `warnings`."""
     ops = {edge: [getattr(genotypes["sase"], edge)] for edge in EDGES} | {"channel_gate": ["affine", "conv1d_k3"]}
     (tmp_path / "space.json").write_text(json.dumps({"ops": ops, "residual": True}))
     config = driver.tiny(data, space=str(tmp_path / "space.json"), epochs=1, order=1, images=16, alpha_lr=1e-3)
@@ -207,8 +207,8 @@ def test_entropy_is_that_of_the_edges_that_have_a_choice(data, tmp_path):
     assert sorted(result.entropy)[:5] == [0] * 5
     (line,) = (line for line in lines if line.startswith("epoch 1/1"))
     assert "entropy 1.000" in line
-    assert "alpha has hardly decided: its entropy is 1.000 of the uniform one's" in result.doubts()
-    assert replace(result, entropy=[0.0] * 6).doubts()[0].startswith("channel_gate: ")
+    assert "alpha has hardly decided: its entropy is 1.000 of the uniform one's" in result.warnings()
+    assert replace(result, entropy=[0.0] * 6).warnings()[0].startswith("channel_gate: ")
 
 
 def test_another_configuration_and_a_folder_in_use_are_refused(data, uninterrupted, tmp_path):

@@ -149,7 +149,7 @@ def test_the_lowest_loss_is_chosen_and_nothing_is_said_of_alpha(uninterrupted):
     assert [loss for *_, loss in result.scores] == sorted(loss for *_, loss in result.scores)
     assert len(result.scores) == 3 and result.scores[0][0] == result.genotype == result.argmax
     assert result.genotype_top1 == result.scores[0][1] == result.scorer().score(result.found).top1
-    assert result.select == "score" and result.alpha == [] and result.supernet_top1 is None and result.doubts() == []
+    assert result.select == "score" and result.alpha == [] and result.supernet_top1 is None and result.warnings() == []
     agreed = agreement([result, result])
     assert set(agreed.same.values()) == {1} and set(agreed.tau.values()) == {None} and "τ" not in agreed.lines()[-1]
     page = write_report(uninterrupted).read_text()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
+from sase_attn.detection.authors.checkpoint_meta import MEAN, STD, CheckpointMeta, read_meta
 from sase_attn.detection.authors.keys import from_mmdetection
-from sase_attn.detection.authors.told import MEAN, STD, Told, read_told
 from sase_attn.detection.config import DETECTION_RECIPES, DetectionConfig
 from sase_attn.detection.network import create_detector
 from sase_attn.detection.saved import LoadedDetector, save_detector
@@ -73,7 +73,7 @@ def load_authors_detector(
     """
     name = str(source)
     checkpoint = read_file(source, leave_out=True)
-    told = read_told(checkpoint, source=name)
+    meta = read_meta(checkpoint, source=name)
     weights = from_mmdetection(state_dict_of(checkpoint, source=name), source=name)
     arguments: dict[str, Any] = dict(backbone_kwargs or {})
     if any(".attention." in key for key in weights):
@@ -83,15 +83,15 @@ def load_authors_detector(
             arguments["genotype"] = str(genotype)
     elif genotype is not None:
         raise ValueError(f"{name} has no attention of the authors: leave the genotype out")
-    config = _config(weights, told, backbone or _resnet(weights, name), arguments, name)
-    names, assumed = _names(weights, told, classes, name)
+    config = _config(weights, meta, backbone or _resnet(weights, name), arguments, name)
+    names, assumed = _names(weights, meta, classes, name)
     with torch.random.fork_rng(devices=[]):
         model = create_detector(config, len(names), echo=lambda line: None)
     model.transform.image_mean, model.transform.image_std = list(MEAN), list(STD)
     weights = fitted(weights, model, source=name)
     check_state_dict(weights, model, source=name)
     model.load_state_dict(weights)
-    if not told.has_config:
+    if not meta.has_config:
         assumed = ("the configuration: that of the authors, mmdetection's for a ResNet with FPN", *assumed)
     ids = tuple(_COCO.values()) if names == tuple(_COCO) else tuple(range(1, len(names) + 1))
     return LoadedDetector(model.eval(), config, names, ids), assumed
@@ -127,7 +127,9 @@ def import_detector(
     return ImportedDetector(len(detector.model.state_dict()), detector.config, detector.classes, assumed)
 
 
-def _config(weights: StateDict, told: Told, backbone: str, arguments: dict[str, Any], source: str) -> DetectionConfig:
+def _config(
+    weights: StateDict, meta: CheckpointMeta, backbone: str, arguments: dict[str, Any], source: str
+) -> DetectionConfig:
     recipe = DETECTION_RECIPES["faster-rcnn-r101" if "101" in backbone else "faster-rcnn-r50"]
     fields: dict[str, Any] = {
         "pyramid_width": len(weights["backbone.fpn.inner_blocks.0.0.weight"]),
@@ -141,7 +143,7 @@ def _config(weights: StateDict, told: Told, backbone: str, arguments: dict[str, 
             "mask_predictor_width": weights["roi_heads.mask_predictor.conv5_mask.weight"].shape[1],
         }
     fields |= {"backbone": backbone, "backbone_kwargs": arguments, "init_from": None, "conventions": "mmdetection"}
-    fields |= told.fields
+    fields |= meta.fields
     try:
         return recipe.override(**fields)
     except ValueError as error:
@@ -162,11 +164,11 @@ def _resnet(weights: Mapping[str, Tensor], source: str) -> str:
 
 
 def _names(
-    weights: StateDict, told: Told, given: Sequence[str] | None, source: str
+    weights: StateDict, meta: CheckpointMeta, given: Sequence[str] | None, source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of the classes, and what was assumed about them."""
     count = len(weights["roi_heads.box_predictor.cls_score.weight"]) - 1
-    names = tuple(given) if given is not None else told.classes
+    names = tuple(given) if given is not None else meta.classes
     if names is None and count == len(_COCO):
         return tuple(_COCO), ("the classes: COCO's",)
     if names is None:

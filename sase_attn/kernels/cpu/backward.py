@@ -128,7 +128,7 @@ class ChannelSlopes:
         power = torch.mul(x, x, out=self._chunks.buffer("a", part))
         return power.mul_(x).mul_(grad / norm**3), self._weight[part] ** 3
 
-    def with_care(self) -> Self:
+    def avoiding_overflow(self) -> Self:
         """Compute third powers of x·weight from now on, and not of x alone, which may overflow; return self."""
         self._cubes = False
         return self

@@ -14,7 +14,7 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
     chunks = Chunks(x)
     channel = x.new_empty((len(x), x.shape[1]), dtype=chunks.type)
     position = x.new_empty((len(x), x.shape[2] * x.shape[3]), dtype=chunks.type)
-    gradient = Masked(chunks, x, y, g)
+    gradient = ReLUGradient(chunks, x, y, g)
     for part in chunks.parts:
         product = torch.mul(gradient.piece(part), chunks.load(part), out=chunks.buffer("b", part))
         torch.sum(product, 2, out=channel[part])
@@ -22,7 +22,7 @@ def sums(x: Tensor, y: Tensor | None, g: Tensor) -> tuple[Tensor, Tensor, Tensor
     return channel, position, gradient.whole
 
 
-class Masked:
+class ReLUGradient:
     """The gradient g, set to 0 where the output y of a ReLU is 0, if y is given; `whole` is filled piece by piece."""
 
     def __init__(self, chunks: Chunks, x: Tensor, y: Tensor | None, g: Tensor) -> None:

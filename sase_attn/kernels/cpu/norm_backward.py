@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sase_attn.kernels.cpu.backward import ChannelSlopes
 from sase_attn.kernels.cpu.chunks import Chunks
-from sase_attn.kernels.cpu.gate_backward import Masked
+from sase_attn.kernels.cpu.gate_backward import ReLUGradient
 
 
 def normalised_sums(
@@ -21,7 +21,7 @@ def normalised_sums(
     dchannel = u.new_empty((len(u), u.shape[1]), dtype=chunks.type)
     dposition = u.new_empty((len(u), u.shape[2] * u.shape[3]), dtype=chunks.type)
     daffine = torch.zeros((2, u.shape[1]), dtype=chunks.type)
-    gradient = Masked(chunks, u, y, g)
+    gradient = ReLUGradient(chunks, u, y, g)
     scale, shift = (row[None, None] for row in scale_shift)
     columns = torch.stack([torch.ones_like(position), position], 1).to(chunks.type)
     for part in chunks.parts:
@@ -54,7 +54,7 @@ def channels_backward(
     sums = torch.zeros((2, 2, len(u), u.shape[1]), dtype=chunks.type)
     of_x, of_v = _sum_slopes(sums, chunks, slopes)
     if not of_v.isfinite().all():  # third powers of x overflow, although x·weight is small
-        of_x, of_v = _sum_slopes(sums, chunks, slopes.with_care())
+        of_x, of_v = _sum_slopes(sums, chunks, slopes.avoiding_overflow())
     if weight is None:
         return of_x.sum(1), of_v.new_empty(0)
     scale, shift = scale_shift

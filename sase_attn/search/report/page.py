@@ -15,7 +15,7 @@ from sase_attn.search.report.log_rows import Rows, read_log
 from sase_attn.search.result import SearchResult
 from sase_attn.search.signal import Signal
 from sase_attn.search.signal.answers import NOTHING
-from sase_attn.search.verdict import load_signal, settled
+from sase_attn.search.verdict import load_signal, with_verdict
 
 NAME = "report.html"
 _STYLE = """
@@ -45,7 +45,7 @@ def write_report(folder: str | Path, note: str = "") -> Path:
     """
     folder = Path(folder)
     comparison, looked = load_comparison(folder), load_signal(folder)
-    result = settled(SearchResult.load(folder), comparison)
+    result = with_verdict(SearchResult.load(folder), comparison)
     path, rows = folder / NAME, [] if result.trained else read_log(folder)
     try:
         html = page(result, comparison, rows, note, looked=looked)
@@ -75,7 +75,7 @@ def page(
         note,
         f"{'decided' if result.decided else 'not decided'}: {result.reason}",
         *(comparison.notes() if comparison else ["nothing was retrained: no verdict"]),
-        *result.doubts(),
+        *result.warnings(),
     ]
     parts = [
         f"<h1>Search on {escape(Path(config['data']).name)} in {escape(config['model'])}</h1>",

@@ -60,7 +60,7 @@ def advice(
     said: str, icc: float, ladder: Sequence[Gain], *, threshold: float, step: int, seeds: int, space_size: int
 ) -> Advice:
     """The advice for an answer, an intraclass correlation and expected gains. Raises ImportError without scipy."""
-    trainings = 0 if said == NOTHING else worth(ladder)
+    trainings = 0 if said == NOTHING else worthwhile_trainings(ladder)
     expected = max(STRONG, (1 + threshold) / 2) if said == NOTHING else icc
     whole = space_size * MORE_SEEDS * seeds < MOST
     size = None
@@ -76,7 +76,7 @@ def advice(
     )
 
 
-def worth(ladder: Sequence[Gain]) -> int:
+def worthwhile_trainings(ladder: Sequence[Gain]) -> int:
     """The last number of trainings that adds `WORTH` points to the one before it; 0 where the first does not."""
     reached, before = 0, 0.0
     for gain in ladder:

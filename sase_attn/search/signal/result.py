@@ -110,7 +110,7 @@ class Signal:
             "expected gain over a random genotype, points of top-1, if genotypes are normal:",
             *words.expectations((top1.perfect, top1.perfect_low, top1.perfect_high), top1.gains),
             f"operations that differ from the mean of their edge, by {name}, all intervals together 95 %:",
-            *words.told_apart(self.judged.effects, self.measure),
+            *words.clear_effects(self.judged.effects, self.measure),
             "advice:",
             *(f"  {line}" for line in self.advice.lines(self.answer, self.epochs)),
         ]

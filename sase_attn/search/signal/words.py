@@ -31,7 +31,7 @@ def expectations(perfect: tuple[float, float, float], ladder: Sequence[Gain]) ->
     ]
 
 
-def told_apart(effects: Sequence[Effect], measure: str) -> list[str]:
+def clear_effects(effects: Sequence[Effect], measure: str) -> list[str]:
     """The operations whose interval excludes 0; if there are none, the effect that would have been seen."""
     digits = 2 if measure == "top1" else 4
     told = [effect for effect in effects if effect.verdict != "inconclusive"]

@@ -5,7 +5,7 @@ from statistics import mean
 
 import pytest
 
-from sase_attn.search.signal.advice import worth
+from sase_attn.search.signal.advice import worthwhile_trainings
 from sase_attn.search.signal.gains import Gain, best_of, expected_maximum, gains, race
 from sase_attn.search.signal.variation import variation
 
@@ -53,6 +53,6 @@ def test_trainings_are_worth_what_they_add():
     def ladder(*values):
         return [Gain(10 * 2**place, 0, value, 0, 0) for place, value in enumerate(values)]
 
-    assert worth(ladder(0.09, 0.5)) == 0
-    assert worth(ladder(0.3, 0.4, 0.45, 0.7)) == 20
-    assert worth(ladder(0.3, 0.5)) == 20
+    assert worthwhile_trainings(ladder(0.09, 0.5)) == 0
+    assert worthwhile_trainings(ladder(0.3, 0.4, 0.45, 0.7)) == 20
+    assert worthwhile_trainings(ladder(0.3, 0.5)) == 20

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sase_attn.detection.authors.told import read_told
+from sase_attn.detection.authors.checkpoint_meta import read_meta
 
 MODEL = """
 model = dict(
@@ -28,12 +28,12 @@ test_pipeline = [dict(type='MultiScaleFlipAug', img_scale=(1000, 600), transform
 """
 
 
-def told(text, **meta):
-    return read_told({"meta": {"cfg": text, **meta}}, source="a.pth")
+def meta_of(text, **meta):
+    return read_meta({"meta": {"cfg": text, **meta}}, source="a.pth")
 
 
 def test_the_authors():
-    found = told(MODEL, dataset_meta={"classes": ("cat", "dog")})
+    found = meta_of(MODEL, dataset_meta={"classes": ("cat", "dog")})
     assert found.fields == {
         "anchor_sizes": (32, 64, 128, 256, 512),
         "anchor_ratios": [0.5, 1.0, 2.0],
@@ -48,7 +48,7 @@ def test_the_authors():
 
 
 def test_version_2():
-    found = read_told({"meta": {"config": OLD, "CLASSES": ("cell",)}}, source="a.pth")
+    found = read_meta({"meta": {"config": OLD, "CLASSES": ("cell",)}}, source="a.pth")
     assert found.fields == {
         "proposals_test": 500,
         "score_threshold": 0.1,
@@ -64,7 +64,7 @@ def test_version_2():
     "checkpoint", [{}, {"meta": None}, {"meta": {"cfg": "model = ("}}, {"meta": {"CLASSES": 3}}, 5]
 )
 def test_one_that_says_nothing(checkpoint):
-    found = read_told(checkpoint, source="a.pth")
+    found = read_meta(checkpoint, source="a.pth")
     assert found.fields == {} and found.classes is None and not found.has_config
 
 
@@ -91,4 +91,4 @@ def test_one_that_says_nothing(checkpoint):
 def test_what_cannot_be_made_equal_is_named(old, new, said):
     assert old in MODEL
     with pytest.raises(ValueError, match=f"^a.pth is of a detector that cannot be made equal: .*{said}"):
-        told(MODEL.replace(old, new))
+        meta_of(MODEL.replace(old, new))

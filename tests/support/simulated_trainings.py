@@ -23,7 +23,7 @@ def hash_of(genotype):
     return sum(map(ord, str(genotype)))
 
 
-def made_up(monkeypatch):
+def simulate_trainings(monkeypatch):
     """Replace trainings by simulated ones. The first item of the returned list is their function; it may be replaced.
 
     A network without a genotype has the result 55.

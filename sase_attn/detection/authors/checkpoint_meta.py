@@ -96,7 +96,7 @@ _FIELDS = {
 
 
 @dataclass(frozen=True)
-class Told:
+class CheckpointMeta:
     """The information in a checkpoint besides its weights.
 
     Attributes:
@@ -110,7 +110,7 @@ class Told:
     has_config: bool
 
 
-def read_told(checkpoint: object, *, source: str) -> Told:
+def read_meta(checkpoint: object, *, source: str) -> CheckpointMeta:
     """Read the `meta` of a checkpoint.
 
     Args:
@@ -134,7 +134,7 @@ def read_told(checkpoint: object, *, source: str) -> Told:
     fields = _fields(config, problems)
     if problems:
         raise ValueError(f"{source} is of a detector that cannot be made equal: {'; '.join(problems)}")
-    return Told(fields, _classes(meta), bool(config))
+    return CheckpointMeta(fields, _classes(meta), bool(config))
 
 
 def _fields(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
