@@ -98,7 +98,7 @@ class L2Norm(Op):
     axes: ClassVar[tuple[int, ...]]
 
     def build(self, size: tuple[int, int], rd_ratio: float, **place: Any) -> None:
-        self.dims = list(self.axes)
+        self.over = list(self.axes)
         self.weight = nn.Parameter(torch.empty(self.channels, **place))
         self.bias = nn.Parameter(torch.empty(self.channels, **place))
         self.reset_parameters()
@@ -112,11 +112,11 @@ class L2Norm(Op):
     def forward(self, x: Tensor) -> Tensor:
         standardised = self.standardise(functional.check_input(reader.whole(x), self.channels))
         weight, bias = self.weight.to(standardised.dtype), self.bias.to(standardised.dtype)
-        return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], self.dims)
+        return statistics.l2(standardised * weight[:, None, None] + bias[:, None, None], self.over)
 
     def standardise(self, x: Tensor) -> Tensor:
         """x with mean 0 and variance 1 over `axes`."""
-        return statistics.standardise(x, self.dims)
+        return statistics.standardise(x, self.over)
 
     def channel_axes(self) -> dict[str, Axes]:
         return {"weight": 0, "bias": 0}
