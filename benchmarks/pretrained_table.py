@@ -52,8 +52,9 @@ def _line(row: Row, plain: Row) -> str:
 
 def _regime(row: Row) -> str:
     recipe = row["recipe"]
+    half = "" if recipe["amp"] == "none" else f" in {recipe['amp']}"
     return (
         f"`{row['tag']}`: {row['train_count']:,} training images, {row['count']:,} test images, "
-        f"{recipe['epochs']} epochs, batch {recipe['batch_size']}, learning rate {recipe['lr']:g}, the last epoch's "
-        "weights."
+        f"{recipe['epochs']} epochs{half}, batch {recipe['batch_size']}, learning rate {recipe['lr']:g}, "
+        "the last epoch's weights."
     )

@@ -4,11 +4,12 @@
     sase-attn train --data FOLDER --size 128 --model resnet18 --output runs/plain          # and others, of one recipe
     python examples/saliency.py --model plain=runs/plain --model sase=runs/sase --images FOLDER/val -o saliency.png
 
-Each network is a run of `sase-attn train`, or a folder that timm's `local-dir:` loads. The photos are image files, or
-`--count` of a folder at even distances, so that nobody chose them. Where the folder of each is named as a class of the
-networks, the heat is that of the true class for all networks; otherwise, or with `--prediction`, that of what each
-network predicts. WordNet ids (n02123045 …) are shown by ImageNet's names. Heat shows what moved a score, on a coarse
-map (4×4 positions for 128×128 pixels and a network of stride 32); it is no proof of what a network understands.
+Each network is a run of `sase-attn train`, a folder that timm's `local-dir:` loads, or timm's name of a trained
+network, as `sase_resnet20.fashion_mnist_6k`. The photos are image files, or `--count` of a folder at even distances,
+so that nobody chose them. Where the folder of each is named as a class of the networks, the heat is that of the true
+class for all networks; otherwise, or with `--prediction`, that of what each network predicts. WordNet ids (n02123045
+…) are shown by ImageNet's names. Heat shows what moved a score, on a coarse map (4×4 positions for 128×128 pixels and
+a network of stride 32); it is no proof of what a network understands.
 """
 
 import argparse
@@ -20,25 +21,31 @@ from PIL import Image
 from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
 from torch import Tensor, nn
 
+import sase_attn  # noqa: F401  registers the models
 from sase_attn.plot import draw_saliency
 from sase_attn.training.data import read_image
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
-def named_folder(text: str) -> tuple[str, Path]:
-    """`NAME=FOLDER` as a pair."""
-    name, separator, folder = text.partition("=")
-    if not (name and separator and folder):
-        raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text!r}")
-    return name, Path(folder)
+def named_network(text: str) -> tuple[str, str]:
+    """`NAME=NETWORK` as a pair."""
+    name, separator, network = text.partition("=")
+    if not (name and separator and network):
+        raise argparse.ArgumentTypeError(f"expected NAME=NETWORK, got {text!r}")
+    return name, network
 
 
-def load(folder: Path) -> nn.Module:
-    """The network of a run, or of a folder that holds the network itself."""
+def load(network: str) -> nn.Module:
+    """The network of a run, of a folder that holds the network itself, or of timm's name."""
+    if timm.is_model_pretrained(network) and not Path(network).is_dir():
+        return timm.create_model(network, pretrained=True).eval()
+    folder = Path(network)
     folder = folder / "model" if (folder / "model").is_dir() else folder
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"no network in {folder}: wanted a finished run of sase-attn train")
+        raise FileNotFoundError(
+            f"no network in {folder}: wanted a finished run of sase-attn train, or timm's name of a trained network"
+        )
     return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
 
@@ -87,7 +94,7 @@ def readable(names: list[str]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=named_folder, action="append", required=True, metavar="NAME=FOLDER")
+    parser.add_argument("--model", type=named_network, action="append", required=True, metavar="NAME=NETWORK")
     parser.add_argument("--images", type=Path, nargs="+", required=True, metavar="PLACE", help="files, or folders")
     parser.add_argument("--count", type=int, default=6, metavar="N", help="photos of a folder")
     parser.add_argument("--layer", help="a module's name (default: the last feature map)")
@@ -97,7 +104,7 @@ def main() -> None:
     if args.count < 1:
         parser.error("--count: wanted at least 1")
     try:
-        models = {name: load(folder) for name, folder in args.model}
+        models = {name: load(network) for name, network in args.model}
         if len(models) < len(args.model):
             raise ValueError("--model: each network needs a name of its own")
         classes = list(next(iter(models.values())).pretrained_cfg.get("label_names") or [])

@@ -355,10 +355,21 @@ def test_the_example_draws_networks_that_were_trained(runs, example):
     assert image.imread(runs / "own.png").shape[1] > 900
 
 
+def test_the_example_draws_networks_that_come_with_the_package(runs, example):
+    names = [f"{name}.fashion_mnist_6k" for name in ("resnet20_cifar", "sase_resnet20")]
+    file = runs / "data" / "val" / "n02123159" / "2.png"
+    code, said = example(*(f"--model={name}={name}" for name in names), "--images", file, "-o", runs / "own.svg")
+    assert code == 0, said
+    texts = re.findall(r">([^<>\n]+)</text>", (runs / "own.svg").read_text())
+    assert texts[-1] == "Grad-CAM of each network's prediction"
+    classes = timm.create_model(names[0], pretrained=True).pretrained_cfg["label_names"]
+    assert all(any(text.startswith(name) for name in classes) for text in texts if text.endswith(" %"))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--model", "plain"), "expected NAME=FOLDER, got 'plain'"),
+        (("--model", "plain"), "expected NAME=NETWORK, got 'plain'"),
         (("--model", "plain={runs}/none"), "no network in .*none: wanted a finished run of sase-attn train"),
         (("--model", "a={runs}/plain", "--model", "a={runs}/sase"), "each network needs a name of its own"),
         (("--model", "a={runs}/plain", "--images", "{runs}/plain/model"), "no photos in .*model"),
