@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> None:
             )
             echo(f"genotype: {result.genotype}")
             for line in result.warnings():
-                echo(f"  doubt: {line}")
+                echo(f"  warning: {line}")
             if args.compare:
                 _compare(args, config, result, options, group, echo)
         except OnlyLookedError as error:

@@ -33,6 +33,7 @@ def test_a_search_from_the_command_line(data, tmp_path, capsys):
     assert (
         f"genotype: {result.genotype}" in out and "no ranking: fewer than 5 seeds" in out and "Trust it to run" in out
     )
+    assert result.warnings() and all(f"  warning: {line}\n" in out for line in result.warnings())
     assert "1 epoch and an alpha learning rate" in out and "four epochs" not in out
     assert "four epochs" not in (output / "report.html").read_text()
     assert {path.name for path in output.iterdir()} >= {
