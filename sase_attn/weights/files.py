@@ -69,12 +69,13 @@ def read_file(source: str | os.PathLike[str], device: str = "cpu", *, leave_out:
         raise ValueError(f"{source} is not a readable checkpoint: {reason}") from None
 
 
-def read_metadata(source: Path) -> dict[str, str]:
+def read_metadata(source: str | os.PathLike[str]) -> dict[str, str]:
     """The metadata in the header of a safetensors file; empty for any other file.
 
     Raises:
         ValueError: the header is damaged. OSError: the file cannot be read.
     """
+    source = Path(source)
     if not is_safetensors(source):
         return {}
     try:

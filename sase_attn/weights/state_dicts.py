@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import BinaryIO
 
 from safetensors.torch import save
@@ -80,11 +79,22 @@ def _per_position(model: nn.Module) -> set[str]:
 
 
 def write_safetensors(
-    weights: Mapping[str, Tensor], path: Path, *, metadata: dict[str, str], model: nn.Module | None = None
+    weights: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    *,
+    metadata: dict[str, str],
+    model: nn.Module | None = None,
 ) -> None:
-    """Write a safetensors file, atomically; its header records the genotype of the `model` that the weights are of.
+    """Write a safetensors file, atomically. The same weights and metadata are written as the same bytes.
 
-    The same weights and metadata are written as the same bytes.
+    Args:
+        weights: the tensors by name.
+        path: the file; one that exists is replaced.
+        metadata: what to write into the header, which `read_metadata` returns.
+        model: the model that the weights are of; the header then records its genotype and its gains too.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     tensors = {key: value.contiguous() for key, value in weights.items()}
     record = {} if model is None else record_of(model)

@@ -78,7 +78,7 @@ def test_recalibration_is_undone_even_after_an_error(scorer):
 def test_all_genotypes_are_scored_once_and_scoring_resumes(scorer, tmp_path):
     path, counts = tmp_path / "scores.jsonl", []
     few = [genotype for _, genotype in zip(range(5), SPACE, strict=False)]
-    scorer.score_all(few, path)
+    scorer.score_all(few, str(path))
     with path.open("a") as file:
         file.write('{"genotype": "chan')  # killed while it wrote
     ranked = scorer.score_all(SPACE, path, counts.append)

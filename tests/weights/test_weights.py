@@ -12,7 +12,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from sase_attn import genotypes
-from sase_attn.weights import from_authors, import_checkpoint, read_checkpoint, warm_start, write_safetensors
+from sase_attn.weights import (
+    from_authors,
+    import_checkpoint,
+    read_checkpoint,
+    read_metadata,
+    warm_start,
+    write_safetensors,
+)
 
 KEYS = json.loads((REFERENCE_FILES / "authors_resnet50_keys.json").read_text())
 
@@ -262,11 +269,12 @@ def test_equal_weights_give_equal_bytes(tmp_path):
         metadata = {name: name * length for name in ("é 名", '"quoted"\n', "z", "recipe", "data")}
         contents = set()
         for turn in range(4):
-            write_safetensors(weights, tmp_path / f"{turn}.safetensors", metadata=metadata)
+            write_safetensors(weights, f"{tmp_path}/{turn}.safetensors", metadata=metadata)
             contents.add((tmp_path / f"{turn}.safetensors").read_bytes())
         assert len(contents) == 1
         with safe_open(tmp_path / "0.safetensors", framework="pt") as file:
             assert file.metadata() == {"format": "pt", **metadata}
+        assert read_metadata(f"{tmp_path}/0.safetensors") == {"format": "pt", **metadata}
         read = load_file(tmp_path / "0.safetensors")
         assert read.keys() == weights.keys() and all(torch.equal(read[key], value) for key, value in weights.items())
         assert int.from_bytes(contents.pop()[:8], "little") % 8 == 0

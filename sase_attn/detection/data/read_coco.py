@@ -1,5 +1,6 @@
 """`read_coco`: read the images and objects of an annotation file, and check them against the image files."""
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from sase_attn.training.data.reading import Broken, report_broken
 from sase_attn.training.data.walk import Skipped, images_below
 
 
-def read_coco(annotations: Path, images: Path, *, masks: bool, on_broken: str = "refuse") -> CocoSet:
+def read_coco(
+    annotations: str | os.PathLike[str], images: str | os.PathLike[str], *, masks: bool, on_broken: str = "refuse"
+) -> CocoSet:
     """Read a COCO annotation file, and check its image files without reading their pixels.
 
     Args:
@@ -34,6 +37,7 @@ def read_coco(annotations: Path, images: Path, *, masks: bool, on_broken: str = 
             object has one; or no image is left.
         ImportError: masks are wanted, and the extra `detection` is missing.
     """
+    annotations, images = Path(annotations), Path(images)
     records = parse_coco(annotations)
     findings = Findings()
     findings.add("same_names", records.same_names)

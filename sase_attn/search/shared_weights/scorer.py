@@ -1,6 +1,7 @@
 """`Scorer`: the accuracy of sub-networks of a trained super-network, with its shared weights."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,10 @@ class Scorer:
         return Scored(genotype, found.top1, found.loss)
 
     def score_all(
-        self, genotypes: Iterable[Genotype], path: Path, echo: Callable[[int], object] = lambda count: None
+        self,
+        genotypes: Iterable[Genotype],
+        path: str | os.PathLike[str],
+        echo: Callable[[int], object] = lambda count: None,
     ) -> list[Scored]:
         """Score many genotypes, and return all scores of the file, including earlier ones, the lowest loss first.
 
@@ -86,6 +90,7 @@ class Scorer:
         Raises:
             InUseError: another process scores to this file. ValueError: a line of it is not a score.
         """
+        path = Path(path)
         with one_writer(path), naming(path):
             done = read_scores(path)
             with open(path, "a", encoding="utf-8") as file:

@@ -9,6 +9,7 @@ It differs from `Image.open(path).convert("RGB")`, which timm and torchvision us
 For 8-bit images without alpha and orientation the result is the same.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,18 +36,18 @@ class UnreadableImageError(ValueError):
     """An image that cannot be read; the message is the reason, if possible that of Pillow."""
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: str | os.PathLike[str]) -> Image.Image:
     """The first frame of an image file as RGB.
 
     Modes `I` and `I;16` are read as 16-bit, F as values from 0 to 1. The image is rotated by EXIF; damaged EXIF is
     ignored. Alpha is composited on white.
 
     Raises:
-        UnreadableImageError: no file, no image, a damaged or a huge one, a longer side of more than `LONGEST` times the
+        UnreadableImageError: no file, no image, a damaged or a huge one, a longer side of more than 100 times the
             shorter, or values out of their range.
     """
     try:
-        with _opened(path) as image:
+        with _opened(Path(path)) as image:
             image.load()
             return _rgb(_upright(image))
     except MemoryError:

@@ -49,7 +49,7 @@ def test_what_the_file_says(split):
 
 def test_without_masks_the_extra_is_not_needed(split, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "faster_coco_eval.core", None)
-    coco = read(split, masks=False)
+    coco = read_coco(str(split), str(split.with_suffix("")), masks=False)
     assert coco.objects[0].counts is None
     with pytest.raises(ValueError, match="masks were not read"):
         _ = coco.objects[0].masks

@@ -37,6 +37,11 @@ def test_more_than_eight_bits_are_scaled(tmp_path, name, values):
     assert (gray(tmp_path / name) == RAMP_AS_8_BIT).all()
 
 
+def test_paths_may_be_strings(tmp_path):
+    Image.new("RGB", (4, 3), "red").save(tmp_path / "a.png")
+    assert read_image(str(tmp_path / "a.png")).size == (4, 3)
+
+
 def test_pgm_of_any_maximum(tmp_path):
     path = tmp_path / "ten_bits.pgm"
     path.write_bytes(b"P5 16 16 1023\n" + (RAMP // 64).astype(">u2").tobytes())
