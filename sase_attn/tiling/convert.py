@@ -23,7 +23,7 @@ class Tiling:
     """One module that `tile` converted: its name, its former class, its channels, and rows and columns of its tiles."""
 
     name: str
-    host: str
+    old: str
     channels: int
     tile: Tile
 

@@ -84,7 +84,7 @@ def test_torchvision(name):
     wanted, keys = model(x), list(model.state_dict())
     twin = copy.deepcopy(model)
     report = tile(model, rows=99)
-    assert report[0].host == "SqueezeExcitation" and len(report) in (9, 16)
+    assert report[0].old == "SqueezeExcitation" and len(report) in (9, 16)
     assert list(model.state_dict()) == keys and torch.equal(model(x), wanted)
     for host in [module for module in twin.modules() if describe_se(module) is not None]:
         host.register_forward_hook(lambda m, i, o: paper(m, i, o, 2, 3))
@@ -107,7 +107,7 @@ def test_the_first_ones_and_overrides():
         "layer1.0.se": (5, None), "layer2.0.se": (5, None), "layer4.0.se": (2, 3), "layer4.1.se": (4, None),
     }  # fmt: skip
     assert [entry.name for entry in report] == list(tiles(model))
-    assert (report[2].host, report[2].channels, report[2].tile) == ("SEModule", 512, (2, 3))
+    assert (report[2].old, report[2].channels, report[2].tile) == ("SEModule", 512, (2, 3))
     only = timm.create_model("seresnet18")
     tile(only, rows=None, overrides={"layer2.*.se": [3, None]})
     assert tiles(only) == {"layer2.0.se": (3, None), "layer2.1.se": (3, None)}
@@ -194,7 +194,7 @@ def test_your_own_class():
     x, keys = draw(2, 3, 9, 9), list(model.state_dict())
     wanted = model(x)
     with pytest.warns(UserWarning, match=r"left as they are, .*: 3 \(SELayer\)"):
-        assert [entry.host for entry in tile(model, 9)] == ["SEModule", "Squeeze"]
+        assert [entry.old for entry in tile(model, 9)] == ["SEModule", "Squeeze"]
     assert_close(model(x), wanted)
     assert list(model.state_dict()) == keys
 
