@@ -69,8 +69,8 @@ def test_a_choice_is_scored_by_the_truth():
 
 def test_the_searcher_of_the_documentation():
     text = inspect.getdoc(replay)
-    code = textwrap.dedent(text[text.index("    class Twice") : text.index("Args:")])
-    names = {"Training": Training, "replay": replay, "world_at": world_at, "SearchSpace": SearchSpace}
+    code = textwrap.dedent(text[text.index("    from sase_attn") : text.index("Args:")])
+    names = {}
     *lines, last = code.strip().splitlines()
     exec("\n".join(lines), names)
     assert isinstance(eval(last, names), float)
