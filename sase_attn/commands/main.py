@@ -1,6 +1,6 @@
 """The command `sase-attn`: it parses arguments, runs one subcommand, and prints an error in one line on stderr.
 
-Exit codes: 0 for success; 1 for errors; 2 for usage and unknown names; 130 for Ctrl-C.
+Exit codes: 0 for success; 1 for errors; 2 for usage and unknown names; 130 for Ctrl-C; 141 for a reader that is gone.
 """
 
 import argparse
