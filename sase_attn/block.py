@@ -28,10 +28,11 @@ GATE_INITS = {
 
 
 class SASEBlock(Scaled, ChannelAxes):
-    """Multiplies a map by the mean of a channel mask and a spatial mask: y = x·(A_c + A_s)/2 (+ x if `residual`).
+    """Multiplies a map by the mean of a channel mask and a spatial mask: y = x·(A_c + A_s)/2 (+ x).
 
-    Takes (B, C, H, W) of any floating type and any H, W ≥ 1; returns the same shape, type and memory format. Put it
-    after the last norm of a residual branch, before the shortcut is added: it is an `attn_layer` for timm.
+    x is added if the genotype has `residual`, as the released one has. Takes (B, C, H, W) of any floating type and any
+    H, W ≥ 1; returns the same shape, type and memory format. Put it after the last norm of a residual branch, before
+    the shortcut is added: it is an `attn_layer` for timm.
 
     Args:
         channels: C.
@@ -46,7 +47,8 @@ class SASEBlock(Scaled, ChannelAxes):
 
     Raises:
         UnknownNameError: the genotype or `gate_init` is unknown; the nearest names are given.
-        ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not
+        TypeError: the genotype is neither a `Genotype` nor a string.
+        ValueError: another argument is of the wrong type or out of its range; or, when called, the input is not
             (B, channels, H ≥ 1, W ≥ 1) of float16, bfloat16, float32 or float64.
     """
 
@@ -121,7 +123,12 @@ class SASEBlock(Scaled, ChannelAxes):
 
     @torch.jit.unused
     def read(self, x: Tensor, **tail: Any) -> Tensor:
-        """A `MapReader` of x, with which the block reads the map three times in all; without kernels, x itself."""
+        """A `MapReader` of x, with which the block reads the map three times in all; without kernels, x itself.
+
+        Args:
+            x: the map.
+            tail: for the reader of `tail`: its arguments `shortcut`, `relu`, `norm` and `overwrite`.
+        """
         squeezes = self.channel_squeeze, self.spatial_squeeze_gated, self.spatial_squeeze_input
         return reader.read_together(x, *squeezes, **tail)
 

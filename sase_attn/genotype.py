@@ -159,6 +159,10 @@ class Genotype:
             space: "release" (7⁶ genotypes), "paper", or the names that each edge may take.
             residual: whether the block adds its input. The default follows the named space; it is True for a space of
                 your own.
+
+        Raises:
+            UnknownNameError: no such space, edge or operation; the nearest names are given.
+            ValueError: the space has no operation for an edge.
         """
         if isinstance(space, str):
             if space not in SPACES:

@@ -62,6 +62,7 @@ ATTENTIONS: dict[str, type[nn.Module]] = {
     "sase": SASEBlock,
     "constant": Constant,
 }
+"""The classes of the attentions by name; `register_attention` adds yours."""
 
 
 def list_attentions() -> list[str]:
@@ -130,9 +131,10 @@ def register_attention(name: str, attention: type[nn.Module], *, overwrite: bool
 def attention_factory(
     attention: str | Genotype | Callable[..., nn.Module], options: Mapping[str, Any]
 ) -> Callable[..., nn.Module]:
-    """A function that builds an attention from its channels, `device` and `dtype`, see `build_placed`.
+    """A function that builds an attention from its channels, and from `device` and `dtype` as keyword arguments.
 
-    The returned function raises TypeError as `build_placed` does.
+    These two are passed on if the attention's signature has them; otherwise the new module is moved. The function
+    raises TypeError for an option that the attention does not have, and if no module comes out.
 
     Args:
         attention: a name or inline genotype as in `create_attention`, or a class or function, called with the channels.

@@ -210,3 +210,4 @@ DETECTION_RECIPES = {
     "faster-rcnn-small": _SMALL,
     "mask-rcnn-small": replace(_SMALL, detector="mask_rcnn"),
 }
+"""The configurations of a detector by name; `DetectionConfig.get` also reads files."""

@@ -44,7 +44,7 @@ def export_onnx(detector: LoadedDetector, path: str | os.PathLike[str]) -> tuple
 
     Raises:
         ImportError: the extra `export` is missing. OSError: the file cannot be written.
-        ValueError: the path is no `.onnx`, or its folder does not exist.
+        ValueError: the path is no `.onnx`. FileNotFoundError: no such folder.
     """
     try:
         import onnx

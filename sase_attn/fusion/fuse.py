@@ -51,8 +51,8 @@ def fuse(model: Network, training: bool = False) -> Network:
         The network itself.
 
     Raises:
-        ValueError: the network has no such block (for training: none with such attention), or is in train mode
-            without `training`.
+        ValueError: the network has no such block (for training: none with such attention), is in train mode without
+            `training`, or is fused for inference already and `training` is set.
     """
     if training:
         if any(isinstance(module, Fused) for module in model.modules()):

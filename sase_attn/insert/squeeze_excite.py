@@ -94,13 +94,14 @@ class PointwiseLinear(nn.Linear):
 
 
 def pointwise(module: nn.Module) -> nn.Module:
-    """`module` for maps (B, C, H, W): linear layers, also those in an `nn.Sequential`, become `PointwiseLinear`.
+    """`module` for maps (B, C, H, W): linear layers, also those in an `nn.Sequential`, then work on every position.
 
     Names and parameters do not change, nor do the keys of the state dict. `nn.Flatten` and `nn.Unflatten` become
     identities.
 
     Raises:
-        TypeError: see `PointwiseLinear`.
+        TypeError: a linear layer is not described by its weight and bias: its class overrides `forward`, or it has a
+            parametrization or hooks.
     """
     if isinstance(module, nn.Linear):
         return PointwiseLinear(module)

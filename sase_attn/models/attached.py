@@ -61,8 +61,8 @@ def attached(
         replace: a kind of attention, such as "se", see `sase_attn.replace`.
         tile: arguments of `sase_attn.tile`, such as {"rows": 7, "count": 6}.
         attn: the attention to attach or to put in place: a name, or a genotype's inline string; "sase" by default.
-        gain: what the attention starts with, "published" by default, "unit" or a number; see `set_gain`. Attention that
-            preserves the outputs fixes it itself.
+        gain: "published" by default, "unit" to start as if the attention were not there, or a number to divide out; see
+            `sase_attn.attentions.set_gain`. Attention that preserves the outputs fixes it itself.
         attn_args: further arguments of the attention.
         only, keep_weights: see `sase_attn.replace`.
         preserve_output: False lets attached attention start as it is built when pretrained weights are loaded; needed

@@ -1,9 +1,9 @@
 """timm's ResNets with a SASE block before the shortcut of every residual block (arXiv 2411.08333).
 
 `genotype` is a published name or an inline string (`str(Genotype)`), so that it survives the Hub; `gate_init` is what
-the gates of a network trained from scratch start from, "constant" or "release" (`GATE_INITS`); `gain` is the factor
-that the blocks start with, "published" or "unit" (see `sase_attn.attentions.set_gain`). `pretrained=True` is a warm
-start: timm's ImageNet weights of the plain network with the block inserted such that the outputs, in eval mode,
+the gates of a network trained from scratch start from, "constant" or "release" (`GATE_INITS`); `gain` is "published",
+"unit", or the number that is divided out of the blocks (see `sase_attn.attentions.set_gain`). `pretrained=True` is a
+warm start: timm's ImageNet weights of the plain network with the block inserted such that the outputs, in eval mode,
 are the plain network's, and one step of SGD changes its weights as the plain network's; train on from there. The
 constant that does this is remembered as `gain`. All other arguments are those of `timm.models.ResNet`.
 """

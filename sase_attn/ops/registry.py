@@ -18,13 +18,18 @@ OP_SETS: dict[str, dict[str, type[nn.Module]]] = {
     "spatial_squeeze": SPATIAL_SQUEEZE,
     "spatial_excite": SPATIAL_EXCITE,
 }
+"""The classes of the operations by name, for each of the four sets; `register_op` adds yours."""
 
-# The first seven operations of every set are the release's, in the order of its alpha: the published search space.
 RELEASE_OPS: dict[str, tuple[str, ...]] = {name: tuple(ops)[:7] for name, ops in OP_SETS.items()}
+"""The seven operations of each set that the authors' release has, in the order of its alpha: the published space."""
 
 
 def list_ops(set_name: str | None = None) -> list[str]:
-    """Names of the operations of a set in order, or of the four sets if `set_name` is None."""
+    """Names of the operations of a set in order, or of the four sets if `set_name` is None.
+
+    Raises:
+        UnknownNameError: no such set; the nearest names are given.
+    """
     return list(OP_SETS if set_name is None else _op_set(set_name))
 
 

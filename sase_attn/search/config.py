@@ -72,8 +72,9 @@ SPLIT, ALPHA_DRAW, WEIGHT_ORDER, ALPHA_ORDER, PATH_DRAW = range(5)
 class SearchConfig(Settings):
     """All settings of a search: method, network, space, data and training. Fields are flags of `sase-attn search`.
 
-    The defaults are the `paper` recipe in the space `release`, from the initial weights that our own trainings have,
-    by the exact gradient of alpha, and without a look for signal.
+    The defaults are the `paper` recipe on the embedded images and in the space `release`, from the initial weights that
+    our own trainings have, with weights per position of 7×7, by the exact gradient of alpha, and without a look for
+    signal.
 
     Raises:
         ValueError: a value of the wrong type or outside its range; the message names the field.
@@ -288,3 +289,4 @@ SEARCHES: Mapping[str, SearchConfig] = {
         signal=28,
     ),
 }
+"""The configurations of a search by name; `SearchConfig.get` also reads files."""

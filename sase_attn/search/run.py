@@ -45,11 +45,12 @@ def search(
             initial weights; by default the configuration's. It is trained in place.
         space: the space of its blocks; by default the configuration's.
         data: batches that train weights and alpha; by default the configuration's data, divided by its seed.
-        config: the configuration; by default the paper's.
+        config: the configuration; by default `SearchConfig()`, which differs from the recipe `paper` in some points.
         output: a folder that does not exist yet, or is empty.
         resume: continue the search in `output`. If it has finished, its result is returned; if the configuration now
             selects differently, the genotype is chosen again.
-        storage: the URL of a database that records trainings from scratch, see `run_trainings`.
+        storage: the URL of a database that records trainings from scratch, such as "postgresql://user@host/database";
+            by default a file in `output` does.
         jobs: workers to start on this machine for trainings from scratch, including this one.
         device: "cpu", "cuda" or "cuda:1"; by default CUDA where there is a device.
         extra_files: the texts of further files to write to the folder at the start, by file name.

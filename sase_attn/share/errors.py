@@ -59,7 +59,12 @@ def one_report() -> Iterator[None]:
 
 
 def explanation(error: BaseException, what: str) -> str | None:
-    """One line for an error of a known type, or for its cause; None for others."""
+    """One line for an error of a known type, or for its cause; None for others.
+
+    Args:
+        error: the exception that was raised.
+        what: what could not be done, as the line says it after "cannot": "load NAME", for example.
+    """
     if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
         error = error.__cause__  # the reason why the cache was looked at
     for kind, wanted, todo in _BY_TYPE:

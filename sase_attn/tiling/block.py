@@ -91,7 +91,15 @@ class TiledSE(Attention, nn.ModuleDict):
 
     @classmethod
     def from_squeeze_excite(cls, se: ExcitationOf, tile: Tile = (7, None)) -> "TiledSE":
-        """Make tiled squeeze-and-excite from an existing module; it uses that module's layers, under their names."""
+        """Make tiled squeeze-and-excite from an existing module; it uses that module's layers, under their names.
+
+        Args:
+            se: the module's parts, as `sase_attn.insert.describe_se` returns them.
+            tile: rows and columns of a tile; None is the whole extent.
+
+        Raises:
+            ValueError: a side is not positive.
+        """
         tiled = cls.__new__(cls)
         nn.ModuleDict.__init__(tiled, se.layers)
         tiled.tile = checked_tile(tile)

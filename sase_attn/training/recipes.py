@@ -153,3 +153,4 @@ RECIPES = {
         clip_grad=5.0,
     ),
 }
+"""The recipes by name; `Recipe.get` also reads files."""

@@ -6,6 +6,7 @@ from typing import TypeGuard
 from torch import Tensor
 
 StateDict = dict[str, Tensor]
+"""Tensors by name, as `torch.nn.Module.state_dict` returns them."""
 
 # Usual keys, with averaged weights first, as in timm.
 _WRAPPERS = (

@@ -36,7 +36,10 @@ _COCO = {
 
 
 class ImportedDetector(NamedTuple):
-    """What was written: the number of tensors, the detector, and what was assumed because the file does not say it."""
+    """What was written: the number of tensors, the detector's configuration and classes, and what was assumed.
+
+    `assumed` is what the checkpoint does not say itself, one line for each.
+    """
 
     tensors: int
     config: DetectionConfig

@@ -59,7 +59,8 @@ class DetectionLoader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[list[Tensor], list[Target]]]:
         """Batches of an epoch from batch `start` on: images, float32 (3, height, width) in [0, 1], and their targets.
 
-        The content of a target is described at `DetectionImages`.
+        A target has `boxes` (x1, y1, x2, y2; float32 (N, 4)), `labels` (int64 (N,), from 1), `image_id` and, if masks
+        were read, `masks` (uint8 (N, height, width)). Crowds are left out.
 
         Raises:
             ValueError: images are broken and refused, or all images are broken; or there is no such batch.

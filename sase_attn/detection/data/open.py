@@ -26,6 +26,10 @@ class DetectionData:
 def open_detection_data(config: DetectionConfig, group: Ranks) -> DetectionData:
     """Find, read and check the data of a configuration; masks are read if its detector has them.
 
+    Args:
+        config: the configuration, of which the fields of the data, the batches and the detector are used.
+        group: the processes of the run: `with sase_attn.training.distributed.ranks() as group`.
+
     Raises:
         OSError, FileNotFoundError: files or folders do not exist.
         ValueError: an annotation file is no COCO JSON, images are broken and refused, or the splits differ in classes.

@@ -135,7 +135,16 @@ def _apart(name: str, classes: tuple[str, ...]) -> str:
 
 
 def confusion_of(found: Mapping[int, Detections], coco_set: CocoSet, *, min_score: float = SCORE) -> DetectionConfusion:
-    """The confusion of detections, which are given by image id. Raises ImportError without faster-coco-eval."""
+    """The confusion of detections.
+
+    Args:
+        found: the detections by image id, as `detect_all` returns them.
+        coco_set: the annotated images; those without an entry in `found` do not count.
+        min_score: detections with a lower score are not counted.
+
+    Raises:
+        ImportError: faster-coco-eval is not installed.
+    """
     classes = len(coco_set.classes)
     counts = torch.zeros(classes + 1, classes + 1, dtype=torch.int64)
     by_size = np.zeros((len(SIZES), 5), np.int64)

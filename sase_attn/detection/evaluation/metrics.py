@@ -107,7 +107,14 @@ def detect_all(
     *,
     amp: str = "none",
 ) -> dict[int, Detections]:
-    """The detections in the images of a loader, by image id; train and eval modes are not changed."""
+    """The detections in the images of a loader, by image id; afterwards every module has its own mode again.
+
+    Args:
+        model, batches, amp: as for `evaluate_detector`.
+
+    Raises:
+        ImportError: faster-coco-eval, which writes the masks, is not installed.
+    """
     found: dict[int, Detections] = {}
     with evaluating(model):
         for images, targets in batches:
@@ -117,7 +124,12 @@ def detect_all(
 
 
 def measure(found: Mapping[int, Detections], coco_set: CocoSet, *, masks: bool) -> DetectionMetrics:
-    """COCO's metrics of detections, which are given by image id.
+    """COCO's metrics of detections.
+
+    Args:
+        found: the detections by image id, as `detect_all` returns them.
+        coco_set: the annotated images; those without an entry in `found` do not count.
+        masks: whether masks are evaluated too.
 
     Raises:
         ValueError: there was no image. ImportError: faster-coco-eval is not installed.

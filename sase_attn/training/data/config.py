@@ -19,7 +19,7 @@ class DataConfig:
             "data"); or an image folder with `train/<class>/*` and `val`, `validation` or `test` (the first there is).
         size: height and width of the images served; by default those of the data.
         augment: of training images: "cifar" (crop after padding by 4, flip), "imagenet" (resized crop, flip) or "none".
-        color_jitter: with it: strengths of brightness, contrast, saturation and, if there is a fourth, hue.
+        color_jitter: strengths of brightness, contrast, saturation and, if there is a fourth, hue; not with "none".
         batch_size: images in a step, over all ranks.
         workers: processes that read the images of sets too large for memory; not used for others.
         sampling: how an epoch draws training images: "shuffle" uses each once; "balanced" draws equally many of each

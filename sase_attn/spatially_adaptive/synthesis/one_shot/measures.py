@@ -31,7 +31,13 @@ class Measures:
 
 @torch.no_grad()
 def measure(model: OneShotModel, samples: int = 16, seed: int = 0) -> Measures:
-    """Measure a model in eval mode on samples of the image's own size."""
+    """Measure a model on samples of the image's own size.
+
+    Args:
+        model: a model in eval mode, such as `load_one_shot` returns.
+        samples: number of samples.
+        seed: seed of their noise.
+    """
     real = as_values(model.image).cpu()
     rebuilt = model.reconstruct().cpu()
     made = torch.cat([as_values(image) for image in model.sample(seed=seed, count=samples)])
