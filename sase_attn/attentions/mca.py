@@ -23,7 +23,7 @@ class MCAE(Attention):
 
     Args:
         channels: C.
-        kernel_size: taps along C, odd.
+        kernel_size: k, odd; 3 where None, and 7 in MCA-S.
 
     Raises:
         ValueError: an argument is of the wrong type or out of its range; or, when called, the input is not

@@ -62,6 +62,7 @@ def compare(
         ValueError: the reference is missing, a seed is given twice, or none; a field is wrong; a training that had
             finished is of other data; more than one job with `build`. Otherwise as `train_all`.
         UnknownNameError: a field that recipes do not have. InUseError: another process works on the folder.
+        NotADirectoryError: `output` is a file.
         ImportError: scipy is not installed.
     """
     if reference not in networks:

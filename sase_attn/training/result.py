@@ -21,9 +21,10 @@ NAME = "result.json"
 class TrainResult:
     """A finished run. Accuracies are in percent, on the test images.
 
-    `top1`, `top5`, `loss` and `count` are those of the last epoch, which is what `model/` holds (the averaged weights
-    where the recipe asks for them). `best_top1` is the best of all epochs: it was chosen on the same images, so quote
-    the last epoch's. `parameters` counts the network's, frozen ones included. `data` is the identity of the data.
+    `top1`, `top5` and `loss` are those of the last epoch, which is what `model/` holds (the averaged weights where the
+    recipe asks for them); `count` is the number of test images. `best_top1` is the best of all epochs, and `best_epoch`
+    its epoch, from 0: it was chosen on the same images, so quote the last epoch's. `parameters` counts the network's,
+    frozen ones included. `data` is the identity of the data.
     """
 
     output: str

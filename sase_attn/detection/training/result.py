@@ -21,8 +21,9 @@ class DetectionResult:
     """A finished training. Average precisions are from 0 to 1, on the validation images.
 
     `metrics` are those of the last epoch, whose weights `model.safetensors` holds. `best_ap` is the best of all epochs,
-    of masks if there are any; it was chosen on the same images, so quote the last epoch's. `parameters` counts all
-    parameters, `trained_parameters` those that are not frozen. `category_ids` belong to the classes of `data`.
+    of masks if there are any, and `best_epoch` its epoch, from 0; it was chosen on the same images, so quote the last
+    epoch's. `parameters` counts all parameters, `trained_parameters` those that are not frozen. `category_ids` belong
+    to the classes of `data`.
     """
 
     output: str
