@@ -23,6 +23,7 @@ from sase_attn.training.loading import load_network
 from sase_attn.training.recipes import Recipe
 
 _FIELDS = ["model", "model_kwargs", "data", "size", "batch_size", "workers", "on_broken"]
+_HELPS = {"size": "height and width of the images (default: the network's own for a folder, the set's own for a set)"}
 
 
 def add_parser(commands: Any) -> None:
@@ -39,7 +40,7 @@ def add_parser(commands: Any) -> None:
         "--data is a set's name, or a folder with val/<class>/* or <class>/*; where the run's own recipe is recorded, "
         "it is the default; model and arguments count for weights files"
     )
-    add_flags(sub.add_argument_group("data and model", text), Recipe, _FIELDS)
+    add_flags(sub.add_argument_group("data and model", text), Recipe, _FIELDS, _HELPS)
 
 
 def run(args: argparse.Namespace) -> None:

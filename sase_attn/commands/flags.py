@@ -2,9 +2,9 @@
 
 import argparse
 import textwrap
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from sase_attn.commands.arguments import key_value
@@ -12,11 +12,23 @@ from sase_attn.files import json_text
 from sase_attn.settings import Settings, settings_fields
 
 
-def add_flags(group: Any, cls: type[Settings], names: Iterable[str] | None = None) -> None:
-    """Add a flag for each field, or for the named ones. The namespace has no attribute for a flag that is not given."""
+def add_flags(
+    group: Any,
+    cls: type[Settings],
+    names: Iterable[str] | None = None,
+    helps: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Add a flag for each field, or for the named ones. The namespace has no attribute for a flag that is not given.
+
+    Args:
+        group: the group of the parser that gets the flags.
+        cls: the settings.
+        names: the fields; by default all.
+        helps: what `--help` says of a field in place of its own line, by name.
+    """
     for item, hint in settings_fields(cls):
         if item.name != "imports" and (names is None or item.name in names):  # every command has this flag
-            flag, text = f"--{item.name.replace('_', '-')}", item.metadata["help"]
+            flag, text = f"--{item.name.replace('_', '-')}", helps.get(item.name, item.metadata["help"])
             group.add_argument(flag, default=argparse.SUPPRESS, help=text, **_parsed_as(hint))
 
 

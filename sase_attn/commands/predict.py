@@ -26,6 +26,7 @@ from sase_attn.training.recipes import Recipe
 
 DRAWN = 96  # largest number of images in the picture
 CHANNELS = 3
+_HELPS = {"size": "height and width of the images (default: the network's own)"}
 
 
 def add_parser(commands: Any) -> None:
@@ -47,8 +48,8 @@ def add_parser(commands: Any) -> None:
     sub.add_argument("--batch-size", type=whole(1, MANY), default=32, metavar="N", dest="at_once",
                      help="images at a time (default: %(default)s)")  # fmt: skip
     sub.add_argument("--device", help="cpu, cuda or cuda:N (default: CUDA where there is a device)")
-    text = "the size is the network's own by default; model and arguments count for weights files"
-    add_flags(sub.add_argument_group("network", text), Recipe, ["model", "model_kwargs", "size"])
+    text = "model and arguments count for weights files"
+    add_flags(sub.add_argument_group("network", text), Recipe, ["model", "model_kwargs", "size"], _HELPS)
 
 
 def run(args: argparse.Namespace) -> None:

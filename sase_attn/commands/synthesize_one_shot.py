@@ -47,7 +47,11 @@ def add_parser(parts: Any) -> None:
     make.add_argument("--width", type=whole(1, LARGEST_SAMPLE), metavar="N", help="default: the learned image's")
     make.add_argument("--count", type=whole(1, 1000), default=8, metavar="N", help="images (default: %(default)s)")
     make.add_argument(
-        "--start-scale", type=whole(0, MOST_SCALES), default=0, metavar="N", help="keep the layout above this scale"
+        "--start-scale",
+        type=whole(0, MOST_SCALES),
+        default=0,
+        metavar="N",
+        help="start this scale from the learned image, so that its layout stays (default: 0, from noise alone)",
     )
     make.add_argument("--output", type=Path, metavar="FOLDER", help="default: <run>/samples-seed<seed>")
 

@@ -19,6 +19,14 @@ from sase_attn.training.data import read_image
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.parametrize("name", ["evaluate", "predict"])
+def test_the_help_names_the_default_size(name, capsys):
+    """It is not that of a training."""
+    assert main([name, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: the network's own" in text and "the data's own" not in text
+
+
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     return labelled.saved_network(tmp_path_factory.mktemp("network") / "model", size=16, crop_pct=0.8)
