@@ -66,6 +66,7 @@ def main() -> None:
             folder = Path(results[0].output) / RETRAINED / f"{folders[network.label]}-seed{seed}"
             trained = json.loads((folder / "result.json").read_text(encoding="utf-8"))
             trained["recipe"]["data"] = Path(trained["recipe"]["data"]).name
+            del trained["output"]
             attention = network.fields["model_kwargs"].get("attn")
             values = {"genotype": attention, "supernet_top1": network.subnetwork_top1}
             add_row("search_retrained", {"label": network.label, "seed": seed, **trained, **values})

@@ -127,6 +127,20 @@ def test_published_rows_are_complete():
                 assert Recipe(**row["recipe"]).seed == row["seed"] and row["count"] >= 1000
 
 
+def texts(value):
+    """All strings in a row."""
+    if isinstance(value, str):
+        return [value]
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for each in values for text in texts(each)]
+
+
+def test_published_rows_name_no_folder_of_a_machine():
+    for path in rows.RESULTS.glob("*.jsonl"):
+        for row in rows.read_rows(path.stem):
+            assert not [text for text in texts(row) if text.startswith(("/", "~"))], (path.stem, row["label"])
+
+
 def test_every_case_of_the_studies_can_be_made():
     cases = [*studies.embedded(), *studies.cifar10_jpeg("cifar"), *finetune.recipes("folder", "weights", 64, 3)]
     assert len({case.label for case in cases}) == len(cases)
