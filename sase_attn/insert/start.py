@@ -18,8 +18,9 @@ def init_weights(model: nn.Module, **options: Any) -> None:
     """Initialise every tensor of a network: one that was built on the meta device, after `to_empty`.
 
     First `reset_parameters()` of every module is called, inner modules first. Then the network's own `init_weights()`
-    is called, if it has one, as timm's ResNets have. It sees the network without the attention that was put into it, so
-    that attention keeps its own initial values and the gain that was asked for.
+    is called, if it has one, as timm's ResNets have; otherwise those of the networks in it, such as a ResNet in a
+    module of Lightning. It sees the network without the attention that was put into it, so that attention keeps its
+    own initial values and the gain that was asked for.
 
     Many networks are initialised in their constructor only; these get the default initialisation of torch's layers.
 
@@ -29,10 +30,9 @@ def init_weights(model: nn.Module, **options: Any) -> None:
 
     Raises:
         ValueError: the network is on the meta device; or nothing initialises some tensors of a module, which are named.
-        TypeError: there are options, but the network has no `init_weights()` of its own.
+        TypeError: there are options, but neither the network nor a part of it has an `init_weights()` of its own.
     """
-    own = getattr(model, "init_weights", None)
-    if own is None and options:
+    if options and next(_with_own(model), None) is None:
         raise TypeError(f"{type(model).__name__} has no init_weights() that takes {', '.join(options)}")
     tensors = dict(chain(model.named_parameters(), model.named_buffers()))
     on_meta = next((name for name, tensor in tensors.items() if tensor.is_meta), None)
@@ -42,9 +42,9 @@ def init_weights(model: nn.Module, **options: Any) -> None:
         if tensor.is_floating_point():
             tensor.fill_(torch.nan)  # a tensor that still has NaN at the end was not initialised
     model.apply(_reset)
-    if own is not None:
-        with _without_attention(model):
-            own(**options)
+    with _without_attention(model):
+        for network in list(_with_own(model)):
+            network.init_weights(**options)  # type: ignore[operator]
     owners = {name: model.get_submodule(name.rpartition(".")[0]) for name in tensors}
     if left := [name for name, tensor in tensors.items() if not _has_value(tensor, owners[name])]:
         classes = sorted({type(owners[name]).__name__ for name in left})
@@ -60,6 +60,15 @@ def _reset(module: nn.Module) -> None:
         draw_normalised(module)
     elif hasattr(module, "reset_parameters"):
         module.reset_parameters()  # type: ignore[operator]
+
+
+def _with_own(module: nn.Module) -> Iterator[nn.Module]:
+    """The module if it has an `init_weights()` of its own, otherwise the outermost of its parts that have one."""
+    if hasattr(module, "init_weights"):
+        yield module
+    else:
+        for child in module.children():
+            yield from _with_own(child)
 
 
 def _has_value(tensor: Tensor, owner: nn.Module) -> bool:

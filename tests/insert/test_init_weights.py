@@ -11,7 +11,7 @@ from inputs import draw
 from module_cases import CHANNELS, MODULES, NETWORKS, attached
 from torch import nn
 
-from sase_attn import SASEBlock, genotypes, init_weights
+from sase_attn import SASEBlock, attach, genotypes, init_weights
 from sase_attn.ops import OP_SETS, Excite, Op
 from sase_attn.spatially_adaptive import SkipLayerExcitation
 from sase_attn.spatially_adaptive.synthesis.generator import Generator
@@ -71,6 +71,25 @@ def test_spectral_norms_start_with_an_estimate(make):
     assert len(layers) >= 2
     for layer, other in layers:
         torch.testing.assert_close(layer.weight, other.weight, rtol=0.02, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrapped", [nn.Sequential, nn.DataParallel])
+def test_a_network_in_another_module_starts_as_built(wrapped):
+    def make():
+        model = timm.create_model("resnet20_cifar", layers=[1, 1, 1])
+        return wrapped(attach_to(model))
+
+    with even_draws():
+        wanted = make()
+        assert not wanted.get_parameter(next(n for n in tensors(wanted) if n.endswith("bn2.host.weight"))).any()
+        check(memory(on_meta(make)), wanted)
+        with pytest.raises(AssertionError):
+            check(memory(on_meta(make)), wanted, zero_init_last=False)
+
+
+def attach_to(model):
+    attach(model, after="layer*.*.bn2", attn="se", preserve_output=True)
+    return model
 
 
 def is_normalised(layer):
