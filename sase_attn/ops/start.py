@@ -20,8 +20,7 @@ class Startable(nn.Module):
     def start(self, how: str) -> None:
         """Call the method `how`, which changes the layer's values in place, now and after every later draw."""
         getattr(self, how)()
-        if how not in self._start:
-            self._start = (*self._start, how)
+        self._start = (*(one for one in self._start if one != how), how)  # in the order of the last calls
 
     def reset_parameters(self) -> None:
         """Draw the layer's values anew, and repeat the changes that `start` has made."""

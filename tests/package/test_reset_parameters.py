@@ -8,12 +8,13 @@ import pytest
 import torch
 from even_draws import even_draws
 from inputs import draw
-from module_cases import CHANNELS, MODULES, NETWORKS
+from module_cases import CHANNELS, MODULES, NETWORKS, attached
 from package_classes import module_classes
 from torch.nn.utils import skip_init
 
 from sase_attn import SASEBlock, create_attention
 from sase_attn.attentions import get_attention, list_attentions
+from sase_attn.ops.layers import Filter
 from sase_attn.search import SearchBlock, SearchSpace
 from sase_attn.search.supernet.centred import centre_gates
 
@@ -95,9 +96,10 @@ def test_no_class_is_missing():
     assert not {cls.__name__ for cls in makers if not any(issubclass(one, cls) for one in met)}
 
 
-def test_centred_gates_keep_their_shifts():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_centred_gates_keep_their_shifts(dtype):
     with even_draws():
-        block = SearchBlock(CHANNELS, SearchSpace.get("release"))
+        block = SearchBlock(CHANNELS, SearchSpace.get("release"), dtype=dtype)
         centre_gates(block, constant=True)
         module = spoiled(copy.deepcopy(block))
         reset_owners(module)
@@ -132,3 +134,21 @@ def test_what_a_layer_was_made_later_stays():
     x = draw(2, CHANNELS, 4, 4)
     assert torch.allclose(block(x), gain * x)
     assert (block.mix.weight >= 0).all() and len(block.mix.weight.unique()) == 2
+
+
+def test_what_was_done_last_to_a_layer_is_repeated_last():
+    layer = Filter(2, 2, 3)
+    for how in ("make_zero", "draw_as_release", "make_zero"):
+        layer.start(how)
+    layer.reset_parameters()
+    assert not layer.weight.any()
+
+
+def test_attached_attention_but_sase_keeps_an_output_by_init_weights_alone():
+    """As docs/training.md says."""
+    for name, kept in {"sase": True, "se": False}.items():
+        model = attached(name, preserve=True)
+        reset_owners(model)
+        attention = model.layer1[0].bn2
+        x = draw(2, 16, 4, 4)
+        assert torch.allclose(attention.eval()(x), attention.host(x), atol=1e-6) == kept

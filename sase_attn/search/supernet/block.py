@@ -55,7 +55,7 @@ class MixedOp(nn.ModuleList):
     def reset_parameters(self) -> None:
         """Give the shifts that gates were centred by; operations that are drawn anew call for new ones."""
         if self.shifts is not None:
-            self.shifts.copy_(torch.tensor(self._centred_by))
+            self.shifts.copy_(torch.tensor(self._centred_by, dtype=torch.float64))
 
     def forward(self, x: Tensor, weights: Tensor, chosen: int | None = None) -> Tensor:
         if chosen is not None:
