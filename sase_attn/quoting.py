@@ -42,8 +42,11 @@ def markdown_code(text: object) -> str:
 
 def yaml(text: str) -> str:
     """The text as a YAML string, in quotes only where YAML needs them."""
-    plain = re.fullmatch(r"[a-z][a-z0-9.+-]*", text) and text not in _YAML_WORDS
-    return text if plain else json.dumps(text)
+    if re.fullmatch(r"[a-z][a-z0-9.+-]*", text) and text not in _YAML_WORDS:
+        return text
+    # YAML does not join the two halves by which JSON escapes a character beyond U+FFFF.
+    escaped = (json.dumps(c)[1:-1] if c <= "\uffff" else f"\\U{ord(c):08x}" for c in text)
+    return f'"{"".join(escaped)}"'
 
 
 def python(text: object) -> str:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 import sase_attn
 from sase_attn import quoting
@@ -61,6 +62,11 @@ def test_yaml_is_plain_where_it_can_be():
     assert [quoting.yaml(text) for text in ("mit", "apache-2.0", "cc-by-4.0")] == ["mit", "apache-2.0", "cc-by-4.0"]
     for text, wanted in {"no": '"no"', "a: b": '"a: b"', "1.0": '"1.0"', "x\ny: z": '"x\\ny: z"', "": '""'}.items():
         assert quoting.yaml(text) == wanted
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_yaml_reads_the_name_back(name):
+    assert yaml.safe_load(quoting.yaml(name)) == name
 
 
 def test_counted():
