@@ -20,7 +20,7 @@ def check_name(name: str, known: Iterable[str] | None = None, kind: str = "model
     if not timm.is_model(architecture):
         raise unknown_name(kind, name, timm.list_models() if known is None else known)
     names = get_arch_pretrained_cfgs(architecture)
-    if not dot or not names or name in names:
+    if not dot or name in names:
         return
     tags = [one.partition(".")[2] for one in names if "." in one]
     if not tags:

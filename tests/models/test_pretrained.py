@@ -163,6 +163,8 @@ def test_wrong_tags_are_named(tmp_path, capsys):
     with pytest.raises(UnknownNameError, match=re.escape(said)):
         create_network(Recipe(model=wrong), num_classes=10, in_chans=3)
     check_name("sase_resnet20")
+    with pytest.raises(UnknownNameError, match="unknown model 'attached.fashion'; attached has no tags"):
+        check_name("attached.fashion")
     with pytest.raises(UnknownNameError, match=r"unknown base 'sase_resnet21'; did you mean sase_resnet20\?"):
         check_name("sase_resnet21", ["sase_resnet20"], "base")
 
