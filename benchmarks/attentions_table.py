@@ -3,7 +3,7 @@
 import statistics
 
 from attentions import JUDGED, SEEDS_OF_OTHERS, SIZE
-from gain_table import interval
+from gain_table import could_be_seen, interval
 from rows import Row
 
 from sase_attn.attentions import create_attention, starting_gain
@@ -22,14 +22,9 @@ def judged(rows: list[Row], place: str) -> str:
     differences = {difference.label: difference for difference in judged_differences(rows)}
     lines = ["| network | top-1, % | minus plain, points | verdict |", "| --- | ---: | ---: | --- |"]
     lines += [f"| {label} | {_mean(values)} | {interval(differences.get(label))} |" for label, values in top1.items()]
-    visible = [d.visible for d in differences.values() if d.visible is not None]
     needed = [d.seeds_needed for d in differences.values() if d.seeds_needed is not None]
-    could = (
-        f"a true difference of {min(visible):.2f} to {max(visible):.2f} points would be seen in four of five cases; "
-        f"half a point would need {min(needed)} to {max(needed)} seeds; "
-        if visible
-        else ""
-    )
+    half = f"half a point would need {min(needed)} to {max(needed)} seeds; " if needed else ""
+    could = could_be_seen(differences.values()) + half
     notes = f"{len(top1[PLAIN])} paired seeds, mean ± standard deviation, 95 % intervals, Holm's correction; {could}"
     return "\n".join([*lines, "", f"{notes}{_setting(rows)}; {place}."])
 

@@ -2,7 +2,7 @@
 
 import statistics
 
-from gain_table import interval
+from gain_table import could_be_seen, interval
 from rows import Row
 
 from sase_attn.comparison.networks import PLAIN
@@ -25,11 +25,10 @@ def confirmed(rows: list[Row], place: str) -> str:
     for label, values in top1.items():
         mean = f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
         lines.append(f"| {label} | {mean} | {interval(found.get(label))} |")
-    visible = [one.visible for one in found.values() if one.visible is not None]
     notes = (
         f"The look for signal answered: {first['answer']}. After {first['trainings']} trainings of {first['epochs']} "
         f"epochs: {first['reason']}. {len(top1[PLAIN])} paired seeds that did not choose, mean ± standard deviation, "
-        f"95 % interval, Holm's correction; a true difference of {min(visible):.2f} to {max(visible):.2f} points would "
-        f"be seen; embedded Fashion-MNIST at 16×16, {first['count']:,} test images; {place}."
+        f"95 % interval, Holm's correction; {could_be_seen(found.values())}"
+        f"embedded Fashion-MNIST at 16×16, {first['count']:,} test images; {place}."
     )
     return "\n".join([*lines, "", notes])

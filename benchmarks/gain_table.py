@@ -1,6 +1,7 @@
 """The tables of `results/gain_STEPS.jsonl`: attentions at published and at unit gain, beside constants."""
 
 import statistics
+from collections.abc import Iterable
 
 from rows import Row
 
@@ -74,14 +75,23 @@ def interval(difference: Difference | None) -> str:
     return f"{difference.mean:+.2f}{interval} | {difference.verdict}"
 
 
+def could_be_seen(differences: Iterable[Difference]) -> str:
+    """The differences that the seeds would show, for the text below a table; empty where there are too few seeds."""
+    visible = [difference.visible for difference in differences if difference.visible is not None]
+    if not visible:
+        return ""
+    return (
+        f"a true difference of {min(visible):.2f} to {max(visible):.2f} points would be seen in four of five cases, "
+        "before the correction; "
+    )
+
+
 def _notes(rows: list[Row], top1: dict[str, list[float]], found: list[Difference], place: str) -> str:
     before, after = rank_correlation(rows)
-    visible = [difference.visible for difference in found if difference.visible is not None]
-    could = f"a true difference of {min(visible):.2f} to {max(visible):.2f} points would be seen; " if visible else ""
     return (
         f"{len(next(iter(top1.values())))} paired seeds, mean ± standard deviation, 95 % interval, Holm's correction; "
-        f"{could}Spearman's correlation of published starting gain and accuracy over the attentions: {before:.2f} at "
-        f"published gain, {after:.2f} at unit gain; {setting(rows)}; {place}."
+        f"{could_be_seen(found)}Spearman's correlation of published starting gain and accuracy over the attentions: "
+        f"{before:.2f} at published gain, {after:.2f} at unit gain; {setting(rows)}; {place}."
     )
 
 

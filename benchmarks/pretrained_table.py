@@ -17,7 +17,7 @@ def cards(rows: list[Row], place: str) -> str:
     tags = [tag for tag in SETS if any(row["tag"] == tag for row in rows)]
     for tag in tags:
         found = {row["architecture"]: row for row in rows if row["tag"] == tag}
-        lines += [_line(found[name], found[PLAIN]) for name in ARCHITECTURES if name in found]
+        lines += [_line(found[name], found.get(PLAIN)) for name in ARCHITECTURES if name in found]
     regimes = [_regime(next(row for row in rows if row["tag"] == tag)) for tag in tags]
     notes = (
         "± is the standard error over the test images; that of a difference is of the same images answered by both "
@@ -39,13 +39,13 @@ def standard_error(row: Row) -> float:
     return 100 * math.sqrt(share * (1 - share) / row["count"])
 
 
-def _line(row: Row, plain: Row) -> str:
+def _line(row: Row, plain: Row | None) -> str:
     cells = [
         f"`{row['label']}`",
         f"{row['parameters']:,}",
         f"{row['bytes'] / 1e6:.2f} MB",
         f"{row['top1']:.1f} ± {standard_error(row):.1f}",
-        "" if row is plain else "{:+.1f} ± {:.1f}".format(*difference(row, plain)),
+        "" if plain is None or row is plain else "{:+.1f} ± {:.1f}".format(*difference(row, plain)),
     ]
     return f"| {' | '.join(cells)} |"
 

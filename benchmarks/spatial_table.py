@@ -2,6 +2,7 @@
 
 import statistics
 
+from gain_table import could_be_seen
 from rows import Row
 
 from sase_attn.comparison.networks import PLAIN
@@ -34,14 +35,13 @@ def spatial(rows: list[Row], place: str) -> str:
         else:
             cells += ["", ""]
         lines.append(f"| {' | '.join(cells)} |")
-    visible = [difference.visible for difference in found.values() if difference.visible is not None]
-    could = f"a true difference of {min(visible):.2f} to {max(visible):.2f} points would be seen; " if visible else ""
     return "\n".join(
         [
             *lines,
             "",
             f"{len(seeds)} paired seed{'s' * (len(seeds) > 1)}, mean ± standard deviation, 95 % interval, Holm's "
-            f"correction; {could}{rows[0]['steps']} steps of 64 images of 16×16 (JPEG-recompressed CIFAR-10, 7,680 "
+            f"correction; {could_be_seen(found.values())}"
+            f"{rows[0]['steps']} steps of 64 images of 16×16 (JPEG-recompressed CIFAR-10, 7,680 "
             f"training images, no augmentation), {rows[0]['count']:,} test images; a ResNet of one bottleneck a stage; "
             f"{place}.",
         ]

@@ -93,8 +93,8 @@ class Comparison:
         return [
             *lines,
             "paired by seed: mean with its 95 % interval; verdicts are Holm-corrected over the networks, level 5 %",
-            f"a true difference of {min(visible):.2f} to {max(visible):.2f} points would be seen 4 times in 5; "
-            f"half a point needs {min(needed):,} to {max(needed):,} seeds",
+            f"a true difference of {min(visible):.2f} to {max(visible):.2f} points would be seen 4 times in 5, before "
+            f"the correction; half a point needs {min(needed):,} to {max(needed):,} seeds",
         ]
 
     @classmethod

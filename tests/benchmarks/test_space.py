@@ -15,6 +15,7 @@ import rows  # noqa: E402
 import tables  # noqa: E402
 from space import cases as table_cases  # noqa: E402
 from space import lengths, make_table, train_table  # noqa: E402
+from space.controls import controls  # noqa: E402
 
 from sase_attn.genotype import Genotype  # noqa: E402
 from sase_attn.search.replay import SpaceTable, world_at  # noqa: E402
@@ -137,6 +138,22 @@ def test_controls_are_compared_with_plain_by_length(results):
     assert lines[2] == "| plain | | | 0.00 ± 0.00 |"
     assert lines[3].startswith("| constant 1.25 | +0.25 [+") and lines[3].endswith("better | 1.00 ± 0.00 |")
     assert len(lines) == 9 and lines[8].startswith("5 paired seeds") and lines[8].endswith("commit 1234567.")
+    assert "would be seen in four of five cases, before the correction; the setting" in lines[8]
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_controls_without_enough_seeds_have_no_verdict(results, seeds):
+    place = {"block": None, "count": 10000, "steps": 240}
+    made = [
+        {"label": label, "seed": seed, "top1": 50.0 + seed, "loss": 1.0, **place}
+        for label in table_cases.CONTROLS
+        for seed in range(seeds)
+    ]
+    lines = controls(made, "place").splitlines()
+    assert lines[3].startswith(f"| constant 1.25 | +0.00, not judged: {seeds} of at least 5 seeds | 1.00")
+    assert "would be seen" not in lines[-1]
+    with pytest.raises(ValueError, match="wanted rows of plain, constant 1.25, .* same seeds, got them for no l"):
+        controls(made[:-1], "place")
 
 
 def test_the_table_of_the_package_is_made_of_whole_genotypes(results, tmp_path, monkeypatch):

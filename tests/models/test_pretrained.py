@@ -24,6 +24,7 @@ from sase_attn.weights import read_checkpoint, read_metadata
 sys.path.insert(0, str(BENCHMARKS))
 import pretrained as benchmark  # noqa: E402
 import rows  # noqa: E402
+from pretrained_table import cards  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -255,6 +256,11 @@ def test_a_stored_sample_is_every_nth_image(tmp_path, monkeypatch):
     benchmark.write_sample(tmp_path, tmp_path / "sample.npz")
     pixels, targets = benchmark.read_sample(tmp_path / "sample.npz")
     assert pixels.shape == (2, 3, 32, 32) and targets.tolist() == [0, 1] and not pixels.any()
+
+
+def test_the_table_of_a_set_without_its_plain_network_has_no_differences():
+    lines = cards([ROWS[SE]], "place").splitlines()
+    assert lines[2].startswith(f"| `{SE}` | ") and lines[2].endswith(" |  |") and len(lines) == 5
 
 
 def test_every_recipe_is_paired():
