@@ -73,7 +73,7 @@ def gain_of_file(file: str | None) -> str | float | None:
     """
     if file is None or Path(file).parent != FOLDER:
         return None
-    return _header(Path(file), "recipe")["model_kwargs"].get(_GAIN)
+    return _header(Path(file), "recipe").get("model_kwargs", {}).get(_GAIN)
 
 
 def arguments_of_tag(name: str) -> dict[str, Any]:
@@ -92,10 +92,14 @@ def note_gain(model: Network, gain: str | float | None) -> Network:
 
 def _header(file: Path, name: str) -> dict[str, Any]:
     """What the header of a file says under a name. Raises ValueError if it is damaged, OSError if it cannot be read."""
+    metadata = read_metadata(file)
     try:
-        return json.loads(read_metadata(file)[name])
-    except KeyError:
-        raise ValueError(f"{file} is damaged: wanted its {name} in its header; install the package again") from None
+        found = json.loads(metadata[name])
+    except (KeyError, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} is damaged: wanted its {name} in its header; install the package again")
+    return found
 
 
 def _config(file: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from checkout import BENCHMARKS, ROOT
+from safetensors.torch import save_file
 
 from sase_attn import share
 from sase_attn.commands.main import main
@@ -179,6 +180,16 @@ def test_a_damaged_file_is_named_when_it_is_loaded(content, tmp_path, monkeypatc
     monkeypatch.setattr("sase_attn.models.pretrained_files.FOLDER", tmp_path)
     configs = tagged("sase_resnet20", {"num_classes": 10})
     with pytest.raises(ValueError, match=re.escape(str(file))):
+        load("sase_resnet20", pretrained_cfg=configs[SASE])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", None])
+def test_a_damaged_header_is_named(text, tmp_path, monkeypatch):
+    file = tmp_path / f"{SASE}.safetensors"
+    save_file({"x": torch.zeros(1)}, file, {} if text is None else {"recipe": text, "data_config": text})
+    monkeypatch.setattr("sase_attn.models.pretrained_files.FOLDER", tmp_path)
+    configs = tagged("sase_resnet20", {"num_classes": 10})
+    with pytest.raises(ValueError, match=re.escape(f"{file} is damaged: wanted its recipe in its header")):
         load("sase_resnet20", pretrained_cfg=configs[SASE])
 
 
