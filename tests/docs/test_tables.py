@@ -10,6 +10,7 @@ from pages import PAGES, README, blocks
 sys.path.insert(0, str(BENCHMARKS))
 import rows  # noqa: E402
 import tables  # noqa: E402
+from space import lengths  # noqa: E402
 
 from sase_attn.attentions import ATTENTIONS  # noqa: E402
 from sase_attn.commands.main import main  # noqa: E402
@@ -74,6 +75,12 @@ def test_the_front_page_quotes_the_rows_of_speed():
     assert f"takes {more['SASE']} longer with SASE than without attention, and {more['SE']} longer with SE." in text
     compiled = [100 * network[f"{name}, compiled"] / network["plain, compiled"] - 100 for name in ("SASE", "SE")]
     assert f"Compiled, it is {compiled[0]:.0f} % and {compiled[1]:.0f} %." in text
+
+
+def test_what_searches_find_quotes_the_rows_of_the_space():
+    found, text = lengths.variations(lengths.all_rows()), " ".join(page("search-methods.md").split())
+    assert found[960].high < 1 / 7 and "at most a seventh of the variance comes from the genotype" in text
+    assert found[3840].high < 0.38 and "show that the genotype's share is below 0.38" in text
 
 
 def test_the_order_of_imports_is_that_of_its_test():
