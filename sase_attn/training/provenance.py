@@ -24,22 +24,29 @@ def machine() -> str:
     return f"{cpu}, {cores}, {threads}, {platform.system()}"
 
 
-def commit() -> str | None:
-    """The commit of this package's source, with "-dirty" if files differ from it; None outside of a git repository."""
-    here = Path(__file__)
+_CODE = [":(top)", ":(top,exclude)*.jsonl", ":(top,exclude)*.md"]
+"""What changes results: not the results themselves, nor pages."""
+
+
+def commit(file: str | os.PathLike[str] = __file__) -> str | None:
+    """The commit of a source file, with "-dirty" if code differs from it; None for files outside of a repository.
+
+    Args:
+        file: the source file; by default this package's. Changes to `.jsonl` and `.md` files do not count.
+    """
+    file = Path(file)
+
+    def git(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = ["git", *words]
+        return subprocess.run(command, cwd=file.parent, capture_output=True, text=True, timeout=10, check=check)
+
     try:
-        for command in (["ls-files", "--error-unmatch", here.name], ["describe", "--always", "--dirty", "--abbrev=40"]):
-            done = subprocess.run(
-                ["git", *command, *(["--exclude=*"] if command[0] == "describe" else [])],
-                cwd=here.parent,
-                capture_output=True,
-                text=True,
-                timeout=10,
-                check=True,
-            )
+        git("ls-files", "--error-unmatch", file.name)
+        head = git("rev-parse", "HEAD").stdout.strip()
+        changed = git("diff", "--quiet", "HEAD", "--", *_CODE, check=False).returncode != 0
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return head + "-dirty" * changed
 
 
 def device_name(device: torch.device) -> str:
