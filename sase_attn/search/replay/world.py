@@ -72,7 +72,7 @@ def world_at(space: SearchSpace, icc: float, *, key: int = 0, share: float = 0.7
     """A world with a given intraclass correlation: the share of genotypes in the variance of trainings of one seed.
 
     The values of operations are drawn, so the share in one world differs from `icc`. On average it is lower, since few
-    values spread less than their distribution: 0.28 for 0.3 with seven operations an edge.
+    values spread less than their distribution: about 0.28 for 0.3 with seven operations an edge.
 
     Args:
         space: the space of the genotypes.
