@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
+from sase_attn.spatially_adaptive.synthesis import save_png
 from sase_attn.spatially_adaptive.synthesis.one_shot import OneShotConfig, load_one_shot, train_one_shot
-from sase_attn.spatially_adaptive.synthesis.sheets import save_png
 
 
 def shipped_photo() -> Path:

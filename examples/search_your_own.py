@@ -17,7 +17,7 @@ from torch import nn
 from sase_attn import attach, register_op
 from sase_attn.ops import Op
 from sase_attn.search import SearchConfig, SearchSpace, search
-from sase_attn.search.report.page import write_report
+from sase_attn.search.report import write_report
 
 
 class Median(Op):

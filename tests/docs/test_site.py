@@ -1,6 +1,7 @@
 """The documentation's site: its pages, its reference, and its links. `.ci/run` builds it."""
 
 import ast
+import json
 import posixpath
 import re
 import sys
@@ -8,7 +9,7 @@ from collections import Counter
 
 import pytest
 from checkout import ROOT
-from pages import PAGES, name
+from pages import PAGES, blocks, name
 
 DOCS, PACKAGE = ROOT / "docs", ROOT / "sase_attn"
 sys.path.insert(0, str(DOCS / "hooks"))
@@ -54,10 +55,22 @@ def defined_at(dotted):
     return dotted if source == dotted else defined_at(source)
 
 
+def imported_by_readers():
+    """The names that code of pages, of examples and of the notebook imports from the package."""
+    codes = [code for page in PAGES for kind in ("python", "python no-run") for code in blocks(page, kind)]
+    codes += [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
+    cells = json.loads((ROOT / "examples" / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    codes += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    for node in (node for code in codes for node in ast.walk(ast.parse(code))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sase_attn":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def test_reference_has_every_public_name_once():
-    """Public is what the `__init__.py` of a room offers."""
+    """Public is what the `__init__.py` of a room offers, and what pages and examples import."""
     rooms = [".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")]
     public = {defined_at(source) for room in rooms for _, source in exports(room)} - {"sase_attn.models"}
+    public |= {defined_at(name) for name in imported_by_readers()}
     public = {name for name in public if not name.rpartition(".")[2].startswith("__")}
     shown = [re.findall(r"^::: (\S+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE) for page in REFERENCE]
     counted = Counter(defined_at(name) for names in shown for name in names)

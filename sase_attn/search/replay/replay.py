@@ -51,8 +51,7 @@ def replay(searcher: str | Maker, world: World, trainings: int, *, seed: int = 0
     A method of your own is a class, here one that trains each genotype with two seeds:
 
         from sase_attn.search import SearchSpace
-        from sase_attn.search.replay import replay, world_at
-        from sase_attn.search.trained import Training
+        from sase_attn.search.replay import Training, replay, world_at
 
         class Twice:
             def __init__(self, space, trainings, seed):

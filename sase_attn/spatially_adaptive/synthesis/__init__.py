@@ -6,3 +6,4 @@ from sase_attn.spatially_adaptive.synthesis.result import SynthesisResult as Syn
 from sase_attn.spatially_adaptive.synthesis.run import train_synthesis as train_synthesis
 from sase_attn.spatially_adaptive.synthesis.saved_generator import load_generator as load_generator
 from sase_attn.spatially_adaptive.synthesis.scores import Scores as Scores
+from sase_attn.spatially_adaptive.synthesis.sheets import save_png as save_png

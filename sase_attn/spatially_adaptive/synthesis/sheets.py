@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -22,8 +23,9 @@ def grid(images: Tensor, columns: int | None = None) -> Tensor:
     return sheet.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
 
-def save_png(image: Tensor, path: Path) -> None:
-    """Write a uint8 image (3, H, W) as a PNG file, atomically. Raises OSError."""
+def save_png(image: Tensor, path: str | os.PathLike[str]) -> None:
+    """Write a uint8 image (3, H, W) as a PNG file, atomically; missing folders are made. Raises OSError."""
+    path = Path(path)
     content = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(content, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
