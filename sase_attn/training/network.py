@@ -58,7 +58,8 @@ def create_network(
     if recipe.start_as:
         name, arguments = recipe.start_as.get("model", recipe.model), dict(recipe.start_as)
         arguments.pop("model", None)
-        like = recipe.override(model=name, model_kwargs=arguments, start_as={}, init_from=None)
+        source = recipe.init_from if pretrained else None  # drawn weights would replace the loaded ones
+        like = recipe.override(model=name, model_kwargs=arguments, start_as={}, init_from=source)
         start_alike(model, create_network(like, num_classes=num_classes, in_chans=in_chans, echo=echo))
     if recipe.init_from is not None and not pretrained:
         start_from(model, recipe.init_from, classes=classes, echo=echo)

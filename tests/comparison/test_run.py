@@ -7,6 +7,7 @@ import pytest
 import search_driver
 import timm
 import torch
+from torch.testing import assert_close
 
 from sase_attn.commands.main import main
 from sase_attn.comparison import Comparison, attended, compare
@@ -67,6 +68,23 @@ def test_what_networks_have_in_common_starts_with_the_same_bits(model, kwargs):
     without = create_network(Recipe(**fields), num_classes=5, in_chans=3).state_dict()
     alone = all(torch.equal(tensor, without[name]) for name, tensor in other.items())
     assert alone != (model == "sase_resnet20")  # whose blocks draw their weights in the midst of the backbone's
+
+
+@pytest.mark.parametrize("classes", [[str(label) for label in range(10)], None])
+def test_pretrained_networks_have_the_pretrained_weights_in_common(classes):
+    networks = attended("resnet20_cifar", ["se"], after="layer*.*.bn2", from_weights=True)
+    recipe, start = Recipe(init_from="pretrained", seed=3), {"model": "resnet20_cifar"}
+    plain = create_network(recipe.override(**networks["plain"]), num_classes=10, in_chans=3, classes=classes)
+    other = create_network(
+        recipe.override(**networks["se"], start_as=start), num_classes=10, in_chans=3, classes=classes
+    )
+    theirs = {name.replace(".host.", "."): tensor for name, tensor in other.state_dict().items()}
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in plain.state_dict().items())
+    loaded = timm.create_model("resnet20_cifar", pretrained=True)
+    assert torch.equal(plain.conv1.weight, loaded.conv1.weight)
+    assert torch.equal(plain.fc.weight, loaded.fc.weight) == (classes is None)  # other names: a new classifier
+    x = torch.randn(2, 3, 32, 32)
+    assert_close(other.eval()(x), plain.eval()(x))
 
 
 def test_networks_without_a_common_tensor():
