@@ -77,6 +77,8 @@ def create_optimizer(recipe: OptimizerSettings, model: nn.Module) -> torch.optim
 def create_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Scheduler | None:
     """The schedule of a recipe, which changes the learning rate at every step; None for a constant one.
 
+    The rate of a parameter group is that of the schedule times the group's `lr_scale`, which `layer_decay` sets.
+
     A warm-up of n steps replaces the first n steps of the schedule, as in timm. It rises in a straight line
     from lr/100 to lr·(1 − 0.99/n). The step after it is the schedule's own, which by then is below `lr`: after W of E
     epochs a cosine is at m + (lr − m)·(1 + cos(πW/E))/2, with m = `min_lr`. The larger of the two is the largest rate
@@ -94,4 +96,7 @@ def create_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_per
         step_on_epochs=False,
         updates_per_epoch=steps_per_epoch,
     )
+    if scheduler is None:  # timm's schedules apply the scale at each step
+        for group in optimizer.param_groups:
+            group["lr"] *= group.get("lr_scale", 1.0)
     return scheduler

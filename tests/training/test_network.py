@@ -103,9 +103,10 @@ def test_autocast_is_used_and_close():
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-def test_layer_decay_reaches_the_optimizer():
+@pytest.mark.parametrize("schedule", ["cosine", "none"])
+def test_layer_decay_reaches_the_optimizer(schedule):
     model = create_network(PLAIN, num_classes=6, in_chans=3)
-    trainer = Trainer(PLAIN.override(layer_decay=0.5), model, CPU, 2)
+    trainer = Trainer(PLAIN.override(layer_decay=0.5, schedule=schedule), model, CPU, 2)
     trainer.step(torch.randn(8, 3, 32, 32), torch.arange(8) % 6)
     rate = {id(p): group["lr"] for group in trainer.optimizer.param_groups for p in group["params"]}
     stem, head = rate[id(model.conv1.weight)], rate[id(model.fc.weight)]
