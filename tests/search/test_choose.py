@@ -91,6 +91,18 @@ def test_all_genotypes_are_scored_once_and_scoring_resumes(scorer, tmp_path):
     assert len({scored.loss for scored in ranked}) > 20  # they do differ
 
 
+def test_scores_by_other_images_are_not_taken_again(scorer, tmp_path):
+    """A search that is resumed may choose on more images."""
+    path, genotype = tmp_path / "scores.jsonl", SPACE.random(0)
+    scorer.score_all([genotype, SPACE.random(1)], path)
+    model, architecture = scorer.model, scorer.architecture
+    more = Scorer(model, architecture, SPACE, fit=batches(3, 1), val=batches(4, 2))
+    [found] = more.score_all([genotype], path)
+    assert found == more.score(genotype) != scorer.score(genotype)
+    assert scorer.score_all([], path) == scorer.score_all([genotype, SPACE.random(1)], path)
+    assert len(path.read_text().splitlines()) == 3
+
+
 def test_the_loss_ranks_where_accuracies_jump_by_images(scorer, tmp_path, monkeypatch):
     """One image more is right by luck, or two are level: the loss tells more, and chooses."""
     made = {SPACE.random(0): (50.0, 1.3), SPACE.random(1): (49.9, 1.1), SPACE.random(2): (49.9, 1.2)}

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +26,13 @@ Batches = Sequence[Batch]
 
 @dataclass(frozen=True)
 class _Score:
-    """A line of a file of scores."""
+    """A line of a file of scores, and on how many images norms were fitted and accuracy was measured."""
 
     genotype: str
     top1: float
     loss: float
+    fit_images: int | None = None
+    val_images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Scorer:
         self.model, self.architecture, self.space = model, architecture, space
         device = next(model.parameters()).device
         self._fit, self._val = ([(x.to(device), y.to(device)) for x, y in batches] for batches in (fit, val))
+        self._images = {
+            name: sum(len(targets) for _, targets in batches)
+            for name, batches in (("fit_images", self._fit), ("val_images", self._val))
+        }
 
     def mixture(self) -> Metrics:
         """Accuracy of the super-network with its mixtures; within `Architecture.only`, with those that it allows."""
@@ -79,7 +85,8 @@ class Scorer:
     ) -> list[Scored]:
         """Score many genotypes, and return all scores of the file, including earlier ones, the lowest loss first.
 
-        They are ranked by loss because it is finer: accuracies on a few thousand images have ties.
+        They are ranked by loss because it is finer: accuracies on a few thousand images have ties. Scores that the file
+        has by other numbers of images do not count.
 
         Args:
             genotypes: the genotypes; a `SearchSpace` stands for all of its own.
@@ -92,21 +99,25 @@ class Scorer:
         """
         path = Path(path)
         with one_writer(path), naming(path):
-            done = read_scores(path)
+            done = read_scores(path, self._images)
             with open(path, "a", encoding="utf-8") as file:
                 for genotype in genotypes:
                     if str(genotype) not in done:
                         scored = self.score(genotype)
                         done[str(genotype)] = scored
                         line = {"genotype": str(genotype), "top1": scored.top1, "loss": scored.loss}
-                        file.write(json.dumps(line) + "\n")
+                        file.write(json.dumps(line | self._images) + "\n")
                         file.flush()
                         echo(len(done))
         return sorted(done.values(), key=lambda scored: scored.loss)
 
 
-def read_scores(path: Path) -> dict[str, Scored]:
+def read_scores(path: Path, images: Mapping[str, int] | None = None) -> dict[str, Scored]:
     """The scores in a file, by genotype as a string; a last line that was cut off is dropped from the file.
+
+    Args:
+        path: the file.
+        images: only scores by these numbers of images, `fit_images` and `val_images`; by default all.
 
     Raises:
         ValueError: a line is not a score; the message names file and line.
@@ -118,7 +129,11 @@ def read_scores(path: Path) -> dict[str, Scored]:
     if whole != content:
         write_atomically(path, whole)
     rows = read_json_lines(path, lambda value: record_from(_Score, value))
-    return {row.genotype: Scored(Genotype.parse(row.genotype), row.top1, row.loss) for row in rows}
+    return {
+        row.genotype: Scored(Genotype.parse(row.genotype), row.top1, row.loss)
+        for row in rows
+        if images is None or all(getattr(row, name) == count for name, count in images.items())
+    }
 
 
 @contextmanager
