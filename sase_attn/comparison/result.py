@@ -90,6 +90,8 @@ class Comparison:
             return [*lines, f"no ranking: fewer than {FEWEST} seeds tell networks apart by luck only"]
         visible = [difference.visible for difference in self.differences if difference.visible is not None]
         needed = [difference.seeds_needed for difference in self.differences if difference.seeds_needed is not None]
+        if not visible:  # the reference is alone
+            return lines
         return [
             *lines,
             "paired by seed: mean with its 95 % interval; verdicts are Holm-corrected over the networks, level 5 %",

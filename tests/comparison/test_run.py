@@ -10,7 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from sase_attn.commands.main import main
-from sase_attn.comparison import Comparison, attended, compare
+from sase_attn.comparison import Comparison, Network, attended, compare
 from sase_attn.comparison.kendall import kendall
 from sase_attn.comparison.networks import own_attention
 from sase_attn.errors import UnknownNameError
@@ -85,6 +85,15 @@ def test_pretrained_networks_have_the_pretrained_weights_in_common(classes):
     assert torch.equal(plain.fc.weight, loaded.fc.weight) == (classes is None)  # other names: a new classifier
     x = torch.randn(2, 3, 32, 32)
     assert_close(other.eval()(x), plain.eval()(x))
+
+
+def test_a_reference_alone_has_a_table():
+    top1 = [90.0, 91.0, 92.0, 93.0, 94.0]
+    alone = Comparison([Network("plain", {}, 1, top1, top1, top1)], [], "plain", [0, 1, 2, 3, 4], {}, 100)
+    assert alone.table().splitlines()[1:] == [
+        "plain  92.00 ± 1.58",
+        "mean ± standard deviation of 5 seeds, 100 test images",
+    ]
 
 
 def test_networks_without_a_common_tensor():
