@@ -32,7 +32,7 @@ def expectations(perfect: tuple[float, float, float], ladder: Sequence[Gain]) ->
 
 
 def clear_effects(effects: Sequence[Effect], measure: str) -> list[str]:
-    """The operations whose interval excludes 0; if there are none, the effect that would have been seen."""
+    """The operations whose interval excludes 0; if there are none, the effect that would have been seen on any edge."""
     digits = 2 if measure == "top1" else 4
     told = [effect for effect in effects if effect.verdict != "inconclusive"]
     widths = [
@@ -46,7 +46,7 @@ def clear_effects(effects: Sequence[Effect], measure: str) -> list[str]:
     if not widths:
         return ["  none can be told: too few genotypes for intervals"]
     if not told:
-        return [f"  none of {len(effects)} can be told; an effect of ±{min(widths):.{digits}f} or more would be"]
+        return [f"  none of {len(effects)} can be told; an effect of ±{max(widths):.{digits}f} or more would be"]
     return lines
 
 

@@ -8,7 +8,8 @@ import pytest
 from sase_attn.genotype import EDGES
 from sase_attn.search import SearchSpace
 from sase_attn.search.balanced import balanced_blocks
-from sase_attn.search.signal.effects import effects
+from sase_attn.search.signal.effects import Effect, effects
+from sase_attn.search.signal.words import clear_effects
 
 RELEASE = SearchSpace.get("release")
 GENOTYPES = [genotype for block in islice(balanced_blocks(RELEASE), 40) for genotype in block]
@@ -67,3 +68,8 @@ def test_edges_with_one_operation_have_no_effect():
     values = {genotype: [value, value + 1] for genotype, value in zip(space, (1.0, 3.0), strict=True)}
     assert [(it.edge, it.mean) for it in effects(values, space)] == [("channel_gate", -1), ("channel_gate", 1)]
     assert effects({one: [1.0, 2.0]}, space) == []
+
+
+def test_the_effect_that_would_be_told_holds_on_every_edge():
+    found = [Effect(edge, "op", 2, 0.0, -width, width) for edge, width in (("channel_gate", 0.5), ("mix", 2.0))]
+    assert clear_effects(found, "top1") == ["  none of 2 can be told; an effect of ±2.00 or more would be"]
