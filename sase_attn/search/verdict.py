@@ -24,7 +24,8 @@ def with_verdict(result: SearchResult, comparison: Comparison | None) -> SearchR
 
     A search has decided if the block that it found is known to be better than random ones:
     - by the comparison, if it has five seeds or more: the 95 % interval of the paired difference to the mean of the
-      random networks lies above zero. Its seeds are not those that the block was chosen by;
+      random networks lies above zero. By default its seeds are not those that the block was chosen by; but after a
+      search by trainings its test images are;
     - without such a comparison, by the look for signal: it answered "signal", and the method chose by trainings like
       those of the look. Only the comparison can judge a choice by shared weights.
 
