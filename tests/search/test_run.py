@@ -17,6 +17,8 @@ from sase_attn import Genotype, SASEBlock, genotypes
 from sase_attn.genotype import EDGES
 from sase_attn.ops import OP_SETS
 from sase_attn.search import Scorer, SearchResult, search
+from sase_attn.search.report.log_rows import read_log
+from sase_attn.search.report.tables import epoch_by_epoch
 from sase_attn.search.shared_weights.bilevel import DivergedError
 from sase_attn.search.shared_weights.checkpoint import load_search
 
@@ -230,9 +232,16 @@ def test_another_configuration_and_a_folder_in_use_are_refused(data, uninterrupt
 
 def test_alpha_waits_for_the_warm_up(data, tmp_path):
     config = driver.tiny(data, warmup_epochs=1, without=["gsop"], order=1)
-    search(config=config, output=tmp_path / "warm", device="cpu", echo=quiet)
-    alphas = [row["alpha"] for row in log_rows(tmp_path / "warm") if row["kind"] == "step"]
+    lines = []
+    result = search(config=config, output=tmp_path / "warm", device="cpu", echo=lines.append)
+    steps = [row for row in log_rows(tmp_path / "warm") if row["kind"] == "step"]
+    alphas = [row["alpha"] for row in steps]
     assert all(alpha == alphas[0] for alpha in alphas[:5]) and alphas[5] != alphas[0]
+    epochs = [row for row in read_log(tmp_path / "warm") if row["kind"] == "epoch"]
+    first, second = (row["val_loss"] for row in epochs)  # there is no loss of alpha's batches in the warm-up
+    assert first is None and second > 0 and "val_loss" not in steps[0] and "val_loss" in steps[-1]
+    assert [("warm-up" in line, "val loss" in line) for line in lines[:2]] == [(True, False), (False, True)]
+    assert epoch_by_epoch(epochs, result.columns).count("<td></td>") == 3  # curvature, and that loss
 
 
 def test_a_finished_search_can_choose_anew(data, tmp_path):

@@ -59,7 +59,7 @@ def training(rows: Rows, epochs: Rows) -> str:
     def draw(panels: "Sequence[Axes]") -> None:
         losses, norms, cosines = panels
         for key, label in (("train_loss", "weights' batches"), ("val_loss", "alpha's batches")):
-            known = [entry for entry in epochs if key in entry]
+            known = [entry for entry in epochs if entry.get(key) is not None]
             losses.plot([e["epoch"] + 1 for e in known], [e[key] for e in known], marker="o", markersize=3, label=label)
         bilevel = [row for row in rows if row.get("second_order_norm")]
         places = [row["place"] for row in bilevel]

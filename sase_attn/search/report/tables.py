@@ -65,7 +65,7 @@ def epoch_by_epoch(epochs: Rows, columns: dict[str, list[str]]) -> str:
 
     def row(entry: dict[str, Any]) -> list[str]:
         curvature = "" if entry.get("curvature") is None else f"{entry['curvature']:.3g}"
-        losses = f"{entry['train_loss']:.4f}", f"{entry['val_loss']:.4f}"
+        losses = f"{entry['train_loss']:.4f}", "" if entry["val_loss"] is None else f"{entry['val_loss']:.4f}"
         entropy = f"{mean_entropy(entry['entropy'], columns):.4f}"
         measured = *losses, entropy, curvature, f"{entry['seconds']:.0f}"
         return [str(entry["epoch"] + 1), *measured, _names(entry["genotype"])]

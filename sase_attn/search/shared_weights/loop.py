@@ -133,9 +133,11 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
         train_loss, val_loss, stops = ranks.sum(
             values["train_loss"], values.get("val_loss", 0.0), float(self.interrupt.asked)
         )
-        values |= {"train_loss": train_loss / ranks.world_size, "val_loss": val_loss / ranks.world_size}
+        values["train_loss"] = train_loss / ranks.world_size
         progress.train_loss += values["train_loss"]
-        progress.val_loss += values["val_loss"]
+        if "val_loss" in values:  # not in the warm-up
+            values["val_loss"] = val_loss / ranks.world_size
+            progress.val_loss += values["val_loss"]
         progress.count += 1
         values["step_seconds"] = round(time.perf_counter() - start, 4)
         return StepReport(len(train[1]) * ranks.world_size, bool(stops), values)
@@ -169,10 +171,11 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
                 iterations=config.curvature,
             )
             progress.curvatures.append(value)
+        trained_alpha = progress.epoch >= config.warmup_epochs
         row = self.write(
             "epoch",
             train_loss=progress.train_loss / progress.count,
-            val_loss=progress.val_loss / progress.count,
+            val_loss=progress.val_loss / progress.count if trained_alpha else None,
             alpha=architecture.alpha.tolist(),
             weights=architecture.weights().tolist(),
             entropy=architecture.entropy().tolist(),
@@ -182,9 +185,10 @@ class Searcher(ResumableLoop[SearchConfig, SearchProgress, tuple[Batch, ...]]):
             scales=op_scales(self.model, images),
         )
         names = zip(self.space.ops.values(), architecture.argmax(), strict=True)
+        val_loss = f"val loss {row['val_loss']:.4f}" if trained_alpha else "warm-up"
         self.echo(
             f"epoch {progress.epoch + 1}/{config.epochs}  loss {row['train_loss']:.4f}  "
-            f"val loss {row['val_loss']:.4f}  entropy {mean_entropy(row['entropy'], architecture.columns):.3f}  "
+            f"{val_loss}  entropy {mean_entropy(row['entropy'], architecture.columns):.3f}  "
             f"{' '.join(ops[column] for ops, column in names)}  {pace_text(row)}"
         )
         if config.stop_ratio is not None and has_grown(progress.curvatures, config.stop_ratio):
