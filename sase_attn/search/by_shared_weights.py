@@ -125,7 +125,9 @@ def search_by_shared_weights(
         else:
             stack.enter_context(run_folder(folder, group, "search", resume=True))
         searcher.run(saved, extra_files)
-        return finish(searcher, group)
+        result = finish(searcher, group)
+        searcher.stop_if_asked()
+        return result
 
 
 def look_first(

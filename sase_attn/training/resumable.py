@@ -240,6 +240,16 @@ class ResumableLoop(ABC, Generic[S, P, B]):
             saved = Checkpoint(self.settings, self.progress, self.state_dict() | {DATA: asdict(self._identity)})
             save_checkpoint(self.folder, saved, self.SETTINGS_NAME)
 
+    def stop_if_asked(self) -> None:
+        """Raise KeyboardInterrupt if a signal came in the evaluation of the last epoch; call it after the result.
+
+        The run itself is then complete, but its caller may have more to do.
+        """
+        if self.ranks.sum(self.interrupt.asked)[0]:
+            self.echo(f"stopped after the last {self.ROUND}, with its result; go on with")
+            self.echo(self.resume_command)
+            raise KeyboardInterrupt
+
     def _interrupted(self) -> None:
         self.echo(
             f"stopped at {self.ROUND} {self.progress.epoch + 1}, step {self.progress.step}, and saved; go on with"

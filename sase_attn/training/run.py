@@ -51,7 +51,7 @@ def train(
             `Trainer`.
         ImportError: one of the recipe's `imports` fails.
         FloatingPointError: the loss is no longer finite; the last checkpoint is from before.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was saved first, after the last epoch also the result.
     """
     folder = Path(output)
     import_modules(recipe.imports)
@@ -72,7 +72,9 @@ def train(
             return finished
         loop = Loop(recipe, folder, group, data, model, group.on_main(echo), saved)
         loop.run(saved)
-        return loop.finish()
+        result = loop.finish()
+        loop.stop_if_asked()
+        return result
 
 
 def check_start(recipes: Iterable[Recipe], device: str | None) -> DataIdentity:

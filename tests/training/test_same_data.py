@@ -1,7 +1,9 @@
 """A run and a search go on with their own data only: where they lie does not matter."""
 
 import json
+import os
 import shutil
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -129,6 +131,22 @@ def test_runs_of_different_data_are_not_compared(images, tmp_path):
     add_an_image(images)
     with pytest.raises(ValueError, match=r"other-seed0 is of other data than .*plain-seed0: 25 training images, saved"):
         compare(networks, recipe, tmp_path / "c", seeds=[0], device="cpu", echo=quiet)
+
+
+def test_ctrl_c_in_the_last_evaluation_of_a_training_ends_the_comparison(images, tmp_path):
+    networks = {"plain": {}, "other": {"model_kwargs": {"layers": [2, 1, 1]}}}
+    lines = []
+
+    def interrupt(line):
+        lines.append(line)
+        if "epoch 1/1" in line:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(networks, SMALL.override(data=str(images), epochs=1), tmp_path / "c", seeds=[0], device="cpu",
+                echo=interrupt)  # fmt: skip
+    assert lines[-2] == "stopped after the last epoch, with its result; go on with" and "--resume" in lines[-1]
+    assert (tmp_path / "c" / "plain-seed0" / "result.json").exists() and not (tmp_path / "c" / "other-seed0").exists()
 
 
 def test_seeds_of_different_data_do_not_agree(images, tmp_path, monkeypatch):
