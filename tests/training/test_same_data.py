@@ -17,8 +17,10 @@ from sase_attn.comparison import compare
 from sase_attn.search import SearchResult, search
 from sase_attn.search.compare import default_recipe
 from sase_attn.search.seeds import search_seeds
+from sase_attn.search.shared_weights.checkpoint import SearchProgress
 from sase_attn.search.trainings.run import run_trainings
 from sase_attn.training import Recipe, train
+from sase_attn.training.checkpoint import Checkpoint, save_checkpoint
 from sase_attn.training.data.folder import scan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -160,6 +162,24 @@ def test_seeds_of_different_data_do_not_agree(images, tmp_path, monkeypatch):
     )
     with pytest.raises(ValueError, match=r"seed1 is of other data than .*seed0: 25 training images, saved with 24"):
         search_seeds(search_driver.tiny(images), tmp_path / "s", [0, 1], echo=quiet)
+
+
+def test_searches_of_several_seeds_go_on_with_their_own_settings(images, tmp_path, monkeypatch):
+    config, folder, started = search_driver.tiny(images), tmp_path / "s" / "seed0", []
+    folder.mkdir(parents=True)
+    save_checkpoint(folder, Checkpoint(config, SearchProgress(), {}), "config")
+    monkeypatch.setattr(
+        "sase_attn.search.seeds.run_in_subprocess", lambda arguments, *others, **options: started.append(arguments)
+    )
+    monkeypatch.setattr(
+        "sase_attn.search.seeds.SearchResult.load",
+        lambda folder: SimpleNamespace(output=str(folder), data=scan(images).identity, genotype="sase", seconds=1.0),
+    )
+    search_seeds(config.override(select="score", candidates=3), tmp_path / "s", [0], echo=quiet)
+    assert started == [["search", "--no-compare", "--resume", str(folder), "--select", "score", "--candidates", "3"]]
+    with pytest.raises(ValueError, match=r"cannot resume with another search: epochs \(saved 2, now 3\)"):
+        search_seeds(config.override(epochs=3), tmp_path / "s", [0], echo=quiet)
+    assert len(started) == 1
 
 
 def test_other_data_on_one_rank_end_all_ranks(images, tmp_path):
