@@ -4,7 +4,9 @@ from math import isclose
 
 from torch import nn
 
+from sase_attn.attention import Attention
 from sase_attn.attentions.starting_gain import can_scale, gain_of, set_gain
+from sase_attn.block import SASEBlock
 from sase_attn.insert.attached import Attached
 
 
@@ -61,5 +63,9 @@ def start_preserving(holder: nn.Module, attn: nn.Module, gain: str | float | Non
 
 def scale_of(holder: nn.Module, attn: nn.Module) -> float:
     """The factor that an attention's result is multiplied by, in the attention and in its holder together."""
-    outer = holder.scale if isinstance(holder, Attached) else 1.0
-    return outer * float(getattr(attn, "scale", 1.0))
+    return (holder.scale if isinstance(holder, Attached) else 1.0) * own_scale(attn)
+
+
+def own_scale(module: nn.Module) -> float:
+    """The `scale` of an attention of this package; 1 for other modules, where the name means something else."""
+    return float(module.scale) if isinstance(module, Attention | SASEBlock) else 1.0

@@ -9,6 +9,7 @@ from torch import nn
 from sase_attn.attention import Attention
 from sase_attn.attentions.registry import ATTENTIONS
 from sase_attn.genotype import Genotype
+from sase_attn.insert.gain import own_scale
 from sase_attn.insert.squeeze_excite import describe_se
 
 
@@ -49,7 +50,7 @@ def with_weights(name: str, module: nn.Module, new_class: Any, attn_args: Mappin
             f"{sorted(after)}, wanted {sorted(before)}; pass keep_weights=False"
         )
     if isinstance(new, Attention):
-        new.scale = float(getattr(module, "scale", 1.0))
+        new.scale = own_scale(module)
     reused = set(module.modules())
     for part in new.modules():
         if part not in reused:

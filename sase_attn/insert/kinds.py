@@ -95,6 +95,19 @@ def find_attention(model: nn.Module, matches: Callable[[nn.Module], bool]) -> di
     return found
 
 
+def refuse_hooks(name: str, module: nn.Module, change: str) -> None:
+    """Raise ValueError if a module has hooks, which another module in its place would not have.
+
+    Args:
+        name: the module's name in its network.
+        module: the module.
+        change: what is done to it, as the message says it.
+    """
+    for kind in ("forward", "backward"):
+        if getattr(module, f"_{kind}_hooks") or getattr(module, f"_{kind}_pre_hooks"):
+            raise ValueError(f"{name} has {kind} hooks, which {change} it would lose; remove them first")
+
+
 def look_alikes(model: nn.Module) -> dict[str, nn.Module]:
     """Modules that look like squeeze-and-excitation by class or attribute name, but are of no known kind."""
     known = find_attention(model, _is_known)

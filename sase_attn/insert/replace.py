@@ -13,6 +13,7 @@ from sase_attn.attentions.registry import attention_factory
 from sase_attn.attentions.starting_gain import PUBLISHED
 from sase_attn.errors import unknown_name
 from sase_attn.genotype import Genotype
+from sase_attn.insert.attached import Attached
 from sase_attn.insert.channels import channels_of, warn_of_unreached
 from sase_attn.insert.keep_weights import can_keep, class_of, with_weights
 from sase_attn.insert.kinds import (
@@ -23,6 +24,7 @@ from sase_attn.insert.kinds import (
     look_alikes,
     of_kind,
     present_kinds,
+    refuse_hooks,
 )
 from sase_attn.insert.nearby import nearby_tensor
 from sase_attn.modules import matches, matching
@@ -83,7 +85,7 @@ def replace(
             to see the channels of some modules, and does not reach them. The message names the modules.
 
     Raises:
-        ValueError: nothing matched (the network's attention and the known kinds are given); a match has forward hooks,
+        ValueError: nothing matched (the network's attention and the known kinds are given); a match has hooks,
             which would be lost, or an unknown number of channels, or is a convolution with a stride that the
             attention does not have. The network is then untouched.
         TypeError: `keep_weights=True` where weights cannot be kept; the model is scripted; an argument that the
@@ -112,8 +114,7 @@ def replace(
     planned: dict[int, tuple[nn.Module, bool]] = {}
     for name, module in chosen.items():
         if id(module) not in planned:
-            if module._forward_hooks or module._forward_pre_hooks:
-                raise ValueError(f"{name} has forward hooks, which replacing it would lose; remove them first")
+            refuse_hooks(name, module, "replacing")
             if can_keep(name, module, with_, new_class, keep_weights):
                 planned[id(module)] = (with_weights(name, module, new_class, attn_args), True)
             else:
@@ -132,6 +133,9 @@ def replace(
         report.append(Replacement(name, type(module).__name__, type(new).__name__, channels[name], kept))
         if not dry_run:
             model.set_submodule(name, new)
+            holder = model.get_submodule(name.rpartition(".")[0])
+            if isinstance(holder, Attached) and holder.attn is new and not kept:
+                holder.scale, holder.constant = 1.0, False  # they were those of the old attention
     return report
 
 

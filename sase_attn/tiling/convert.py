@@ -7,7 +7,8 @@ from typing import Literal
 
 from torch import nn
 
-from sase_attn.insert.kinds import attention_inventory, find_attention, look_alikes, of_kind
+from sase_attn.insert.gain import own_scale
+from sase_attn.insert.kinds import attention_inventory, find_attention, look_alikes, of_kind, refuse_hooks
 from sase_attn.insert.meta_forward import in_execution_order
 from sase_attn.insert.squeeze_excite import describe_se
 from sase_attn.modules import matches, matching
@@ -62,7 +63,7 @@ def tile(
 
     Raises:
         ValueError: there is nothing to convert (the network's attention is named), a side or the count is not
-            positive, a module has forward hooks that would be lost, or the order is needed and unknown. The
+            positive, a module has hooks that would be lost, or the order is needed and unknown. The
             network is then untouched.
         UnknownNameError: a pattern matches no squeeze-and-excitation module; the nearest names are given.
     """
@@ -93,13 +94,12 @@ def tile(
         module = found[name]
         description = describe_se(module)
         assert description is not None
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise ValueError(f"{name} has forward hooks, which tiling it would lose; remove them first")
+        refuse_hooks(name, module, "tiling")
         key = id(module), chosen
         if key not in converted:
             converted[key] = TiledSE.from_squeeze_excite(description, chosen)
             converted[key].training = module.training
-            converted[key].scale = float(getattr(module, "scale", 1.0))
+            converted[key].scale = own_scale(module)
         report.append(Tiling(name, type(module).__name__, description.channels, chosen))
     if unknown := look_alikes(model):
         listed = ", ".join(f"{name} ({type(module).__name__})" for name, module in list(unknown.items())[:8])

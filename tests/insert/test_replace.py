@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from inputs import draw
 from networks import moved, network
 from timm.layers import BatchNormAct2d, EcaModule, GlobalContext, SEModule
 from torch import nn
@@ -18,6 +19,7 @@ from sase_attn.insert import (
     SqueezeExcitation,
     attach,
     describe_se,
+    init_weights,
     list_kinds,
     pointwise,
     register_se,
@@ -25,6 +27,8 @@ from sase_attn.insert import (
     squeeze_excite,
 )
 from sase_attn.tiling.block import TiledSE
+from sase_attn.tiling.convert import tile
+from sase_attn.weights.genotypes import record_of
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore:`torch.jit.script`")]
 
@@ -209,6 +213,54 @@ def test_attached_attention_can_be_replaced():
     assert replace(model, "se", with_="sase")[0].name == "stem.attn"
 
 
+def test_what_attach_knew_of_the_old_attention_is_forgotten():
+    model = Net()
+    attach(model, after="stem", attn=lambda channels: EcaModule(channels), gain=0.5)
+    assert model.stem.scale == 2
+    replace(model, "eca", with_="se")
+    assert model.stem.scale == 1  # the published gain, as for any new attention
+    model = Net(SEModule(8))
+    attach(model, after="attention.0", attn=EcaModule, gain=0.5)
+    assert replace(model, "se", with_="se")[0].name == "attention.0.host"
+    assert model.attention[0].scale == 2  # of the attention behind the layer that was replaced
+    model = Net()
+    attach(model, after="stem", attn="se", preserve_output=True)
+    replace(model, "se", with_="gct_gaussian")
+    init_weights(model)  # which does not ask the new attention to start as a constant
+    model = Net()
+    attach(model, after="stem", attn="se", preserve_output=True)
+    expected = model(draw(1, 3, 8, 8))
+    replace(model, "se", with_="tiled_se", attn_args={"tile": (None, None)})  # keeps weights, and the gain with them
+    assert model.stem.constant and torch.equal(model(draw(1, 3, 8, 8)), expected)
+
+
+def test_a_scale_of_another_meaning_is_not_a_gain(monkeypatch):
+    class Scales(SELayer):
+        def scale(self, x):
+            return x
+
+    class Divided(nn.Conv2d):
+        scale = 0.125
+
+        def __init__(self, channels):
+            super().__init__(channels, channels, 1)
+
+        def zero_gates(self):
+            nn.init.dirac_(self.weight)
+            nn.init.zeros_(self.bias)
+            return 1.0
+
+    monkeypatch.setattr(squeeze_excite, "_REGISTERED", {})
+    register_se(Scales, lambda m: SqueezeExcitation(m.fc[0].in_features, {"fc": pointwise(m.fc)}))
+    for change in (tile, lambda model: replace(model, "se", with_="tiled_se")):
+        model = Net(Scales(8))
+        change(model)
+        assert model.attention[0].scale == 1
+    model = Net()
+    assert attach(model, after="stem", attn=Divided, preserve_output=True)[0].gain == 1
+    assert record_of(model) == {}
+
+
 def test_a_class_and_its_subclasses():
     class Mine(nn.Conv2d):
         pass
@@ -361,6 +413,12 @@ def test_networks_that_cannot_be_changed():
     hooked.attention[0].register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match=r"attention.0 has forward hooks"):
         replace(hooked, "se", with_="eca")
+    hooked = Net(SEModule(8))
+    hooked.attention[0].register_full_backward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"attention.0 has backward hooks"):
+        replace(hooked, "se", with_="eca")
+    with pytest.raises(ValueError, match=r"attention.0 has backward hooks"):
+        tile(hooked)
 
 
 def test_channels_that_cannot_be_told():
