@@ -66,9 +66,9 @@ def attach(
         UserWarning: a match is neither norm nor convolution, and no forward pass reaches it; it is left as it is.
 
     Raises:
-        ValueError: nothing matched (the nearest names are given); a match has no known number of channels, or carries
-            attention already; or `gain` is another than the one that preserves the output. The network is then
-            untouched.
+        ValueError: nothing matched (the nearest names are given); a match has no known number of channels, has its
+            channels last, or carries attention already; or `gain` is another than the one that preserves the output.
+            The network is then untouched.
         TypeError: `preserve_output` with an attention that cannot start as a constant; the message says why. Or an
             argument that the attention does not have, or an `attn` that returns no module.
         UnknownNameError: the attention is unknown.

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sase_attn.insert.kinds import is_convolution
-from sase_attn.insert.meta_forward import map_shapes
+from sase_attn.insert.meta_forward import map_shapes, meta_image
 from sase_attn.insert.squeeze_excite import describe_se
 
 
@@ -16,14 +16,15 @@ def channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str,
 
     They are read from the layers of a squeeze-and-excitation module, from an attribute `channels`, or from a
     convolution that attention can replace. For all other modules, a copy of the network on the meta device is run once,
-    at its own input size (timm's `pretrained_cfg`) or at 3×224×224.
+    at its own input size (timm's `pretrained_cfg`) or at 3×224×224; and once at a larger one, which shows the axis of
+    the channels.
 
     Returns:
         The channels of all modules, except those that need the pass and are not reached by it.
 
     Raises:
         ValueError: the pass fails, reaches none of the modules, or shows one whose input and output are not maps of the
-            same shape (B, C, H, W).
+            same shape (B, C, H, W), such as a map with its channels last.
     """
     known: dict[str, int] = {}
     for name, module in modules.items():
@@ -55,7 +56,7 @@ def output_channels_of(model: nn.Module, modules: Mapping[str, nn.Module]) -> di
 
     Raises:
         ValueError: a module is none of these; the pass fails or reaches none of the modules; or an output is no map
-            (B, C, H, W).
+            (B, C, H, W), such as a map with its channels last.
     """
     known: dict[str, int] = {}
     rest: dict[str, nn.Module] = {}
@@ -91,7 +92,30 @@ def _seen(
         raise ValueError(f"{first}: it has no attribute {attribute}, and {error}") from error
     if not shapes and not may_be_empty:
         raise ValueError(f"{first}: no forward pass reaches it")
+    _check_axes(model, shapes)
     return shapes
+
+
+def _check_axes(model: nn.Module, shapes: Mapping[str, tuple[torch.Size, torch.Size]]) -> None:
+    """Raise ValueError if an output is (B, H, W, C): if its second axis follows the size of the image.
+
+    A network that accepts one size only is asked for its `output_fmt` of timm instead.
+    """
+    height, width = meta_image(model).shape[2:]
+    try:
+        larger = map_shapes(model, shapes, (height + 32, width + 64))
+    except ValueError:
+        larger = {}
+    format_ = getattr(model, "output_fmt", "")
+    last = str(getattr(format_, "value", format_)) == "NHWC"
+    for name, (_, after) in shapes.items():
+        behind = larger[name][1] if name in larger else None
+        moves = last if behind is None else len(behind) == 4 and behind[1] != after[1]
+        if len(after) == 4 and moves:
+            kind = type(model.get_submodule(name)).__name__
+            raise ValueError(
+                f"{name} ({kind}) returns {tuple(after)}, a map with its channels last; attention takes (B, C, H, W)"
+            )
 
 
 def warn_of_unreached(modules: Mapping[str, nn.Module], channels: Mapping[str, int]) -> None:

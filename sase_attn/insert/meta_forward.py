@@ -13,7 +13,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
     memo: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
         empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     return copy.deepcopy(model, memo).eval()
 
 
@@ -28,7 +28,7 @@ def meta_image(model: nn.Module, size: tuple[int, int] | None = None) -> Tensor:
     convs = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     wide = (conv.in_channels for conv in convs if max(conv.kernel_size) > 1)
     guess = 3 if any(conv.in_channels == 3 for conv in convs) else next(wide, 3)
-    weight = next(model.parameters(), torch.empty(0))
+    weight = next((parameter for parameter in model.parameters() if parameter.is_floating_point()), torch.empty(0))
     shape = (1, getattr(model, "in_chans", channels or guess), *(size or own))
     return torch.empty(shape, device="meta", dtype=weight.dtype)
 

@@ -160,6 +160,38 @@ def test_behind_a_layer_whose_channels_are_seen():
         model.stem.conv  # noqa: B018
 
 
+class Last(nn.Module):
+    """A network whose inner maps have their channels last, as those of ConvNeXt and Swin."""
+
+    def __init__(self, size: int | None = None):
+        super().__init__()
+        self.patches, self.norm, self.size = nn.Conv2d(3, 8, 4, 4), nn.LayerNorm(8), size
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.size not in (None, x.shape[2]):
+            raise ValueError("another size")
+        return self.norm(self.patches(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("size", [None, 224])
+def test_channels_behind_the_positions_are_refused(size):
+    model = Last(size)
+    model.output_fmt = "NCHW" if size is None else "NHWC"
+    before = list(model.state_dict())
+    with pytest.raises(ValueError, match=r"norm \(LayerNorm\) returns \(1, 56, 56, 8\), a map with its channels last"):
+        attach(model, after="norm")
+    with pytest.raises(ValueError, match=r"norm \(LayerNorm\) returns \(1, 56, 56, 8\), a map with its channels last"):
+        replace(model, nn.LayerNorm, with_="se")
+    assert list(model.state_dict()) == before
+
+
+def test_a_network_with_parameters_of_integers():
+    model = Net()
+    model.register_parameter("table", nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False))
+    assert next(model.parameters()) is model.table
+    assert attach(model, after="stem")[0].channels == 8
+
+
 def test_a_tool_that_would_fold_the_norm_is_told():
     attached = Attached(nn.BatchNorm2d(8), SASEBlock(8))
     assert attached.num_features == 8 and not hasattr(attached, "running_var")
