@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 # Classes are named in full, so that none has to be imported to be recognised.
@@ -19,12 +20,13 @@ def folded(layers: Iterable[nn.Module | None]) -> nn.Sequential:
     """The layers as one sequence, with each batch norm folded into the convolution just before it.
 
     Frozen and synchronised batch norms are folded too. A convolution with a folded norm is a copy; identities are left
-    out, and all other layers are the given ones.
+    out, and all other layers are the given ones. A convolution that computes its weight anew in each call, as one with
+    a spectral norm or a pruning mask does, keeps the norm behind it.
     """
     result: list[nn.Module] = []
     for layer in _flat(layers):
         before = result[-1] if result else None
-        if isinstance(before, nn.Conv2d) and is_norm(layer):
+        if isinstance(before, nn.Conv2d) and _uses_its_weight(before) and is_norm(layer):
             result[-1] = _with_norm(before, layer)
         else:
             result.append(layer)
@@ -35,6 +37,12 @@ def is_norm(layer: nn.Module) -> bool:
     """Whether a layer is a batch norm that scales and shifts its channels by constants in inference."""
     cls = type(layer)
     return f"{cls.__module__}.{cls.__qualname__}" in _NORMS and getattr(layer, "running_var", None) is not None
+
+
+def _uses_its_weight(conv: nn.Conv2d) -> bool:
+    """Whether a convolution computes with its weight as it is, and not with what a class or a hook makes of it."""
+    computed = parametrize.is_parametrized(conv) or bool(conv._forward_pre_hooks)
+    return type(conv).forward is nn.Conv2d.forward and not computed
 
 
 def _with_norm(conv: nn.Conv2d, norm: Any) -> nn.Conv2d:

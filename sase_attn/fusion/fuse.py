@@ -38,8 +38,8 @@ def fuse(model: Network, training: bool = False) -> Network:
     `SEModule`, `EffectiveSEModule` or `EcaModule`), the shortcut and the ReLU become one unit, which keeps one map for
     the backward pass, the input of the norm, beside its output, as a block without attention does. Parameters, state
     dict keys and `eval()` stay as they are; gradients are the same. Where it does not apply (`torch.compile`, CUDA
-    without `kernels.set_backend("triton")`, squeezes without statistics, other attention, norms other than
-    `nn.BatchNorm2d`, drop path) the layers are applied one after the other.
+    without `kernels.set_backend("triton")`, squeezes without statistics, other attention, a factor behind an
+    attached one, norms other than `nn.BatchNorm2d`, drop path) the layers are applied one after the other.
 
     Hooks of layers that became part of a unit are not called.
 
@@ -60,7 +60,8 @@ def fuse(model: Network, training: bool = False) -> Network:
         if not fuse_for_training(model):
             raise ValueError(
                 f"{type(model).__name__} has no residual block of timm's ResNet with attention that joins its tail in "
-                "training (SASEBlock, or timm's SEModule, EffectiveSEModule or EcaModule; no drop path)"
+                "training (SASEBlock, or timm's SEModule, EffectiveSEModule or EcaModule; no drop path, no factor "
+                "behind it)"
             )
         return model
     unfuse_from_training(model)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sase_attn.attentions.eca import ECA
 from sase_attn.attentions.se import SE
 from sase_attn.block import SASEBlock
+from sase_attn.insert.gain import own_scale
 from sase_attn.kernels import batch_norm, dispatch, reader
 from sase_attn.ops import functional
 
@@ -48,7 +49,7 @@ def tail(
     squeeze = squeezed[0] if len(squeezed) == 1 else 0.5 * squeezed[0] + 0.5 * squeezed[1]
     gate = _gate_of(attention)
     assert gate is not None
-    scaled = gate(attention, squeeze.to(x.dtype)) * getattr(attention, "scale", 1.0)
+    scaled = gate(attention, squeeze.to(x.dtype)) * own_scale(attention)
     return read.gate(scaled, x.new_zeros((1, 1, 1, 1)))
 
 

@@ -29,12 +29,14 @@ class _WithTail(nn.Module):
     drop_block: nn.Module
 
     def _tail(self, x: Tensor, shortcut: Tensor, norm: nn.Module, act: nn.Module) -> Tensor:
-        attention = getattr(self, "se", None)
-        if isinstance(norm, Attached):
-            norm, attention = norm.host, norm.attn
         downsample = getattr(self, "downsample", None)
         if downsample is not None:
             shortcut = downsample(shortcut)
+        if isinstance(norm, Attached) and norm.scale != 1:  # set after `fuse`, which leaves such a block as it is
+            return cast(Tensor, act(norm(x) + shortcut))
+        attention = getattr(self, "se", None)
+        if isinstance(norm, Attached):
+            norm, attention = norm.host, norm.attn
         relu = type(act) is nn.ReLU
         y = tails.tail(cast(nn.Module, attention), x, shortcut, relu, norm)
         return y if relu else cast(Tensor, act(y))
@@ -82,6 +84,9 @@ def unfuse_from_training(model: nn.Module) -> None:
 def _can(block: nn.Module) -> bool:
     """Whether nothing but attention that `tail` supports is between a block's last norm and the shortcut."""
     norm = getattr(block, _CLASSES[type(block)][1])
-    attention = norm.attn if isinstance(norm, Attached) else getattr(block, "se", None)
-    both = isinstance(norm, Attached) and getattr(block, "se", None) is not None
-    return tails.is_known(attention) and getattr(block, "drop_path", None) is None and not both
+    attention = getattr(block, "se", None)
+    if isinstance(norm, Attached):
+        if attention is not None or norm.scale != 1:
+            return False
+        attention = norm.attn
+    return tails.is_known(attention) and getattr(block, "drop_path", None) is None

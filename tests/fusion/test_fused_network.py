@@ -7,8 +7,10 @@ import pytest
 import timm
 import torch
 from inputs import draw
-from timm.layers import freeze_batch_norm_2d
+from timm.layers import StdConv2d, freeze_batch_norm_2d
 from torch import nn
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import spectral_norm
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -34,6 +36,10 @@ def network(name: str = "sase_resnet20", **options: object) -> nn.Module:
 
 def norms(model: nn.Module) -> list[nn.Module]:
     return [layer for layer in model.modules() if type(layer) in (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)]
+
+
+def pruned(conv: nn.Module) -> nn.Module:
+    return prune.l1_unstructured(conv, "weight", 0.5)
 
 
 def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -91,6 +97,18 @@ def test_scripted_and_traced_by_fx(name):
     assert_same(scripted(x), expected)
     assert_same(scripted(draw(1, 3, 64, 32)), model(draw(1, 3, 64, 32)))
     assert_same(torch.fx.symbolic_trace(model)(x), expected)
+
+
+@pytest.mark.parametrize("change", [spectral_norm, pruned, lambda conv: StdConv2d(16, 16, 3, padding=1)])
+@torch.no_grad()
+def test_a_convolution_that_computes_its_weight_keeps_its_norm(change):
+    model = network()
+    model.layer1[0].bn2.weight.uniform_(0.5, 1.5)
+    model.layer1[0].conv2 = change(model.layer1[0].conv2).eval()
+    x = draw(2, 3, 16, 16)
+    expected = model(x)
+    assert_same(fuse(model)(x), expected)
+    assert_same(unfuse(model)(x), expected)
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from pairwise import pairwise
 from timm.layers import EcaModule, SEModule
 from torch import nn
 
-from sase_attn import Genotype, SASEBlock, fuse, kernels, unfuse
+from sase_attn import Genotype, SASEBlock, attach, fuse, kernels, unfuse
 from sase_attn.fusion import tails
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,6 +92,22 @@ def test_norms_in_other_states(state, training):
     if training:
         for value, expected in zip(fused.buffers(), model.buffers(), strict=True):
             torch.testing.assert_close(value, expected)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@torch.no_grad()
+def test_a_factor_behind_attached_attention_stays(training):
+    model = network("resnet20_cifar", layers=(1, 1, 1)).train(training)
+    attach(model, after="layer1.*.bn2", attn=EcaModule)
+    attach(model, after="layer[23].*.bn2", attn=EcaModule, gain=0.5)
+    x = draw(2, 3, 16, 16)
+    fused = fuse(copy.deepcopy(model), training=training)
+    assert distance(fused(x), model(x)) <= 1e-5
+    if training:
+        model.layer1[0].bn2.scale = fused.layer1[0].bn2.scale = 3.0
+        assert distance(fused(x), model(x)) <= 1e-5
+        with pytest.raises(ValueError, match="no factor behind it"):
+            fuse(model, training=True)
 
 
 def test_the_tail_is_one_unit(monkeypatch):
