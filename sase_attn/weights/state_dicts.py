@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import BinaryIO
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -88,7 +89,7 @@ def write_safetensors(
     """Write a safetensors file, atomically. The same weights and metadata are written as the same bytes.
 
     Args:
-        weights: the tensors by name.
+        weights: the tensors by name. Names that share a tensor, as those of a layer in two places, get a copy each.
         path: the file; one that exists is replaced.
         metadata: what to write into the header, which `read_metadata` returns.
         model: the model that the weights are of; the header then records its genotype and its gains too.
@@ -96,7 +97,7 @@ def write_safetensors(
     Raises:
         OSError: the file cannot be written.
     """
-    tensors = {key: value.contiguous() for key, value in weights.items()}
+    tensors = _apart(weights)
     record = {} if model is None else record_of(model)
     content = save(tensors, metadata={"format": "pt", **record, **metadata})
     header, start = _in_order(content)
@@ -106,6 +107,17 @@ def write_safetensors(
         file.write(memoryview(content)[start:])
 
     write_atomically(path, write)
+
+
+def _apart(weights: Mapping[str, Tensor]) -> StateDict:
+    """The weights as contiguous tensors, none of which shares memory with another, as safetensors requires."""
+    tensors: StateDict = {}
+    used: set[tuple[torch.device, int]] = set()
+    for key, value in weights.items():
+        memory = value.device, value.untyped_storage().data_ptr()
+        tensors[key] = value.clone(memory_format=torch.contiguous_format) if memory in used else value.contiguous()
+        used.add(memory)
+    return tensors
 
 
 def _in_order(content: bytes) -> tuple[bytes, int]:

@@ -10,6 +10,7 @@ import torchvision
 from checkout import REFERENCE_FILES
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch import nn
 
 from sase_attn import genotypes
 from sase_attn.weights import (
@@ -260,6 +261,14 @@ def test_written_files_have_the_usual_permissions(tmp_path):
     write_safetensors({"a": torch.zeros(2)}, tmp_path / "a.safetensors", metadata={})
     (tmp_path / "b").write_text("")
     assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_layer_in_two_places_is_written_twice(tmp_path):
+    layer = nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last)
+    weights = nn.Sequential(layer, nn.ReLU(), layer).state_dict()
+    write_safetensors(weights, tmp_path / "a.safetensors", metadata={})
+    found = load_file(tmp_path / "a.safetensors")
+    assert found.keys() == weights.keys() and all(torch.equal(found[key], weights[key]) for key in weights)
 
 
 def test_equal_weights_give_equal_bytes(tmp_path):
