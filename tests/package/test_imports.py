@@ -60,8 +60,8 @@ CPU_LAYERS = [{"chunks"}, {"piece_statistics", "gate_backward"}, {"backward"}, {
 TRITON_LAYERS = [{"affine"}, {"reduce", "gate"}, {"backward"}, {"launches"}, {"operators"}]
 INSERT_LAYERS = [
     {"squeeze_excite", "meta_forward", "attached", "nearby"},
-    {"gain", "kinds", "keep_weights", "start"},
-    {"channels"},
+    {"gain", "kinds", "start"},
+    {"channels", "keep_weights"},
     {"attach", "replace"},
 ]
 TILING_LAYERS = [{"tiles", "dataflow"}, {"block", "report"}, {"convert"}, {"measure"}]
