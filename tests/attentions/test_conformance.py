@@ -73,7 +73,7 @@ def test_reference(case):
     assert_close(y, TENSORS[f"{case}/y"], tolerance=REFERENCE)
     assert_close(grad, TENSORS[f"{case}/grad_x0"], tolerance=REFERENCE)
     for actual, expected in zip(step(case, torch.float32), step(case, torch.float64), strict=True):
-        assert_close(actual, expected, tolerance=2 * REFERENCE)  # one is 4e-5 to 9e-5 off, by the processor
+        assert_close(actual, expected, tolerance=REFERENCE)  # one is 4e-5 to 9.4e-5 off, by the processor
 
 
 def step(case: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
